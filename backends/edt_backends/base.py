@@ -1,0 +1,171 @@
+"""The contract: what a backend is asked, what it answers, and what a plugin hands over.
+
+Two small asynchronous protocols, `ChatBackend` and `EmbeddingBackend`. Whatever remembers, prices or paces is a
+wrapper that fulfils the same protocol around any backend. Nothing here imports a provider's library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+class BackendError(Exception):
+    """One clear line for the user: what is wrong and what to do about it.
+
+    `retryable` says that the same request may well succeed later (a timeout, an overload); without it nothing but
+    a change by the user helps (a wrong key, an unknown model), so a run should stop.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question.
+
+    `prompt` is the prompt's name and version ("generate@1"); `schema` the JSON schema that the reply should hold
+    to. `inputs` are the structured facts that the messages were rendered from: a backend that is no LLM answers from
+    them, an LLM never sees them. `user` is whose data it is; it leaves the machine no more than `inputs` does.
+    """
+
+    prompt: str
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    seed: int | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and US dollars of one call; `cost_usd` is None where the price is not known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """One answer, as the model gave it: the caller validates `text`.
+
+    `usage` is what the answer cost when it was made; with `cached` nothing was spent now. `finish_reason` is
+    OpenAI's ("stop", "length", "content_filter").
+    """
+
+    text: str
+    usage: Usage
+    model: str
+    cached: bool = False
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True)
+class EmbeddingReply:
+    """`vectors` is float32 [n, d], each of length one, in the order of the texts; `usage` is what was spent now."""
+
+    vectors: Vectors
+    usage: Usage
+
+
+class ChatBackend(Protocol):
+    """Something that answers a `ChatRequest`. Subclass it for the defaults, or just look like it.
+
+    `name` is what the user is shown. `cacheable` is False where a reply depends on more than `identity()` and the
+    request's messages and parameters (a backend that reads `inputs`), so that it must not be remembered.
+    """
+
+    name: str
+    paid: bool = False
+    cacheable: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of the backend that can change a reply (model, address), no secret; JSON values only."""
+        ...
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Answer, or raise BackendError."""
+        ...
+
+    def price_per_token(self) -> tuple[float, float] | None:
+        """US dollars for a prompt token and for a completion token; None where the price is not known."""
+        return None if self.paid else (0.0, 0.0)
+
+
+class EmbeddingBackend(Protocol):
+    """Something that turns texts into unit vectors. `batch_size` is how many texts one call should carry."""
+
+    name: str
+    paid: bool = False
+    batch_size: int = 256
+
+    @property
+    def dimension(self) -> int | None:
+        """d of the vectors; None as long as only a first call can tell."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of the backend that can change a vector (model, weights, address), no secret; JSON only."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        """Vectors float32 [n, d] of n non-empty texts, or BackendError. A vector depends on its own text alone."""
+        ...
+
+    def price_per_token(self) -> float | None:
+        """US dollars for a token; None where the price is not known."""
+        return None if self.paid else 0.0
+
+
+class Catalogue(Protocol):
+    """The training items that `local` retrieves from; the application hands one in."""
+
+    def similar(
+        self, domain: str, texts: Sequence[str], count: int, exclude: Collection[str]
+    ) -> list[list[Mapping[str, Any]]]:
+        """For each text up to `count` nearest training items of the domain, best first, none of `exclude`.
+
+        An item is {"id", "title", "brand", "category", "description", "score"}, the score a cosine.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """What the user asked for: `model` is what stands after the plugin's name ("llamacpp/qwen.gguf")."""
+
+    model: str | None = None
+    api_base: str | None = None
+    device: str = "cpu"
+    catalogue: Catalogue | None = None
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What an entry point of the group `edt.backends` names; leave out what the backend does not offer.
+
+    The entry point's name is the provider's name on the command line. Both functions raise BackendError for what
+    they cannot serve (a missing key, an unknown model), before any call is made.
+    """
+
+    chat: Callable[[BackendSpec], ChatBackend] | None = None
+    embeddings: Callable[[BackendSpec], EmbeddingBackend] | None = None

@@ -1,0 +1,99 @@
+"""Which backends there are: the entry points of the group `edt.backends`, and short names for litellm's models.
+
+A provider is written NAME or NAME/MODEL. NAME is an installed backend (`local`, or one of a third party), else the whole
+is a name of litellm's. Names are listed without importing a backend.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from edt_backends.base import BackendError, BackendSpec, Catalogue, ChatBackend, EmbeddingBackend, Plugin
+
+GROUP = "edt.backends"
+FALLBACK = "litellm"
+SHORT_NAMES: dict[str, tuple[str, str | None]] = {
+    "deepseek": ("deepseek", "deepseek-chat"),
+    "gpt-3.5": ("openai", "gpt-3.5-turbo"),
+    "ollama": ("ollama", None),
+}
+
+
+def provider_names() -> list[str]:
+    """The names that `--provider` takes beside litellm's own PROVIDER/MODEL: installed backends, then short names."""
+    installed = {point.name for point in entry_points(group=GROUP)} - {FALLBACK}
+    return sorted(installed, key=lambda name: (name != "local", name)) + sorted(SHORT_NAMES.keys() - installed)
+
+
+def chat_backend(
+    provider: str = "local",
+    model: str | None = None,
+    api_base: str | None = None,
+    catalogue: Catalogue | None = None,
+) -> ChatBackend:
+    """The chat backend for `--provider`, `--llm-model` and `--api-base`.
+
+    Raises BackendError, before any call, for an unknown provider, a missing key or a model that is not named.
+    """
+    name, rest = _resolve(provider, model)
+    plugin = _load(name)
+    if plugin.chat is None:
+        raise BackendError(f"backend {name!r} only makes embeddings; use it with --embedder")
+    return plugin.chat(BackendSpec(model=rest, api_base=api_base, catalogue=catalogue))
+
+
+def embedding_backend(name: str = "local", api_base: str | None = None, device: str = "cpu") -> EmbeddingBackend:
+    """The embedding backend for `--embedder`.
+
+    `local` is the MiniLM that the package carries, `local/NAME` a sentence-transformers model of that name on the
+    hub (or a folder), `PROVIDER/MODEL` an embedding model of litellm's. Raises BackendError as `chat_backend`.
+    """
+    plugin_name, rest = _resolve(name, None)
+    plugin = _load(plugin_name)
+    if plugin.embeddings is None:
+        raise BackendError(f"backend {plugin_name!r} makes no embeddings; use it with --provider")
+    return plugin.embeddings(BackendSpec(model=rest, api_base=api_base, device=device))
+
+
+def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:
+    """The entry point that answers to the provider's name, and the model to ask it for."""
+    name, _, rest = provider.partition("/")
+    if rest and model:
+        raise BackendError(f"{provider!r} names a model already, and so does {model!r}: give one of them")
+    model = rest or model
+    if any(point.name == name for point in entry_points(group=GROUP)):
+        return name, model
+    provider, default = SHORT_NAMES.get(name, (name, None))
+    model = model or default
+    if model is None and name in SHORT_NAMES:
+        raise BackendError(f"{name!r} needs a model, for example --provider {name} --llm-model llama3.1")
+    if model is None:
+        raise unknown_provider(name)
+    return FALLBACK, f"{provider}/{model}"
+
+
+def unknown_provider(name: str) -> BackendError:
+    """The line that lists what there is."""
+    return BackendError(
+        f"unknown provider {name!r}: there are {', '.join(provider_names())}, "
+        "and any PROVIDER/MODEL that litellm knows, such as openai/gpt-4o-mini"
+    )
+
+
+def _load(name: str) -> Plugin:
+    points = entry_points(group=GROUP, name=name)
+    if len(points) != 1:
+        owners = ", ".join(sorted(_owner(point) for point in points))
+        raise BackendError(f"several packages name a backend {name!r} ({owners}): uninstall all but one")
+    (point,) = points
+    try:
+        plugin = point.load()
+    except Exception as error:  # a third party's code: whatever it does, the user gets one line
+        raise BackendError(f"backend {name!r} of {_owner(point)} cannot be loaded: {error}") from error
+    if not isinstance(plugin, Plugin):
+        raise BackendError(f"backend {name!r} of {_owner(point)} is no edt_backends.base.Plugin: {point.value}")
+    return plugin
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value

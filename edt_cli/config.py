@@ -1,0 +1,266 @@
+"""Every setting, typed and validated; and the one error that is a user's to mend.
+
+Precedence, strongest first: flag, environment (`EDT_TRAINING_LR=1e-4`), `--config FILE`, preset, default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message says what is wrong and what to do, in one line."""
+
+
+class UsageError(UserError):
+    """Wrong usage of the command line: exit code 2."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+class DataSettings(Section):
+    """How raw interactions become one chronological sequence a user (`edt data prepare`)."""
+
+    window: tuple[int, int] | None = Field(
+        (1514736000, 1577808000), description="keep start < time < end (unix seconds); the released recipe"
+    )
+    k_core: Literal["paper"] | int | None = Field(
+        "paper", description="`paper`: the released passes; a number: a plain k-core over users and items"
+    )
+    ties: Literal["shuffle", "file"] = Field(
+        "shuffle", description="order of one user's interactions with equal times"
+    )
+    overlap: float | None = Field(None, ge=0, le=1, description="share of users kept in several domains")
+    split: Literal["leave-one-out", "global-time", "given"] = "leave-one-out"
+    seed: int = Field(42, description="ties, overlap, candidates")
+
+
+class EmbeddingSettings(Section):
+    """Item and profile text to vectors (eq. 5 and 7)."""
+
+    embedder: str = "local"
+    api_base: str | None = None
+
+
+class LLMSettings(Section):
+    """Who generates items and writes profiles."""
+
+    provider: str = "local"
+    model: str | None = None
+    api_base: str | None = None
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(1024, ge=16)
+    seed: int = Field(42, description="the LLM stages' own: K-means, samples of users, replies")
+    concurrency: int = Field(16, ge=1)
+    limit_users: int | None = Field(None, ge=1, description="a seeded sample of those who would be asked")
+
+
+class AugmentationSettings(Section):
+    """The transferable item augmenter, section 3.2."""
+
+    enabled: bool = Field(True, description="off: `w/o Aug.` of table 3")
+    clusters: int = Field(10, ge=1, description="K of section 3.2.1")
+    representative: Literal["recent", "centroid"] = "recent"
+    direction: Literal["minority", "both"] = "minority"
+    ask: int = Field(5, ge=1, description="items asked for, a user and direction")
+    keep: int = Field(3, ge=1, description="k of eq. 6")
+    tau: float | str = Field("paper", description="a cosine, a quantile `q0.80`, or `paper` (table 1's rate)")
+    ground: Literal["pseudo", "match"] = "pseudo"
+    filter: bool = Field(True, description="off: `w/o Filtering`")
+    insertion: Literal["similar", "end", "random"] = Field(
+        "similar", description="`end`: `w/o Inserting`; `random`: `Random Inserting`"
+    )
+    min_r: float = Field(0.0, ge=0, le=1, description="only users with r at least this get items (table 7)")
+
+    @field_validator("tau")
+    @classmethod
+    def _tau(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            if re.fullmatch(r"-?(\d+\.?\d*|\.\d+)", value):
+                value = float(value)
+            elif value != "paper" and not re.fullmatch(r"q(0?\.\d+|0|1|1\.0*)", value):
+                raise ValueError("tau is a cosine such as 0.9, a quantile such as q0.80, or `paper`")
+        if isinstance(value, float) and not -1 <= value <= 1:
+            raise ValueError("a cosine lies in [-1, 1]")
+        return value
+
+
+class ProfilingSettings(Section):
+    """Domain-aware profiling, section 3.4."""
+
+    enabled: bool = Field(True, description="off: `w/o Profiling`")
+    chain: Literal["summarize-reform-analyze", "naive"] = Field(
+        "summarize-reform-analyze", description="`naive`: `w/o S-R-A`"
+    )
+    clusters: int = Field(10, ge=1, description="C of section 3.4.1")
+
+
+class ModelSettings(Section):
+    name: str = "llm-edt"
+    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
+    hidden: int = Field(128, ge=2, description="d")
+    blocks: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    max_length: int = Field(200, ge=2)
+    encoder: Literal["llm", "id", "both"] = "llm"
+    sequence: Literal["mixed", "single"] = Field(
+        "mixed", description="`single`: each domain's own items only, the single-domain systems of table 2"
+    )
+    adapter: int = Field(64, ge=1, description="inner size of the fine-tuning adapters (eq. 10)")
+    mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
+    knn_window: int = Field(10, ge=1, description="item-kNN: steps apart that still count as co-occurrence")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.backbone != "gru4rec" and self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class TrainingSettings(Section):
+    """Global pre-training and domain fine-tuning, sections 3.3 and 3.5."""
+
+    seed: int = Field(42, description="the run's own: initial weights, batches, dropout, negatives")
+    batch: int = Field(512, ge=1, description="users a step")
+    epochs: int = Field(200, ge=1, description="at most")
+    patience: int = Field(20, ge=1, description="validations without a better NDCG@10 before a phase ends")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
+    negatives: int = Field(
+        1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)"
+    )
+    loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
+    alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
+    align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
+    finetune: bool = Field(True, description="off: `w/o DFT`")
+    finetune_lr: float = Field(1e-5, gt=0)
+    finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
+    finetune_epochs: int = Field(1000, ge=1, description="at most")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    final: bool = Field(False, description="train on every interaction, nothing held out")
+
+
+class EvaluationSettings(Section):
+    protocol: Literal["full", "sampled"] = "full"
+    negatives: int = Field(100, ge=1, description="of the sampled protocol")
+    keep_seen: bool = Field(False, description="items that the user has had stay candidates")
+
+
+class Settings(Section):
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    llm: LLMSettings = LLMSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    profiling: ProfilingSettings = ProfilingSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def changed(self, **sections: Mapping[str, Any]) -> Settings:
+        """A validated copy with some fields of some sections replaced."""
+        return Settings.model_validate(_merged(self.model_dump(), sections))
+
+
+def load_settings(
+    preset: str,
+    *,
+    config: Path | None = None,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings by precedence. `flags` is {section: {field: value}}; None values count as not given.
+
+    Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
+    """
+    values = _read_toml(preset_path(preset))
+    if config is not None:
+        values = _merged(values, _read_toml(config))
+    values = _merged(values, _from_environment(os.environ if environment is None else environment))
+    values = _merged(values, flags or {})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_first_problem(error)) from None
+
+
+def preset_path(name: str) -> Path:
+    known = sorted(path.stem for path in PRESETS.glob("*.toml"))
+    if name not in known:
+        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(known)}")
+    return PRESETS / f"{name}.toml"
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
+    """`["training.lr=1e-4"]` (the CLI's `--set`) to {section: {field: text}}; pydantic turns text to type."""
+    values: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        match = re.fullmatch(r"([a-z_]+)\.([a-z_]+)=(.*)", assignment)
+        if not match:
+            raise UsageError(f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}")
+        section, field, value = match.groups()
+        values.setdefault(section, {})[field] = None if value == "none" else value
+    return values
+
+
+def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
+    """One section from untrusted values. Errors: UsageError with the first problem."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise UsageError(_first_problem(error)) from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name in field.annotation.model_fields:
+            value = environment.get(f"EDT_{section}_{name}".upper())
+            if value is not None:
+                values.setdefault(section, {})[name] = None if value == "none" else value
+    return values
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid TOML: {error}") from None
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for section, fields in over.items():
+        if isinstance(fields, Mapping) and isinstance(out.get(section, {}), Mapping):
+            out[section] = {**out.get(section, {}), **fields}
+        else:
+            out[section] = fields
+    return out
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting {where}{more}"
+    return f"setting {where}: {problem['msg']}, got {problem['input']!r}{more}"

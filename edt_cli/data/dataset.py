@@ -1,0 +1,308 @@
+"""The dataset: flat chronological sequences, a split, and the view of it that training may see.
+
+Items are numbered 1..N, grouped by domain, so that a domain is a range; 0 is padding. Pseudo-items, which an
+augmentation makes, are numbered from N + 1 and belong to the augmentation, not to the dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from edt_cli.config import DataSettings, UserError
+from edt_cli.workspace import Artefact, file_digest
+
+Split = Literal["valid", "test"]
+TEXT_FIELDS = ("title", "brand", "category", "description")
+FILES = ("interactions.parquet", "users.parquet", "items.parquet")
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The catalogue's numbering. `starts` [D + 1]: items of domain d are starts[d] .. starts[d + 1] - 1."""
+
+    names: tuple[str, ...]
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def items(self) -> int:
+        """N, the number of catalogue items."""
+        return int(self.starts[-1]) - 1
+
+    def of(self, items: np.ndarray) -> np.ndarray:
+        """Domain numbers of catalogue items (1..N), same shape."""
+        return np.searchsorted(self.starts, items, side="right").astype(np.int64) - 1
+
+    def range(self, domain: int) -> range:
+        return range(int(self.starts[domain]), int(self.starts[domain + 1]))
+
+    def number(self, name: str) -> int:
+        if name not in self.names:
+            raise UserError(f"there is no domain {name!r}; this dataset has {', '.join(self.names)}")
+        return self.names.index(name)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Users' items end to end: user u has items[offsets[u]:offsets[u + 1]], oldest first."""
+
+    offsets: np.ndarray
+    items: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def of(self, user: int) -> np.ndarray:
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    @cached_property
+    def users(self) -> np.ndarray:
+        """The user of each element of `items`."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def prefixes(self, lengths: np.ndarray) -> Sequences:
+        """Each user's first lengths[u] items, copied: what comes after cannot be reached from the result."""
+        position = np.arange(len(self.items)) - self.offsets[self.users]
+        kept = self.items[position < lengths[self.users]].copy()
+        return Sequences(np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))]), kept)
+
+    def domain_counts(self, domains: Domains) -> np.ndarray:
+        """[U, D]: how many items of each domain a user has."""
+        cell = self.users * len(domains) + domains.of(self.items)
+        return np.bincount(cell, minlength=len(self) * len(domains)).reshape(len(self), len(domains))
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """All that anything before evaluation may know: training prefixes and the catalogue's texts."""
+
+    dataset: str
+    key: str
+    domains: Domains
+    user_ids: Sequence[str]
+    prefixes: Sequences
+    catalogue: pl.DataFrame
+
+    @cached_property
+    def training_items(self) -> np.ndarray:
+        """Items that some user has in training, ascending."""
+        return np.unique(self.prefixes.items)
+
+    def popularity(self) -> np.ndarray:
+        """[N + 1]: training interactions of each item; 0 for padding."""
+        return np.bincount(self.prefixes.items, minlength=self.domains.items + 1)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be predicted: for each of n users the item at `positions`, from all items before it."""
+
+    users: np.ndarray
+    positions: np.ndarray
+    items: np.ndarray
+    domains: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared pair (or more) of domains. Read it with `load`, make it with `assemble`."""
+
+    name: str
+    key: str
+    settings: DataSettings
+    domains: Domains
+    user_ids: Sequence[str]
+    sequences: Sequences
+    times: np.ndarray
+    train_lengths: np.ndarray
+    target_positions: dict[Split, np.ndarray]
+    catalogue: pl.DataFrame
+    """One row an item, row i is item i + 1: id, title, brand, category, description (null where absent)."""
+
+    def training_view(self, *, final: bool = False) -> TrainingView:
+        """Training prefixes alone; `final`: every interaction, for a model that is not evaluated."""
+        lengths = self.sequences.lengths if final else self.train_lengths
+        key = f"{self.key}-final" if final else self.key
+        return TrainingView(
+            self.name, key, self.domains, self.user_ids, self.sequences.prefixes(lengths), self.catalogue
+        )
+
+    def targets(self, split: Split) -> Targets:
+        """Users with a target and at least one interaction before it."""
+        positions = self.target_positions[split]
+        users = np.flatnonzero(positions > 0)
+        positions = positions[users]
+        items = self.sequences.items[self.sequences.offsets[users] + positions]
+        return Targets(users, positions, items, self.domains.of(items))
+
+    @cached_property
+    def _user_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.user_ids)}
+
+    def user(self, name: str) -> int:
+        if name not in self._user_numbers:
+            raise UserError(f"there is no user {name!r} in {self.name}; edt data stats shows some")
+        return self._user_numbers[name]
+
+    @cached_property
+    def _item_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.catalogue["id"], start=1)}
+
+    def item_number(self, name: str) -> int | None:
+        """1..N, or None for an item that the catalogue does not have."""
+        return self._item_numbers.get(name)
+
+
+def assemble(
+    interactions: pl.DataFrame, items: pl.DataFrame, domains: Sequence[str], settings: DataSettings
+) -> Dataset:
+    """Number users and items, order each user's interactions, and split.
+
+    interactions: user (str), item (str), time (i64), in file order; `part` (0 train, 1 valid, 2 test) where
+    `settings.split` is "given". items: item (str, unique), domain (int), and the text fields that exist;
+    interactions with an item that is not among them are left out.
+    """
+    if interactions.is_empty():
+        raise UserError("no usable interaction is left: check the time window and the k-core")
+    frame = interactions.with_row_index("row")
+    used = items.join(frame.select("item").unique(), on="item", how="semi").sort("domain", "item")
+    numbers = used.with_columns(number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32)).select("item", "number")
+    if settings.ties == "shuffle":
+        order = np.random.default_rng(settings.seed).permutation(len(frame))
+        frame = frame.with_columns(tie=pl.Series(order))
+    else:
+        frame = frame.with_columns(tie=pl.col("row"))
+    before = ["part"] if settings.split == "given" else []
+    frame = frame.join(numbers, on="item", how="inner").sort("user", *before, "time", "tie")
+
+    users = frame.select("user", pl.col("user").rle_id().alias("number"))
+    user_ids = users.unique("number", maintain_order=True)["user"].to_list()
+    lengths = np.bincount(users["number"].to_numpy(), minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    times = frame["time"].to_numpy()
+    train_lengths, valid, test = _split(offsets, times, frame, settings)
+    sizes = np.bincount(used["domain"].to_numpy(), minlength=len(domains))
+    return Dataset(
+        name="",
+        key="",
+        settings=settings,
+        domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)])),
+        user_ids=user_ids,
+        sequences=Sequences(offsets, frame["number"].to_numpy().astype(np.int64)),
+        times=times,
+        train_lengths=train_lengths,
+        target_positions={"valid": valid, "test": test},
+        catalogue=used.select(
+            pl.col("item").alias("id"),
+            *(
+                pl.col(field) if field in used.columns else pl.lit(None, pl.String).alias(field)
+                for field in TEXT_FIELDS
+            ),
+        ),
+    )
+
+
+def _split(
+    offsets: np.ndarray, times: np.ndarray, frame: pl.DataFrame, settings: DataSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training length, validation position and test position (-1: none) of each user.
+
+    Leave-one-out: the last interaction and the one before; a user with fewer than three trains only.
+    Global time: boundaries at the 80% and 90% quantiles of time, targets the last interaction in each span.
+    Given: the last interaction of the validation and of the test file.
+    """
+    lengths = np.diff(offsets)
+    if settings.split == "leave-one-out":
+        enough = lengths >= 3
+        return (
+            np.where(enough, lengths - 2, lengths),
+            np.where(enough, lengths - 2, -1),
+            np.where(enough, lengths - 1, -1),
+        )
+    if settings.split == "given":
+        parts = frame["part"].to_numpy()
+    else:
+        first, second = np.quantile(times, [0.8, 0.9], method="nearest")
+        parts = (times >= first).astype(int) + (times >= second)
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    counts = [np.bincount(users[parts == part], minlength=len(lengths)) for part in range(3)]
+    ends = np.cumsum(counts, axis=0)
+    valid, test = (np.where(counts[part] > 0, ends[part] - 1, -1) for part in (1, 2))
+    return counts[0], valid, test
+
+
+def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Write the tables; what is returned belongs in the manifest."""
+    frames = (
+        pl.DataFrame(
+            {
+                "user": dataset.sequences.users.astype(np.int32),
+                "item": dataset.sequences.items.astype(np.int32),
+                "time": dataset.times,
+            }
+        ),
+        pl.DataFrame(
+            {
+                "id": dataset.user_ids,
+                "train_length": dataset.train_lengths,
+                "valid_position": dataset.target_positions["valid"],
+                "test_position": dataset.target_positions["test"],
+            }
+        ),
+        dataset.catalogue,
+    )
+    for name, frame in zip(FILES, frames, strict=True):
+        frame.write_parquet(folder / name)
+    return {
+        "domains": list(dataset.domains.names),
+        "domain_starts": dataset.domains.starts.tolist(),
+        "settings": dataset.settings.model_dump(mode="json"),
+        "content": {name: file_digest(folder / name) for name in FILES},
+    }
+
+
+def load(artefact: Artefact) -> Dataset:
+    """Errors: UserError if it was never prepared, or is damaged."""
+    if not artefact.complete:
+        raise UserError(
+            f"there is no dataset {artefact.key!r} in this workspace; "
+            f"make it with: edt data prepare {artefact.key} --raw DIR (or --download)"
+        )
+    manifest = artefact.manifest()
+    try:
+        interactions, users, catalogue = (pl.read_parquet(artefact.path / name) for name in FILES)
+        counts = np.bincount(interactions["user"].to_numpy(), minlength=len(users))
+        return Dataset(
+            name=artefact.key,
+            key=manifest["data_key"],
+            settings=DataSettings.model_validate(manifest["settings"]),
+            domains=Domains(tuple(manifest["domains"]), np.array(manifest["domain_starts"])),
+            user_ids=users["id"].to_list(),
+            sequences=Sequences(
+                np.concatenate([[0], np.cumsum(counts)]), interactions["item"].to_numpy().astype(np.int64)
+            ),
+            times=interactions["time"].to_numpy(),
+            train_lengths=users["train_length"].to_numpy(),
+            target_positions={
+                "valid": users["valid_position"].to_numpy(),
+                "test": users["test_position"].to_numpy(),
+            },
+            catalogue=catalogue,
+        )
+    except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        raise UserError(
+            f"dataset {artefact.key!r} is damaged ({type(error).__name__}); prepare it again"
+        ) from None

@@ -1,0 +1,127 @@
+"""What a long step reports, and the requests it obeys.
+
+A step appends to `events.jsonl` (one write a line, numbered), replaces `heartbeat.json` every few seconds and
+looks at `control.json` between steps. Whoever watches, in this process or another, reads the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from edt_cli.workspace import write_json
+
+Request = Literal["run", "pause", "stop-after-epoch", "stop-now"]
+Listener = Callable[[dict[str, Any]], None]
+
+HEARTBEAT_SECONDS = 3.0
+REQUESTS = ("run", "pause", "stop-after-epoch", "stop-now")
+
+
+class Stopped(Exception):
+    """A run obeyed `stop-now` or `stop-after-epoch`; its checkpoint is on disk."""
+
+
+class Events:
+    """Reports to listeners and, where a folder is given, to the files of a run."""
+
+    def __init__(self, folder: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
+        self.folder = folder
+        self.listeners = listeners
+        self._number = 0
+        self._beat = 0.0
+        self._control: tuple[int, Request] = (0, "run")
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._number = _last_number(folder / "events.jsonl")
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Append one numbered event, and hand it to the listeners."""
+        self._number += 1
+        record = {"n": self._number, "time": round(time.time(), 3), "event": event, **fields}
+        if self.folder is not None:
+            line = json.dumps(record, ensure_ascii=False) + "\n"
+            descriptor = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        self._tell(record)
+
+    def progress(self, stage: str, done: int, total: int, **fields: Any) -> None:
+        """Where a step stands now: to the listeners, and to the heartbeat every few seconds; no event."""
+        record = {"event": "progress", "stage": stage, "done": done, "total": total, **fields}
+        self._tell(record)
+        now = time.monotonic()
+        if self.folder is not None and now - self._beat >= HEARTBEAT_SECONDS:
+            self._beat = now
+            write_json(self.folder / "heartbeat.json", {"time": time.time(), "pid": os.getpid(), **record})
+
+    def requested(self) -> Request:
+        """What `control.json` asks for now ({"request": "pause"}); a damaged file asks for nothing."""
+        if self.folder is None:
+            return "run"
+        path = self.folder / "control.json"
+        try:
+            stamp = path.stat().st_mtime_ns
+        except OSError:
+            return "run"
+        if stamp != self._control[0]:
+            try:
+                request = json.loads(path.read_text("utf-8"))["request"]
+            except (OSError, ValueError, KeyError, TypeError):
+                request = "run"
+            self._control = (stamp, request if request in REQUESTS else "run")
+        return self._control[1]
+
+    def obey(self, *, epoch_ended: bool = False) -> None:
+        """Acknowledge and carry out a request: waits while paused, raises Stopped to stop."""
+        request = self.requested()
+        if request == "pause":
+            self.emit("paused")
+            while (request := self.requested()) == "pause":
+                time.sleep(0.2)
+                self.progress("paused", 0, 1)
+            self.emit("resumed")
+        if request == "stop-now" or (request == "stop-after-epoch" and epoch_ended):
+            assert self.folder is not None
+            (self.folder / "control.json").unlink(missing_ok=True)
+            self.emit("stopped", request=request)
+            raise Stopped(request)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener(record)
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """All whole events of a run; a torn last line is the end of the file, a damaged one is passed over."""
+    try:
+        lines = (folder / "events.jsonl").read_bytes().split(b"\n")
+    except OSError:
+        return []
+    events = []
+    for line in lines[:-1]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "event" in record:
+            events.append(record)
+    return events
+
+
+def _last_number(path: Path) -> int:
+    """Also ends a line that a killed process tore, so that the next event starts on a line of its own."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return 0
+    if text and not text.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+    return max((record.get("n", 0) for record in read_events(path.parent)), default=0)

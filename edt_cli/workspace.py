@@ -1,0 +1,165 @@
+"""Where artefacts lie, how they are named by what went in, and how none is ever half there.
+
+<workspace>/data/<name>/            a prepared dataset
+<workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
+<workspace>/runs/<name>/            a training run
+<workspace>/cache/                  every LLM reply and embedding that was ever had
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel
+
+from edt_cli import __version__
+from edt_cli.config import UserError
+
+MANIFEST = "manifest.json"
+
+
+def digest(*parts: Any) -> str:
+    """16 hex digits over the canonical JSON of `parts`: the key of a step."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json")
+        raise TypeError(f"cannot hash {type(value).__name__}")
+
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=plain, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace `path` as a whole, on disk before this returns: a reader sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Errors: UserError if the file is missing or no JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged (no JSON); remove its folder and run the command again") from None
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One folder that is either complete (it has a manifest) or not there."""
+
+    kind: str
+    key: str
+    path: Path
+
+    @property
+    def complete(self) -> bool:
+        return (self.path / MANIFEST).is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.path / MANIFEST)
+
+    @contextmanager
+    def create(self, **manifest: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """A folder to write into and a manifest to add to; both appear under `path` at a clean exit only.
+
+        Seconds, version and time of making are added. Two processes that make the same artefact: the second
+        waits for the first and then replaces it, with the same content.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            temporary = self.path.with_name(f".{self.path.name}.making")
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            started = time.perf_counter()
+            record: dict[str, Any] = {"kind": self.kind, "key": self.key, **manifest}
+            yield temporary, record
+            record |= {
+                "seconds": round(time.perf_counter() - started, 3),
+                "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "edt": __version__,
+            }
+            write_json(temporary / MANIFEST, record)
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            temporary.rename(self.path)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    root: Path
+
+    @classmethod
+    def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:
+        """`--workspace`, else EDT_WORKSPACE, else ./edt-workspace; made when something is written to it."""
+        return cls((given or Path(environment.get("EDT_WORKSPACE") or "edt-workspace")).absolute())
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.root / "artefacts"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def dataset(self, name: str) -> Artefact:
+        """The dataset's key is in its manifest: it covers what was read, not only how."""
+        if not name or name.startswith(".") or "/" in name or "\\" in name:
+            raise UserError(f"{name!r} is no name for a dataset: use letters, digits and dashes")
+        return Artefact("data", name, self.data / name)
+
+    def artefact(self, kind: str, key: str) -> Artefact:
+        return Artefact(kind, key, self.artefacts / kind / key)
+
+    def datasets(self) -> list[Artefact]:
+        return _complete("data", self.data)
+
+    def all_artefacts(self) -> list[Artefact]:
+        kinds = sorted(self.artefacts.iterdir()) if self.artefacts.is_dir() else []
+        return [artefact for kind in kinds if kind.is_dir() for artefact in _complete(kind.name, kind)]
+
+
+def _complete(kind: str, folder: Path) -> list[Artefact]:
+    if not folder.is_dir():
+        return []
+    found = [Artefact(kind, path.name, path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [artefact for artefact in found if artefact.complete]
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of all files below `path`."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
