@@ -1,0 +1,56 @@
+"""`edt`: the commands. Each module imports what is heavy only inside its functions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from edt_cli import __version__
+from edt_cli.cli import data
+from edt_cli.cli.common import note
+from edt_cli.config import UsageError, UserError
+
+app = typer.Typer(
+    name="edt",
+    help="LLM-enhanced cross-domain sequential recommendation: LLM-EDT and its rivals, measured honestly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
+    from edt_backends.base import BackendError
+
+    try:
+        app()
+    except (UserError, BackendError) as error:
+        note(f"error: {error}")
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`edt report | head`): nothing to say, and nothing to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
