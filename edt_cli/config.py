@@ -144,16 +144,15 @@ class TrainingSettings(Section):
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
-    negatives: int = Field(
-        1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)"
-    )
+    negatives: int = Field(1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
     finetune: bool = Field(True, description="off: `w/o DFT`")
     finetune_lr: float = Field(1e-5, gt=0)
     finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
-    finetune_epochs: int = Field(1000, ge=1, description="at most")
+    finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
+    finetune_epochs: int = Field(400, ge=1, description="at most")
     dtype: Literal["float32", "bfloat16"] = "float32"
     final: bool = Field(False, description="train on every interaction, nothing held out")
 

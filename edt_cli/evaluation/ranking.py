@@ -1,0 +1,116 @@
+"""One scoring pass over all targets: their rank under every protocol, and what would be recommended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edt_cli.data.dataset import Domains, Sequences
+from edt_cli.evaluation.candidates import chunks
+from edt_cli.evaluation.questions import Questions, only_domain
+from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.sequential import SequentialModel
+
+CHUNK = 512
+ENCODE = 1024
+
+
+class Scorer(Protocol):
+    def scores(self, rows: Tensor, domain: int) -> Tensor:
+        """[len(rows), N_d]: the score of every catalogue item of `domain`, in a tensor of the caller's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """states: [n, D], a row a question; items: [1 + N, D]."""
+
+    domains: Domains
+    states: Tensor
+    items: Tensor
+
+    def scores(self, rows: Tensor, domain: int) -> Tensor:
+        items = self.domains.range(domain)
+        return self.states[rows.to(self.states.device)] @ self.items[items.start : items.stop].T
+
+
+def all_item_vectors(model: SequentialModel, table: ItemTable) -> Tensor:
+    """[1 + N, D], the catalogue's."""
+    with torch.inference_mode():
+        return model.encode_items(torch.arange(table.catalogue + 1, device=table.domain_of.device))
+
+
+def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, asked: np.ndarray) -> InnerProduct:
+    """A trained model's scores for rows of `inputs`, each asked for the domain asked[row].
+
+    A `single` model sees that domain's items only.
+    """
+    model.eval()
+    if model.settings.sequence == "single":
+        inputs = only_domain(inputs, asked, table.domain_of.cpu().numpy())
+    sequences = DeviceSequences(inputs, table, model.settings.max_length)
+    domains = torch.from_numpy(asked).to(table.domain_of.device)
+    states = torch.zeros(len(inputs), model.settings.hidden, device=table.domain_of.device)
+    with torch.inference_mode():
+        for rows in sequences.by_length(ENCODE):
+            states[rows] = model.encode_last(sequences.batch(rows, domains[rows])).float()
+    return InnerProduct(table.domains, states, all_item_vectors(model, table))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """full, sampled: float64 [n], 1 is best, half steps at ties (sampled: None if not asked for).
+    top: int64 [n, k], the item numbers that would be recommended, best first, 0 where the domain has fewer."""
+
+    full: np.ndarray
+    sampled: np.ndarray | None
+    top: np.ndarray
+
+
+def rank(
+    scorer: Scorer,
+    asked: Questions,
+    *,
+    candidates: np.ndarray | None = None,
+    keep_seen: bool = False,
+    top: int = 0,
+) -> Ranks:
+    """Rank = 1 + candidates that score higher + half of those that score the same.
+
+    Candidates: `full`, every catalogue item of the target's domain that the user has not had (all of them with
+    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: ValueError for a score that is no number.
+    """
+    full = np.zeros(len(asked))
+    sampled = None if candidates is None else np.zeros(len(asked))
+    best = np.zeros((len(asked), top), dtype=np.int64)
+    for domain in range(len(asked.domains)):
+        start = asked.domains.range(domain).start
+        for rows in chunks(np.flatnonzero(asked.targets.domains == domain), CHUNK):
+            scores = scorer.scores(torch.from_numpy(rows), domain)
+            if not torch.isfinite(scores).all():
+                raise ValueError("a score is NaN or infinite: the model is damaged or its training diverged")
+            columns = torch.from_numpy(asked.target_columns[rows]).to(scores.device)
+            own = scores.gather(1, columns[:, None])
+            if sampled is not None and candidates is not None:
+                drawn = torch.from_numpy(candidates[rows]).long().to(scores.device)
+                others = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, float("-inf"))
+                sampled[rows] = _rank(others, own).cpu().numpy()
+            if not keep_seen:
+                place, column = (torch.from_numpy(a).to(scores.device) for a in asked.seen(rows, domain))
+                scores[place, column] = float("-inf")
+            # The target stands among `scores` and ties with itself: half a step too much.
+            full[rows] = (_rank(scores, own) - 0.5).cpu().numpy()
+            if top:
+                values, order = scores.topk(min(top, scores.shape[1]), dim=1)
+                items = torch.where(torch.isfinite(values), order + start, 0)
+                best[rows, : items.shape[1]] = items.cpu().numpy()
+    return Ranks(full, sampled, best)
+
+
+def _rank(scores: Tensor, own: Tensor) -> Tensor:
+    higher = (scores > own).sum(1)
+    return 1.0 + higher.double() + 0.5 * (scores == own).sum(1).double()

@@ -1,0 +1,164 @@
+"""Sequence backbones: SASRec (ICDM '18), GRU4Rec (ICLR '16) and BERT4Rec (CIKM '19).
+
+A backbone turns embedded items [B, L, D], padded on the right, into states [B, L, D]. State j depends on items
+up to j only. `last` gives the state after the last item, [B, D], which for BERT4Rec is far cheaper than all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edt_cli.config import ModelSettings
+from edt_cli.models.batch import last_state
+
+
+class Backbone(nn.Module):
+    bidirectional = False
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L, D]."""
+        raise NotImplementedError
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, L, D] -> [B, D], zero for an empty sequence."""
+        return last_state(self(x, lengths), lengths)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention on torch's fused kernel."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+        """mask: bool, broadcastable to [B, heads, L, L], True where a query may look."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class SASRecBlock(nn.Module):
+    """x + drop(attention(LN(x))), then x + drop(FFN(LN(x))), the FFN of width d (SASRec, eq. 4-6)."""
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(s.hidden, eps=1e-8)
+        self.attention = Attention(s.hidden, s.heads, s.dropout)
+        self.norm_feedforward = nn.LayerNorm(s.hidden, eps=1e-8)
+        self.feedforward = nn.Sequential(
+            nn.Linear(s.hidden, s.hidden), nn.ReLU(), nn.Dropout(s.dropout), nn.Linear(s.hidden, s.hidden)
+        )
+        self.drop = nn.Dropout(s.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attention(self.norm_attention(x), causal=True))
+        return x + self.drop(self.feedforward(self.norm_feedforward(x)))
+
+
+class SASRec(Backbone):
+    """Causal self-attention. Padding is on the right, so the causal mask hides it as well."""
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.scale = s.hidden**0.5
+        self.positions = nn.Embedding(s.max_length, s.hidden)
+        self.drop = nn.Dropout(s.dropout)
+        self.blocks = nn.ModuleList(SASRecBlock(s) for _ in range(s.blocks))
+        self.norm = nn.LayerNorm(s.hidden, eps=1e-8)
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        x = self.drop(x * self.scale + self.positions.weight[: x.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class GRU4Rec(Backbone):
+    """A stack of GRU layers over the whole history, and a projection to the item space."""
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(s.dropout)
+        between = s.dropout if s.blocks > 1 else 0.0
+        self.gru = nn.GRU(s.hidden, s.hidden, s.blocks, batch_first=True, dropout=between)
+        self.out = nn.Linear(s.hidden, s.hidden)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        states, _ = self.gru(self.drop(x))
+        return self.out(states)
+
+
+class BERT4RecBlock(nn.Module):
+    """LN(x + drop(attention(x))), then LN(x + drop(FFN(x))), GELU of width 4d (BERT4Rec, eq. 1-6)."""
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.attention = Attention(s.hidden, s.heads, s.dropout)
+        self.norm_attention = nn.LayerNorm(s.hidden)
+        self.feedforward = nn.Sequential(
+            nn.Linear(s.hidden, 4 * s.hidden), nn.GELU(), nn.Linear(4 * s.hidden, s.hidden)
+        )
+        self.norm_feedforward = nn.LayerNorm(s.hidden)
+        self.drop = nn.Dropout(s.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.norm_attention(x + self.drop(self.attention(x, mask)))
+        return self.norm_feedforward(x + self.drop(self.feedforward(x)))
+
+
+class BERT4Rec(Backbone):
+    """Bidirectional self-attention, trained to restore masked items; a prefix is asked by a mask at its end."""
+
+    bidirectional = True
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.scale = s.hidden**0.5
+        self.mask_token = nn.Parameter(torch.empty(s.hidden))
+        self.positions = nn.Embedding(s.max_length + 1, s.hidden)
+        self.norm = nn.LayerNorm(s.hidden)
+        self.drop = nn.Dropout(s.dropout)
+        self.blocks = nn.ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
+        self.out = nn.Sequential(nn.Linear(s.hidden, s.hidden), nn.GELU(), nn.LayerNorm(s.hidden))
+        nn.init.normal_(self.positions.weight, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def restore(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
+        """States [B, L, D] of a sequence in which the items at `masked` (bool [B, L]) are hidden."""
+        steps = torch.arange(x.shape[1], device=x.device)
+        x = torch.where(masked.unsqueeze(-1), self.mask_token, x) * self.scale
+        x = self.drop(self.norm(x + self.positions.weight[: x.shape[1]]))
+        visible = (steps < lengths[:, None])[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, visible)
+        return self.out(x)
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1] + 1, device=x.device)
+        masked = steps == lengths[:, None]
+        states = self.restore(F.pad(x, (0, 0, 0, 1)), lengths + 1, masked)
+        return last_state(states, lengths + 1) * (lengths > 0).unsqueeze(1)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Each prefix by itself, a mask appended: L times the work, and the only way that sees no future."""
+        size, longest, hidden = x.shape
+        out = x.new_zeros(size, longest, hidden)
+        for length in range(1, longest + 1):
+            rows = torch.nonzero(lengths >= length).squeeze(1)
+            out[rows, length - 1] = self.last(x[rows, :length], torch.full_like(rows, length))
+        return out
+
+
+BACKBONES: dict[str, type[Backbone]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec}
+
+
+def make_backbone(s: ModelSettings) -> Backbone:
+    return BACKBONES[s.backbone](s)

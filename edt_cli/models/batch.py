@@ -1,0 +1,101 @@
+"""What a model sees: users' items side by side, and the table of items that they are numbers of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edt_cli.data.dataset import Domains, Sequences
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Every item that may stand in a sequence: 0 is padding, 1..N the catalogue, above N the pseudo-items.
+
+    domain_of: long [1 + N + P] (0 for padding). text: float32 [1 + N + P, d_L], unit rows, zero where an item has
+    no text, or None where nothing embeds text. seen: bool [1 + N + P], items that training holds.
+    """
+
+    domains: Domains
+    domain_of: Tensor
+    seen: Tensor
+    text: Tensor | None = None
+
+    @property
+    def catalogue(self) -> int:
+        return self.domains.items
+
+    def to(self, device: torch.device) -> ItemTable:
+        text = None if self.text is None else self.text.to(device)
+        return ItemTable(self.domains, self.domain_of.to(device), self.seen.to(device), text)
+
+
+def item_table(
+    domains: Domains, sequences: Sequences, domain_of: np.ndarray | None = None, vectors: np.ndarray | None = None
+) -> ItemTable:
+    """The table for training on `sequences`. domain_of: [1 + N + P], needed where there are pseudo-items; vectors:
+    float32 [1 + N + P, d_L]."""
+    if domain_of is None:
+        domain_of = domains.of(np.arange(domains.items + 1))
+    seen = np.zeros(len(domain_of), dtype=bool)
+    seen[sequences.items] = True
+    text = None if vectors is None else torch.from_numpy(vectors).float()
+    return ItemTable(domains, torch.from_numpy(domain_of).clamp_min(0), torch.from_numpy(seen), text)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """rows: long [B], which sequences these are. items: long [B, L], oldest first, 0 after the end.
+
+    lengths: long [B]. targets: long [B, L], the next item at each position, 0 where there is none.
+    domains: long [B, L], the domain in which the next item is asked for.
+    """
+
+    rows: Tensor
+    items: Tensor
+    lengths: Tensor
+    targets: Tensor
+    domains: Tensor
+
+
+class DeviceSequences:
+    """Flat sequences on the device; batches are gathered there, padded to their own longest."""
+
+    def __init__(self, sequences: Sequences, table: ItemTable, max_length: int) -> None:
+        device = table.domain_of.device
+        lengths = np.minimum(sequences.lengths, max_length)
+        self.items = torch.from_numpy(np.append(sequences.items, 0)).to(device)
+        self.starts = torch.from_numpy(sequences.offsets[1:] - lengths).to(device)
+        self.lengths = torch.from_numpy(lengths).to(device)
+        self.domain_of = table.domain_of
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: Tensor, asked: Tensor | None = None) -> Batch:
+        """The newest `max_length` items of each row.
+
+        asked: long [B]; if given, the domain asked for at each row's last position (and everywhere else: only
+        the last position of such a batch is of use), else the domain of each next item.
+        """
+        lengths = self.lengths[rows]
+        steps = torch.arange(max(1, int(lengths.max())), device=rows.device)
+        at = self.starts[rows, None] + steps
+        items = torch.where(steps < lengths[:, None], self.items[at.clamp_max(len(self.items) - 1)], 0)
+        targets = torch.cat([items[:, 1:], items.new_zeros(len(rows), 1)], 1)
+        domains = self.domain_of[targets] if asked is None else asked[:, None].expand_as(items)
+        return Batch(rows, items, lengths, targets, domains)
+
+    def by_length(self, size: int) -> Iterator[Tensor]:
+        """All rows, the longest first, in chunks of `size`: hardly any padding, and the first is the largest."""
+        yield from torch.argsort(self.lengths, descending=True, stable=True).split(size)
+
+
+def last_state(states: Tensor, lengths: Tensor) -> Tensor:
+    """[B, L, D] -> [B, D]: the state after the last item; zero for an empty sequence."""
+    last = states[torch.arange(len(states), device=states.device), (lengths - 1).clamp_min(0)]
+    return last * (lengths > 0).unsqueeze(1)

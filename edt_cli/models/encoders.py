@@ -1,0 +1,95 @@
+"""Item encoders: text through an adapter (eq. 7), an id's own vector, or the sum of both."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edt_cli.models.batch import ItemTable
+
+
+class Adapter(nn.Module):
+    """Eq. 7: W1 (W2 e + b2) + b1, from d_in over `inner` to d_out; no activation stands between."""
+
+    def __init__(self, d_in: int, inner: int, d_out: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(d_in, inner)
+        self.outer = nn.Linear(inner, d_out)
+
+    def forward(self, e: Tensor) -> Tensor:
+        """[..., d_in] -> [..., d_out]. The two layers are one affine map, so they are folded into one matrix
+        wherever there are more rows than the folding costs."""
+        if e.shape[:-1].numel() <= self.inner.out_features:
+            return self.outer(self.inner(e))
+        weight = self.outer.weight @ self.inner.weight
+        return F.linear(e, weight, self.outer(self.inner.bias))
+
+
+class ItemEncoder(nn.Module):
+    """Item numbers to vectors [..., D]. Padding is a zero vector."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class IdEncoder(ItemEncoder):
+    """A learned vector for each item; one that training never saw takes the mean of those it did."""
+
+    def __init__(self, table: ItemTable, hidden: int) -> None:
+        super().__init__()
+        row_of = torch.cumsum(table.seen, 0) * table.seen
+        self.register_buffer("row_of", row_of, persistent=False)
+        self.weight = nn.Parameter(torch.empty(int(table.seen.sum()), hidden))
+        nn.init.normal_(self.weight, std=0.02)
+
+    row_of: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = self.row_of[ids]
+        vectors = F.embedding((rows - 1).clamp_min(0), self.weight)
+        mean = self.weight.detach().mean(0)
+        return torch.where((rows > 0).unsqueeze(-1), vectors, mean) * (ids > 0).unsqueeze(-1)
+
+
+class TextEncoder(ItemEncoder):
+    """Eq. 7 over text vectors; an item without text has a learned vector of its own in R^d."""
+
+    def __init__(self, table: ItemTable, hidden: int) -> None:
+        super().__init__()
+        assert table.text is not None, "this encoder needs text vectors"
+        self.register_buffer("text", table.text, persistent=False)
+        has_text = table.text.abs().sum(1) > 0
+        self.register_buffer("has_text", has_text, persistent=False)
+        self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden)
+        without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)
+        self.without_text = IdEncoder(without, hidden) if bool(without.seen.any()) else None
+
+    text: Tensor
+    has_text: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        unique, place = torch.unique(ids, return_inverse=True)
+        vectors = self.adapter(self.text[unique])
+        other = torch.zeros_like(vectors) if self.without_text is None else self.without_text(unique)
+        vectors = torch.where(self.has_text[unique].unsqueeze(-1), vectors, other.to(vectors.dtype))
+        return F.embedding(place, vectors)
+
+
+class TextAndIdEncoder(ItemEncoder):
+    """The sum of both."""
+
+    def __init__(self, table: ItemTable, hidden: int) -> None:
+        super().__init__()
+        self.by_text = TextEncoder(table, hidden)
+        self.by_id = IdEncoder(table, hidden)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.by_text(ids) + self.by_id(ids)
+
+
+ENCODERS = {"llm": TextEncoder, "id": IdEncoder, "both": TextAndIdEncoder}
+
+
+def make_encoder(kind: str, table: ItemTable, hidden: int) -> ItemEncoder:
+    return ENCODERS[kind](table, hidden)

@@ -1,0 +1,52 @@
+"""Item-kNN: items that stood near the user's items in other users' training sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix, csr_matrix
+from torch import Tensor
+
+from edt_cli.data.dataset import Domains, Sequences, TrainingView
+
+
+class ItemKNN:
+    """Similarity of two items: the sum of 1 / distance over the pairs at most `window` steps apart in one
+    sequence, divided by the square roots of both items' counts. A user's score for an item sums the similarities
+    to the user's items, the i-th newest weighted by 1 / i."""
+
+    def __init__(self, view: TrainingView, window: int) -> None:
+        self.domains = view.domains
+        size = view.domains.items + 1
+        items, users = view.prefixes.items, view.prefixes.users
+        total = csr_matrix((size, size), dtype=np.float32)
+        for distance in range(1, window + 1):
+            near = users[distance:] == users[:-distance]
+            pairs = (items[distance:][near], items[:-distance][near])
+            weight = np.full(len(pairs[0]), 1.0 / distance, dtype=np.float32)
+            total = total + coo_matrix((weight, pairs), shape=(size, size)).tocsr()
+        total = total + total.T
+        norm = 1.0 / np.sqrt(np.maximum(view.popularity(), 1)).astype(np.float32)
+        self.similarity = total.multiply(norm[:, None]).multiply(norm[None, :]).tocsr()
+
+    def scorer(self, inputs: Sequences) -> ItemKNNScorer:
+        """`inputs`: catalogue items only."""
+        age = inputs.offsets[inputs.users + 1] - np.arange(len(inputs.items))
+        shape = (len(inputs), self.similarity.shape[0])
+        history = coo_matrix(((1.0 / age).astype(np.float32), (inputs.users, inputs.items)), shape=shape).tocsr()
+        return ItemKNNScorer(self.domains, history, self.similarity)
+
+
+@dataclass(frozen=True)
+class ItemKNNScorer:
+    domains: Domains
+    history: csr_matrix
+    similarity: csr_matrix
+
+    def scores(self, rows: Tensor, domain: int) -> Tensor:
+        """[len(rows), N_d]."""
+        items = self.domains.range(domain)
+        block = self.history[rows.cpu().numpy()] @ self.similarity[:, items.start : items.stop]
+        return torch.from_numpy(block.toarray())

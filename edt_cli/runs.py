@@ -1,0 +1,151 @@
+"""A run is a folder, and the folder is the interface: settings, events, weights, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edt_cli.config import Settings, UserError
+from edt_cli.models.systems import system
+from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
+
+PLAN = "run.json"
+RESULTS = "results"
+
+ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "aug": ("w/o Aug.", {"augmentation": {"enabled": False}}),
+    "filtering": ("w/o Filtering", {"augmentation": {"filter": False}}),
+    "inserting": ("w/o Inserting", {"augmentation": {"insertion": "end"}}),
+    "random-inserting": ("Random Inserting", {"augmentation": {"insertion": "random"}}),
+    "dft": ("w/o DFT", {"training": {"finetune": False}}),
+    "profiling": ("w/o Profiling", {"profiling": {"enabled": False}}),
+    "sra": ("w/o S-R-A", {"profiling": {"chain": "naive"}}),
+}
+"""Every row of table 3: its name there, and the settings that make it."""
+
+
+def variant(settings: Settings) -> str:
+    """The ablations of table 3 that these settings amount to, as named there; empty for the full method."""
+    if settings.model.name != "llm-edt":
+        return ""
+    values = settings.model_dump()
+    names = [
+        name
+        for name, changes in ABLATIONS.values()
+        if all(
+            values[section][field] == value
+            for section, fields in changes.items()
+            for field, value in fields.items()
+        )
+    ]
+    return ", ".join(names)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`plan` is what it was started with: data, data_key, key, settings, llm, artefacts, device."""
+
+    folder: Path
+    plan: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate(self.plan["settings"])
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / MANIFEST).is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.folder / MANIFEST)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Every result document of this run."""
+        return [read_json(path) for path in sorted((self.folder / RESULTS).glob("*.json"))]
+
+    def write_result(self, name: str, document: dict[str, Any]) -> None:
+        (self.folder / RESULTS).mkdir(exist_ok=True)
+        write_json(self.folder / RESULTS / f"{name}.json", document)
+
+
+def open_run(workspace: Workspace, plan: dict[str, Any]) -> Run:
+    """The folder of a run with this plan, made if it is not there. Named by data, model, seed and key."""
+    settings = Settings.model_validate(plan["settings"])
+    name = f"{plan['data']}-{settings.model.name}-s{settings.training.seed}-{plan['key'][:8]}"
+    folder = workspace.runs / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / PLAN).is_file():
+        write_json(folder / PLAN, plan)
+    return Run(folder, plan)
+
+
+def all_runs(workspace: Workspace) -> list[Run]:
+    """Every run with a readable plan, oldest first."""
+    runs = []
+    for path in sorted(workspace.runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime):
+        try:
+            runs.append(Run(path.parent, read_json(path)))
+        except UserError:
+            continue
+    return runs
+
+
+def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:
+    """The runs named (a unique beginning is enough), else the finished ones of `data`.
+
+    Of runs that were made with the same settings but on an older version of the data only the newest count.
+    Errors: UserError if there is none.
+    """
+    runs = all_runs(workspace)
+    if names:
+        found = []
+        for name in names:
+            matching = [run for run in runs if run.name == name] or [
+                run for run in runs if run.name.startswith(name) or run.plan["key"].startswith(name)
+            ]
+            if len(matching) != 1:
+                what = "no run" if not matching else f"{len(matching)} runs"
+                raise UserError(f"{what} named {name!r} in {workspace.runs}")
+            if not matching[0].finished:
+                raise UserError(f"run {matching[0].name} is not finished; continue it with the same edt train")
+            found.append(matching[0])
+        return found
+    found = [run for run in runs if run.finished and (data is None or run.plan["data"] == data)]
+    if not found:
+        of = f" of {data}" if data else ""
+        raise UserError(
+            f"there is no finished run{of} in {workspace.runs}; make one with: edt train --data {data or 'demo'}"
+        )
+    newest = {run.plan["data"]: run.plan["data_key"] for run in found}
+    return [run for run in found if run.plan["data_key"] == newest[run.plan["data"]]]
+
+
+def label(run: Run, others: list[Run]) -> str:
+    """The system's name, and the settings in which this run differs from others of the same system and variant."""
+    title = system(run.settings.model.name).title
+    alike = [
+        other
+        for other in others
+        if other.settings.model.name == run.settings.model.name
+        and variant(other.settings) == variant(run.settings)
+        and other.plan["data"] == run.plan["data"]
+    ]
+    mine = _flat(run.settings)
+    differing = {
+        field for other in alike for field, value in _flat(other.settings).items() if mine[field] != value
+    } - {"training.seed", "evaluation.protocol", "evaluation.negatives", "evaluation.keep_seen"}
+    parts = [f"{field.partition('.')[2]}={mine[field]}" for field in sorted(differing)]
+    return f"{title} ({', '.join(parts)})" if parts else title
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    return {
+        f"{section}.{field}": value
+        for section, fields in settings.model_dump().items()
+        for field, value in fields.items()
+    }

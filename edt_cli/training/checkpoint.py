@@ -1,0 +1,101 @@
+"""Checkpoints in safetensors: a run that was cut off goes on to the same result as an unbroken one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edt_cli.config import UserError
+from edt_cli.workspace import write_atomic
+
+
+@dataclass
+class Progress:
+    """Where a phase stands. `best` is the best validation NDCG@10 so far, at `best_epoch`; `bad` counts the
+    validations since. A phase ends when `done` is true."""
+
+    phase: str
+    epoch: int = 0
+    step: int = 0
+    best: float = float("-inf")
+    best_epoch: int = 0
+    bad: int = 0
+    done: bool = False
+    seconds: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def save_weights(path: Path, model: nn.Module, **notes: Any) -> None:
+    """The model's own weights; what artefacts hold already (text vectors, profiles) is not among them."""
+    write_atomic(path, save(_contiguous(model.state_dict()), {"notes": json.dumps(notes)}))
+
+
+def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Fill `model`; returns the notes. Errors: UserError if the file is missing, damaged or of another model."""
+    tensors, notes = _read(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise UserError(f"{path} does not fit this model; remove its run folder and train again") from None
+    return json.loads(notes["notes"])
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generators: list[torch.Generator], p: Progress
+) -> None:
+    """Weights, optimiser, random states and progress, as one file that is replaced as a whole."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    write_atomic(path, save(_contiguous(tensors), {"progress": json.dumps(asdict(p))}))
+
+
+def read_progress(path: Path) -> Progress | None:
+    """Where the run of this checkpoint stood, or None without one."""
+    return Progress(**json.loads(_read(path)[1]["progress"])) if path.is_file() else None
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generators: list[torch.Generator]
+) -> Progress:
+    """Put everything back as it was. Errors: UserError if the file is damaged."""
+    tensors, notes = _read(path)
+    model.load_state_dict(_under(tensors, "model."))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimizer.").items():
+        number, _, key = name.partition(".")
+        states.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for i, generator in enumerate(generators):
+        generator.set_state(tensors[f"generator.{i}"])
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return Progress(**json.loads(notes["progress"]))
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    except (OSError, ValueError, Exception) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}); remove it to train from the start") from None

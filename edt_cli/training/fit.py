@@ -1,0 +1,144 @@
+"""A run from its material to its weights, through both phases; and back from the weights to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edt_cli.config import Settings, UserError
+from edt_cli.data.dataset import Dataset, Sequences, TrainingView
+from edt_cli.evaluation.metrics import ranking_metrics
+from edt_cli.evaluation.questions import Questions, questions
+from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
+from edt_cli.events import Events
+from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.item_knn import ItemKNN
+from edt_cli.models.llm_edt import LLMEDT
+from edt_cli.models.popularity import Popularity
+from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.systems import make_model
+from edt_cli.training.checkpoint import load_weights, read_progress
+from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
+from edt_cli.training.phases import FineTuning, FrozenQuestions, Pretraining
+
+PRETRAINED = f"{Pretraining.name}.safetensors"
+FINETUNED = f"{FineTuning.name}.safetensors"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened.
+
+    `profiles`: float32 [U, d_L], zero rows for users without one, or None.
+    """
+
+    dataset: Dataset
+    view: TrainingView
+    sequences: Sequences
+    table: ItemTable
+    profiles: Tensor | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.table.domain_of.device
+
+    @cached_property
+    def has_text(self) -> np.ndarray:
+        """bool [1 + N]."""
+        catalogue = self.dataset.catalogue
+        text = np.zeros(len(catalogue), dtype=bool)
+        for field in catalogue.columns[1:]:
+            text |= catalogue[field].is_not_null().to_numpy()
+        return np.append(False, text)
+
+    def questions(self, split: str) -> Questions:
+        assert split in ("valid", "test")
+        return questions(self.dataset, split, self.sequences)
+
+
+def train(material: Material, settings: Settings, folder: Path, events: Events) -> SequentialModel:
+    """Both phases of section 3.3, or the one that other systems have; goes on where `folder` says it was."""
+    s = settings.training
+    torch.manual_seed(s.seed)
+    model = make_model(settings.model, s, material.table, material.profiles)
+    rows = material.sequences
+    if settings.model.sequence == "single":
+        rows = domain_rows(rows, material.table)
+    sequences = DeviceSequences(rows, material.table, settings.model.max_length)
+    if not bool((sequences.lengths > 1).any()):
+        raise UserError("no user has two interactions in training: there is nothing to learn from")
+    asked = None if s.final else material.questions("valid")
+    at = read_progress(folder / CHECKPOINT)
+    if at is None or at.phase == Pretraining.name:
+        validate = None if asked is None else _validate_by(material, asked, model)
+        run_phase(Pretraining(model, sequences, material.table, s), s, folder, events, validate)
+    if isinstance(model, LLMEDT) and s.finetune:
+        load_weights(folder / PRETRAINED, model)
+        phase = FineTuning(model, sequences, material.table, s)
+        validate = None if asked is None else _validate_threads(material, asked, model)
+        run_phase(phase, s, folder, events, validate)
+    return model
+
+
+def trained_scorer(
+    material: Material, settings: Settings, folder: Path, inputs: Sequences, asked: np.ndarray, *, dft: bool = True
+) -> Scorer:
+    """What a finished run scores for rows of `inputs`, each in the domain asked[row].
+
+    dft=False: `w/o DFT`, the first phase's weights. Items of `inputs` are catalogue items or this run's own
+    pseudo-items.
+    """
+    if settings.model.name == "popularity":
+        return Popularity(material.view)
+    if settings.model.name == "item-knn":
+        return ItemKNN(material.view, settings.model.knn_window).scorer(inputs)
+    return model_scorer(trained_model(material, settings, folder, dft=dft), material.table, inputs, asked)
+
+
+def trained_model(material: Material, settings: Settings, folder: Path, *, dft: bool = True) -> SequentialModel:
+    """The model with the best weights of a finished run."""
+    model = make_model(settings.model, settings.training, material.table, material.profiles)
+    fine_tuned = dft and isinstance(model, LLMEDT) and settings.training.finetune
+    load_weights(folder / (FINETUNED if fine_tuned else PRETRAINED), model)
+    if isinstance(model, LLMEDT):
+        model.fine_tuned = fine_tuned
+    return model.eval()
+
+
+def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
+    """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
+    domains = len(table.domains)
+    row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
+    order = np.argsort(row, kind="stable")
+    counts = np.bincount(row, minlength=len(sequences) * domains)
+    return Sequences(np.concatenate([[0], np.cumsum(counts)]), sequences.items[order])
+
+
+def _ndcg(material: Material, asked: Questions, scorer: Scorer) -> dict[str, float]:
+    ranks = rank(scorer, asked).full
+    found = {
+        name: ranking_metrics(ranks[own])["ndcg@10"]
+        for number, name in enumerate(material.dataset.domains.names)
+        if (own := asked.targets.domains == number).any()
+    }
+    return {**found, "mean": sum(found.values()) / max(1, len(found))}
+
+
+def _validate_by(material: Material, asked: Questions, model: SequentialModel) -> Validate:
+    def validate() -> dict[str, float]:
+        scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
+        return _ndcg(material, asked, scorer)
+
+    return validate
+
+
+def _validate_threads(material: Material, asked: Questions, model: LLMEDT) -> Validate:
+    inputs = DeviceSequences(asked.inputs, material.table, model.settings.max_length)
+    domains = torch.from_numpy(asked.targets.domains).to(material.device)
+    frozen = FrozenQuestions.of(model, material.table, inputs, domains)
+    return lambda: _ndcg(material, asked, frozen.scorer(model))

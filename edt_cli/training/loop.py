@@ -1,0 +1,165 @@
+"""The training loop: epochs over batches, validation, the best weights kept, patience, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from edt_cli.config import TrainingSettings, UserError
+from edt_cli.events import Events
+from edt_cli.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    load_weights,
+    read_progress,
+    save_checkpoint,
+    save_weights,
+)
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Phase(Protocol):
+    """What the loop needs to know of `pre-training` or `fine-tuning`."""
+
+    name: str
+    model: nn.Module
+    lr: float
+    steps_per_epoch: int
+    epochs: int
+    min_steps: int
+    validate_steps: int
+    generators: list[torch.Generator]
+
+    def batches(self) -> Iterator[Any]:
+        """One epoch."""
+        ...
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Named terms; their sum is minimised."""
+        ...
+
+    def notes(self) -> dict[str, float]:
+        """What to report beside the metric at a validation."""
+        ...
+
+
+Validate = Callable[[], dict[str, float]]
+"""NDCG@10 per domain name, and "mean" over the domains that have a target: what early stopping follows."""
+
+
+def run_phase(
+    phase: Phase, s: TrainingSettings, folder: Path, events: Events, validate: Validate | None
+) -> Progress:
+    """Train one phase to its end, from its checkpoint in `folder` if there is one.
+
+    The best weights by validation are in `<folder>/<phase>.safetensors` afterwards, and in the model. Without
+    `validate` (nothing held out) the phase runs all its epochs and the last weights count. Errors: UserError if
+    the loss is no number; events.Stopped if a request came to stop.
+    """
+    checkpoint = folder / CHECKPOINT
+    weights = folder / f"{phase.name}.safetensors"
+    learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=phase.lr, weight_decay=s.weight_decay)
+    p = read_progress(checkpoint)
+    if p is not None and p.phase == phase.name:
+        p = load_checkpoint(checkpoint, phase.model, optimizer, phase.generators)
+        events.emit(
+            "resumed", phase=phase.name, epoch=p.epoch, message=f"{phase.name}: goes on after epoch {p.epoch}"
+        )
+    else:
+        p = Progress(phase.name)
+        events.emit("phase", phase=phase.name, parameters=sum(parameter.numel() for parameter in learned))
+    total_steps = phase.epochs * phase.steps_per_epoch
+    between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
+
+    def judge(losses: dict[str, float]) -> None:
+        """Validate, keep the best weights, count patience, checkpoint."""
+        found = validate() if validate is not None else {}
+        better = validate is None or found["mean"] > p.best
+        if better:
+            p.best, p.best_epoch, p.bad = found.get("mean", p.best), p.epoch, 0
+            save_weights(weights, phase.model, phase=phase.name, epoch=p.epoch, ndcg=found)
+        elif p.step >= phase.min_steps:
+            p.bad += 1
+        p.done = p.epoch >= phase.epochs or p.bad >= s.patience
+        p.notes = phase.notes()
+        p.seconds += time.perf_counter() - clock
+        save_checkpoint(checkpoint, phase.model, optimizer, phase.generators, p)
+        events.emit(
+            "epoch",
+            phase=phase.name,
+            epoch=p.epoch,
+            epochs=phase.epochs,
+            step=p.step,
+            losses=losses,
+            ndcg=found,
+            best_epoch=p.best_epoch,
+            patience=s.patience - p.bad,
+            seconds=round(p.seconds, 3),
+            message=_line(phase, p, losses, found, s.patience),
+            **p.notes,
+        )
+
+    clock = time.perf_counter()
+    if p.epoch == 0:
+        judge({})
+        clock = time.perf_counter()
+    while not p.done:
+        sums: dict[str, Tensor] = {}
+        phase.model.train(phase.name != "fine-tuning")
+        for number, batch in enumerate(phase.batches(), start=1):
+            events.obey()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(phase.lr, p.step, total_steps, s)
+            with _precision(phase.model, s):
+                terms = phase.loss(batch)
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            p.step += 1
+            sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
+            events.progress(f"{phase.name} epoch {p.epoch + 1}", number, phase.steps_per_epoch)
+        p.epoch += 1
+        losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise UserError(f"the loss of {phase.name} is no number after epoch {p.epoch}: lower the learning rate")
+        if p.epoch % between == 0 or p.epoch >= phase.epochs:
+            judge(losses)
+            clock = time.perf_counter()
+            if not p.done:
+                events.obey(epoch_ended=True)
+    load_weights(weights, phase.model)
+    return p
+
+
+def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:
+    """Linear warm-up over `warmup` steps, then constant, or a cosine to zero at `total`."""
+    if step < s.warmup:
+        return base * (step + 1) / s.warmup
+    if s.schedule == "constant":
+        return base
+    share = (step - s.warmup) / max(1, total - s.warmup)
+    return base * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[Any]:
+    if s.dtype == "float32":
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
+
+
+def _line(phase: Phase, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:
+    parts = [f"{phase.name} epoch {p.epoch}/{phase.epochs}"]
+    parts += [f"{name} {value:.4f}" for name, value in losses.items()]
+    parts += [f"NDCG@10 {name} {value:.4f}" for name, value in found.items() if name != "mean"]
+    if found:
+        parts.append(f"best at {p.best_epoch}, patience {patience - p.bad}")
+    return "  ".join(parts)

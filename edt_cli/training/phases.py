@@ -1,0 +1,169 @@
+"""The two phases of section 3.3: global pre-training (all other systems know only this one) and fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edt_cli.config import TrainingSettings
+from edt_cli.evaluation.ranking import ENCODE, InnerProduct
+from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
+from edt_cli.models.llm_edt import LLMEDT
+from edt_cli.models.sequential import SequentialModel
+from edt_cli.training.batches import epoch_batches
+from edt_cli.training.objective import Negatives, NextItem
+
+
+class Pretraining:
+    """Eq. 9 and 14, over whole sequences."""
+
+    name = "pre-training"
+    min_steps = 0
+    validate_steps = 1
+
+    def __init__(
+        self, model: SequentialModel, sequences: DeviceSequences, table: ItemTable, s: TrainingSettings
+    ) -> None:
+        self.model = model
+        self.sequences = sequences
+        self.size = s.batch
+        self.lr = s.lr
+        self.epochs = s.epochs
+        self.steps_per_epoch = math.ceil(int((sequences.lengths > 0).sum()) / s.batch)
+        self.order, drawn = seeded(s.seed, table.domain_of.device)
+        self.generators = [self.order, drawn]
+        self.objective = NextItem(s, Negatives.over(table, drawn))
+
+    def batches(self) -> Iterator[Batch]:
+        for rows in epoch_batches(self.sequences.lengths, self.size, self.order):
+            yield self.sequences.batch(rows)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.loss(batch, self.objective)
+
+    def notes(self) -> dict[str, float]:
+        return {}
+
+
+@dataclass(frozen=True)
+class FrozenStates:
+    """What the frozen backbone says at P training positions, in the order of the users: the global state u and the
+    domain state h^d [P, D], whether h^d exists, and the target. `starts` [U + 1]: the positions of each row."""
+
+    global_states: Tensor
+    domain_states: Tensor
+    present: Tensor
+    targets: Tensor
+    starts: Tensor
+
+
+def frozen_states(model: LLMEDT, sequences: DeviceSequences) -> FrozenStates:
+    """Section 3.3.2, once: an epoch of fine-tuning is then only the adapters."""
+    device = sequences.lengths.device
+    counts = (sequences.lengths - 1).clamp_min(0)
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    total, hidden = int(starts[-1]), model.settings.hidden
+    global_states, domain_states = (torch.empty(total, hidden, device=device) for _ in range(2))
+    present = torch.empty(total, dtype=torch.bool, device=device)
+    targets = torch.empty(total, dtype=torch.long, device=device)
+    model.eval()
+    with torch.no_grad():
+        for rows in sequences.by_length(ENCODE):
+            batch = sequences.batch(rows)
+            real = batch.targets > 0
+            place = (starts[rows, None] + torch.arange(real.shape[1], device=device))[real]
+            global_states[place] = model.global_and_last(batch)[0][real]
+            states, there = model.domain_positions(batch)
+            domain_states[place], present[place], targets[place] = states[real], there[real], batch.targets[real]
+    return FrozenStates(global_states, domain_states, present, targets, starts)
+
+
+class FineTuning:
+    """Eq. 12 and 15: the domain adapters alone, over states that are computed once."""
+
+    name = "fine-tuning"
+
+    def __init__(self, model: LLMEDT, sequences: DeviceSequences, table: ItemTable, s: TrainingSettings) -> None:
+        model.freeze_global()
+        model.fine_tuned = True
+        self.model = model
+        self.size = s.batch
+        self.lr = s.finetune_lr
+        self.epochs = s.finetune_epochs
+        self.min_steps = s.finetune_min_steps
+        self.validate_steps = s.finetune_validate_steps
+        self.frozen = frozen_states(model, sequences)
+        self.counts = self.frozen.starts.diff()
+        self.steps_per_epoch = math.ceil(int((self.counts > 0).sum()) / s.batch)
+        self.domain_of = table.domain_of
+        with torch.no_grad():
+            everything = torch.arange(len(table.domain_of), device=table.domain_of.device)
+            self.items = model.encode_items(everything)
+        self.order, drawn = seeded(s.seed + 1, table.domain_of.device)
+        self.generators = [self.order, drawn]
+        self.objective = NextItem(s, Negatives.over(table, drawn))
+
+    def batches(self) -> Iterator[Tensor]:
+        """Positions of the users of a batch, long [P]."""
+        for rows in epoch_batches(self.counts, self.size, self.order):
+            counts = self.counts[rows]
+            first = torch.repeat_interleave(self.frozen.starts[rows] - (counts.cumsum(0) - counts), counts)
+            yield first + torch.arange(len(first), device=first.device)
+
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
+        f = self.frozen
+        targets = f.targets[batch]
+        domains = self.domain_of[targets]
+        states = f.global_states[batch] + self.model.threads(f.domain_states[batch], f.present[batch], domains)
+        losses = self.objective(states, self.items[targets], targets, lambda ids: self.items[ids])
+        means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
+        return {f"L_{domain}": own.mean() for domain, own in enumerate(means) if len(own)}
+
+    def notes(self) -> dict[str, float]:
+        """The mean of |u^d| / |u| over training positions that have a domain state."""
+        f = self.frozen
+        sample = torch.nonzero(f.present).squeeze(1)[:: max(1, int(f.present.sum()) // 10_000)]
+        with torch.no_grad():
+            domains = self.domain_of[f.targets[sample]]
+            own = self.model.threads(f.domain_states[sample], f.present[sample], domains).norm(dim=1)
+        ratio = own / f.global_states[sample].norm(dim=1).clamp_min(1e-12)
+        return {"domain_to_global": float(ratio.mean()) if len(sample) else 0.0}
+
+
+@dataclass(frozen=True)
+class FrozenQuestions:
+    """The parts of eq. 11 at the targets of a split: scoring during fine-tuning costs two small layers."""
+
+    table: ItemTable
+    global_states: Tensor
+    domain_states: Tensor
+    present: Tensor
+    asked: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, model: LLMEDT, table: ItemTable, sequences: DeviceSequences, asked: Tensor) -> FrozenQuestions:
+        hidden, device = model.settings.hidden, asked.device
+        global_states, domain_states = (torch.zeros(len(asked), hidden, device=device) for _ in range(2))
+        present = torch.zeros(len(asked), dtype=torch.bool, device=device)
+        model.eval()
+        with torch.no_grad():
+            for rows in sequences.by_length(ENCODE):
+                parts = model.last_parts(sequences.batch(rows, asked[rows]))
+                global_states[rows], domain_states[rows], present[rows] = parts[:3]
+            items = model.encode_items(torch.arange(table.catalogue + 1, device=device))
+        return cls(table, global_states, domain_states, present, asked, items)
+
+    def scorer(self, model: LLMEDT) -> InnerProduct:
+        with torch.no_grad():
+            own = model.threads(self.domain_states, self.present, self.asked)
+        return InnerProduct(self.table.domains, self.global_states + own, self.items)
+
+
+def seeded(seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+    """One generator for the order of an epoch (CPU), one for negatives (on the device)."""
+    return torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
