@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edt_cli import __version__
-from edt_cli.cli import data
+from edt_cli.cli import augment, data, eval, inspect, models, recommend, report, train
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
 
@@ -21,6 +21,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+for command in (
+    augment.augment,
+    augment.profile,
+    train.train,
+    report.report,
+    recommend.recommend,
+    inspect.inspect,
+    models.models,
+):
+    app.command()(command)
+app.command("eval")(eval.evaluate)
 
 
 def _version(asked: bool) -> None:

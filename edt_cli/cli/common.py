@@ -14,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from edt_cli.config import Settings
+    from edt_cli.pipeline import Pipeline
     from edt_cli.workspace import Workspace
 
 WorkspaceOption = Annotated[
@@ -36,9 +38,60 @@ LimitUsersOption = Annotated[
     int | None, typer.Option("--limit-users", min=1, help="Only a seeded sample of those who would be asked.")
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")
+]
+RunOption = Annotated[
+    list[str] | None,
+    typer.Option("--run", "-r", help="A run's name, or how it begins; repeatable. Default: the finished ones."),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; repeatable.")
 ]
+
+
+def settings_from(
+    preset: str, config: Path | None, assignments: list[str] | None, **flags: dict[str, Any]
+) -> Settings:
+    """Settings by precedence; flags that were not given are None and count for nothing."""
+    from edt_cli.config import load_settings, parse_assignments
+
+    values = parse_assignments(assignments or [])
+    for section, fields in flags.items():
+        given = {name: value for name, value in fields.items() if value is not None}
+        values[section] = {**values.get(section, {}), **given}
+    return load_settings(preset, config=config, flags=values)
+
+
+def llm_flags(
+    provider: str | None, model: str | None, api_base: str | None, embedder: str | None, limit_users: int | None
+) -> dict[str, dict[str, Any]]:
+    """The provider flags that augment, profile and train share, as settings."""
+    return {
+        "llm": {"provider": provider, "model": model, "api_base": api_base, "limit_users": limit_users},
+        "embedding": {"embedder": embedder},
+    }
+
+
+def ask_before_spending(pipeline: Pipeline, yes: bool) -> None:
+    """Show what a paid provider would be asked and what that may cost, and ask. Errors: UsageError off a terminal
+    without --yes; typer.Abort for a no."""
+    from edt_cli.config import UsageError
+
+    estimates = pipeline.estimates()
+    new = sum(estimate.calls - estimate.cached for estimate in estimates)
+    if not new:
+        return
+    known = [estimate.cost_usd for estimate in estimates if estimate.cost_usd is not None]
+    cost = f"about {sum(known):.4f} USD" if len(known) == len(estimates) else "at a price that is not known"
+    for estimate in estimates:
+        note(f"{estimate.stage}: {estimate.calls:,} calls, {estimate.cached:,} answered by the cache")
+    note(f"{pipeline.chat.name}: {new:,} new calls, {cost}")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("this asks a paid provider: say --yes to go on without a question")
+    typer.confirm("Go on?", abort=True, err=True)
 
 
 def workspace(given: Path | None) -> Workspace:

@@ -35,7 +35,7 @@ def candidates(workspace: Workspace, dataset: Dataset, split: Split, negatives: 
     artefact = workspace.artefact("candidates", digest(dataset.key, split, negatives))
     if not artefact.complete:
         with artefact.create(dataset=dataset.key, split=split, negatives=negatives) as (folder, _):
-            columns = draw_candidates(questions(dataset, split), negatives, seed)
+            columns = draw_candidates(questions(dataset, split, dataset.training_view().prefixes), negatives, seed)
             save_file({"columns": columns}, folder / "columns.safetensors")
     return load_file(artefact.path / "columns.safetensors")["columns"]
 

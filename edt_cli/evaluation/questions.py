@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets
+from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets, grouped
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,41 @@ class Questions:
 
         All `rows` must ask for `domain`.
         """
-        place, items = gather(self.history, rows)
+        history = self.history.rows(rows)
+        place, items = history.users, history.items
         known = self.domains.range(domain)
         own = (items >= known.start) & (items < known.stop) & (items != self.targets.items[rows][place])
         return place[own], items[own] - known.start
 
 
-def questions(dataset: Dataset, split: Split, augmented: Sequences | None = None) -> Questions:
+def questions(dataset: Dataset, split: Split, augmented: Sequences) -> Questions:
     """The targets of `split`, from all earlier true interactions; inside the training prefix augmented ones.
 
-    augmented: a row a user, the training prefix with what was inserted. None: as it happened.
+    augmented: a row a user, the training prefix with what was inserted (or as it happened).
     """
     targets = dataset.targets(split)
-    history = dataset.sequences.prefixes(_lengths(dataset, targets))
-    history = Sequences(*_rows(history, targets.users))
-    if augmented is None:
-        return Questions(dataset.domains, targets, history, history)
-    rows, items = gather(augmented, targets.users)
-    later = np.arange(len(history.items)) - history.offsets[history.users]
-    after = later >= dataset.train_lengths[targets.users][history.users]
-    rows = np.concatenate([rows, history.users[after]])
-    items = np.concatenate([items, history.items[after]])
-    order = np.argsort(rows, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(targets.users)))])
-    return Questions(dataset.domains, targets, Sequences(offsets, items[order]), history)
+    lengths = np.zeros(len(dataset.sequences), dtype=np.int64)
+    lengths[targets.users] = targets.positions
+    history = dataset.sequences.prefixes(lengths).rows(targets.users)
+    inputs = _continued(augmented.rows(targets.users), history, dataset.train_lengths[targets.users])
+    return Questions(dataset.domains, targets, inputs, history)
+
+
+def complete_histories(
+    dataset: Dataset, users: np.ndarray, augmented: Sequences, train_lengths: np.ndarray
+) -> tuple[Sequences, Sequences]:
+    """Inputs and history of `users` with nothing held back: what comes next is asked, not tested."""
+    history = dataset.sequences.rows(users)
+    return _continued(augmented.rows(users), history, train_lengths[users]), history
+
+
+def _continued(augmented: Sequences, history: Sequences, train_lengths: np.ndarray) -> Sequences:
+    """The augmented prefix of each row, then what happened after the prefix."""
+    position = np.arange(len(history.items)) - history.offsets[history.users]
+    after = position >= train_lengths[history.users]
+    rows = np.concatenate([augmented.users, history.users[after]])
+    items = np.concatenate([augmented.items, history.items[after]])
+    return grouped(rows, items, len(history))
 
 
 def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray) -> Sequences:
@@ -65,24 +76,4 @@ def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray
     domain_of: [1 + N + P].
     """
     own = domain_of[sequences.items] == domains[sequences.users]
-    counts = np.bincount(sequences.users[own], minlength=len(sequences))
-    return Sequences(np.concatenate([[0], np.cumsum(counts)]), sequences.items[own])
-
-
-def gather(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The items of `rows` end to end, and for each its index into `rows`."""
-    lengths = sequences.lengths[rows]
-    place = np.repeat(np.arange(len(rows)), lengths)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return place, sequences.items[sequences.offsets[rows][place] + within]
-
-
-def _rows(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    place, items = gather(sequences, rows)
-    return np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows)))]), items
-
-
-def _lengths(dataset: Dataset, targets: Targets) -> np.ndarray:
-    lengths = np.zeros(len(dataset.sequences), dtype=np.int64)
-    lengths[targets.users] = targets.positions
-    return lengths
+    return grouped(sequences.users[own], sequences.items[own], len(sequences))

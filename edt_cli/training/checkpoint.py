@@ -24,7 +24,7 @@ class Progress:
     phase: str
     epoch: int = 0
     step: int = 0
-    best: float = float("-inf")
+    best: float = -1.0
     best_epoch: int = 0
     bad: int = 0
     done: bool = False

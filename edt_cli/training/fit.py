@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edt_cli.config import Settings, UserError
-from edt_cli.data.dataset import Dataset, Sequences, TrainingView
+from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView, grouped
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
@@ -25,9 +26,11 @@ from edt_cli.models.systems import make_model
 from edt_cli.training.checkpoint import load_weights, read_progress
 from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
 from edt_cli.training.phases import FineTuning, FrozenQuestions, Pretraining
+from edt_cli.workspace import read_json, write_json
 
 PRETRAINED = f"{Pretraining.name}.safetensors"
 FINETUNED = f"{FineTuning.name}.safetensors"
+PHASES = "phases.json"
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,16 @@ class Material:
             text |= catalogue[field].is_not_null().to_numpy()
         return np.append(False, text)
 
-    def questions(self, split: str) -> Questions:
-        assert split in ("valid", "test")
+    def questions(self, split: Split) -> Questions:
         return questions(self.dataset, split, self.sequences)
 
 
-def train(material: Material, settings: Settings, folder: Path, events: Events) -> SequentialModel:
-    """Both phases of section 3.3, or the one that other systems have; goes on where `folder` says it was."""
+def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
+    """Both phases of section 3.3, or the one that other systems have; goes on where `folder` says it was.
+
+    Returns what belongs in the manifest: parameters, and for each phase its epochs, steps, best epoch, validation
+    NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
+    """
     s = settings.training
     torch.manual_seed(s.seed)
     model = make_model(settings.model, s, material.table, material.profiles)
@@ -76,13 +82,18 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     at = read_progress(folder / CHECKPOINT)
     if at is None or at.phase == Pretraining.name:
         validate = None if asked is None else _validate_by(material, asked, model)
-        run_phase(Pretraining(model, sequences, material.table, s), s, folder, events, validate)
+        phase = Pretraining(model, sequences, material.table, s)
+        write_json(folder / PHASES, {phase.name: asdict(run_phase(phase, s, folder, events, validate))})
     if isinstance(model, LLMEDT) and s.finetune:
         load_weights(folder / PRETRAINED, model)
-        phase = FineTuning(model, sequences, material.table, s)
+        threads = FineTuning(model, sequences, material.table, s)
         validate = None if asked is None else _validate_threads(material, asked, model)
-        run_phase(phase, s, folder, events, validate)
-    return model
+        done = asdict(run_phase(threads, s, folder, events, validate))
+        write_json(folder / PHASES, {**read_json(folder / PHASES), threads.name: done})
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "phases": read_json(folder / PHASES),
+    }
 
 
 def trained_scorer(
@@ -114,9 +125,7 @@ def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
     """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
     domains = len(table.domains)
     row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
-    order = np.argsort(row, kind="stable")
-    counts = np.bincount(row, minlength=len(sequences) * domains)
-    return Sequences(np.concatenate([[0], np.cumsum(counts)]), sequences.items[order])
+    return grouped(row, sequences.items, len(sequences) * domains)
 
 
 def _ndcg(material: Material, asked: Questions, scorer: Scorer) -> dict[str, float]:

@@ -30,13 +30,15 @@ class Phase(Protocol):
     """What the loop needs to know of `pre-training` or `fine-tuning`."""
 
     name: str
-    model: nn.Module
     lr: float
     steps_per_epoch: int
     epochs: int
     min_steps: int
     validate_steps: int
     generators: list[torch.Generator]
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def batches(self) -> Iterator[Any]:
         """One epoch."""

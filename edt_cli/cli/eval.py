@@ -1,0 +1,129 @@
+"""`edt eval`: ranks the held-out items with finished runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import (
+    DeviceOption,
+    JsonOption,
+    NoUiOption,
+    RunOption,
+    WorkspaceOption,
+    progress,
+    show,
+    workspace,
+)
+
+if TYPE_CHECKING:
+    from edt_cli.config import EvaluationSettings
+    from edt_cli.data.dataset import Split
+    from edt_cli.runs import Run
+    from edt_cli.workspace import Workspace
+
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", help="full: every item of the domain; sampled: uniform negatives.")
+]
+NegativesOption = Annotated[int, typer.Option("--negatives", min=1, help="Of the sampled protocol.")]
+KeepSeenOption = Annotated[bool, typer.Option("--keep-seen", help="Items that a user has had stay candidates.")]
+SplitOption = Annotated[str, typer.Option("--split", help="test or valid.")]
+OptionalDataOption = Annotated[
+    str | None, typer.Option("--data", "-d", help="Runs of this dataset. Default: of the newest run's.")
+]
+
+
+def evaluate(
+    data: OptionalDataOption = None,
+    run: RunOption = None,
+    protocol: ProtocolOption = "full",
+    negatives: NegativesOption = 100,
+    keep_seen: KeepSeenOption = False,
+    split: SplitOption = "test",
+    groups: Annotated[bool, typer.Option("--groups", help="Also by history length, r, text and training.")] = False,
+    device: DeviceOption = "auto",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+    no_ui: NoUiOption = False,
+) -> None:
+    """Rank every held-out item among its candidates: HR, NDCG, MRR per domain, over the users behind each figure.
+
+    Example: edt eval --data food-kitchen --protocol sampled --negatives 100
+    """
+    from edt_cli.pipeline import open_device
+
+    place, chosen = workspace(workspace_), str(open_device(device))
+    settings = evaluation_settings(protocol, negatives, keep_seen)
+    runs = runs_of(place, data, run)
+    show_results(place, runs, split_name(split), settings, chosen, as_json=json_, groups=groups)
+
+
+def show_results(
+    place: Workspace,
+    runs: list[Run],
+    split: Split,
+    settings: EvaluationSettings,
+    device: str,
+    *,
+    as_json: bool,
+    groups: bool = False,
+) -> None:
+    """Evaluate `runs` and show them: a table of HR@10 and NDCG@10, or the document of DESIGN's `--json`."""
+    from edt_cli.reporting.render import render
+    from edt_cli.reporting.tables import free_tables, group_tables
+
+    documents = result_documents(place, runs, split, settings, device)
+    main = [variants[0] for variants in documents]
+    document = {
+        "data": runs[0].plan["data"],
+        "split": split,
+        "protocol": settings.protocol,
+        "negatives": settings.negatives if settings.protocol == "sampled" else None,
+        "runs": main,
+    }
+    tables = free_tables(main)
+    for group in main[0]["groups"] if groups else ():
+        tables += group_tables(main, group)
+    show(document, [render(table, "terminal") for table in tables], as_json=as_json)
+
+
+def result_documents(
+    place: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
+) -> list[list[Any]]:
+    """For each run its own labelled result document, and after it those of its variants (`w/o DFT`)."""
+    from edt_cli.events import Events
+    from edt_cli.results import evaluate, labelled
+
+    with progress() as listen:
+        events = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
+        return [labelled(evaluate(place, run, split, settings, events, device), runs) for run in runs]
+
+
+def evaluation_settings(protocol: str, negatives: int, keep_seen: bool) -> EvaluationSettings:
+    from edt_cli.config import EvaluationSettings, validated
+
+    return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": keep_seen})
+
+
+def split_name(split: str) -> Split:
+    from edt_cli.config import UsageError
+
+    if split == "valid":
+        return "valid"
+    if split == "test":
+        return "test"
+    raise UsageError(f"--split is test or valid; got {split!r}")
+
+
+def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:
+    """The runs named, else the finished ones of `data`, else those of the newest run's data."""
+    from edt_cli.runs import find_runs
+
+    runs = find_runs(place, data, names)
+    if names:
+        return runs
+    if not final:
+        runs = [run for run in runs if not run.settings.training.final] or runs
+    newest = data or runs[-1].plan["data"]
+    return [run for run in runs if run.plan["data"] == newest]

@@ -1,0 +1,138 @@
+"""`edt recommend`: items for users, known or new, and vectors for an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import (
+    DeviceOption,
+    JsonOption,
+    NoUiOption,
+    WorkspaceOption,
+    emit_json,
+    note,
+    progress,
+    show,
+    workspace,
+)
+from edt_cli.cli.eval import KeepSeenOption, OptionalDataOption, runs_of
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import RenderableType
+
+    from edt_cli.runs import Run
+    from edt_cli.workspace import Workspace
+
+
+def recommend(
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user of the data; repeatable.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every user of the data; goes with --out.")] = False,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="CSV or Parquet (user, item): users the model never saw.")
+    ] = None,
+    exclude: Annotated[Path | None, typer.Option("--exclude", help="Item ids that are out of stock.")] = None,
+    export_items: Annotated[
+        Path | None, typer.Option("--export-items", help="Write item vectors and ids to this folder.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-k", min=1, help="Items a user and domain.")] = 10,
+    domain: Annotated[str | None, typer.Option("--domain", help="Only items of this domain.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .parquet, .csv or .jsonl file.")] = None,
+    data: OptionalDataOption = None,
+    run: Annotated[
+        str | None, typer.Option("--run", "-r", help="Default: the newest final run, else the newest finished one.")
+    ] = None,
+    keep_seen: KeepSeenOption = False,
+    device: DeviceOption = "auto",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+    no_ui: NoUiOption = False,
+) -> None:
+    """The items that a trained system ranks first for a user, in each domain.
+
+    Example: edt recommend --data food-kitchen --user A1... ; edt recommend --all --out recs.parquet
+    """
+    from edt_cli import recommend as core
+    from edt_cli.config import UsageError
+    from edt_cli.events import Events
+    from edt_cli.pipeline import open_device
+    from edt_cli.results import run_material
+
+    ways = [bool(user), every, history is not None, export_items is not None]
+    if sum(ways) != 1:
+        raise UsageError("say for whom: one of --user NAME, --all, --history FILE, or --export-items FOLDER")
+    if every and out is None:
+        raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
+    place, chosen = workspace(workspace_), str(open_device(device))
+    source = _newest(place, data, run)
+    with progress() as listen:
+        quiet = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
+        material = run_material(place, source, quiet, chosen)
+    if export_items is not None:
+        made = {"run": source.name, **core.export_items(material, source, export_items)}
+        if json_:
+            emit_json(made)
+        else:
+            note(f"{made['items']:,} vectors of {made['dimension']} numbers in {export_items}, by {source.name}")
+        return
+    if history is not None:
+        asked, unknown = core.new_users(material.dataset, core.read_histories(history))
+        if unknown:
+            note(f"{unknown} items of the histories are not in the catalogue and were passed over")
+    else:
+        asked = core.known_users(material, user)
+    domains = material.dataset.domains
+    wanted = range(len(domains)) if domain is None else [domains.number(domain)]
+    frame = core.recommend(
+        material,
+        source,
+        asked,
+        count=count,
+        domains=wanted,
+        exclude=core.read_items(exclude) if exclude else (),
+        keep_seen=keep_seen,
+    )
+    if out is not None:
+        core.write_table(frame, out)
+        note(f"{len(frame):,} rows for {len(asked.names):,} users in {out}, by {source.name}")
+        return
+    document = {"run": source.name, "data": material.dataset.name, "users": _by_user(frame)}
+    show(document, _tables(frame, source), as_json=json_)
+
+
+def _newest(place: Workspace, data: str | None, name: str | None) -> Run:
+    runs = runs_of(place, data, [name] if name else None, final=True)
+    final = [run for run in runs if run.settings.training.final]
+    trained = [run for run in runs if run.settings.model.name not in ("popularity", "item-knn")]
+    return (final or trained or runs)[-1]
+
+
+def _by_user(frame: pl.DataFrame) -> dict[str, Any]:
+    users: dict[str, Any] = {}
+    for row in frame.iter_rows(named=True):
+        items = users.setdefault(row["user"], {}).setdefault(row["domain"], [])
+        items.append({"rank": row["rank"], "item": row["item"], "title": row["title"], "score": row["score"]})
+    return users
+
+
+def _tables(frame: pl.DataFrame, source: Run) -> list[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    shown: list[RenderableType] = []
+    for (user, domain), rows in frame.group_by(["user", "domain"], maintain_order=True):
+        table = Table(title=Text(f"{plain(str(user))} · {domain} · {source.name}"), title_justify="left")
+        table.add_column("#", justify="right")
+        table.add_column("item")
+        table.add_column("title", overflow="ellipsis", no_wrap=True)
+        table.add_column("score", justify="right")
+        for row in rows.iter_rows(named=True):
+            title = Text(plain(row["title"])) if row["title"] else Text("(no title)", style="dim")
+            table.add_row(str(row["rank"]), Text(plain(row["item"])), title, f"{row['score']:.3f}")
+        shown.append(table)
+    return shown

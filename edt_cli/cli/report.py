@@ -1,0 +1,152 @@
+"""`edt report`: the paper's tables, of our own runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import (
+    DeviceOption,
+    JsonOption,
+    NoUiOption,
+    RunOption,
+    WorkspaceOption,
+    note,
+    stdout,
+    workspace,
+)
+from edt_cli.cli.eval import (
+    KeepSeenOption,
+    NegativesOption,
+    OptionalDataOption,
+    ProtocolOption,
+    SplitOption,
+    evaluation_settings,
+    result_documents,
+    runs_of,
+    split_name,
+)
+
+if TYPE_CHECKING:
+    from edt_cli.reporting.table import Table
+    from edt_cli.runs import Run
+    from edt_cli.workspace import Workspace
+
+
+def report(
+    data: OptionalDataOption = None,
+    run: RunOption = None,
+    table: Annotated[
+        int | None, typer.Option("--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Metrics of a free table, such as mrr or hr@5; repeatable.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="A table for groups: length, r, text or training.")] = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")] = "terminal",
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+    protocol: ProtocolOption = "full",
+    negatives: NegativesOption = 100,
+    keep_seen: KeepSeenOption = False,
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+    no_ui: NoUiOption = False,
+) -> None:
+    """Paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
+
+    Example: edt report --data food-kitchen --table 2 --format latex
+    """
+    from edt_cli.config import UsageError
+    from edt_cli.pipeline import open_device
+    from edt_cli.reporting import tables as build
+    from edt_cli.reporting.paper import TABLES
+    from edt_cli.reporting.render import FORMS, render
+
+    form = "json" if json_ else form
+    if form not in FORMS:
+        raise UsageError(f"--format is one of {', '.join(FORMS)}; got {form!r}")
+    place = workspace(workspace_)
+    found: list[Table]
+    if paper:
+        found = [TABLES[table or 2]]
+    elif table == 1:
+        found = [build.table_1(_statistics(place, data))]
+    else:
+        chosen = str(open_device(device))
+        runs = runs_of(place, data, run)
+        settings = evaluation_settings(protocol, negatives, keep_seen)
+        documents = result_documents(place, runs, split_name(split), settings, chosen)
+        main = [variants[0] for variants in documents]
+        if table == 3:
+            found = build.table_3([document for variants in documents for document in variants])
+        elif by is not None:
+            found = build.group_tables(main, by, metric or build.METRICS)
+        elif metric:
+            found = build.free_tables(main, metric)
+        elif table == 2:
+            found = build.table_2(main)
+        else:
+            found = _all_there_is(main, [document for variants in documents for document in variants])
+    _write(found, form, out, render)
+
+
+def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
+    """Without --table: table 2, and table 3 where there is an ablation to show."""
+    from edt_cli.reporting import tables as build
+
+    plain = [document for document in main if not document["variant"]]
+    found = build.table_2(plain) if plain else []
+    ours = [document for document in every if document["model"] == "llm-edt"]
+    return found + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
+
+
+def _write(found: list[Table], form: str, out: Path | None, render: Any) -> None:
+    from edt_cli.cli.common import emit_json
+    from edt_cli.config import UserError
+
+    if out is not None and form == "terminal":
+        form = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}.get(out.suffix, "markdown")
+    if form == "terminal":
+        console = stdout()
+        for table in found:
+            console.print(render(table, form))
+        return
+    if form == "json" and out is None:
+        import json
+
+        emit_json({"tables": [json.loads(render(table, "json")) for table in found]})
+        return
+    text = "\n".join(render(table, form) for table in found)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    note(f"written to {out}")
+
+
+def _statistics(place: Workspace, data: str | None) -> list[Any]:
+    """Table 1: each prepared dataset before, and where it was augmented, after."""
+    from edt_cli.config import UserError
+    from edt_cli.pipeline import open_dataset
+    from edt_cli.results import statistics
+
+    names = [data] if data else [artefact.key for artefact in place.datasets()]
+    if not names:
+        raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
+    return [statistics(place, open_dataset(place, name), _newest(place, name)) for name in names]
+
+
+def _newest(place: Workspace, name: str) -> Run | None:
+    from edt_cli.runs import all_runs, variant
+
+    ours = [run for run in all_runs(place) if run.plan["data"] == name and run.settings.model.name == "llm-edt"]
+    full = [run for run in ours if run.finished and not variant(run.settings)]
+    return full[-1] if full else None

@@ -1,0 +1,141 @@
+"""`edt train`: from a dataset to a table of HR@10 and NDCG@10."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import (
+    ApiBaseOption,
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    EmbedderOption,
+    JsonOption,
+    LimitUsersOption,
+    LlmModelOption,
+    NoUiOption,
+    ProviderOption,
+    SetOption,
+    WorkspaceOption,
+    YesOption,
+    ask_before_spending,
+    llm_flags,
+    note,
+    progress,
+    settings_from,
+    workspace,
+)
+from edt_cli.cli.eval import show_results
+
+
+def train(
+    data: DataOption = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="A system; `edt models` lists them.")] = "llm-edt",
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Settings by name. Default: the model's own.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="The run's own seeds, such as 42,44,46.")] = "42",
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ablate",
+            help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable.",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Items by llm, id or both.")] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="sasrec, gru4rec or bert4rec.")] = None,
+    sequence: Annotated[
+        str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="bpr, bce or ce (sampled softmax).")] = None,
+    negatives: Annotated[int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Users a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of pre-training.")] = None,
+    provider: ProviderOption = None,
+    llm_model: LlmModelOption = None,
+    api_base: ApiBaseOption = None,
+    embedder: EmbedderOption = None,
+    limit_users: LimitUsersOption = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Train on every interaction, for use: nothing is held out.")
+    ] = False,
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+    yes: YesOption = False,
+    no_ui: NoUiOption = False,
+) -> None:
+    """Train a system, after making whatever it needs, and show how it ranks the held-out items.
+
+    Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
+    """
+    from edt_cli.config import EvaluationSettings, UsageError
+    from edt_cli.events import Events, Stopped
+    from edt_cli.models.systems import needs, system
+    from edt_cli.runs import ABLATIONS
+
+    changes: dict[str, dict[str, Any]] = llm_flags(provider, llm_model, api_base, embedder, limit_users)
+    changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
+    changes["training"] = {
+        "loss": loss,
+        "negatives": negatives,
+        "epochs": epochs,
+        "batch": batch,
+        "lr": lr,
+        "final": final or None,
+    }
+    for name in ablate or []:
+        if name not in ABLATIONS:
+            raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
+        for section, fields in ABLATIONS[name][1].items():
+            changes[section] = {**changes.get(section, {}), **fields}
+    if ablate and model != "llm-edt":
+        raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
+    settings = settings_from(preset or system(model).preset, config, set_, **changes)
+
+    from edt_cli.pipeline import Pipeline, open_dataset, open_device
+
+    chosen = str(open_device(device))
+    place = workspace(workspace_)
+    with progress() as listen:
+        events = Events(listeners=(listen,))
+        dataset = open_dataset(place, data)
+        pipelines = [
+            Pipeline(place, dataset, settings.changed(training={"seed": seed}), events, chosen)
+            for seed in _seeds(seeds)
+        ]
+    if "generated items" in needs(settings.model):
+        ask_before_spending(pipelines[0], yes)
+    runs = []
+    with progress() as listen:
+        for pipeline in pipelines:
+            if final:
+                pipeline = pipeline.final()
+            try:
+                runs.append(pipeline.run((listen,)))
+            except (KeyboardInterrupt, Stopped):
+                note("stopped; what was done is kept. The same command goes on from the last checkpoint.")
+                raise typer.Exit(130) from None
+    if final:
+        for run in runs:
+            note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
+        if json_:
+            from edt_cli.cli.common import emit_json
+
+            emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
+        return
+    show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+
+
+def _seeds(text: str) -> list[int]:
+    from edt_cli.config import UsageError
+
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers, such as 42,44,46; got {text!r}") from None

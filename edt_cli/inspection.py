@@ -1,0 +1,73 @@
+"""One user as the augmenter and the profiler see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from edt_cli.config import UserError
+from edt_cli.data.imbalance import imbalance
+from edt_cli.pipeline import Pipeline
+
+ONE_DOMAIN = "one-domain"
+
+
+def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
+    """The history as one timeline with inserted items, every generated item with its two scores, the profile.
+
+    name: a user's id, or `one-domain`: the first user with r = 1 who was given an item. Makes what is missing.
+    Errors: UserError for an unknown user.
+    """
+    dataset, made, profiles = pipeline.dataset, pipeline.augmentation(), pipeline.profiles()
+    counts = pipeline.view.prefixes.domain_counts(dataset.domains)
+    ratios = imbalance(counts)
+    if name == ONE_DOMAIN:
+        helped = np.flatnonzero(
+            (ratios == 1) & np.isin(np.arange(len(ratios)), made.sequences.users[made.inserted])
+        )
+        if not len(helped):
+            raise UserError(f"no user of {dataset.name} with items in one domain only was given one")
+        user = int(helped[0])
+    else:
+        user = dataset.user(name)
+    names = dataset.domains.names
+    domain_of = made.domain_of(dataset.domains)
+    titles = pl.concat([dataset.catalogue["title"], made.pseudo["title"]])
+    known = len(dataset.catalogue)
+
+    def item(number: int, part: str) -> dict[str, Any]:
+        return {
+            "part": part,
+            "domain": names[int(domain_of[number])],
+            "item": dataset.catalogue["id"][number - 1] if number <= known else None,
+            "title": titles[number - 1],
+        }
+
+    begin, end = (int(made.sequences.offsets[row]) for row in (user, user + 1))
+    history = [
+        item(int(made.sequences.items[place]), "inserted" if made.inserted[place] else "train")
+        for place in range(begin, end)
+    ]
+    for position in range(int(pipeline.view.prefixes.lengths[user]), int(dataset.sequences.lengths[user])):
+        held = [split for split, places in dataset.target_positions.items() if places[user] == position]
+        history.append(item(int(dataset.sequences.of(user)[position]), held[0] if held else "later"))
+    generated = made.generated.filter(pl.col("user") == user)
+    return {
+        "user": dataset.user_ids[user],
+        "data": dataset.name,
+        "counts": {domain: int(count) for domain, count in zip(names, counts[user], strict=True)},
+        "r": float(ratios[user]),
+        "llm": pipeline.chat_identity["name"],
+        "tau": made.summary.get("tau"),
+        "history": history,
+        "generated": [
+            {"domain": names[row["target"]], **{key: row[key] for key in SHOWN}}
+            for row in generated.iter_rows(named=True)
+        ],
+        "profile": profiles.texts[user],
+    }
+
+
+SHOWN = ("title", "score_source", "score_target", "rank", "kept", "reason")

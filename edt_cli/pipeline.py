@@ -1,0 +1,378 @@
+"""The chain from a dataset to a trained run: which artefacts are missing, and making them in their order.
+
+Every step is keyed by its own section of the settings and the keys before it, so a changed learning rate never
+asks an LLM again, and a step with nothing changed does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edt_backends.base import ChatBackend
+from edt_cli.config import Settings, UsageError, UserError
+from edt_cli.events import Events
+from edt_cli.models.systems import needs, system
+from edt_cli.runs import Run, open_run
+from edt_cli.workspace import Artefact, Workspace, digest, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from edt_backends.cache import CachedChat, CachedEmbeddings
+    from edt_cli.augmentation.artefact import Augmentation
+    from edt_cli.data.dataset import Dataset, TrainingView
+    from edt_cli.embeddings import ItemEmbeddings
+    from edt_cli.profiling.profiles import Profiles
+    from edt_cli.training.fit import Material
+
+T = TypeVar("T")
+
+CHARACTERS_A_TOKEN = 4.0
+REPLY_TOKENS = 300
+
+
+def open_dataset(workspace: Workspace, name: str) -> Dataset:
+    """The prepared dataset; `demo` is prepared if it is not there. Errors: UserError how to get it."""
+    from edt_cli.data.dataset import load
+    from edt_cli.data.prepare import ensure_demo
+
+    if name == "demo":
+        ensure_demo(workspace)
+    return load(workspace.dataset(name))
+
+
+def open_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, `cuda:1` or `auto` (a GPU where there is one). Errors: UserError before any work."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}: use cpu, cuda, cuda:N or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA GPU can be used here (torch sees none); use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"there is no GPU {device.index}: torch sees {torch.cuda.device_count()}")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported: use cpu or cuda")
+    return device
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Calls that a stage would make, those the cache answers already, and US dollars for the rest (None: the price
+    is not known). Tokens are guessed: four characters each, and 300 in a reply."""
+
+    stage: str
+    calls: int
+    cached: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One dataset under one set of settings. `events` hears of every step."""
+
+    workspace: Workspace
+    dataset: Dataset
+    settings: Settings
+    events: Events = field(default_factory=Events)
+    device: str = "cpu"
+
+    @cached_property
+    def view(self) -> TrainingView:
+        return self.dataset.training_view(final=self.settings.training.final)
+
+    @cached_property
+    def _cache(self) -> Any:
+        from edt_backends.cache import ReplyCache
+
+        self.workspace.cache.mkdir(parents=True, exist_ok=True)
+        return ReplyCache(self.workspace.cache)
+
+    @cached_property
+    def embedder(self) -> CachedEmbeddings:
+        from edt_backends.cache import CachedEmbeddings
+        from edt_backends.registry import embedding_backend
+
+        s = self.settings.embedding
+        return CachedEmbeddings(embedding_backend(s.embedder, s.api_base, self.device), self._cache)
+
+    @cached_property
+    def chat(self) -> CachedChat:
+        """The LLM, or `local`, which retrieves from the training items."""
+        from edt_backends.cache import CachedChat
+
+        return CachedChat(self._backend(catalogue=True), self._cache)
+
+    @cached_property
+    def chat_identity(self) -> dict[str, Any]:
+        return {**self._backend(catalogue=False).identity(), "name": self._backend(catalogue=False).name}
+
+    def _backend(self, *, catalogue: bool) -> ChatBackend:
+        from edt_backends.registry import chat_backend
+
+        s = self.settings.llm
+        items = None
+        if catalogue and s.provider == "local":
+            from edt_cli.augmentation.catalogue import TrainingCatalogue
+
+            items = TrainingCatalogue(self.view, self.embeddings())
+        return chat_backend(s.provider, s.model, s.api_base, items)
+
+    # Keys, from the data to the run.
+
+    @cached_property
+    def embeddings_key(self) -> str:
+        return digest("embeddings", self.dataset.key, self.embedder.identity())
+
+    @cached_property
+    def _llm_key(self) -> str:
+        asked = self.settings.llm.model_dump(exclude={"concurrency"})
+        return digest(self.chat_identity, asked)
+
+    @cached_property
+    def augmentation_key(self) -> str:
+        s = self.settings.augmentation
+        return digest("augmentation", self.view.key, self.embeddings_key, s, self._llm_key) if s.enabled else "none"
+
+    @cached_property
+    def profiles_key(self) -> str:
+        s = self.settings.profiling
+        key = digest("profiles", self.view.key, self.embeddings_key, self.augmentation_key, s, self._llm_key)
+        return key if s.enabled else "none"
+
+    def artefact_keys(self) -> dict[str, str]:
+        """What a run of these settings reads, by kind."""
+        needed = needs(self.settings.model)
+        keys = {}
+        if "item text" in needed:
+            keys["embeddings"] = self.embeddings_key
+        if "generated items" in needed:
+            keys["augmentation"] = self.augmentation_key
+        if "user profiles" in needed:
+            keys["profiles"] = self.profiles_key
+        return keys
+
+    @cached_property
+    def run_key(self) -> str:
+        s = self.settings
+        return digest("run", self.view.key, s.model, s.training, self.artefact_keys())
+
+    # Steps.
+
+    def embeddings(self) -> ItemEmbeddings:
+        from edt_cli.embeddings import ItemEmbeddings, embed_items
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            manifest |= {"model": self.embedder.name, "dataset": self.dataset.key}
+            embed_items(self.dataset.catalogue, self.embedder, self.events).save(folder)
+
+        return self._step("embeddings", self.embeddings_key, make, ItemEmbeddings.load)
+
+    def augmentation(self) -> Augmentation:
+        """S_aug (section 3.2), checked for leaks; `w/o Aug.` is no step."""
+        from edt_cli.augmentation.artefact import Augmentation
+        from edt_cli.augmentation.audit import check_sequences, check_sources
+        from edt_cli.augmentation.augment import augment
+
+        s = self.settings
+        if not s.augmentation.enabled:
+            return Augmentation.none(self.view)
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            made = augment(
+                self.view,
+                self.embeddings(),
+                s.augmentation,
+                s.llm,
+                self.chat,
+                self.embedder,
+                self.events,
+                known_tau=self._known_tau(),
+            )
+            self._keep_tau(made.summary["tau"])
+            checked = check_sources(self.dataset, made.sources, "augmentation", self.view.prefixes.lengths)
+            checked += check_sequences(self.dataset, made, self.view.prefixes.lengths)
+            made.save(folder)
+            manifest |= {
+                "inputs": {"embeddings": self.embeddings_key},
+                "settings": s.augmentation.model_dump(),
+                "llm": self.chat.name,
+                "summary": made.summary,
+                "leak_check": {"interactions": checked, "passed": True},
+            }
+
+        return self._step("augmentation", self.augmentation_key, make, Augmentation.load)
+
+    def profiles(self) -> Profiles:
+        """User profiles (section 3.4), checked for leaks; `w/o Profiling` is no step."""
+        from edt_cli.augmentation.audit import check_sources
+        from edt_cli.profiling.profile import profile
+        from edt_cli.profiling.profiles import Profiles
+
+        s = self.settings
+        if not s.profiling.enabled:
+            return Profiles.none(len(self.view.prefixes), self.embeddings().vectors.shape[1])
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            made = profile(
+                self.view,
+                self.augmentation(),
+                self.embeddings(),
+                s.profiling,
+                s.llm,
+                self.chat,
+                self.embedder,
+                self.events,
+            )
+            checked = check_sources(self.dataset, made.sources, "profiles", self.view.prefixes.lengths)
+            made.save(folder)
+            manifest |= {
+                "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
+                "settings": s.profiling.model_dump(),
+                "llm": self.chat.name,
+                "summary": made.summary,
+                "leak_check": {"interactions": checked, "passed": True},
+            }
+
+        return self._step("profiles", self.profiles_key, make, Profiles.load)
+
+    def material(self) -> Material:
+        """What a model learns from; makes whatever is missing for it."""
+        import torch
+
+        from edt_cli.models.batch import item_table
+        from edt_cli.training.fit import Material
+
+        needed = needs(self.settings.model)
+        domains, sequences = self.view.domains, self.view.prefixes
+        domain_of = vectors = profiles = None
+        if "item text" in needed:
+            vectors = self.embeddings().vectors
+        if "generated items" in needed:
+            made = self.augmentation()
+            sequences, domain_of = made.sequences, made.domain_of(domains)
+            vectors = made.vectors(self.embeddings())
+        if "user profiles" in needed and self.settings.profiling.enabled:
+            profiles = torch.from_numpy(self.profiles().vectors)
+        table = item_table(domains, sequences, domain_of, vectors).to(torch.device(self.device))
+        return Material(self.dataset, self.view, sequences, table, profiles)
+
+    def run(self, listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()) -> Run:
+        """Train, or go on training, or find that this run is finished already."""
+        from edt_cli.training.fit import train
+
+        s = self.settings
+        plan = {
+            "data": self.dataset.name,
+            "data_key": self.view.key,
+            "key": self.run_key,
+            "settings": s.model_dump(mode="json"),
+            "artefacts": self.artefact_keys(),
+            "llm": self.chat_identity["name"] if "generated items" in needs(s.model) else "",
+            "device": self.device,
+        }
+        run = open_run(self.workspace, plan)
+        if run.finished:
+            self.events.emit("skipped", message=f"run {run.name} is finished already, nothing to do")
+            return run
+        material = self.material()
+        events = Events(run.folder, listeners)
+        manifest: dict[str, Any] = {"plan": plan}
+        if system(s.model.name).trained:
+            events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
+            manifest |= train(material, s, run.folder, events)
+        write_json(run.folder / "manifest.json", manifest)
+        events.emit("finished", run=run.name, message=f"run {run.name} is finished")
+        return run
+
+    def final(self) -> Pipeline:
+        """The pipeline that trains on every interaction, for as many epochs as were best with some held out: the
+        run of these settings that tells is made first where it is missing."""
+        s = self.settings.changed(training={"final": False})
+        run = replace(self, settings=s).run(self.events.listeners)
+        epochs = {name: phase["best_epoch"] for name, phase in run.manifest().get("phases", {}).items()}
+        changes: dict[str, Any] = {"final": True, "epochs": max(1, epochs.get("pre-training", 1))}
+        if s.training.finetune and "fine-tuning" in epochs:
+            changes |= {"finetune_epochs": max(1, epochs["fine-tuning"]), "finetune": epochs["fine-tuning"] > 0}
+        return replace(self, settings=self.settings.changed(training=changes))
+
+    def estimates(self) -> list[Estimate]:
+        """What the LLM stages that are still to be made would ask; empty where nothing is left to ask."""
+        found = []
+        needed = needs(self.settings.model)
+        s = self.settings
+        if not self.chat.paid:
+            return []
+        if s.augmentation.enabled and "generated items" in needed:
+            from edt_cli.augmentation.augment import planned_requests
+
+            if not self._artefact("augmentation", self.augmentation_key).complete:
+                requests = planned_requests(self.view, self.embeddings(), s.augmentation, s.llm)
+                found.append(self._estimate("augment", requests, 0))
+        if s.profiling.enabled and "user profiles" in needed:
+            from edt_cli.augmentation.artefact import Augmentation
+            from edt_cli.profiling.profile import planned_requests as planned_profiles
+
+            if not self._artefact("profiles", self.profiles_key).complete:
+                made = self._artefact("augmentation", self.augmentation_key)
+                augmented = Augmentation.load(made.path) if made.complete else Augmentation.none(self.view)
+                requests, more = planned_profiles(self.view, augmented, self.embeddings(), s.profiling, s.llm)
+                found.append(self._estimate("profile", requests, more))
+        return found
+
+    def _estimate(self, stage: str, requests: list[Any], more: int) -> Estimate:
+        new = [request for request in requests if not self.chat.contains(request)]
+        price = self.chat.price_per_token()
+        cost = None
+        if price is not None:
+            characters = sum(len(message.content) for request in new for message in request.messages)
+            mean = characters / len(new) if new else 0.0
+            tokens_in = (characters + more * mean) / CHARACTERS_A_TOKEN
+            cost = tokens_in * price[0] + (len(new) + more) * REPLY_TOKENS * price[1]
+        return Estimate(stage, len(requests) + more, len(requests) - len(new), cost)
+
+    def _artefact(self, kind: str, key: str) -> Artefact:
+        return self.workspace.artefact(kind, key)
+
+    def _step(
+        self, kind: str, key: str, make: Callable[[Path, dict[str, Any]], None], load: Callable[[Path], T]
+    ) -> T:
+        known: dict[str, Any] = self.__dict__.setdefault("_loaded", {})
+        if kind in known:
+            return known[kind]
+        artefact = self._artefact(kind, key)
+        if artefact.complete:
+            self.events.emit("skipped", step=kind, message=f"{kind} {key}: nothing has changed, kept")
+        else:
+            with artefact.create() as (folder, manifest):
+                make(folder, manifest)
+            seconds = artefact.manifest()["seconds"]
+            self.events.emit("made", step=kind, key=key, message=f"{kind} {key}: made in {seconds:.1f} s")
+        known[kind] = load(artefact.path)
+        return known[kind]
+
+    # A pilot's tau is used again for the rest: another would change insertions, hence prompts, and pay twice.
+
+    @cached_property
+    def _tau_file(self) -> Path:
+        asked = self.settings.llm.model_dump(exclude={"concurrency", "limit_users"})
+        key = digest(self.view.key, self.embeddings_key, self.settings.augmentation, self.chat_identity, asked)
+        return self.workspace.artefacts / "calibration" / f"{key}.json"
+
+    def _known_tau(self) -> float | None:
+        from edt_cli.workspace import read_json
+
+        return read_json(self._tau_file)["tau"] if self._tau_file.is_file() else None
+
+    def _keep_tau(self, tau: float | None) -> None:
+        if tau is not None and not self._tau_file.is_file():
+            self._tau_file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._tau_file, {"tau": tau})

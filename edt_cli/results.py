@@ -1,0 +1,163 @@
+"""What finished runs are worth: evaluated once, kept in the run's folder, read back for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.config import EvaluationSettings, UserError
+from edt_cli.data.dataset import Split
+from edt_cli.evaluation.candidates import candidates
+from edt_cli.evaluation.evaluate import figures
+from edt_cli.evaluation.metrics import TOP
+from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.ranking import Ranks, rank
+from edt_cli.events import Events
+from edt_cli.models.systems import needs
+from edt_cli.pipeline import Pipeline, open_dataset
+from edt_cli.runs import ABLATIONS, RESULTS, Run, label, variant
+from edt_cli.training.fit import Material, trained_scorer
+from edt_cli.workspace import Workspace, write_atomic
+
+if TYPE_CHECKING:
+    from edt_cli.data.dataset import Dataset
+
+WITHOUT_DFT = ABLATIONS["dft"][0]
+
+
+def run_material(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> Material:
+    """The data and artefacts that a run was trained on. Errors: UserError if the dataset has changed since."""
+    dataset = open_dataset(workspace, run.plan["data"])
+    pipeline = Pipeline(workspace, dataset, run.settings, events, device)
+    if pipeline.view.key != run.plan["data_key"]:
+        raise UserError(
+            f"dataset {dataset.name!r} has changed since run {run.name} was made: train again on the new data"
+        )
+    return pipeline.material()
+
+
+def evaluate(
+    workspace: Workspace, run: Run, split: Split, s: EvaluationSettings, events: Events, device: str = "cpu"
+) -> list[dict[str, Any]]:
+    """The result documents of a run under `s.protocol`: its own, and of LLM-EDT also `w/o DFT`'s.
+
+    Computed once for both protocols, then read. Errors: UserError where nothing is held out.
+    """
+    variants = [True] + ([False] if run.settings.model.name == "llm-edt" and run.settings.training.finetune else [])
+    files = [_file(split, s, dft) for dft in variants]
+    if not all((run.folder / RESULTS / f"{name}.json").is_file() for name in files):
+        _compute(workspace, run, split, s, variants, events, device)
+    documents = {document["file"]: document for document in run.results()}
+    return [documents[name] for name in files]
+
+
+def _compute(
+    workspace: Workspace,
+    run: Run,
+    split: Split,
+    s: EvaluationSettings,
+    variants: Sequence[bool],
+    events: Events,
+    device: str,
+) -> None:
+    if run.settings.training.final:
+        raise UserError(
+            f"run {run.name} was trained on every interaction (--final): nothing is held out to evaluate"
+        )
+    material = run_material(workspace, run, events, device)
+    dataset = material.dataset
+    asked = material.questions(split)
+    if not len(asked):
+        raise UserError(f"{dataset.name} has no {split} target: its users have fewer than three interactions")
+    drawn = candidates(workspace, dataset, split, s.negatives)
+    for dft in variants:
+        scorer = trained_scorer(material, run.settings, run.folder, asked.inputs, asked.targets.domains, dft=dft)
+        ranks = rank(scorer, asked, candidates=drawn, keep_seen=s.keep_seen, top=TOP)
+        for protocol in ("full", "sampled"):
+            under = s.model_copy(update={"protocol": protocol})
+            document = {
+                "file": _file(split, under, dft),
+                **_header(run, dataset, dft),
+                "split": split,
+                "protocol": protocol,
+                "negatives": s.negatives if protocol == "sampled" else None,
+                "keep_seen": s.keep_seen,
+                **figures(dataset, asked, ranks, protocol, material.has_text),
+            }
+            run.write_result(document["file"], document)
+        _save_ranks(run, asked, ranks, f"{_file(split, s, dft)}-ranks")
+        events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
+
+
+def _header(run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
+    manifest = run.manifest()
+    phases = manifest.get("phases", {}).values()
+    names = [variant(run.settings), "" if dft else WITHOUT_DFT]
+    return {
+        "run": run.name,
+        "data": dataset.name,
+        "data_key": dataset.key,
+        "synthetic": dataset.name == "demo",
+        "model": run.settings.model.name,
+        "variant": ", ".join(name for name in names if name),
+        "llm": run.plan["llm"] if "generated items" in needs(run.settings.model) else "",
+        "seed": run.settings.training.seed,
+        "parameters": manifest.get("parameters"),
+        "seconds": sum(phase["seconds"] for phase in phases) if phases else None,
+    }
+
+
+def _save_ranks(run: Run, asked: Questions, ranks: Ranks, name: str) -> None:
+    """Each user's rank, so that differences between runs can be paired."""
+    frame = pl.DataFrame(
+        {
+            "user": asked.targets.users.astype(np.int32),
+            "item": asked.targets.items.astype(np.int32),
+            "domain": asked.targets.domains.astype(np.int8),
+            "rank_full": ranks.full,
+            "rank_sampled": ranks.sampled if ranks.sampled is not None else np.full(len(asked), np.nan),
+        }
+    )
+    buffer = BytesIO()
+    frame.write_parquet(buffer)
+    write_atomic(run.folder / RESULTS / f"{name}.parquet", buffer.getvalue())
+
+
+def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
+    parts = [split, s.protocol if s.protocol == "full" else f"{s.protocol}-{s.negatives}"]
+    return "-".join(parts + ["keep-seen"] * s.keep_seen + ["without-dft"] * (not dft))
+
+
+def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str, Any]]:
+    """With `label`: the system's name and what sets the run apart from the others of `runs`."""
+    by_name = {run.name: run for run in runs}
+    return [{**document, "label": label(by_name[document["run"]], runs)} for document in documents]
+
+
+def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:
+    """Table 1's figures of a dataset, before augmentation and, with an LLM-EDT run, after its."""
+    counts = dataset.sequences.domain_counts(dataset.domains)
+    domains = {
+        name: {"users": int((counts[:, number] > 0).sum()), "items": len(dataset.domains.range(number))}
+        for number, name in enumerate(dataset.domains.names)
+    }
+    length = float(dataset.sequences.lengths.mean())
+    before = {"domains": domains, "average_length": length}
+    found = {"data": dataset.name, "synthetic": dataset.name == "demo", "llm": "", "before": before, "after": None}
+    if run is None or run.plan["data_key"] != dataset.key:
+        return found
+    made = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
+    pseudo = np.bincount(made.pseudo["domain"].to_numpy(), minlength=len(dataset.domains))
+    after = {
+        "domains": {
+            name: {"users": figures["users"], "items": figures["items"] + int(pseudo[number])}
+            for number, (name, figures) in enumerate(domains.items())
+        },
+        "average_length": length + float(made.inserted.sum()) / len(dataset.sequences),
+    }
+    return {**found, "llm": run.plan["llm"], "after": after}
