@@ -126,7 +126,9 @@ class ModelSettings(Section):
     knn_window: int = Field(10, ge=1, description="item-kNN: steps apart that still count as co-occurrence")
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
+    def _consistent(self) -> Self:
+        if self.name == "llm-edt" and self.sequence == "single":
+            raise ValueError("llm-edt is a cross-domain system: sequence = single is for the others")
         if self.backbone != "gru4rec" and self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self

@@ -115,7 +115,11 @@ class BERT4RecBlock(nn.Module):
 
 
 class BERT4Rec(Backbone):
-    """Bidirectional self-attention, trained to restore masked items; a prefix is asked by a mask at its end."""
+    """Bidirectional self-attention, trained to restore masked items; a prefix is asked by a mask at its end.
+
+    Positions count from the end, as in the original code, which pads on the left: the mask at the end of a
+    prefix then stands where training has masked the last items of sequences.
+    """
 
     bidirectional = True
 
@@ -135,7 +139,8 @@ class BERT4Rec(Backbone):
         """States [B, L, D] of a sequence in which the items at `masked` (bool [B, L]) are hidden."""
         steps = torch.arange(x.shape[1], device=x.device)
         x = torch.where(masked.unsqueeze(-1), self.mask_token, x) * self.scale
-        x = self.drop(self.norm(x + self.positions.weight[: x.shape[1]]))
+        age = (lengths[:, None] - 1 - steps).clamp_min(0)
+        x = self.drop(self.norm(x + self.positions(age)))
         visible = (steps < lengths[:, None])[:, None, None, :]
         for block in self.blocks:
             x = block(x, visible)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.encoders import Adapter
-from edt_cli.models.losses import alignment
+from edt_cli.models.losses import alignment, mean
 from edt_cli.models.sequential import Objective, SequentialModel
 
 
@@ -44,7 +44,7 @@ class LLMEDT(SequentialModel):
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Eq. 14: L_pre + alpha L_align, over the users of the batch that have a profile."""
         states, positive, targets, last = self.training_positions(batch)
-        terms = {"next_item": objective(states, positive, targets, self.encode_items).mean()}
+        terms = {"next_item": mean(objective(states, positive, targets, self.encode_items))}
         if self.profiles is not None:
             profiles = self.profiles[batch.rows]
             known = (profiles.abs().sum(1) > 0) & (batch.lengths > 0)

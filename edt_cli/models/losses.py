@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def mean(losses: Tensor) -> Tensor:
+    """Over positions; 0 for a batch of users with one item each, which has none."""
+    return losses.sum() / max(1, len(losses))
+
+
 def bpr(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """Eq. 9 and 12: the mean of -log sigmoid(P(v+) - P(v-)).
 

@@ -12,6 +12,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.encoders import make_encoder
+from edt_cli.models.losses import mean
 
 
 class Objective(Protocol):
@@ -68,7 +69,7 @@ class SequentialModel(nn.Module):
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Named terms, weighted already; their sum is minimised."""
         states, positive, targets, _ = self.training_positions(batch)
-        return {"next_item": objective(states, positive, targets, self.encode_items).mean()}
+        return {"next_item": mean(objective(states, positive, targets, self.encode_items))}
 
     def _mask(self, batch: Batch) -> Tensor:
         """A share of each row's items, and the last one of rows where chance took none."""

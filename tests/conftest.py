@@ -1,0 +1,1 @@
+"""Its folder is on the path, so that tests of several folders can share helpers."""

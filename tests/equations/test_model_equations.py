@@ -1,0 +1,212 @@
+"""The equations of sections 3.3 and 3.4.3 against slow float64 versions that one can read off the paper."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from toy import batch_of, domains_of_size, model_of, sequences, text_table
+
+from edt_cli.config import TrainingSettings
+from edt_cli.models.encoders import Adapter
+from edt_cli.models.llm_edt import domain_sequence
+from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
+from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.training.phases import frozen_states
+
+DOMAINS = domains_of_size(6, 5)
+ROWS = sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rows", [3, 50])
+def test_equation_7_folded_or_not(rows):
+    """Both sides of the choice between one matrix and two."""
+    adapter = Adapter(6, 4, 5).double()
+    e = random(rows, 6)
+    expected = np.zeros((rows, 5))
+    for row in range(rows):
+        inner = adapter.inner.weight.detach().numpy() @ e[row].numpy() + adapter.inner.bias.detach().numpy()
+        expected[row] = adapter.outer.weight.detach().numpy() @ inner + adapter.outer.bias.detach().numpy()
+    np.testing.assert_allclose(adapter(e).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_equation_9_and_12_bpr():
+    states, positive, negative = random(4, 3), random(4, 3, seed=1), random(4, 2, 3, seed=2)
+    found = bpr(states, positive, negative)
+    for j in range(4):
+        losses = [
+            -math.log(sigmoid(float(states[j] @ positive[j]) - float(states[j] @ negative[j, k]))) for k in range(2)
+        ]
+        assert found[j].item() == pytest.approx(sum(losses) / 2, rel=1e-12)
+
+
+def test_bce_of_sasrec():
+    states, positive, negative = random(4, 3), random(4, 3, seed=1), random(4, 2, 3, seed=2)
+    found = bce(states, positive, negative)
+    for j in range(4):
+        own = -math.log(sigmoid(float(states[j] @ positive[j])))
+        others = [-math.log(1 - sigmoid(float(states[j] @ negative[j, k]))) for k in range(2)]
+        assert found[j].item() == pytest.approx(own + sum(others) / 2, rel=1e-12)
+
+
+def test_sampled_softmax_leaves_out_accidental_hits():
+    states, positive, negative = random(4, 3), random(4, 3, seed=1), random(5, 3, seed=2)
+    hits = torch.zeros(4, 5, dtype=torch.bool)
+    hits[1, 2] = hits[3, 0] = True
+    found = sampled_softmax(states, positive, negative, hits, temperature=0.5)
+    for j in range(4):
+        own = math.exp(float(states[j] @ positive[j]) / 0.5)
+        others = sum(math.exp(float(states[j] @ negative[k]) / 0.5) for k in range(5) if not hits[j, k])
+        assert found[j].item() == pytest.approx(-math.log(own / (own + others)), rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.2])
+def test_equation_13_both_directions(temperature):
+    users, profiles = random(5, 4), random(5, 4, seed=1)
+
+    def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(a @ b) / float(a.norm() * b.norm())
+
+    def one_side(rows: torch.Tensor, columns: torch.Tensor) -> float:
+        total = 0.0
+        for i in range(5):
+            own = math.exp(cosine(rows[i], columns[i]) / temperature)
+            others = sum(math.exp(cosine(rows[i], columns[j]) / temperature) for j in range(5) if j != i)
+            total += math.log(own / others)
+        return -total / 5
+
+    expected = one_side(users, profiles) + one_side(profiles, users)
+    assert alignment(users, profiles, temperature).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_equation_13_of_one_user_is_nothing_and_has_a_gradient():
+    users = random(1, 4).requires_grad_()
+    loss = alignment(users, random(1, 4), 1.0)
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_equation_2_the_items_of_one_domain_in_their_order():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lengths = rng.integers(0, 8, size=4)
+        items = np.zeros((4, max(1, lengths.max())), dtype=np.int64)
+        for row, length in enumerate(lengths):
+            items[row, :length] = rng.integers(1, 12, size=length)
+        asked = rng.integers(0, 2, size=4)
+        domain_of = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+        found, found_lengths, place = domain_sequence(torch.from_numpy(items), domain_of, torch.from_numpy(asked))
+        for row in range(4):
+            own = [i for i in items[row, : lengths[row]].tolist() if int(domain_of[i]) == asked[row]]
+            assert found[row, : found_lengths[row]].tolist() == own
+            assert found_lengths[row] == len(own)
+            for position in range(lengths[row]):
+                before = [i for i in items[row, : position + 1].tolist() if int(domain_of[i]) == asked[row]]
+                assert place[row, position] == len(before) - 1
+
+
+@pytest.mark.parametrize("backbone", ["llm-edt", "llm-edt on gru4rec", "llm-edt on bert4rec"])
+def test_equations_10_and_11_position_by_position(backbone):
+    """u + W (W' h^d + b') + b, with h^d from the items of d alone, encoded as a sequence of their own."""
+    table = text_table(DOMAINS, ROWS, without_text=(2, 9))
+    model = model_of(backbone, table)
+    batch = batch_of(table, ROWS)
+    with torch.no_grad():
+        found = model.encode_positions(batch)
+        for row in range(len(ROWS)):
+            items = ROWS.of(row).tolist()
+            for position in range(len(items) - 1):
+                domain = 0 if items[position + 1] <= 6 else 1
+                prefix = items[: position + 1]
+                own = [item for item in prefix if (0 if item <= 6 else 1) == domain]
+                expected = state_after(model, prefix)
+                if own:
+                    adapter = model.threads.adapters[domain]
+                    expected = expected + adapter.outer(adapter.inner(state_after(model, own)))
+                torch.testing.assert_close(found[row, position], expected, atol=1e-5, rtol=1e-4)
+
+
+def state_after(model, items: list[int]) -> torch.Tensor:
+    x = model.encode_items(torch.tensor([items]))
+    return model.backbone.last(x, torch.tensor([len(items)]))[0]
+
+
+def test_fine_tuning_starts_from_the_pre_trained_model():
+    """The outer layer starts at zero, so eq. 11 gives u at first."""
+    from edt_cli.config import ModelSettings
+    from edt_cli.models.systems import make_model
+
+    table = text_table(DOMAINS, ROWS)
+    model = make_model(
+        ModelSettings(hidden=8, blocks=1, adapter=4, dropout=0), TrainingSettings(), table, None
+    ).eval()
+    batch = batch_of(table, ROWS)
+    with torch.no_grad():
+        before = model.encode_positions(batch)
+        model.fine_tuned = True
+        torch.testing.assert_close(model.encode_positions(batch), before)
+
+
+@pytest.mark.parametrize("kind", ["llm-edt", "llm-edt on bert4rec"])
+def test_kept_states_are_those_of_the_model(kind):
+    """Section 3.3.2: what fine-tuning keeps gives the same scores as encoding every position anew."""
+    from edt_cli.models.batch import DeviceSequences
+
+    table = text_table(DOMAINS, ROWS, without_text=(2, 9))
+    model = model_of(kind, table)
+    kept = frozen_states(model, DeviceSequences(ROWS, table, 12))
+    batch = batch_of(table, ROWS)
+    with torch.no_grad():
+        expected = model.encode_positions(batch)[batch.targets > 0]
+        domains = table.domain_of[kept.targets]
+        found = kept.global_states + model.threads(kept.domain_states, kept.present, domains)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert kept.targets.tolist() == batch.targets[batch.targets > 0].tolist()
+
+
+def test_equation_14_adds_alpha_times_the_alignment():
+    table = text_table(DOMAINS, ROWS)
+    model = model_of("llm-edt", table)
+    model.fine_tuned = False
+    objective = NextItem(TrainingSettings(), Negatives.over(table, torch.Generator().manual_seed(0)))
+    terms = model.loss(batch_of(table, ROWS), objective)
+    with torch.no_grad():
+        last = torch.stack([state_after(model, ROWS.of(row).tolist()) for row in range(len(ROWS))])
+        expected = 0.7 * alignment(last, model.profile_adapter(model.profiles[: len(ROWS)]), 1.0)
+    assert set(terms) == {"next_item", "align"}
+    torch.testing.assert_close(terms["align"].detach(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_negatives_are_uniform_over_the_domain_of_the_positive_and_never_the_positive():
+    table = text_table(DOMAINS, ROWS)
+    negatives = Negatives.over(table, torch.Generator().manual_seed(0))
+    for positive, others in ((3, [1, 2, 4, 5, 6]), (11, [7, 8, 9, 10])):
+        drawn = negatives.each(torch.full((4000,), positive), 1).flatten()
+        counts = torch.bincount(drawn, minlength=12)
+        assert sorted(torch.nonzero(counts).flatten().tolist()) == others
+        expected = 4000 / len(others)
+        assert (counts[others] - expected).abs().max() < 5 * math.sqrt(expected)
+
+
+def test_negatives_of_a_pseudo_item_are_catalogue_items_of_its_domain():
+    from edt_cli.models.batch import item_table
+
+    domain_of = np.concatenate([[-1], DOMAINS.of(np.arange(1, 12)), [1]])
+    table = item_table(DOMAINS, sequences([1, 12, 7]), domain_of)
+    drawn = Negatives.over(table, torch.Generator().manual_seed(0)).each(torch.full((500,), 12), 2)
+    assert sorted(drawn.unique().tolist()) == [7, 8, 9, 10, 11]
+
+
+def test_a_domain_of_one_item_has_only_that_one_to_draw():
+    domains = domains_of_size(1, 3)
+    table = text_table(domains, sequences([1, 2, 3]))
+    drawn = Negatives.over(table, torch.Generator().manual_seed(0)).each(torch.tensor([1, 1]), 3)
+    assert drawn.unique().tolist() == [1]

@@ -1,0 +1,98 @@
+"""Small datasets, tables and models for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+
+from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
+from edt_cli.data.dataset import Dataset, Domains, Sequences, assemble
+from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
+from edt_cli.models.systems import make_model
+
+PLAIN = DataSettings(window=None, k_core=None, ties="file")
+
+
+def dataset(
+    histories: dict[str, list[str]], titles: dict[str, str | None] | None = None, **settings: object
+) -> Dataset:
+    """Items are written `a1`, `b2`: the letter is the domain. Times count up."""
+    domains = sorted({item[0] for items in histories.values() for item in items})
+    rows = [
+        {"user": user, "item": item, "time": 1000 + step}
+        for user, items in histories.items()
+        for step, item in enumerate(items)
+    ]
+    names = sorted({row["item"] for row in rows})
+    titles = titles if titles is not None else {name: f"thing {name}" for name in names}
+    catalogue = pl.DataFrame(
+        {
+            "item": names,
+            "domain": [domains.index(name[0]) for name in names],
+            "title": [titles.get(name) for name in names],
+        },
+        schema={"item": pl.String, "domain": pl.Int64, "title": pl.String},
+    )
+    made = assemble(pl.DataFrame(rows), catalogue, domains, PLAIN.model_copy(update=settings))
+    return made
+
+
+def random_dataset(users: int = 40, items: int = 12, domains: str = "ab", seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    names = [f"{domain}{number}" for domain in domains for number in range(items)]
+    return dataset({f"u{user:03d}": list(rng.choice(names, size=rng.integers(3, 12))) for user in range(users)})
+
+
+def domains_of_size(*sizes: int) -> Domains:
+    return Domains(tuple("abcdef"[: len(sizes)]), np.concatenate([[1], 1 + np.cumsum(sizes)]))
+
+
+def sequences(*rows: list[int]) -> Sequences:
+    return Sequences(
+        np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
+        np.array([item for row in rows for item in row], dtype=np.int64),
+    )
+
+
+def text_table(domains: Domains, rows: Sequences, width: int = 6, without_text: tuple[int, ...] = ()) -> ItemTable:
+    """Random unit text vectors; items in `without_text` have none."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(domains.items + 1, width)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[[0, *without_text]] = 0
+    return item_table(domains, rows, vectors=vectors)
+
+
+SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12, "adapter": 4}
+
+KINDS = {
+    "sasrec": {"name": "sasrec", "backbone": "sasrec", "encoder": "id"},
+    "gru4rec": {"name": "gru4rec", "backbone": "gru4rec", "encoder": "id"},
+    "bert4rec": {"name": "bert4rec", "backbone": "bert4rec", "encoder": "id"},
+    "text and id": {"name": "sasrec", "backbone": "sasrec", "encoder": "both"},
+    "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
+    "llm-edt on gru4rec": {"name": "llm-edt", "backbone": "gru4rec", "encoder": "llm"},
+    "llm-edt on bert4rec": {"name": "llm-edt", "backbone": "bert4rec", "encoder": "llm"},
+}
+"""Every model, and LLM-EDT on every backbone."""
+
+
+def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
+    """A model with random weights, its threads (if it has them) fine-tuned to something that is not zero."""
+    torch.manual_seed(seed)
+    chosen = ModelSettings(**{**SMALL, **KINDS[kind], **settings})
+    profiles = (
+        torch.nn.functional.normalize(torch.randn(64, table.text.shape[1])) if table.text is not None else None
+    )
+    model = make_model(chosen, TrainingSettings(), table, profiles if chosen.name == "llm-edt" else None)
+    if chosen.name == "llm-edt":
+        model.fine_tuned = True
+        for adapter in model.threads.adapters:
+            torch.nn.init.normal_(adapter.outer.weight)
+    return model.eval()
+
+
+def batch_of(table: ItemTable, rows: Sequences, max_length: int = 12, which: list[int] | None = None):
+    on_device = DeviceSequences(rows, table, max_length)
+    return on_device.batch(torch.arange(len(rows)) if which is None else torch.tensor(which))

@@ -1,0 +1,162 @@
+"""Ranks against a slow count, candidates, ties, what a question holds."""
+
+import numpy as np
+import pytest
+import torch
+from toy import dataset, random_dataset
+
+from edt_cli.data.dataset import Sequences
+from edt_cli.evaluation.candidates import candidates, draw_candidates
+from edt_cli.evaluation.groups import user_groups
+from edt_cli.evaluation.questions import complete_histories, only_domain, questions
+from edt_cli.evaluation.ranking import rank
+from edt_cli.workspace import Workspace
+
+
+class Table:
+    """Scores of one's own: [n, 1 + N]."""
+
+    def __init__(self, made, scores: np.ndarray) -> None:
+        self.domains, self.values = made.domains, torch.from_numpy(scores)
+
+    def scores(self, rows: torch.Tensor, domain: int) -> torch.Tensor:
+        items = self.domains.range(domain)
+        return self.values[rows, items.start : items.stop].clone()
+
+
+def asked_of(made, split="test"):
+    return questions(made, split, made.training_view().prefixes)
+
+
+@pytest.mark.parametrize("keep_seen", [False, True])
+@pytest.mark.parametrize("domains", ["ab", "abc"])
+def test_ranks_are_those_of_a_slow_count(domains, keep_seen):
+    made = random_dataset(users=60, items=9, domains=domains)
+    asked = asked_of(made)
+    # Few different scores, so that ties are many.
+    values = np.random.default_rng(3).integers(0, 5, size=(len(asked), made.domains.items + 1)).astype(float)
+    drawn = draw_candidates(asked, 4, seed=1)
+    found = rank(Table(made, values), asked, candidates=drawn, keep_seen=keep_seen, top=3)
+    for row, (target, domain) in enumerate(zip(asked.targets.items, asked.targets.domains, strict=True)):
+        own = values[row, target]
+        items = made.domains.range(domain)
+        seen = set(asked.history.of(row).tolist())
+        pool = [item for item in items if item != target and (keep_seen or item not in seen)]
+        higher = sum(values[row, item] > own for item in pool)
+        same = sum(values[row, item] == own for item in pool)
+        assert found.full[row] == 1 + higher + same / 2
+        few = [items.start + column for column in drawn[row] if column >= 0]
+        assert (
+            found.sampled[row]
+            == 1 + sum(values[row, i] > own for i in few) + sum(values[row, i] == own for i in few) / 2
+        )
+        best = [item for item in found.top[row] if item]
+        assert all(item in [*pool, target] for item in best)
+        assert [values[row, item] for item in best] == sorted(
+            (values[row, i] for i in [*pool, target]), reverse=True
+        )[:3]
+
+
+def test_candidates_are_new_to_the_user_without_repetition_and_not_the_target():
+    made = random_dataset(users=60, items=12)
+    asked = asked_of(made)
+    drawn = draw_candidates(asked, 5, seed=1)
+    for row in range(len(asked)):
+        items = made.domains.range(asked.targets.domains[row])
+        got = [items.start + column for column in drawn[row] if column >= 0]
+        free = set(items) - set(asked.history.of(row).tolist()) - {asked.targets.items[row]}
+        assert len(set(got)) == len(got) == min(5, len(free))
+        assert set(got) <= free
+
+
+def test_candidates_are_uniform():
+    made = dataset({f"u{i}": ["a0", "a1", "a2"] for i in range(3000)} | {"other": [f"a{i}" for i in range(9)]})
+    asked = asked_of(made)
+    drawn = draw_candidates(asked, 2, seed=1)[1:]
+    counts = np.bincount(drawn.flatten(), minlength=9)
+    assert counts[:3].sum() == 0
+    assert np.abs(counts[3:] - 1000).max() < 5 * 1000**0.5
+
+
+def test_candidates_are_drawn_once_for_dataset_protocol_and_data_seed(tmp_path):
+    made = random_dataset()
+    place = Workspace(tmp_path)
+    first = candidates(place, made, "test", 5)
+    assert (candidates(Workspace(tmp_path / "other"), made, "test", 5) == first).all()
+    (artefact,) = place.all_artefacts()
+    stamp = (artefact.path / "columns.safetensors").stat().st_mtime_ns
+    candidates(place, made, "test", 5)
+    assert (artefact.path / "columns.safetensors").stat().st_mtime_ns == stamp
+    other_seed = random_dataset()
+    object.__setattr__(other_seed, "settings", made.settings.model_copy(update={"seed": 7}))
+    assert not (candidates(Workspace(tmp_path / "third"), other_seed, "test", 5) == first).all()
+
+
+def test_the_target_is_a_candidate_even_if_the_user_has_had_it():
+    made = dataset({"u": ["a1", "a2", "a3", "a1"], "v": ["a4", "a5", "a6"]})
+    asked = asked_of(made)
+    values = np.arange(7, dtype=float)[None].repeat(2, 0)
+    values[0, 1] = 100
+    assert rank(Table(made, values), asked).full[0] == 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_an_error(bad):
+    made = random_dataset()
+    asked = asked_of(made)
+    values = np.zeros((len(asked), made.domains.items + 1))
+    values[3, 2:] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        rank(Table(made, values), asked)
+
+
+def test_equal_scores_for_all_favour_nobody():
+    made = dataset({f"u{i}": ["a0", "a1", "a2"] for i in range(5)} | {"other": [f"a{i}" for i in range(9)]})
+    asked = asked_of(made)
+    found = rank(Table(made, np.zeros((len(asked), 10))), asked)
+    assert found.full[1] == (1 + 7) / 2  # seven candidates: nine items less the two that were had
+
+
+def test_a_question_holds_everything_before_the_target_and_nothing_after():
+    made = random_dataset()
+    prefixes = made.training_view().prefixes
+    for split, after in (("valid", 2), ("test", 1)):
+        asked = questions(made, split, prefixes)
+        for row, user in enumerate(asked.targets.users):
+            whole = made.sequences.of(user)
+            assert asked.history.of(row).tolist() == whole[: len(whole) - after].tolist()
+            assert asked.inputs.of(row).tolist() == asked.history.of(row).tolist()
+            assert asked.targets.items[row] == whole[len(whole) - after]
+
+
+def test_what_was_inserted_stands_inside_the_training_prefix_only():
+    made = dataset({"u": ["a1", "b1", "a2", "b2", "a3"], "v": ["a1", "b2", "b3"]})
+    prefixes = made.training_view().prefixes
+    assert [prefixes.of(0).tolist(), prefixes.of(1).tolist()] == [[1, 4, 2], [1]]
+    augmented = Sequences(np.array([0, 5, 7]), np.array([1, 6, 4, 2, 9, 1, 9]))
+    asked = questions(made, "test", augmented)
+    assert asked.inputs.of(0).tolist() == [1, 6, 4, 2, 9, 5]
+    assert asked.history.of(0).tolist() == [1, 4, 2, 5]
+    assert asked.inputs.of(1).tolist() == [1, 9, 5]
+    inputs, history = complete_histories(made, np.array([1, 0]), augmented, made.train_lengths)
+    assert inputs.of(0).tolist() == [1, 9, 5, 6]
+    assert inputs.of(1).tolist() == [1, 6, 4, 2, 9, 5, 3]
+    assert history.of(1).tolist() == [1, 4, 2, 5, 3]
+
+
+def test_a_single_domain_system_sees_one_domain():
+    found = only_domain(
+        Sequences(np.array([0, 3, 3, 5]), np.array([1, 4, 2, 4, 1])), np.array([0, 1, 1]), np.array([0, 0, 0, 0, 1])
+    )
+    assert [found.of(row).tolist() for row in range(3)] == [[1, 2], [], [4]]
+
+
+def test_groups_part_the_users():
+    made = random_dataset(users=80)
+    asked = asked_of(made)
+    has_text = np.ones(made.domains.items + 1, dtype=bool)
+    has_text[3] = False
+    for labels in user_groups(made, asked, has_text).values():
+        assert (sum(members.astype(int) for members in labels.values()) == 1).all()
+    lengths = user_groups(made, asked, has_text)["length"]
+    assert (lengths["[5,10)"] == ((asked.history.lengths >= 5) & (asked.history.lengths < 10))).all()

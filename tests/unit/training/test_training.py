@@ -1,0 +1,220 @@
+"""Each model can overfit, a run resumes to the same result, an epoch holds every user once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import KINDS, SMALL, dataset, random_dataset
+
+from edt_cli.config import ModelSettings, Settings, TrainingSettings, UserError
+from edt_cli.evaluation.ranking import rank
+from edt_cli.events import Events, Stopped, read_events
+from edt_cli.models.batch import item_table
+from edt_cli.training.batches import epoch_batches
+from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
+from edt_cli.training.loop import learning_rate
+
+
+def material_of(made, profiles: bool = True) -> Material:
+    view = made.training_view()
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(made.domains.items + 1, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[0] = 0
+    table = item_table(made.domains, view.prefixes, vectors=vectors)
+    of_users = torch.nn.functional.normalize(torch.randn(len(view.prefixes), 16)) if profiles else None
+    return Material(made, view, view.prefixes, table, of_users)
+
+
+def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
+    values = {"batch": 16, "epochs": 4, "finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
+    return Settings(
+        model=ModelSettings(**{**SMALL, **KINDS[kind], **model}),
+        training=TrainingSettings(**{**values, **(training or {})}),
+    )
+
+
+def cycle(users: int = 24) -> dict[str, list[str]]:
+    """Whoever had a0 goes on to b1, then a2, b3, a4, b5, and around again: one can know what comes next."""
+    ring = ["a0", "b1", "a2", "b3", "a4", "b5"]
+    return {f"u{user:02d}": [ring[(user + step) % 6] for step in range(8)] for user in range(users)}
+
+
+LEARNERS = [(kind, "mixed") for kind in KINDS] + [
+    ("sasrec", "single"),
+    ("gru4rec", "single"),
+    ("bert4rec", "single"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sequence"), LEARNERS)
+def test_overfits_a_tiny_set(kind, sequence, tmp_path):
+    material = material_of(dataset(cycle()))
+    training = {"epochs": 120, "lr": 0.005, "finetune_epochs": 3, "loss": "ce", "negatives": 32, "alpha": 0.05}
+    # With every item of a domain in everybody's history nothing can be validated: the last weights count.
+    s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
+    train(material, s, tmp_path, Events())
+    asked = material.questions("test")
+    scorer = trained_scorer(material, s, tmp_path, asked.inputs, asked.targets.domains)
+    ranks = rank(scorer, asked, keep_seen=True).full
+    assert (ranks == 1).mean() > 0.95
+
+
+@pytest.mark.parametrize("loss", ["bpr", "bce", "ce"])
+def test_every_loss_learns(loss, tmp_path):
+    made = dataset(cycle())
+    s = settings_of("sasrec", {"epochs": 40, "lr": 0.02, "loss": loss, "negatives": 2, "patience": 40}, hidden=32)
+    train(material_of(made), s, tmp_path, Events(tmp_path))
+    losses = [e["losses"]["next_item"] for e in read_events(tmp_path) if e["event"] == "epoch" and e["losses"]]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_last_digit(tmp_path):
+    made = random_dataset()
+    for name in ("one", "two"):
+        train(material_of(made, profiles=False), settings_of(dropout=0.3), tmp_path / name, Events(tmp_path / name))
+    for phase in ("pre-training", "fine-tuning"):
+        one, two = (load_file(tmp_path / name / f"{phase}.safetensors") for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {f"{p.stem} {k}": v for p in sorted(folder.glob("*ing.safetensors")) for k, v in load_file(p).items()}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6, 9])
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, tmp_path):
+    """Stopped within either phase, in mid-epoch."""
+    made, s = random_dataset(), settings_of(dropout=0.3)
+    train(material_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
+
+    class Stopping(Events):
+        steps = 0
+
+        def obey(self, *, epoch_ended: bool = False) -> None:
+            if not epoch_ended:
+                self.steps += 1
+                if self.steps == 3 * stop_at - 1:
+                    raise Stopped
+
+    with pytest.raises(Stopped):
+        train(material_of(made, profiles=False), s, tmp_path / "broken", Stopping(tmp_path / "broken"))
+    train(material_of(made, profiles=False), s, tmp_path / "broken", Events(tmp_path / "broken"))
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [e["n"] for e in read_events(tmp_path / "broken")] == list(
+        range(1, 1 + len(read_events(tmp_path / "broken")))
+    )
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from test_training import material_of, settings_of
+from toy import random_dataset
+from edt_cli.events import Events
+from edt_cli.training.fit import train
+train(material_of(random_dataset(users=400), profiles=False), settings_of(dropout=0.3, training={{"epochs": 12}}),
+      Path({folder!r}), Events(Path({folder!r})))
+"""
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
+    """kill -9 in training, at some moment."""
+    made, s = random_dataset(users=400), settings_of(dropout=0.3, training={"epochs": 12})
+    train(material_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
+    folder = tmp_path / "killed"
+    here = Path(__file__)
+    code = KILLED.format(path=[str(here.parent), str(here.parents[2])], folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while sum(e["event"] == "epoch" for e in read_events(folder)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    train(material_of(made, profiles=False), s, folder, Events(folder))
+    whole, resumed = weights(tmp_path / "whole"), weights(folder)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_an_epoch_holds_every_user_with_items_once():
+    lengths = torch.from_numpy(np.random.default_rng(0).integers(0, 30, size=333))
+    generator = torch.Generator().manual_seed(0)
+    first = list(epoch_batches(lengths, 16, generator))
+    rows = torch.cat(first)
+    assert sorted(rows.tolist()) == torch.nonzero(lengths > 0).flatten().tolist()
+    assert rows.tolist() != torch.cat(list(epoch_batches(lengths, 16, generator))).tolist()
+    padded = sum(len(batch) * int(lengths[batch].max()) for batch in first)
+    assert padded < 1.3 * int(lengths.sum())
+
+
+def test_single_domain_systems_train_on_one_domain_a_row():
+    made = dataset({"u": ["a1", "b1", "a2", "b2", "a3", "b3"], "v": ["b1", "b2", "b3", "b1", "b2"]})
+    table = item_table(made.domains, made.training_view().prefixes)
+    rows = domain_rows(made.training_view().prefixes, table)
+    assert [rows.of(row).tolist() for row in range(4)] == [[1, 2], [4, 5], [], [4, 5, 6]]
+
+
+def test_fine_tuning_changes_the_threads_alone_and_never_loses_to_pre_training(tmp_path):
+    made, s = random_dataset(users=120), settings_of(dropout=0.3, training={"finetune_lr": 0.05})
+    notes = train(material_of(made), s, tmp_path, Events(tmp_path))
+    before, after = (load_file(tmp_path / f"{name}.safetensors") for name in ("pre-training", "fine-tuning"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed <= {"threads"}
+    phases = notes["phases"]
+    assert phases["fine-tuning"]["best"] >= phases["pre-training"]["best"]
+    assert phases["fine-tuning"]["notes"]["domain_to_global"] > 0
+
+
+def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
+    made = dataset({"u": ["a1", "a2", "b1"], "v": ["a2", "b1", "b2"]})
+    with pytest.raises(UserError, match="nothing to learn"):
+        train(material_of(made), settings_of(), tmp_path, Events())
+
+
+def test_a_loss_that_is_no_number_is_one_clear_line(tmp_path):
+    s = settings_of("sasrec", {"lr": 1e30})
+    with pytest.raises((UserError, ValueError), match="no number|NaN"):
+        train(material_of(random_dataset()), s, tmp_path, Events())
+
+
+def test_one_domain_users_three_items_items_without_text_and_three_domains(tmp_path):
+    made = dataset(
+        {"u": ["a1", "a2", "a3"], "v": ["b1", "b2", "b3", "b1"], "w": ["c1", "a1", "c2", "b2", "c1"], "x": ["a1"]},
+        titles={"a1": "one", "b2": None},
+    )
+    material = material_of(made)
+    train(material, settings_of(), tmp_path, Events())
+    asked = material.questions("test")
+    assert len(asked) == 3
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    s = TrainingSettings(schedule="cosine", warmup=10)
+    rates = [learning_rate(1.0, step, 110, s) for step in range(110)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
+    assert {learning_rate(1.0, step, 110, TrainingSettings()) for step in range(110)} == {1.0}
+
+
+def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
+    made, s = random_dataset(), settings_of()
+    (tmp_path / "control.json").write_text(json.dumps({"request": "stop-after-epoch"}))
+    with pytest.raises(Stopped):
+        train(material_of(made), s, tmp_path, Events(tmp_path))
+    epochs = [e["epoch"] for e in read_events(tmp_path) if e["event"] == "epoch"]
+    assert epochs == [0, 1]
+    assert not (tmp_path / "control.json").exists()
