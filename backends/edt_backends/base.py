@@ -110,6 +110,10 @@ class ChatBackend(Protocol):
         """US dollars for a prompt token and for a completion token; None where the price is not known."""
         return None if self.paid else (0.0, 0.0)
 
+    def reject(self, request: ChatRequest) -> None:
+        """The reply to this request was no answer (malformed, cut off, refused): one that was remembered is set
+        aside, its cost still on record, so that the next `complete` asks again."""
+
 
 class EmbeddingBackend(Protocol):
     """Something that turns texts into unit vectors. `batch_size` is how many texts one call should carry."""
