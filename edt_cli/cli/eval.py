@@ -83,8 +83,8 @@ def show_results(
         "runs": main,
     }
     tables = free_tables(main)
-    for group in main[0]["groups"] if groups else ():
-        tables += group_tables(main, group)
+    if groups:
+        tables += group_tables(main)
     show(document, [render(table, "terminal") for table in tables], as_json=as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +66,7 @@ def report(
     from edt_cli.pipeline import open_device
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper import TABLES
-    from edt_cli.reporting.render import FORMS, render
+    from edt_cli.reporting.render import FORMS
 
     form = "json" if json_ else form
     if form not in FORMS:
@@ -92,7 +93,7 @@ def report(
             found = build.table_2(main)
         else:
             found = _all_there_is(main, [document for variants in documents for document in variants])
-    _write(found, form, out, render)
+    _write(found, form, out)
 
 
 def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
@@ -105,9 +106,9 @@ def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
     return found + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
 
 
-def _write(found: list[Table], form: str, out: Path | None, render: Any) -> None:
-    from edt_cli.cli.common import emit_json
+def _write(found: list[Table], form: str, out: Path | None) -> None:
     from edt_cli.config import UserError
+    from edt_cli.reporting.render import document, render
 
     if out is not None and form == "terminal":
         form = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}.get(out.suffix, "markdown")
@@ -116,12 +117,10 @@ def _write(found: list[Table], form: str, out: Path | None, render: Any) -> None
         for table in found:
             console.print(render(table, form))
         return
-    if form == "json" and out is None:
-        import json
-
-        emit_json({"tables": [json.loads(render(table, "json")) for table in found]})
-        return
-    text = "\n".join(render(table, form) for table in found)
+    if form == "json":
+        text = json.dumps({"tables": [document(table) for table in found]}, indent=1, ensure_ascii=False) + "\n"
+    else:
+        text = "\n".join(render(table, form) for table in found)
     if out is None:
         typer.echo(text, nl=False)
         return

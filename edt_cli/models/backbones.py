@@ -125,7 +125,6 @@ class BERT4Rec(Backbone):
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
-        self.scale = s.hidden**0.5
         self.mask_token = nn.Parameter(torch.empty(s.hidden))
         self.positions = nn.Embedding(s.max_length + 1, s.hidden)
         self.norm = nn.LayerNorm(s.hidden)
@@ -138,7 +137,7 @@ class BERT4Rec(Backbone):
     def restore(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
         """States [B, L, D] of a sequence in which the items at `masked` (bool [B, L]) are hidden."""
         steps = torch.arange(x.shape[1], device=x.device)
-        x = torch.where(masked.unsqueeze(-1), self.mask_token, x) * self.scale
+        x = torch.where(masked.unsqueeze(-1), self.mask_token, x)
         age = (lengths[:, None] - 1 - steps).clamp_min(0)
         x = self.drop(self.norm(x + self.positions(age)))
         visible = (steps < lengths[:, None])[:, None, None, :]

@@ -42,10 +42,16 @@ def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) ->
     )
 
 
-def cycle(users: int = 24) -> dict[str, list[str]]:
-    """Whoever had a0 goes on to b1, then a2, b3, a4, b5, and around again: one can know what comes next."""
+def cycle() -> dict[str, list[str]]:
+    """Whoever had a0 goes on to b1, then a2, b3, a4, b5, and around again: one can know what comes next.
+
+    Histories are of several lengths; the last six users' are so long that the others' positions are all known.
+    """
     ring = ["a0", "b1", "a2", "b3", "a4", "b5"]
-    return {f"u{user:02d}": [ring[(user + step) % 6] for step in range(8)] for user in range(users)}
+    return {
+        f"u{user:02d}": [ring[(user + step) % 6] for step in range(14 if user >= 24 else 8 + user // 6)]
+        for user in range(30)
+    }
 
 
 LEARNERS = [(kind, "mixed") for kind in KINDS] + [
@@ -58,13 +64,15 @@ LEARNERS = [(kind, "mixed") for kind in KINDS] + [
 @pytest.mark.parametrize(("kind", "sequence"), LEARNERS)
 def test_overfits_a_tiny_set(kind, sequence, tmp_path):
     material = material_of(dataset(cycle()))
-    training = {"epochs": 120, "lr": 0.005, "finetune_epochs": 3, "loss": "ce", "negatives": 32, "alpha": 0.05}
+    # To look at the item before the mask takes BERT4Rec longer to learn.
+    epochs = 400 if "bert4rec" in kind else 120
+    training = {"epochs": epochs, "lr": 0.004, "finetune_epochs": 3, "loss": "ce", "negatives": 32, "alpha": 0.05}
     # With every item of a domain in everybody's history nothing can be validated: the last weights count.
     s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
     asked = material.questions("test")
     scorer = trained_scorer(material, s, tmp_path, asked.inputs, asked.targets.domains)
-    ranks = rank(scorer, asked, keep_seen=True).full
+    ranks = rank(scorer, asked, keep_seen=True).full[:24]
     assert (ranks == 1).mean() > 0.95
 
 
@@ -185,7 +193,7 @@ def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
 
 def test_a_loss_that_is_no_number_is_one_clear_line(tmp_path):
     s = settings_of("sasrec", {"lr": 1e30})
-    with pytest.raises((UserError, ValueError), match="no number|NaN"):
+    with pytest.raises((UserError, ValueError), match=r"no number|NaN"):
         train(material_of(random_dataset()), s, tmp_path, Events())
 
 

@@ -1,0 +1,67 @@
+"""`edt clean`: what the workspace holds, and freeing what nothing refers to."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, show, workspace
+
+
+def ask_before_removing(question: str, yes: bool) -> None:
+    """Errors: UsageError off a terminal without --yes; typer.Abort for a no."""
+    from edt_cli.config import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("this removes files: say --yes to go on without a question")
+    typer.confirm(question, abort=True, err=True)
+
+
+def clean(
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0, metavar="DAYS", help="Also artefacts of no run that are older."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Also downloaded raw files.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Also every LLM reply and embedding that was had.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
+    workspace_: WorkspaceOption = None,
+    yes: YesOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show what the workspace holds and free artefacts that no dataset and no run refers to.
+
+    Example: edt clean --dry-run
+    """
+    from rich.table import Table
+
+    from edt_cli.housekeeping import holdings, removable, remove_folder
+
+    place = workspace(workspace_)
+    held = holdings(place)
+    going = removable(place, older_than_days=older_than, raw=raw, cache=cache)
+    freed = sum(thing.size for thing in going)
+    if going and not dry_run:
+        ask_before_removing(f"Remove {len(going)} folders ({freed / 1e6:.1f} MB)?", yes)
+        for thing in going:
+            remove_folder(thing.path)
+    table = Table("holds", "count", "MB")
+    for holding in held:
+        table.add_row(holding.kind, f"{holding.count:,}", f"{holding.size / 1e6:.1f}")
+    lines = [f"{thing.what} {thing.path.name}: {thing.why}, {thing.size / 1e6:.1f} MB" for thing in going]
+    done = "nothing to free" if not going else f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB"
+    document = {
+        "workspace": str(place.root),
+        "holds": [{"kind": holding.kind, "count": holding.count, "bytes": holding.size} for holding in held],
+        "removed": [{"path": str(t.path), "what": t.what, "why": t.why, "bytes": t.size} for t in going],
+        "dry_run": dry_run,
+    }
+    from rich.text import Text
+
+    show(document, [table, *map(Text, [*lines, done])], as_json=json_)

@@ -1,0 +1,283 @@
+"""`edt data`: prepare, list, stats, remove."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.clean import ask_before_removing
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, progress, show, workspace
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+app = typer.Typer(help="Prepare, list, show and remove datasets.", no_args_is_help=True)
+
+
+@app.command()
+def prepare(
+    name: Annotated[
+        str, typer.Argument(help="cloth-sport, elec-phone, food-kitchen, demo, or a name of your own.")
+    ],
+    raw: Annotated[
+        Path | None, typer.Option("--raw", help="Folder of the pair's Amazon files, or of RecBole .inter files.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the pair's public files (gigabytes).")
+    ] = False,
+    a: Annotated[Path | None, typer.Option("--a", help="Interactions of the first domain.")] = None,
+    b: Annotated[Path | None, typer.Option("--b", help="Interactions of the second domain.")] = None,
+    domain_file: Annotated[
+        list[str] | None,
+        typer.Option("--domain-file", metavar="DOMAIN=FILE", help="A domain's interactions; repeatable."),
+    ] = None,
+    interactions: Annotated[
+        Path | None, typer.Option("--interactions", help="One file for all domains, with a domain column.")
+    ] = None,
+    train: Annotated[Path | None, typer.Option("--train", help="Training part of data that is split.")] = None,
+    valid: Annotated[Path | None, typer.Option("--valid", help="Its validation part.")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Its test part.")] = None,
+    a_items: Annotated[Path | None, typer.Option("--a-items", help="Item text of the first domain.")] = None,
+    b_items: Annotated[Path | None, typer.Option("--b-items", help="Item text of the second domain.")] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--items", metavar="[DOMAIN=]FILE", help="Item text of any domain; repeatable."),
+    ] = None,
+    domains: Annotated[
+        str | None, typer.Option("--domains", help="Names of the domains, in order: food,kitchen.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", help="user=..,item=..,time=..,domain=..; user,item,time with --no-header."),
+    ] = None,
+    item_columns: Annotated[
+        str | None, typer.Option("--item-columns", help="The same for item files: item=..,title=..,brand=..")
+    ] = None,
+    no_header: Annotated[bool, typer.Option("--no-header", help="CSV files begin with data.")] = False,
+    window: Annotated[
+        str | None, typer.Option("--window", help="none or START:END, dates or unix seconds. Own data: none.")
+    ] = None,
+    k_core: Annotated[
+        str | None, typer.Option("--k-core", help="none, paper (the released passes) or a number. Own data: none.")
+    ] = None,
+    ties: Annotated[
+        str, typer.Option("--ties", help="Order of equal times: shuffle (seeded) or file.")
+    ] = "shuffle",
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", help="Share of users left in several domains, such as 0.25.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="leave-one-out (default) or global-time.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of ties, overlap and candidates.")] = 42,
+    variant: Annotated[str | None, typer.Option("--name", help="Keep it under another name.")] = None,
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Read raw files into a dataset: filter, order, split, and say what became of every line.
+
+    Example: edt data prepare food-kitchen --raw DIR --window none --k-core none
+
+    Example: edt data prepare mine --a shop.csv --b outlet.csv --a-items goods.csv
+    """
+    from edt_cli.data.options import Asked, data_settings
+    from edt_cli.data.prepare import prepare_asked
+    from edt_cli.events import Events
+
+    asked = Asked(
+        raw=raw,
+        download=download,
+        a=a,
+        b=b,
+        domain_files=domain_file or (),
+        interactions=interactions,
+        train=train,
+        valid=valid,
+        test=test,
+        a_items=a_items,
+        b_items=b_items,
+        items=items or (),
+        domains=domains,
+        columns=columns,
+        item_columns=item_columns,
+        header=not no_header,
+    )
+    settings = data_settings(
+        name, asked, window=window, k_core=k_core, split=split, ties=ties, overlap=overlap, seed=seed
+    )
+    with progress() as listen:
+        artefact, made = prepare_asked(
+            workspace(workspace_), name, asked, settings, Events(listeners=(listen,)), keep_as=variant
+        )
+    manifest = artefact.manifest()
+    show(
+        {"data": artefact.key, "prepared_now": made, **manifest},
+        [*_tally(manifest["tally"]), _plain(_size(artefact.key, manifest))],
+        as_json=json_,
+    )
+
+
+@app.command("list")
+def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """List the datasets of the workspace.
+
+    Example: edt data list --json
+    """
+    from edt_cli.workspace import size_on_disk
+
+    found = [(artefact, artefact.manifest()) for artefact in workspace(workspace_).datasets()]
+    table = _table("data", "users:r", "items", "interactions:r", "split", "MB:r")
+    documents = []
+    for artefact, manifest in found:
+        size = size_on_disk(artefact.path)
+        keys = ("data_key", "synthetic", "users", "items", "interactions", "split", "settings", "made")
+        documents.append({"data": artefact.key, **{key: manifest[key] for key in keys}, "bytes": size})
+        _row(
+            table,
+            _titled(artefact.key, manifest["synthetic"]),
+            f"{manifest['users']:,}",
+            ", ".join(f"{count:,} {domain}" for domain, count in manifest["items"].items()),
+            f"{manifest['interactions']:,}",
+            manifest["split"],
+            f"{size / 1e6:.1f}",
+        )
+    if not found:
+        note("no dataset yet; make one with: edt data prepare demo")
+    show({"datasets": documents}, [table] if found else [], as_json=json_)
+
+
+@app.command()
+def stats(
+    name: Annotated[str, typer.Argument(help="A prepared dataset.")] = "demo",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show table 1 and figure 1 of a dataset, its ties and its text.
+
+    Example: edt data stats food-kitchen
+    """
+    from edt_cli.data.dataset import load
+    from edt_cli.data.prepare import ensure_demo
+    from edt_cli.data.stats import statistics
+
+    place = workspace(workspace_)
+    if name == "demo":
+        ensure_demo(place)
+    artefact = place.dataset(name)
+    found = statistics(load(artefact), artefact.manifest())
+    show(found, _statistics(found), as_json=json_)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The dataset to remove.")],
+    workspace_: WorkspaceOption = None,
+    yes: YesOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Remove a prepared dataset; runs and raw files stay.
+
+    Example: edt data remove mine --yes
+    """
+    from edt_cli.config import UserError
+    from edt_cli.housekeeping import remove_folder
+    from edt_cli.workspace import size_on_disk
+
+    artefact = workspace(workspace_).dataset(name)
+    if not artefact.path.is_dir():
+        raise UserError(f"there is no dataset {name!r} in this workspace; edt data list shows what there is")
+    size = size_on_disk(artefact.path)
+    ask_before_removing(f"Remove dataset {name} ({size / 1e6:.1f} MB)?", yes)
+    remove_folder(artefact.path)
+    show({"removed": name, "bytes": size}, [_plain(f"removed {name}, {size / 1e6:.1f} MB")], as_json=json_)
+
+
+def _tally(tally: dict[str, Any]) -> list[RenderableType]:
+    """What became of the lines of each file, and of the interactions after that."""
+    files = _table("file", "lines:r", "usable:r", "the others")
+    for file in tally["files"]:
+        known = ("what", "file", "domain", "lines", "usable")
+        others = ", ".join(f"{count:,} {what}" for what, count in file.items() if what not in known)
+        name = f"{file['file']} ({file['domain']})" if file["domain"] else file["file"]
+        _row(files, name, f"{file['lines']:,}", f"{file['usable']:,}", others)
+    lines = [f"{step['left_out']:,} interactions left out: {step['what']}" for step in tally["steps"]]
+    lines += [f"{count:,} {what}" for what, count in tally.items() if what not in ("files", "steps") and count]
+    return [*([files] if tally["files"] else []), *map(_plain, lines)]
+
+
+def _size(name: str, manifest: dict[str, Any]) -> str:
+    items = " + ".join(f"{count:,} {domain}" for domain, count in manifest["items"].items())
+    what = f"{manifest['users']:,} users, {items} items, {manifest['interactions']:,} interactions"
+    return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']})"
+
+
+def _statistics(found: dict[str, Any]) -> list[RenderableType]:
+    from edt_cli.reporting.figures import bar_chart
+
+    title = _titled(found["data"], found["synthetic"])
+    table = _table(
+        "domain", "users:r", "items:r", "with text:r", "interactions:r", "with text:r", "valid:r", "test:r"
+    )
+    table.title = f"Table 1: {title}"
+    for domain in found["domains"]:
+        users, items, interactions, valid, test = (
+            f"{domain[key]:,}" for key in ("users", "items", "interactions", "valid_targets", "test_targets")
+        )
+        of_items, of_interactions = (_percent(domain[f"{what}_with_text"]) for what in ("items", "interactions"))
+        _row(table, domain["domain"], users, items, of_items, interactions, of_interactions, valid, test)
+    several, ties = found["users_in_several_domains"], found["ties"]
+    lines = [
+        f"{found['users']:,} users, {several:,} of them in several domains; {found['interactions']:,} interactions; "
+        f"average length {found['average_length']:.2f} (mixed sequences)",
+        f"ties: {_percent(ties['steps'])} of the steps lie within one timestamp, "
+        f"{_percent(ties['test_targets'])} of the test targets (order here: {found['settings']['ties']})",
+    ]
+    if ties["file_ascending"] is not None:
+        ascending = _percent(ties["file_ascending"])
+        lines.append(f"in the files' own order {ascending} of the tied steps ascend by item id (50% is no order)")
+    edges = found["r"]["edges"]
+    labels = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
+    chart = bar_chart(labels, found["r"]["users"], f"Figure 1: users of {title} by r = |nA - nB| / (nA + nB)")
+    sample = [
+        f"users in {what}: {', '.join(found['sample'][key])}"
+        for key, what in (("one_domain", "one domain"), ("several_domains", "several domains"))
+        if found["sample"][key]
+    ]
+    return [table, *map(_plain, lines), chart, *map(_plain, sample)]
+
+
+def _table(*columns: str) -> Table:
+    """`name:r` is aligned right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        name, _, side = column.partition(":")
+        table.add_column(
+            name, justify="right" if side else "left", overflow="fold", no_wrap=name in ("data", "split")
+        )
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*map(_plain, cells))
+
+
+def _plain(text: str) -> RenderableType:
+    """Names of files, domains and users as they are, without markup or control characters."""
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    return Text(plain(text))
+
+
+def _titled(name: str, synthetic: bool) -> str:
+    return f"{name} (synthetic)" if synthetic else name
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"

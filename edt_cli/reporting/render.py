@@ -1,0 +1,211 @@
+"""A table for the terminal, Markdown, LaTeX, CSV and JSON. All text is data: cleaned once here, escaped by form.
+
+Terminal, Markdown and LaTeX round and mark; CSV and JSON carry the raw figures.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Literal, get_args, overload
+
+from rich.console import RenderableType
+
+from edt_cli.config import UsageError
+from edt_cli.reporting.table import Cell, Measure, Row, Table
+from edt_cli.reporting.terminal import LEGEND, TerminalTable
+from edt_cli.reporting.text import plain
+
+TextForm = Literal["markdown", "latex", "csv", "json"]
+Form = Literal["terminal", "markdown", "latex", "csv", "json"]
+FORMS: tuple[str, ...] = get_args(Form)
+
+MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|~#!$"} | {"&": "&amp;"})
+LATEX = str.maketrans(
+    {char: f"\\{char}" for char in "{}$&#%_"}
+    | {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': "''",
+        # Behind \\ or \midrule these would be read as an option.
+        "[": "{[}",
+        "*": "{*}",
+        "±": r"$\pm$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "×": r"$\times$",
+        "τ": r"$\tau$",
+    }
+)
+
+
+@overload
+def render(table: Table, form: TextForm) -> str: ...
+@overload
+def render(table: Table, form: str) -> RenderableType: ...
+def render(table: Table, form: str) -> RenderableType:
+    """The table in one of FORMS: a rich renderable for `terminal`, text that ends in a newline for the others.
+
+    Errors: UsageError for another form.
+    """
+    forms: dict[str, Callable[[Table], RenderableType]] = {
+        "terminal": TerminalTable,
+        "markdown": _markdown,
+        "latex": _latex,
+        "csv": _csv,
+        "json": lambda cleaned: json.dumps(document(cleaned), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    if form not in forms:
+        raise UsageError(f"unknown form {form!r}; there are: {', '.join(FORMS)}")
+    return forms[form](_cleaned(table))
+
+
+def document(table: Table) -> dict[str, Any]:
+    """The table for JSON: cells are null, text, or {"mean", "deviation", "n", "mark"}."""
+
+    def cell(value: Cell) -> Any:
+        if not isinstance(value, Measure):
+            return value
+        return {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
+
+    return {
+        "number": table.number,
+        "title": table.title,
+        "columns": [{"group": column.group, "name": column.name} for column in table.columns],
+        "rows": [
+            {"group": row.group, "label": row.label, "cells": [cell(value) for value in row.cells]}
+            for row in table.rows
+        ],
+        "notes": list(table.notes),
+    }
+
+
+def _cleaned(table: Table) -> Table:
+    return replace(
+        table,
+        title=plain(table.title),
+        columns=tuple(replace(c, name=plain(c.name), group=plain(c.group)) for c in table.columns),
+        rows=tuple(
+            replace(
+                row,
+                label=plain(row.label),
+                group=plain(row.group),
+                cells=tuple(plain(cell) if isinstance(cell, str) else cell for cell in row.cells),
+            )
+            for row in table.rows
+        ),
+        stub=(plain(table.stub[0]), plain(table.stub[1])),
+        notes=tuple(plain(note) for note in table.notes),
+    )
+
+
+def _heads(table: Table) -> list[str]:
+    """One line of column heads, for forms that have no second."""
+    stub = table.stub if table.row_groups else table.stub[1:]
+    return [*stub, *(f"{column.group} {column.name}".strip() for column in table.columns)]
+
+
+def _stub(table: Table, row: Row, *, repeated: bool) -> list[str]:
+    if not table.row_groups:
+        return [row.label]
+    return ["" if repeated else row.group, row.label]
+
+
+def _notes(table: Table) -> list[str]:
+    return [*([LEGEND] if table.marked else []), *table.notes]
+
+
+def _markdown(table: Table) -> str:
+    def cell(value: Cell) -> str:
+        text = "" if value is None else str(value).translate(MARKDOWN)
+        mark = value.mark if isinstance(value, Measure) else ""
+        return {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[mark]
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    stub = 2 if table.row_groups else 1
+    lines = [
+        f"**{table.heading.translate(MARKDOWN)}**",
+        "",
+        line([head.translate(MARKDOWN) for head in _heads(table)]),
+        line(["---"] * stub + ["---:"] * len(table.columns)),
+    ]
+    for _, rows in groupby(table.rows, key=lambda row: row.group):
+        for number, row in enumerate(rows):
+            labels = [text.translate(MARKDOWN) for text in _stub(table, row, repeated=number > 0)]
+            lines.append(line(labels + [cell(value) for value in row.cells]))
+    for note in _notes(table):
+        lines += ["", note.translate(MARKDOWN)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(table: Table) -> str:
+    """A `table` environment of booktabs rules, numbered by the document. pdfLaTeX knows the letters of Latin
+    scripts; labels in others need XeLaTeX or LuaLaTeX."""
+
+    def cell(value: Cell) -> str:
+        text = "" if value is None else str(value).translate(LATEX)
+        mark = value.mark if isinstance(value, Measure) else ""
+        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[mark]
+
+    def line(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    stub = 2 if table.row_groups else 1
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{table.title.translate(LATEX)}}}",
+        rf"\begin{{tabular}}{{{'l' * stub}{'r' * len(table.columns)}}}",
+        r"\toprule",
+    ]
+    if table.column_groups:
+        heads, rules, first = [""] * stub, [], stub + 1
+        for name, columns in groupby(table.columns, key=lambda column: column.group):
+            span = len(list(columns))
+            heads.append(rf"\multicolumn{{{span}}}{{c}}{{{name.translate(LATEX)}}}")
+            if name:
+                rules.append(rf"\cmidrule(lr){{{first}-{first + span - 1}}}")
+            first += span
+        lines += [line(heads), " ".join(rules)]
+    names = [*(table.stub if stub == 2 else table.stub[1:]), *(column.name for column in table.columns)]
+    lines += [line([name.translate(LATEX) for name in names])]
+    for _, rows in groupby(table.rows, key=lambda row: (row.group, row.compared)):
+        lines.append(r"\midrule")
+        for number, row in enumerate(rows):
+            labels = [text.translate(LATEX) for text in _stub(table, row, repeated=number > 0)]
+            lines.append(line(labels + [cell(value) for value in row.cells]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip{{\footnotesize {note.translate(LATEX)}}}" for note in _notes(table)]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _csv(table: Table) -> str:
+    """One line a row, the title in each, so that files can be joined. A column of several seeds is followed by
+    its deviation and its number of seeds."""
+    columns = zip(*(row.cells for row in table.rows), strict=True) if table.rows else [()] * len(table.columns)
+    seeded = [any(isinstance(cell, Measure) and cell.n > 1 for cell in cells) for cells in columns]
+    stub = _heads(table)[: -len(table.columns)]
+    heads = ["table", *stub]
+    for head, several in zip(_heads(table)[len(stub) :], seeded, strict=True):
+        heads += [head, f"{head} deviation", f"{head} seeds"] if several else [head]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(heads)
+    for row in table.rows:
+        cells: list[str | float | None] = [table.heading, *_stub(table, row, repeated=False)]
+        for cell, several in zip(row.cells, seeded, strict=True):
+            figures = [cell.mean, cell.deviation, cell.n] if isinstance(cell, Measure) else [cell, None, None]
+            cells += figures if several else figures[:1]
+        lines.writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,285 @@
+"""The paper's tables 1 to 3 of our own runs, and tables of any runs and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, NotRequired, TypedDict
+
+from edt_cli.config import UserError
+from edt_cli.reporting import paper
+from edt_cli.reporting.results import (
+    Figures,
+    Kind,
+    Protocol,
+    Result,
+    by_kind,
+    by_protocol,
+    data_names,
+    measure,
+    seeds_note,
+    shown_data,
+    shown_system,
+    users_note,
+)
+from edt_cli.reporting.table import Cell, Column, Measure, Row, Table, improvement, mark_best
+
+OURS = "llm-edt"
+METRICS = ("hr@10", "ndcg@10")
+RUN_METRICS = ("seconds", "parameters")
+RANKED = ("hr", "ndcg", "mrr")
+SHOWN = {
+    "hr": ("H", 4),
+    "ndcg": ("N", 4),
+    "mrr": ("MRR", 4),
+    "coverage": ("Cov", 4),
+    "popularity": ("Pop", 1),
+    "users": ("Users", 0),
+    "seconds": ("Seconds", 1),
+    "parameters": ("Parameters", 0),
+}
+"""The paper's short names, and digits after the point."""
+
+SIMPLE, OTHER = "Simple", "Other"
+_PAPER_GROUPS = {row.label.lower(): row.group for row in paper.TABLES[2].rows if row.compared}
+GROUPS = {"popularity": SIMPLE, "item-knn": SIMPLE} | _PAPER_GROUPS
+"""Systems in the order and grouping of table 2, the two that need no training before them."""
+ORDER = [*(system for system in GROUPS if system != OURS), OTHER, OURS]
+VARIANTS = ["", *(row.label.rstrip(".") for row in paper.TABLES[3].rows[1:])]
+"""Table 3's rows, the full method first."""
+
+
+class DomainStatistics(TypedDict):
+    users: int
+    items: int
+
+
+class PairStatistics(TypedDict):
+    """`average_length`: of the mixed sequences."""
+
+    domains: dict[str, DomainStatistics]
+    average_length: float
+
+
+class Statistics(TypedDict):
+    """One dataset of table 1. `after`: None or absent where it was not augmented; `llm`: by whom it was."""
+
+    data: str
+    synthetic: bool
+    llm: str
+    before: PairStatistics
+    after: NotRequired[PairStatistics | None]
+
+
+class _Line(NamedTuple):
+    label: str
+    group: str
+    runs: Sequence[Result]
+
+
+class _Source(NamedTuple):
+    """Where a column's figures come from; `domain` None: overall and the run itself."""
+
+    column: Column
+    data: str
+    domain: str | None
+    metric: str
+    digits: int
+
+
+def table_1(datasets: Sequence[Statistics]) -> Table:
+    """Users and items of each domain and the average length of the mixed sequences, before and after augmentation.
+
+    The average length stands once for a dataset, in its first row, as in the paper.
+    """
+    rows = []
+    for dataset in datasets:
+        after = dataset.get("after")
+        for number, domain in enumerate(dataset["before"]["domains"]):
+            cells: list[Cell] = []
+            for statistics in (dataset["before"], after):
+                counts = statistics["domains"].get(domain) if statistics else None
+                cells += [Measure(counts[key], digits=0) if counts else None for key in ("users", "items")]
+                first = statistics and number == 0
+                cells.append(Measure(statistics["average_length"], digits=2) if statistics and first else None)
+            rows.append(Row(domain, tuple(cells), shown_data(dataset["data"], dataset["synthetic"])))
+    notes = ["Avg.len is of the mixed sequences."]
+    notes += [
+        f"{shown_data(dataset['data'], dataset['synthetic'])} was augmented by {dataset['llm']}."
+        for dataset in datasets
+        if dataset.get("after") and dataset["llm"]
+    ]
+    stub = ("Data", "Domain")
+    return Table(paper.TABLES[1].title, paper.STATISTICS, tuple(rows), stub, tuple(notes), number=1)
+
+
+def table_2(results: Sequence[Result]) -> list[Table]:
+    """Overall performance, one table a protocol: systems in the paper's order, HR@10 and NDCG@10 of each domain of
+    each dataset, and under them the improvement of each LLM-EDT over the best other system.
+
+    Ablations have no row. Errors: UserError where nothing is left, or where runs cannot be compared.
+    """
+    tables = []
+    for protocol, together in by_protocol(_some(r for r in results if not r["variant"])).items():
+        kinds = sorted(by_kind(together).items(), key=lambda entry: _position(entry[0]))
+        lines = [_Line(str(kind), GROUPS.get(kind.model, OTHER), runs) for kind, runs in kinds]
+        table = _table(paper.TABLES[2].title, protocol, together, lines, METRICS)
+        ours = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model == OURS]
+        others = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model != OURS]
+        gains = [
+            improvement(row, others, f"Improv. of {row.label} (%)" if len(ours) > 1 else "Improv. (%)")
+            for row in ours
+            if others
+        ]
+        tables.append(mark_best(replace(table, rows=(*table.rows, *gains), number=2)))
+    return tables
+
+
+def table_3(results: Sequence[Result]) -> list[Table]:
+    """Ablations of LLM-EDT, one table a protocol, named and ordered as in the paper.
+
+    Errors: UserError where no run is of LLM-EDT, or where runs cannot be compared.
+    """
+    tables = []
+    for protocol, together in by_protocol(_some(r for r in results if r["model"] == OURS)).items():
+        kinds = sorted(by_kind(together).items(), key=lambda entry: _variant_position(entry[0]))
+        llms = {kind.llm for kind, _ in kinds if kind.llm}
+        names = [(kind.variant or kind.label, kind.llm) for kind, _ in kinds]
+        lines = []
+        for (kind, runs), name in zip(kinds, names, strict=True):
+            label = kind.variant if kind.variant and names.count(name) == 1 else kind.label
+            told = kind.llm if not kind.variant or len(llms) > 1 else ""
+            lines.append(_Line(shown_system(label, kind.variant, told), "", runs))
+        by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
+        title = f"{paper.TABLES[3].title} of LLM-EDT{by_whom}"
+        table = _table(title, protocol, together, lines, METRICS)
+        tables.append(mark_best(replace(table, stub=("", "Variant"), number=3)))
+    return tables
+
+
+def free_tables(
+    results: Sequence[Result], metrics: Sequence[str] = METRICS, *, overall: bool = False
+) -> list[Table]:
+    """Any runs and metrics, one table a protocol, rows as they come. `overall`: all domains together as well.
+
+    metrics: `hr@5`, `mrr`, `coverage@10`, `users`, ...; `seconds` and `parameters` are of the run.
+    Errors: UserError for a metric that no run has.
+    """
+    results = _some(results)
+    known = {name for result in results for figures in result["domains"].values() for name in figures}
+    _check_metrics(metrics, known | set(RUN_METRICS))
+    tables = []
+    for protocol, together in by_protocol(results).items():
+        lines = _lines(together)
+        tables.append(mark_best(_table("Results", protocol, together, lines, metrics, overall=overall)))
+    return tables
+
+
+def group_tables(results: Sequence[Result], by: str | None = None, metrics: Sequence[str] = METRICS) -> list[Table]:
+    """Figures for groups of users (`length` is figure 4), one table a grouping, protocol and dataset: a block of
+    rows for each group, with the users behind each figure. `by` None: every grouping.
+
+    Errors: UserError for a grouping or a metric that no run has.
+    """
+    results = _some(results)
+    kinds = list(dict.fromkeys(name for result in results for name in result["groups"]))
+    if by is None:
+        return [table for kind in kinds for table in group_tables(results, kind, metrics)]
+    if by not in kinds:
+        raise UserError(f"no run has figures by {by!r}; there are: {', '.join(kinds) or 'none'}")
+    tables = []
+    for protocol, together in by_protocol(results).items():
+        for data in data_names(together):
+            mine = [result for result in together if result["data"] == data]
+            groups = list(dict.fromkeys(label for result in mine for label in result["groups"].get(by, {})))
+            blocks = []
+            for group in groups:
+                inside = [_inside(result, by, group) for result in mine]
+                _check_metrics(metrics, {name for r in inside for f in r["domains"].values() for name in f})
+                blocks += [_Line(line.label, group, line.runs) for line in _lines(inside)]
+            title = f"Results by {by}"
+            table = _table(title, protocol, mine, blocks, ("users", *metrics))
+            notes = (seeds_note([(line.label, line.runs) for line in _lines(mine)]),)
+            tables.append(mark_best(replace(table, stub=(by, "Model"), notes=notes), within_groups=True))
+    return tables
+
+
+def _some(results: Iterable[Result]) -> list[Result]:
+    found = list(results)
+    if not found:
+        raise UserError("there is no run for this table; make one with edt train, and see edt report --help")
+    return found
+
+
+def _position(kind: Kind) -> tuple[int, str]:
+    return ORDER.index(kind.model if kind.model in GROUPS else OTHER), kind.label
+
+
+def _variant_position(kind: Kind) -> tuple[int, str]:
+    name = kind.variant.rstrip(".")
+    return (VARIANTS.index(name) if name in VARIANTS else len(VARIANTS)), kind.label
+
+
+def _lines(results: Sequence[Result]) -> list[_Line]:
+    return [_Line(str(kind), "", runs) for kind, runs in by_kind(results).items()]
+
+
+def _inside(result: Result, by: str, group: str) -> Result:
+    inside = result.copy()
+    inside["domains"] = result["groups"].get(by, {}).get(group, {})
+    return inside
+
+
+def _check_metrics(metrics: Sequence[str], known: set[str]) -> None:
+    for metric in metrics:
+        if metric not in known:
+            raise UserError(f"no run has the metric {metric!r}; there are: {', '.join(sorted(known))}")
+
+
+def _table(
+    title: str,
+    protocol: Protocol,
+    results: Sequence[Result],
+    lines: Sequence[_Line],
+    metrics: Sequence[str],
+    *,
+    overall: bool = False,
+) -> Table:
+    sources = _sources(results, metrics, overall=overall)
+    rows = tuple(Row(line.label, tuple(_cell(line, source) for source in sources), line.group) for line in lines)
+    data = ", ".join(data_names(results).values())
+    notes = (seeds_note([(line.label, line.runs) for line in lines]), users_note(results))
+    columns = tuple(source.column for source in sources)
+    return Table(f"{title} on {data}: {protocol}", columns, rows, notes=notes)
+
+
+def _sources(results: Sequence[Result], metrics: Sequence[str], *, overall: bool) -> list[_Source]:
+    names = data_names(results)
+    sources = []
+    for data, shown in names.items():
+        mine = [result for result in results if result["data"] == data]
+        domains = dict.fromkeys(domain for result in mine for domain in result["domains"])
+        for domain in (*domains, None):
+            for metric in metrics:
+                of_run = metric in RUN_METRICS
+                if (domain and of_run) or (not domain and not of_run and not overall):
+                    continue
+                group = domain or ("" if of_run else "overall")
+                if len(names) > 1:
+                    group = f"{shown} / {group}" if group else shown
+                base, at, cut = metric.partition("@")
+                name, digits = SHOWN.get(base, (base, 4))
+                column = Column(f"{name}{at}{cut}", group, ranked=base in RANKED)
+                sources.append(_Source(column, data, domain, metric, digits))
+    return sources
+
+
+def _cell(line: _Line, source: _Source) -> Measure | None:
+    runs = [run for run in line.runs if run["data"] == source.data]
+    return measure(((run["run"], _figures(run, source.domain)) for run in runs), source.metric, source.digits)
+
+
+def _figures(run: Result, domain: str | None) -> Figures:
+    if domain is not None:
+        return run["domains"].get(domain, {})
+    return {**run["overall"], "seconds": run["seconds"], "parameters": run["parameters"]}
