@@ -40,9 +40,10 @@ class Message:
 class ChatRequest:
     """One question.
 
-    `prompt` is the prompt's name and version ("generate@1"); `schema` the JSON schema that the reply should hold
-    to. `inputs` are the structured facts that the messages were rendered from: a backend that is no LLM answers from
-    them, an LLM never sees them. `user` is whose data it is; it leaves the machine no more than `inputs` does.
+    `prompt` is the prompt's name and version ("generate@1"); `schema` the JSON schema that the reply should
+    hold to. `inputs` are the structured facts that the messages were rendered from: a backend that is no LLM
+    answers from them, an LLM never sees them. `user` is whose data it is; it leaves the machine no more than
+    `inputs` does.
     """
 
     prompt: str
@@ -113,6 +114,7 @@ class ChatBackend(Protocol):
     def reject(self, request: ChatRequest) -> None:
         """The reply to this request was no answer (malformed, cut off, refused): one that was remembered is set
         aside, its cost still on record, so that the next `complete` asks again."""
+        return
 
 
 class EmbeddingBackend(Protocol):

@@ -1,7 +1,7 @@
 """Which backends there are: the entry points of the group `edt.backends`, and short names for litellm's models.
 
-A provider is written NAME or NAME/MODEL. NAME is an installed backend (`local`, or one of a third party), else the whole
-is a name of litellm's. Names are listed without importing a backend.
+A provider is written NAME or NAME/MODEL. NAME is an installed backend (`local`, or one of a third party), else the
+whole is a name of litellm's. Names are listed without importing a backend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHORT_NAMES: dict[str, tuple[str, str | None]] = {
 
 
 def provider_names() -> list[str]:
-    """The names that `--provider` takes beside litellm's own PROVIDER/MODEL: installed backends, then short names."""
+    """What `--provider` takes beside litellm's own PROVIDER/MODEL: installed backends, then short names."""
     installed = {point.name for point in entry_points(group=GROUP)} - {FALLBACK}
     return sorted(installed, key=lambda name: (name != "local", name)) + sorted(SHORT_NAMES.keys() - installed)
 

@@ -6,6 +6,8 @@ augmentation makes, are numbered from N + 1 and belong to the augmentation, not 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import DataSettings, UserError
-from edt_cli.workspace import Artefact, file_digest
+from edt_cli.workspace import Artefact
 
 Split = Literal["valid", "test"]
 TEXT_FIELDS = ("title", "brand", "category", "description")
@@ -79,10 +81,23 @@ class Sequences:
         kept = self.items[position < lengths[self.users]].copy()
         return Sequences(np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))]), kept)
 
+    def rows(self, rows: np.ndarray) -> Sequences:
+        """The sequences of `rows`, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        place = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Sequences(offsets, self.items[place])
+
     def domain_counts(self, domains: Domains) -> np.ndarray:
         """[U, D]: how many items of each domain a user has."""
         cell = self.users * len(domains) + domains.of(self.items)
         return np.bincount(cell, minlength=len(self) * len(domains)).reshape(len(self), len(domains))
+
+
+def grouped(rows: np.ndarray, items: np.ndarray, count: int) -> Sequences:
+    """Sequences of `count` rows from items and the row of each; within a row the order stays."""
+    order = np.argsort(rows, kind="stable")
+    return Sequences(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]), items[order])
 
 
 @dataclass(frozen=True)
@@ -171,27 +186,39 @@ def assemble(
 ) -> Dataset:
     """Number users and items, order each user's interactions, and split.
 
-    interactions: user (str), item (str), time (i64), in file order; `part` (0 train, 1 valid, 2 test) where
-    `settings.split` is "given". items: item (str, unique), domain (int), and the text fields that exist;
+    interactions: user, item (strings or categories), time (i64), in file order; `part` (0 train, 1 valid, 2 test)
+    where `settings.split` is "given". items: item (unique), domain (int), and the text fields that exist;
     interactions with an item that is not among them are left out.
     """
     if interactions.is_empty():
         raise UserError("no usable interaction is left: check the time window and the k-core")
-    frame = interactions.with_row_index("row")
-    used = items.join(frame.select("item").unique(), on="item", how="semi").sort("domain", "item")
-    numbers = used.with_columns(number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32)).select("item", "number")
+    user_codes, user_names = _coded(interactions["user"])
+    item_codes, item_names = _coded(interactions["item"])
+    used = (
+        item_names.to_frame("item")
+        .with_row_index("code")
+        .join(items.with_columns(pl.col("item").cast(pl.String)), on="item", how="inner")
+        .sort("domain", "item")
+    )
+    numbers = np.zeros(len(item_names), np.int32)
+    numbers[used["code"].to_numpy()] = np.arange(1, len(used) + 1)
+    given = settings.split == "given"
+    tie = np.arange(len(interactions), dtype=np.uint32)
     if settings.ties == "shuffle":
-        order = np.random.default_rng(settings.seed).permutation(len(frame))
-        frame = frame.with_columns(tie=pl.Series(order))
-    else:
-        frame = frame.with_columns(tie=pl.col("row"))
-    before = ["part"] if settings.split == "given" else []
-    frame = frame.join(numbers, on="item", how="inner").sort("user", *before, "time", "tie")
+        tie = np.random.default_rng(settings.seed).permutation(tie)
+    frame = pl.DataFrame(
+        {
+            "user": user_codes,
+            "item": numbers[item_codes],
+            "time": interactions["time"],
+            "tie": tie,
+            **({"part": interactions["part"]} if given else {}),
+        }
+    )
+    frame = frame.filter(pl.col("item") > 0).sort("user", *(["part"] if given else []), "time", "tie")
 
-    users = frame.select("user", pl.col("user").rle_id().alias("number"))
-    user_ids = users.unique("number", maintain_order=True)["user"].to_list()
-    lengths = np.bincount(users["number"].to_numpy(), minlength=len(user_ids))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_names))
+    offsets = np.concatenate([[0], np.cumsum(counts[counts > 0])])
     times = frame["time"].to_numpy()
     train_lengths, valid, test = _split(offsets, times, frame, settings)
     sizes = np.bincount(used["domain"].to_numpy(), minlength=len(domains))
@@ -200,8 +227,8 @@ def assemble(
         key="",
         settings=settings,
         domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)])),
-        user_ids=user_ids,
-        sequences=Sequences(offsets, frame["number"].to_numpy().astype(np.int64)),
+        user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
+        sequences=Sequences(offsets, frame["item"].to_numpy().astype(np.int64)),
         times=times,
         train_lengths=train_lengths,
         target_positions={"valid": valid, "test": test},
@@ -213,6 +240,18 @@ def assemble(
             ),
         ),
     )
+
+
+def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """Codes into the sorted names that occur: u32 [n] and strings."""
+    column = column.cast(pl.Categorical)
+    unique = column.unique()
+    names = unique.cast(pl.String)
+    order = names.arg_sort()
+    present = unique.to_physical().to_numpy()
+    ranks = np.zeros(int(present.max()) + 1, np.uint32)
+    ranks[present[order.to_numpy()]] = np.arange(len(order), dtype=np.uint32)
+    return ranks[column.to_physical().to_numpy()], names[order]
 
 
 def _split(
@@ -270,8 +309,19 @@ def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "domains": list(dataset.domains.names),
         "domain_starts": dataset.domains.starts.tolist(),
         "settings": dataset.settings.model_dump(mode="json"),
-        "content": {name: file_digest(folder / name) for name in FILES},
+        "content": {name: _content(frame) for name, frame in zip(FILES, frames, strict=True)},
     }
+
+
+def _content(frame: pl.DataFrame) -> str:
+    """16 hex digits over the values: the same whatever version of Parquet's writer wrote them."""
+    hashed = hashlib.sha256()
+    for column in frame:
+        text = column.dtype == pl.String
+        values = json.dumps(column.to_list()).encode() if text else column.to_numpy().tobytes()
+        hashed.update(f"{column.name}:{len(values)}:".encode())
+        hashed.update(values)
+    return hashed.hexdigest()[:16]
 
 
 def load(artefact: Artefact) -> Dataset:
@@ -303,6 +353,4 @@ def load(artefact: Artefact) -> Dataset:
             catalogue=catalogue,
         )
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UserError(
-            f"dataset {artefact.key!r} is damaged ({type(error).__name__}); prepare it again"
-        ) from None
+        raise UserError(f"dataset {artefact.key!r} is damaged ({type(error).__name__}); prepare it again") from None

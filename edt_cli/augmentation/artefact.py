@@ -1,0 +1,123 @@
+"""What the augmenter hands on: augmented sequences, pseudo-items, and why each generated item is in or out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from edt_cli.config import UserError
+from edt_cli.data.dataset import TEXT_FIELDS, Domains, Sequences, TrainingView
+from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.workspace import read_json, write_json
+
+ARRAYS = "sequences.safetensors"
+SUMMARY = "summary.json"
+
+PSEUDO = {"number": pl.Int64, "domain": pl.Int64, **dict.fromkeys(TEXT_FIELDS, pl.String)}
+GENERATED = {
+    "user": pl.Int64,
+    "source": pl.Int64,
+    "target": pl.Int64,
+    "item": pl.Int64,
+    "title": pl.String,
+    "anchor": pl.Int64,
+    "score_source": pl.Float64,
+    "score_target": pl.Float64,
+    "rank": pl.Int64,
+    "kept": pl.Boolean,
+    "reason": pl.String,
+}
+SOURCES = {"user": pl.Int64, "position": pl.Int64, "item": pl.Int64}
+FAILURES = {"user": pl.Int64, "source": pl.Int64, "target": pl.Int64, "reason": pl.String, "detail": pl.String}
+FRAMES: Mapping[str, Mapping[str, Any]] = {
+    "pseudo": PSEUDO,
+    "generated": GENERATED,
+    "sources": SOURCES,
+    "failures": FAILURES,
+}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """`sequences`: S_aug, the training prefixes with what was inserted; `inserted` bool, true for those items.
+
+    `pseudo`: one row a pseudo-item, numbered N + 1 .. N + P: number, domain, title, brand, category, description.
+    `pseudo_vectors` float32 [P, d_L], unit rows.
+    `generated`: one row a generated item: user, source and target domain, item (a number; null for a generated
+    text that was not kept), title, anchor (position in the training prefix), score_source, score_target and rank
+    (null where it was out before the filter), kept, and reason: "kept", or why not: "rank", "tau", "rank and tau",
+    "repeated", "had already", "no title", "more than asked", "no match".
+    `sources`: user, position, item of every training interaction that stands in a prompt.
+    `failures`: user, source, target, reason, detail of each question without a usable answer.
+    `summary`: counts, tau, cost; JSON values.
+    """
+
+    sequences: Sequences
+    inserted: np.ndarray
+    pseudo: pl.DataFrame
+    pseudo_vectors: np.ndarray
+    generated: pl.DataFrame
+    sources: pl.DataFrame
+    failures: pl.DataFrame
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, view: TrainingView) -> Augmentation:
+        """`w/o Aug.`: the training prefixes as they are."""
+        frames: dict[str, Any] = {name: pl.DataFrame(schema=dict(schema)) for name, schema in FRAMES.items()}
+        return cls(
+            sequences=view.prefixes,
+            inserted=np.zeros(len(view.prefixes.items), bool),
+            pseudo_vectors=np.zeros((0, 0), np.float32),
+            **frames,
+        )
+
+    def vectors(self, embeddings: ItemEmbeddings) -> np.ndarray:
+        """float32 [N + 1 + P, d_L]: the rows of catalogue items and pseudo-items by number."""
+        if not len(self.pseudo_vectors):
+            return embeddings.vectors
+        return np.concatenate([embeddings.vectors, self.pseudo_vectors])
+
+    def domain_of(self, domains: Domains) -> np.ndarray:
+        """int64 [N + 1 + P]: the domain of each catalogue item and pseudo-item by number; -1 for padding."""
+        catalogue = domains.of(np.arange(1, domains.items + 1))
+        return np.concatenate([[-1], catalogue, self.pseudo["domain"].to_numpy()])
+
+    def save(self, folder: Path) -> None:
+        save_file(
+            {
+                "offsets": self.sequences.offsets,
+                "items": self.sequences.items,
+                "inserted": self.inserted,
+                "pseudo_vectors": self.pseudo_vectors,
+            },
+            folder / ARRAYS,
+        )
+        for name in FRAMES:
+            getattr(self, name).write_parquet(folder / f"{name}.parquet")
+        write_json(folder / SUMMARY, self.summary)
+
+    @classmethod
+    def load(cls, folder: Path) -> Augmentation:
+        """Errors: UserError where it is damaged."""
+        try:
+            arrays = load_file(folder / ARRAYS)
+            frames: dict[str, Any] = {name: pl.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+            return cls(
+                sequences=Sequences(arrays["offsets"], arrays["items"]),
+                inserted=arrays["inserted"],
+                pseudo_vectors=arrays["pseudo_vectors"],
+                **frames,
+                summary=read_json(folder / SUMMARY),
+            )
+        except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
+            raise UserError(
+                f"augmentation {folder} is damaged ({type(error).__name__}); remove the folder and run again"
+            ) from None

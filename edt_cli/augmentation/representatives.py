@@ -1,0 +1,68 @@
+"""S_rep of section 3.2.1: for each user and domain one item of every cluster that the user touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edt_cli.augmentation.clustering import Clusters
+from edt_cli.data.dataset import TrainingView
+from edt_cli.embeddings import ItemEmbeddings
+
+
+@dataclass(frozen=True)
+class Representatives:
+    """Flat arrays [R], by user, then domain, then time; cell c = user * D + domain has rows
+    offsets[c] .. offsets[c + 1] - 1. `positions` are in the user's training prefix.
+    """
+
+    offsets: np.ndarray
+    positions: np.ndarray
+    items: np.ndarray
+
+    def of(self, cell: int) -> slice:
+        return slice(int(self.offsets[cell]), int(self.offsets[cell + 1]))
+
+
+def find_representatives(
+    view: TrainingView,
+    embeddings: ItemEmbeddings,
+    clusters: Clusters,
+    choice: Literal["recent", "centroid"] = "recent",
+) -> Representatives:
+    """Eq. 4's S_rep: the most recent item of each cluster touched, or the one nearest to the centroid.
+
+    Of items that are equally near the most recent one counts. Items without text have no cluster.
+    """
+    flat = np.flatnonzero(clusters.labels[view.prefixes.items] >= 0)
+    items, users = view.prefixes.items[flat], view.prefixes.users[flat]
+    domains, labels = view.domains.of(items), clusters.labels[items]
+    cells = users * len(view.domains) + domains
+    if choice == "centroid":
+        order = np.lexsort((flat, _nearness(items, domains, labels, embeddings, clusters), labels, cells))
+    else:
+        order = np.lexsort((flat, labels, cells))
+    group = np.stack([cells[order], labels[order]])
+    last = np.append((group[:, 1:] != group[:, :-1]).any(0), True)[: len(order)]
+    chosen = order[last]
+    chosen = chosen[np.lexsort((flat[chosen], cells[chosen]))]
+    counts = np.bincount(cells[chosen], minlength=len(view.prefixes) * len(view.domains))
+    return Representatives(
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        positions=flat[chosen] - view.prefixes.offsets[users[chosen]],
+        items=items[chosen],
+    )
+
+
+def _nearness(
+    items: np.ndarray, domains: np.ndarray, labels: np.ndarray, embeddings: ItemEmbeddings, clusters: Clusters
+) -> np.ndarray:
+    """Inner product with the item's own centroid: among unit vectors it orders as the distance does."""
+    nearness = np.zeros(len(embeddings.vectors), np.float32)
+    for domain, centroids in enumerate(clusters.centroids):
+        own, first = np.unique(items[domains == domain], return_index=True)
+        picked = labels[domains == domain][first]
+        nearness[own] = np.einsum("nd,nd->n", embeddings.vectors[own], centroids[picked])
+    return nearness[items]

@@ -1,0 +1,98 @@
+"""What is kept of the raw interactions: the recipe of the released code, and the field's other settings.
+
+Frames have the columns user and item (categories, or numbers), time and domain (its number), in file order; every
+function keeps that order.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+# The released passes: a pass keeps what has more than these, and passes end when every one has at least those.
+PASS_ITEM, PASS_USER = 3, 5
+STOP_ITEM, STOP_USER = 3, 5
+
+ODD_NUMBERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # large, of a multiplicative hash
+
+
+def one_domain_an_item(frame: pl.DataFrame, domains: int) -> tuple[pl.DataFrame, int, int]:
+    """Give each item the domain where it has more interactions, the first of equals.
+
+    Interactions of such an item that another domain's file lists too (same user and time) are one and stay once.
+    Returns the frame, the number of items with several domains, and the number of interactions that fell away.
+    """
+    if frame.is_empty():
+        return frame, 0, 0
+    item, domain = codes(frame["item"]), frame["domain"].to_numpy()
+    size = int(item.max()) + 1
+    counts = np.stack([np.bincount(item[domain == number], minlength=size) for number in range(domains)])
+    several = (counts > 0).sum(0) > 1
+    if not several.any():
+        return frame, 0, 0
+    home = counts.argmax(0).astype(np.uint8)[item]
+    marked = frame.with_columns(row=np.arange(len(frame)), home=home)
+    shared = marked.filter(pl.Series(several[item]))
+    strangers = shared.filter(pl.col("domain") != pl.col("home"))
+    twice = strangers.join(
+        shared.filter(pl.col("domain") == pl.col("home")), on=["user", "item", "time"], how="semi"
+    )
+    kept = np.ones(len(frame), bool)
+    kept[twice["row"].to_numpy()] = False
+    frame = frame.with_columns(domain=home).filter(pl.Series(kept))
+    return frame, int(several.sum()), len(twice)
+
+
+def core(frame: pl.DataFrame, k: Literal["paper"] | int) -> tuple[pl.DataFrame, int]:
+    """`paper`: the released passes over items and users; a number: the plain k-core. Also the number of passes."""
+    more_than = (PASS_ITEM, PASS_USER) if k == "paper" else (k - 1, k - 1)
+    at_least = (STOP_ITEM, STOP_USER) if k == "paper" else (k, k)
+    passes = 0
+    while not frame.is_empty():
+        rows = [codes(frame[column]) for column in ("item", "user")]
+        counts = [np.bincount(column) for column in rows]
+        if all((count[count > 0] >= least).all() for count, least in zip(counts, at_least, strict=True)):
+            break
+        wide = [(count > least)[column] for count, least, column in zip(counts, more_than, rows, strict=True)]
+        frame = frame.filter(pl.Series(wide[0] & wide[1]))
+        passes += 1
+    return frame, passes
+
+
+def repeated(frame: pl.DataFrame) -> int:
+    """Interactions that say the same (user, item, time) as one before them."""
+    keys = frame.select(pl.col("user", "item").to_physical(), "time")
+    # A hash first, which is cheap: what differs in it is no repetition.
+    mixed = np.zeros(len(keys), np.uint64)
+    for column, odd in zip(keys, ODD_NUMBERS, strict=True):
+        mixed += column.to_numpy().astype(np.uint64) * np.uint64(odd)
+    alike = keys.filter(pl.Series(mixed).is_duplicated())
+    return len(alike) - alike.select(pl.struct(pl.all()).n_unique()).item()
+
+
+def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
+    """The open-world setting: `share` of all users stay in several domains, any other keeps one of theirs.
+
+    Who stays is drawn among the users in several domains (all of them, if they are fewer than the share asks for),
+    and which domain another keeps is drawn among that user's own, uniformly, both by `seed`.
+    """
+    pairs = frame.select("user", "domain").unique()
+    pairs = pairs.with_columns(pl.col("user").cast(pl.String).alias("name")).sort("name", "domain")
+    draw = np.random.default_rng(seed)
+    pairs = pairs.with_columns(pl.Series("draw", draw.random(len(pairs))))
+    several = pairs.filter(pl.len().over("user") > 1)
+    users = several.unique("user", keep="first", maintain_order=True).select("user")
+    wanted = round(share * pairs["user"].n_unique())
+    if len(users) <= wanted:
+        return frame
+    stay = draw.choice(len(users), size=wanted, replace=False)
+    others = several.join(users[np.sort(stay)], on="user", how="anti")
+    dropped = others.filter(pl.col("draw") < pl.col("draw").max().over("user"))
+    return frame.join(dropped, on=["user", "domain"], how="anti", maintain_order="left")
+
+
+def codes(column: pl.Series) -> np.ndarray:
+    """The numbers behind categories; numbers as they are."""
+    return column.to_physical().to_numpy()

@@ -1,0 +1,23 @@
+"""The domain ratio r of section 1, and which domain it is that dominates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def imbalance(counts: np.ndarray) -> np.ndarray:
+    """r [U] of item counts [U, D]: |nA - nB| / (nA + nB) for two domains, 0 for a user without items.
+
+    For D domains it is (D max / n - 1) / (D - 1), which is the same at D = 2: 0 where all domains are equal, 1
+    where all items are of one. With one domain only r = 1.
+    """
+    total, domains = counts.sum(1), counts.shape[1]
+    if domains == 1:
+        return (total > 0).astype(float)
+    spread = domains * counts.max(1) - total
+    return np.divide(spread, total * (domains - 1), out=np.zeros(len(counts)), where=total > 0)
+
+
+def dominant(counts: np.ndarray) -> np.ndarray:
+    """[U]: the domain that has most of a user's items, the first of equals."""
+    return counts.argmax(1)

@@ -1,0 +1,282 @@
+"""From raw files to a prepared dataset: read, choose, order, split, and say what became of every line."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from edt_cli.config import DataSettings, UsageError, UserError
+from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
+from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
+from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item, repeated
+from edt_cli.data.options import Asked, find_sources
+from edt_cli.data.readers import LARGE, Reader, Tally
+from edt_cli.data.sources import File, Sources, checked_domains
+from edt_cli.events import Events
+from edt_cli.workspace import Artefact, Workspace, digest, file_digest
+
+RECIPE = 1  # Counts up when the same files and options come to mean another dataset.
+NO_FILTER = DataSettings(window=None, k_core=None)
+TIE_SAMPLE_USERS = 10_000
+
+
+def prepare_asked(
+    workspace: Workspace, name: str, asked: Asked, settings: DataSettings, events: Events, *, keep_as: str | None
+) -> tuple[Artefact, bool]:
+    """What `edt data prepare NAME` was asked for: the built-in pair, a pair of the paper, or files of one's own."""
+    target = keep_as or name
+    workspace.dataset(target)
+    if name == "demo":
+        if asked.kinds:
+            raise UsageError("demo is built in and reads no files; give data of your own another name")
+        return prepare_demo(workspace, settings, events, target)
+    if target == "demo":
+        raise UsageError("demo is the name of the built-in pair; choose another")
+    return prepare(workspace, target, find_sources(name, asked, workspace, events), settings, events)
+
+
+def prepare(
+    workspace: Workspace, name: str, sources: Sources, settings: DataSettings, events: Events
+) -> tuple[Artefact, bool]:
+    """The dataset `name`, and whether it was made now: with the same files and options nothing is done.
+
+    Errors: UserError for files that cannot be read or hold nothing usable, and where no interaction is left.
+    """
+    files = [("interactions", file) for file in sources.interactions] + [("items", file) for file in sources.items]
+    source = [_described(what, file, events) for what, file in files]
+    columns = [asdict(sources.columns), asdict(sources.item_columns)]
+    recipe = digest(RECIPE, source, sources.domains, columns, settings)
+    artefact = workspace.dataset(name)
+    if not _replaceable(artefact, recipe, events):
+        return artefact, False
+    with (
+        artefact.create(recipe=recipe, source=source, synthetic=False) as (folder, manifest),
+        tempfile.TemporaryDirectory(prefix=".scratch-", dir=workspace.root) as scratch,
+    ):
+        reader = Reader(Path(scratch), events)
+        frame, domains, tally = _interactions(reader, sources, settings)
+        texts: pl.DataFrame | None = None
+        if frame["domain"].null_count():
+            texts = _texts(reader, sources, domains, frame["item"], tally)
+            frame = _domains_from_items(frame, texts, tally)
+        frame = _chosen(frame, len(domains), settings, tally)
+        if texts is None:
+            texts = _texts(reader, sources, domains, frame["item"], tally)
+        manifest |= _saved(folder, frame, _items(frame, texts), domains, settings, tally)
+    return artefact, True
+
+
+def prepare_demo(
+    workspace: Workspace, settings: DataSettings, events: Events, name: str = "demo"
+) -> tuple[Artefact, bool]:
+    """The built-in synthetic pair, under the same options as any other data."""
+    recipe = digest(RECIPE, "demo", DEMO_SEED, settings)
+    artefact = workspace.dataset(name)
+    if not _replaceable(artefact, recipe, events):
+        return artefact, False
+    with artefact.create(recipe=recipe, source=[], synthetic=True) as (folder, manifest):
+        interactions, items = make_demo()
+        tally: dict[str, Any] = {"files": [], "steps": []}
+        frame = interactions.join(items.select("item", "domain"), on="item", maintain_order="left")
+        frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
+        frame = _chosen(frame, len(DEMO_DOMAINS), settings, tally)
+        manifest |= _saved(folder, frame, items, DEMO_DOMAINS, settings, tally)
+    return artefact, True
+
+
+def ensure_demo(workspace: Workspace) -> None:
+    """Prepare `demo` if it is not there: about a second."""
+    if not workspace.dataset("demo").complete:
+        prepare_demo(workspace, NO_FILTER, Events())
+
+
+def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
+    if artefact.complete:
+        if artefact.manifest().get("recipe") == recipe:
+            events.emit("skipped", message=f"{artefact.key} is prepared from these files already, nothing to do")
+            return False
+        events.emit("replaced", message=f"{artefact.key} was prepared from other files or options: it is replaced")
+    return True
+
+
+def _described(what: str, file: File, events: Events) -> dict[str, Any]:
+    try:
+        size = file.path.stat().st_size
+        if size > LARGE:
+            events.emit("digest", message=f"looking whether {file.path.name} has changed ({size / 1e9:.1f} GB)")
+        sha256 = file_digest(file.path)
+    except OSError as error:
+        raise UserError(f"cannot read {file.path}: {error.strerror}") from None
+    described = {"what": what, "file": file.path.name, "bytes": size, "sha256": sha256}
+    return {**described, "domain": file.domain, "part": file.part}
+
+
+def _interactions(
+    reader: Reader, sources: Sources, settings: DataSettings
+) -> tuple[pl.DataFrame, tuple[str, ...], dict[str, Any]]:
+    """user and item (categories), time, domain (number; null: not known yet) and part, in the files' order."""
+    tally: dict[str, Any] = {"files": [], "steps": []}
+    frames = []
+    for file in sources.interactions:
+        rows, counts = reader.interactions(
+            file.path, sources.columns, domain_needed=file.domain is None and not sources.items
+        )
+        tally["files"].append(_file_tally("interactions", file, counts))
+        if file.domain is not None:
+            rows = rows.with_columns(domain=pl.lit(file.domain))
+        frames.append(rows.with_columns(part=pl.lit(file.part, pl.UInt8)))
+    lazy = pl.concat(frames)
+    domains = sources.domains or checked_domains(
+        lazy.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
+    )
+    total, first, last = lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect().row(0)
+    if settings.window is not None:
+        start, end = settings.window
+        lazy = lazy.filter(pl.col("time") > start, pl.col("time") < end)
+    numbers = {name: number for number, name in enumerate(domains)}
+    other = len(domains)
+    frame = lazy.select(
+        pl.col("user", "item").cast(pl.Categorical),
+        "time",
+        pl.col("domain").replace_strict(numbers, default=other, return_dtype=pl.UInt8)
+        if len(frames) > 1 or sources.domains is None or sources.interactions[0].domain is None
+        else pl.lit(0, pl.UInt8).alias("domain"),
+        "part",
+    ).collect(engine="streaming")
+    if settings.window is not None:
+        _step(tally, "outside the window", total - len(frame))
+        if frame.is_empty():
+            raise UserError(
+                f"no interaction lies between {_date(start)} and {_date(end)} (the data runs from {_date(first)} "
+                f"to {_date(last)}); for data that is older or filtered already: --window none --k-core none"
+            )
+    known = frame.filter(pl.col("domain").ne_missing(other))
+    _step(tally, "of a domain that --domains leaves out", len(frame) - len(known))
+    return known, domains, tally
+
+
+def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
+    """The recipe's filters, in their order."""
+    frame, items, fell = one_domain_an_item(frame, domains)
+    if items:
+        tally["items in several domains"] = items
+        _step(tally, "listed again by another domain's file", fell)
+    before = len(frame)
+    if settings.k_core is not None and before:
+        frame, tally["k-core passes"] = core(frame, settings.k_core)
+        _step(tally, "outside the k-core", before - len(frame))
+    if frame.is_empty():
+        raise UserError(
+            f"the k-core passes leave nothing of {before:,} interactions; "
+            "for data that is filtered already, or small: --k-core none"
+        )
+    if settings.overlap is not None:
+        before = len(frame)
+        frame = limit_overlap(frame, settings.overlap, settings.seed)
+        _step(tally, "of users who keep one domain only", before - len(frame))
+    tally["repeated interactions (kept)"] = repeated(frame)
+    return frame
+
+
+def _texts(
+    reader: Reader, sources: Sources, domains: Sequence[str], wanted: pl.Series, tally: dict[str, Any]
+) -> pl.DataFrame:
+    """What the items' files say of the wanted items: item, domain (number or null), TEXT_FIELDS."""
+    numbers = {name: number for number, name in enumerate(domains)}
+    names = wanted.unique().cast(pl.String)
+    frames = [pl.DataFrame(schema={"item": pl.String, "domain": pl.UInt8, **dict.fromkeys(TEXT_FIELDS, pl.String)})]
+    for file in sources.items:
+        texts, counts = reader.items(file.path, sources.item_columns, names)
+        tally["files"].append(_file_tally("items", file, counts))
+        domain = pl.col("domain") if file.domain is None else pl.lit(file.domain)
+        frames.append(
+            texts.with_columns(domain=domain.replace_strict(numbers, default=None, return_dtype=pl.UInt8))
+        )
+    return pl.concat(frames)
+
+
+def _domains_from_items(frame: pl.DataFrame, texts: pl.DataFrame, tally: dict[str, Any]) -> pl.DataFrame:
+    """Fill unknown domains from the items' files; leave out interactions whose item none of them has."""
+    known = texts.drop_nulls("domain").unique("item", keep="first", maintain_order=True)
+    known = known.select(pl.col("item").cast(pl.Categorical), known="domain")
+    filled = frame.join(known, on="item", how="left", maintain_order="left")
+    filled = filled.with_columns(domain=pl.coalesce("domain", "known")).drop("known")
+    frame = filled.drop_nulls("domain")
+    _step(tally, "with an item of no known domain", len(filled) - len(frame))
+    if frame.is_empty():
+        raise UserError("no item of the interactions is in the items' files: do both write ids alike?")
+    return frame
+
+
+def _items(frame: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+    """One row for each item of the frame; text of its own domain's file goes before that of another's."""
+    items = frame.select("item", "domain").unique("item").with_columns(pl.col("item").cast(pl.String))
+    joined = items.join(texts, on="item", how="left", suffix="_of_text", maintain_order="left")
+    own = (pl.col("domain") == pl.col("domain_of_text")).fill_null(True)
+    return joined.sort(own.not_(), maintain_order=True).unique("item", keep="first").drop("domain_of_text")
+
+
+def _saved(
+    folder: Path,
+    frame: pl.DataFrame,
+    items: pl.DataFrame,
+    domains: Sequence[str],
+    settings: DataSettings,
+    tally: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the tables; returns the rest of the manifest."""
+    dataset = assemble(frame, items, domains, settings)
+    saved = save(dataset, folder)
+    return saved | {
+        "data_key": digest(saved),
+        "split": settings.split,
+        "users": len(dataset.sequences),
+        "interactions": len(dataset.sequences.items),
+        "items": dict(zip(domains, np.diff(dataset.domains.starts).tolist(), strict=True)),
+        "tie_order": _tie_order(frame, items),
+        "tally": tally,
+    }
+
+
+def _tie_order(frame: pl.DataFrame, items: pl.DataFrame) -> dict[str, int]:
+    """Does the files' own order within a timestamp follow the item id? Steps from one item to another at one time,
+    and those of them that ascend (by domain, then id), of at most TIE_SAMPLE_USERS users."""
+    user = codes(frame["user"])
+    sample = np.flatnonzero(np.bincount(user))[:TIE_SAMPLE_USERS].max()
+    numbers = items.select("item", "domain").sort("domain", "item").with_row_index("number")
+    steps = (
+        frame.filter(pl.Series(user <= sample))
+        .join(numbers.select(pl.col("item").cast(pl.Categorical), "number"), on="item", maintain_order="left")
+        .sort("user", "time", maintain_order=True)
+        .select(
+            tied=(pl.col("user") == pl.col("user").shift())
+            & (pl.col("time") == pl.col("time").shift())
+            & (pl.col("number") != pl.col("number").shift()),
+            ascends=pl.col("number") > pl.col("number").shift(),
+        )
+        .filter("tied")
+    )
+    return {"steps": len(steps), "ascending": int(steps["ascends"].sum())}
+
+
+def _step(tally: dict[str, Any], what: str, left_out: int) -> None:
+    if left_out:
+        tally["steps"].append({"left_out": left_out, "what": what})
+
+
+def _file_tally(what: str, file: File, counts: Tally) -> dict[str, Any]:
+    return {"what": what, "file": file.path.name, "domain": file.domain, **counts}
+
+
+def _date(seconds: int) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)

@@ -1,0 +1,196 @@
+"""Files of interactions and of items, of any format, as streams of usable rows and a tally of the others.
+
+DuckDB reads and judges the rows and leaves them in a scratch Parquet file, in file order, so that a file larger
+than memory is no matter.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from edt_cli.config import UserError
+from edt_cli.data.clean import clean_text, flatten, is_page_source
+from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns
+from edt_cli.data.formats import Rows, is_json, is_python_literals, python_literals, rows, text, unreadable
+from edt_cli.events import Events
+
+MEMORY_LIMIT = "768MB"
+LARGE = 1 << 28  # bytes from which on a file is worth a word before it is read
+PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zero or negative")
+
+Tally = dict[str, int]
+"""Rows of a file by what became of them: `lines`, `usable`, and what was wrong with the others."""
+
+_NUMBER = "coalesce(try_cast(time AS BIGINT), try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT))"
+# Seconds, or milliseconds, micro- or nanoseconds by their size; else a date, of UTC where it names no zone.
+_SECONDS = """CASE WHEN number IS NULL THEN try_cast(epoch(try_cast(time AS TIMESTAMPTZ)) AS BIGINT)
+    WHEN number < 100000000000 THEN number WHEN number < 100000000000000 THEN number // 1000
+    WHEN number < 100000000000000000 THEN number // 1000000 ELSE number // 1000000000 END"""
+_ITEM_SCHEMA = dict.fromkeys(("item", "domain", *TEXT_ROLES), pl.String())
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads files into `scratch`, a folder of the caller's that has room for them."""
+
+    scratch: Path
+    events: Events
+
+    def interactions(
+        self, path: Path, columns: Columns, *, domain_needed: bool = False
+    ) -> tuple[pl.LazyFrame, Tally]:
+        """Usable rows in file order: user, item (str), time (i64, unix seconds), domain (str, null if not known).
+
+        Errors: UserError for a file that cannot be read, lacks a needed column, or has no usable row.
+        """
+        roles = ("user", "item", "time", "domain")
+        needed = roles if domain_needed else roles[:3]
+        missing = " OR ".join(f"coalesce({role}, '') = ''" for role in needed)
+        with _connection(self.scratch) as connection:
+            found = rows(connection, path, columns, roles, needed=needed)
+            target, tally = self._write(
+                connection,
+                f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2 WHEN odd OR seconds IS NULL THEN 3
+                                 WHEN seconds <= 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
+                           "user", item, seconds AS time, domain
+                    FROM (SELECT *, {_SECONDS} AS seconds
+                          FROM (SELECT *, {_NUMBER} AS number FROM ({found.sql})))""",
+                found,
+                path,
+            )
+        if not tally["usable"]:
+            raise UserError(f"{path.name} has no usable row: {describe(tally)}")
+        return pl.scan_parquet(target).filter(problem=0).drop("problem"), tally
+
+    def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, Tally]:
+        """Text of the wanted items: item, domain (null where the file has none) and TEXT_ROLES, each once, cleaned.
+
+        A repeated item keeps the first text of each field.
+        """
+        literals = is_python_literals(path)
+        roles = ("item", "domain", *TEXT_ROLES)
+        with _connection(self.scratch) as connection:
+            found = (
+                python_literals(path)
+                if literals
+                else rows(connection, path, columns, roles, needed=("item",), as_json=TEXT_ROLES)
+            )
+            target, tally = self._write(
+                connection,
+                f"""SELECT (CASE WHEN broken THEN 1 WHEN coalesce(item, '') = '' THEN 2 WHEN odd THEN 3
+                                 ELSE 0 END)::UTINYINT AS problem, * EXCLUDE (broken, odd) FROM ({found.sql})""",
+                found,
+                path,
+            )
+        usable = pl.scan_parquet(target).filter(pl.col("problem") == 0, pl.col("item").is_in(wanted.implode()))
+        decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
+        return _cleaned(decode(usable.collect(engine="streaming")), tally)
+
+    def _write(
+        self, connection: duckdb.DuckDBPyConnection, query: str, found: Rows, path: Path
+    ) -> tuple[Path, Tally]:
+        target = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
+        copy = f"COPY ({query}) TO {text(target)} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 30720)"
+        if path.stat().st_size > LARGE:
+            self.events.emit("read", message=f"reading {path.name} ({path.stat().st_size / 1e9:.1f} GB)")
+        try:
+            _execute(connection, copy, lambda percent: self.events.progress(f"read {path.name}", percent, 100))
+            rejected = dict(connection.execute(found.rejected).fetchall()) if found.rejected else {}
+        except duckdb.Error as error:
+            raise unreadable(path, error) from None
+        counts = dict(pl.scan_parquet(target).group_by("problem").len().collect().iter_rows())
+        problems = {name: counts.get(number, 0) for number, name in enumerate(PROBLEMS) if number} | rejected
+        tally = {"lines": sum(problems.values()) + counts.get(0, 0), "usable": counts.get(0, 0)}
+        return target, tally | {name: count for name, count in problems.items() if count}
+
+
+def describe(tally: Mapping[str, int]) -> str:
+    """`12 lines, 3 cut off or no record, 1 wrong type`."""
+    problems = [f"{count:,} {what}" for what, count in tally.items() if what not in ("lines", "usable")]
+    return ", ".join([f"{tally['lines']:,} lines", *problems])
+
+
+def _connection(scratch: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    settings = {
+        "memory_limit": text(MEMORY_LIMIT),
+        "temp_directory": text(scratch / "duckdb"),
+        "threads": min(8, os.cpu_count() or 1),
+        "TimeZone": "'UTC'",
+        "enable_progress_bar": "true",
+        "enable_progress_bar_print": "false",
+        "autoinstall_known_extensions": "false",
+    }
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = {value}")
+    return connection
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, sql: str, tick: Callable[[int], None]) -> None:
+    """Run one statement beside this thread, which shows how far it is and can be interrupted."""
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            connection.execute(sql)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            tick(max(0, int(connection.query_progress())))
+    except BaseException:
+        connection.interrupt()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+
+
+def _from_json(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(
+        pl.Series(role, [flatten(json.loads(value)) if value else None for value in frame[role]], pl.String)
+        for role in TEXT_ROLES
+    )
+
+
+def _from_literals(frame: pl.DataFrame) -> pl.DataFrame:
+    records = [_literal(line) for line in frame["line"]]
+    texts = {
+        role: [flatten(next((record[name] for name in NAMES[role] if name in record), None)) for record in records]
+        for role in TEXT_ROLES
+    }
+    return pl.DataFrame({"item": frame["item"], "domain": None, **texts}, schema=_ITEM_SCHEMA)
+
+
+def _literal(line: str) -> dict[str, Any]:
+    try:
+        record = ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _cleaned(frame: pl.DataFrame, tally: Tally) -> tuple[pl.DataFrame, Tally]:
+    page = pl.Series([title is not None and is_page_source(title) for title in frame["title"]], dtype=pl.Boolean)
+    frame = frame.with_columns(pl.when(page).then(None).otherwise(pl.col("title")).alias("title"))
+    frame = frame.with_columns(
+        pl.Series(role, [clean_text(value) if value else None for value in frame[role]], pl.String)
+        for role in TEXT_ROLES
+    )
+    once = frame.group_by("item", maintain_order=True).agg(pl.col("domain", *TEXT_ROLES).drop_nulls().first())
+    counts = {"repeated item": len(frame) - len(once), "page source for a title": int(page.sum())}
+    return once.select(_ITEM_SCHEMA.keys()), tally | {name: count for name, count in counts.items() if count}

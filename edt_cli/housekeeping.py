@@ -1,0 +1,142 @@
+"""What the workspace holds, what of it nothing refers to any more, and removing that."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edt_cli.config import UserError
+from edt_cli.workspace import Artefact, Workspace, read_json, size_on_disk
+
+KINDS = ("data", "raw", "artefacts", "runs", "cache")
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One kind of thing in the workspace: its folder, how many there are, and bytes on disk."""
+
+    kind: str
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A folder or file that may go, why, and its bytes."""
+
+    path: Path
+    what: str
+    why: str
+    size: int
+
+
+def holdings(workspace: Workspace) -> list[Holding]:
+    found = []
+    for kind in KINDS:
+        folder = workspace.root / kind
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+        count = len(workspace.all_artefacts()) if kind == "artefacts" else len(entries)
+        found.append(Holding(kind, count, size_on_disk(folder) if folder.is_dir() else 0))
+    return found
+
+
+def removable(
+    workspace: Workspace, *, older_than_days: float | None = None, raw: bool = False, cache: bool = False
+) -> list[Removable]:
+    """Artefacts that no dataset and no run leads to, and what was left half made.
+
+    `older_than_days`: also artefacts that only a dataset leads to, if they were made before that: they can be made
+    again. `raw`: also downloaded files. `cache`: also every reply that was ever paid for.
+    """
+    found = [*_left_half_made(workspace), *_unreferenced(workspace, older_than_days)]
+    for kind, asked, why in (("raw", raw, "can be downloaded again"), ("cache", cache, "asked for by --cache")):
+        folder = workspace.root / kind
+        if asked and folder.is_dir():
+            found.append(Removable(folder, kind, why, size_on_disk(folder)))
+    return found
+
+
+def remove_folder(path: Path) -> None:
+    """Errors: UserError if it cannot be removed."""
+    try:
+        # Renamed first: half a folder must never look like a whole one.
+        doomed = path.with_name(f".{path.name}.removing")
+        path.rename(doomed)
+        shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
+    except OSError as error:
+        raise UserError(f"cannot remove {path}: {error.strerror}") from None
+
+
+def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterator[Removable]:
+    artefacts = workspace.all_artefacts()
+    mentions = {artefact.key: set(_strings(artefact.manifest())) - {artefact.key} for artefact in artefacts}
+    of_runs = _reached(set(_run_strings(workspace)), mentions)
+    data_keys = {artefact.manifest().get("data_key") for artefact in workspace.datasets()}
+    of_data = {key for key in mentions if _leads_to(key, mentions, data_keys)}
+    for artefact in artefacts:
+        if artefact.key in of_runs:
+            continue
+        if artefact.key not in of_data:
+            why = "of no dataset and no run"
+        elif older_than_days is not None and _age_days(artefact) > older_than_days:
+            why = f"of no run, older than {older_than_days:g} days"
+        else:
+            continue
+        yield Removable(artefact.path, artefact.kind, why, size_on_disk(artefact.path))
+
+
+def _reached(found: set[str], mentions: dict[str, set[str]]) -> set[str]:
+    """Keys that `found` names, and those that they name in turn."""
+    reached: set[str] = set()
+    waiting = found & mentions.keys()
+    while waiting:
+        key = waiting.pop()
+        reached.add(key)
+        waiting |= (mentions[key] & mentions.keys()) - reached
+    return reached
+
+
+def _leads_to(key: str, mentions: dict[str, set[str]], data_keys: set[Any]) -> bool:
+    return any(data_keys & mentions[reached] for reached in _reached({key}, mentions))
+
+
+def _run_strings(workspace: Workspace) -> Iterator[str]:
+    for path in workspace.runs.glob("*/*.json"):
+        try:
+            yield from _strings(read_json(path))
+        except UserError:
+            continue
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
+
+
+def _left_half_made(workspace: Workspace) -> Iterator[Removable]:
+    folders = [
+        workspace.root,
+        workspace.data,
+        *(workspace.artefacts.glob("*") if workspace.artefacts.is_dir() else ()),
+    ]
+    for folder in folders:
+        if folder.is_dir():
+            for path in sorted(folder.glob(".*")):
+                if (
+                    path.is_dir()
+                    and path.name.startswith(".")
+                    and (path.name.endswith((".making", ".removing")) or path.name.startswith(".scratch-"))
+                ):
+                    yield Removable(path, "left half made", "a step that did not end", size_on_disk(path))
+
+
+def _age_days(artefact: Artefact) -> float:
+    return (time.time() - artefact.path.stat().st_mtime) / DAY_S

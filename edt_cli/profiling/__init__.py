@@ -1,0 +1,1 @@
+"""Domain-aware profiling (section 3.4): cluster, summarize, reform, analyze, embed."""

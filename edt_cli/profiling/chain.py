@@ -1,0 +1,206 @@
+"""The questions of section 3.4.2 and the order in which they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from edt_backends.base import ChatBackend, ChatRequest
+from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.augmentation.clustering import cluster_items
+from edt_cli.augmentation.generation import label, sample_users
+from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, request, work
+from edt_cli.config import LLMSettings, ProfilingSettings
+from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
+from edt_cli.data.imbalance import dominant, imbalance
+from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.events import Events
+from edt_cli.profiling.groups import group_sequences
+from edt_cli.profiling.instructions import degree, instruction, others
+
+PROMPTS = Path(__file__).parent / "prompts"
+SUMMARY_CHARACTERS = 300
+TEXT_CHARACTERS = 1000
+
+
+class ClusterSummary(BaseModel):
+    cluster: int
+    summary: str
+
+
+class Summaries(BaseModel):
+    summaries: list[ClusterSummary]
+
+
+class Instruction(BaseModel):
+    instruction: str
+
+
+class ProfileText(BaseModel):
+    profile: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One user's chain: the profile, or the step that failed and why; and domain, cluster, summary on the way."""
+
+    profile: str | None = None
+    step: str = ""
+    failed: Failed | None = None
+    summaries: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+class Chain:
+    """`users`: who is asked about, ascending; `eligible`: how many would be without `limit_users`.
+
+    `degrees`, `dominants` [U]: the degree of imbalance and the domain that dominates a user's own training
+    interactions; `pairs`: those two, of the users who are asked about.
+    """
+
+    def __init__(
+        self,
+        view: TrainingView,
+        augmentation: Augmentation,
+        embeddings: ItemEmbeddings,
+        settings: ProfilingSettings,
+        llm: LLMSettings,
+    ) -> None:
+        self._view, self._llm, self._items = view, llm, augmentation.sequences.items
+        clusters = cluster_items(view, embeddings, settings.clusters, llm.seed)
+        self._naive = settings.chain == "naive"
+        self.groups = group_sequences(view, augmentation, embeddings, None if self._naive else clusters)
+        self._titles = ["", *(label(row) for row in view.catalogue.select(TEXT_FIELDS).iter_rows(named=True))]
+        self._titles += [label(row) for row in augmentation.pseudo.select(TEXT_FIELDS).iter_rows(named=True)]
+        self._background = {
+            name: [self._titles[item] for item in medoids]
+            for name, medoids in zip(view.domains.names, clusters.medoids, strict=True)
+        }
+        counts = view.prefixes.domain_counts(view.domains)
+        self.degrees, self.dominants = degree(imbalance(counts)), dominant(counts)
+        with_text = np.diff(self.groups.offsets).reshape(counts.shape).any(1)
+        self.eligible = int(with_text.sum())
+        self.users: list[int] = sample_users(np.flatnonzero(with_text), llm).tolist()
+        self.pairs = sorted({self._pair(user) for user in self.users})
+
+    def _pair(self, user: int) -> tuple[int, int]:
+        return int(self.degrees[user]), int(self.dominants[user])
+
+    def first_requests(self) -> tuple[list[ChatRequest], int]:
+        """The questions that depend on no answer, and the number of those that do."""
+        if self._naive:
+            return [self._naive_request(user) for user in self.users], 0
+        reforms = [self._reform_request(*pair) for pair in self.pairs]
+        summaries = [
+            self._summarize_request(user, domain, groups)
+            for user in self.users
+            for domain, groups in self._titles_of(user).items()
+        ]
+        return reforms + summaries, len(self.users)
+
+    async def run(
+        self, chat: ChatBackend, events: Events, bill: Bill
+    ) -> tuple[dict[tuple[int, int], str | Failed], list[Outcome]]:
+        """The reformed instruction of each pair, or why it stays as it is; and the outcome of each user."""
+        concurrency = self._llm.concurrency
+        if self._naive:
+            naive = (partial(self._run_naive, user, chat, bill) for user in self.users)
+            return {}, await work(naive, len(self.users), concurrency, events, "profile")
+        reforms = (partial(self._reform, pair, chat, bill) for pair in self.pairs)
+        answers = await work(reforms, len(self.pairs), concurrency, events, "reform")
+        reformed = dict(zip(self.pairs, answers, strict=True))
+        texts = {
+            pair: instruction(*pair, self._view.domains.names) if isinstance(answer, Failed) else answer
+            for pair, answer in reformed.items()
+        }
+        chains = (partial(self._run, user, texts[self._pair(user)], chat, bill) for user in self.users)
+        return reformed, await work(chains, len(self.users), concurrency, events, "profile")
+
+    async def _reform(self, pair: tuple[int, int], chat: ChatBackend, bill: Bill) -> str | Failed:
+        answer = await ask(chat, self._reform_request(*pair), Instruction, bill)
+        return answer if isinstance(answer, Failed) else _said(answer.instruction)
+
+    async def _run(self, user: int, text: str, chat: ChatBackend, bill: Bill) -> Outcome:
+        names = self._view.domains.names
+        found: list[tuple[int, int, str]] = []
+        for domain, groups in self._titles_of(user).items():
+            question = self._summarize_request(user, domain, groups)
+            answer = await ask(chat, question, Summaries, bill)
+            if isinstance(answer, Failed):
+                return Outcome(step="summarize", failed=answer, summaries=found)
+            said = {part.cluster: clean(part.summary, SUMMARY_CHARACTERS) for part in answer.summaries}
+            own = [(domain, cluster, said[cluster]) for cluster in groups if said.get(cluster)]
+            if not own:
+                return Outcome(step="summarize", failed=Failed("nothing said"), summaries=found)
+            found += own
+        by_domain = {
+            names[domain]: [part[2] for part in parts] for domain, parts in groupby(found, lambda part: part[0])
+        }
+        return await self._finish("analyze", self._analyze_request(user, text, by_domain), found, chat, bill)
+
+    async def _run_naive(self, user: int, chat: ChatBackend, bill: Bill) -> Outcome:
+        return await self._finish("naive", self._naive_request(user), [], chat, bill)
+
+    async def _finish(
+        self,
+        step: str,
+        question: ChatRequest,
+        summaries: list[tuple[int, int, str]],
+        chat: ChatBackend,
+        bill: Bill,
+    ) -> Outcome:
+        answer = await ask(chat, question, ProfileText, bill)
+        said = answer if isinstance(answer, Failed) else _said(answer.profile)
+        if isinstance(said, Failed):
+            return Outcome(step=step, failed=said, summaries=summaries)
+        return Outcome(profile=said, summaries=summaries)
+
+    def _titles_of(self, user: int) -> dict[int, dict[int, list[str]]]:
+        """Titles by domain and cluster, each oldest first; no empty ones."""
+        number = len(self._view.domains)
+        found: dict[int, dict[int, list[str]]] = {}
+        for domain in range(number):
+            rows = self.groups.of(user * number + domain)
+            items, labels = self._items[self.groups.places[rows]].tolist(), self.groups.labels[rows].tolist()
+            for item, cluster in zip(items, labels, strict=True):
+                found.setdefault(domain, {}).setdefault(cluster, []).append(self._titles[item])
+        return found
+
+    def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
+        clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
+        facts = {"domain": self._view.domains.names[domain], "clusters": clusters}
+        return self._request("summarize", Summaries, facts, user)
+
+    def _reform_request(self, number: int, domain: int) -> ChatRequest:
+        names = self._view.domains.names
+        facts = {
+            "instruction": instruction(number, domain, names),
+            "dominant": names[domain],
+            "other": others(domain, names),
+            "domains": self._background,
+        }
+        return self._request("reform", Instruction, facts)
+
+    def _analyze_request(self, user: int, text: str, summaries: Mapping[str, list[str]]) -> ChatRequest:
+        return self._request("analyze", ProfileText, {"instruction": text, "summaries": summaries}, user)
+
+    def _naive_request(self, user: int) -> ChatRequest:
+        names = self._view.domains.names
+        titles = {names[domain]: groups[0] for domain, groups in self._titles_of(user).items()}
+        return self._request("naive", ProfileText, {"titles": titles}, user)
+
+    def _request(
+        self, task: str, shape: type[BaseModel], facts: Mapping[str, object], user: int | None = None
+    ) -> ChatRequest:
+        prompt = load_prompt(PROMPTS / f"{task}.md")
+        name = None if user is None else self._view.user_ids[user]
+        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name)
+
+
+def _said(text: str) -> str | Failed:
+    return clean(text, TEXT_CHARACTERS) or Failed("nothing said")

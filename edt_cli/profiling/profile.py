@@ -1,0 +1,97 @@
+"""Profiles from end to end: cluster, summarize, reform, analyze, embed (section 3.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import asdict
+
+import numpy as np
+import polars as pl
+
+from edt_backends.base import ChatBackend, ChatRequest, EmbeddingBackend
+from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.augmentation.llm import Bill, Failed
+from edt_cli.config import LLMSettings, ProfilingSettings
+from edt_cli.data.dataset import TrainingView
+from edt_cli.embeddings import ItemEmbeddings, embed_texts
+from edt_cli.events import Events
+from edt_cli.profiling.chain import Chain
+from edt_cli.profiling.groups import sources
+from edt_cli.profiling.instructions import instruction
+from edt_cli.profiling.profiles import FAILURES, INSTRUCTIONS, SUMMARIES, Profiles
+
+
+def planned_requests(
+    view: TrainingView,
+    augmentation: Augmentation,
+    embeddings: ItemEmbeddings,
+    settings: ProfilingSettings,
+    llm: LLMSettings,
+) -> tuple[list[ChatRequest], int]:
+    """The questions that `profile` would ask first, and how many more it would ask that depend on the answers."""
+    if not settings.enabled:
+        return [], 0
+    return Chain(view, augmentation, embeddings, settings, llm).first_requests()
+
+
+def profile(
+    view: TrainingView,
+    augmentation: Augmentation,
+    embeddings: ItemEmbeddings,
+    settings: ProfilingSettings,
+    llm: LLMSettings,
+    chat: ChatBackend,
+    embedder: EmbeddingBackend,
+    events: Events,
+) -> Profiles:
+    """A profile of each user's augmented sequence; users without any item with text have none.
+
+    r, and the domain that dominates, are those of the user's own training interactions (section 1), without what
+    was inserted. A user whose chain fails at any step has no profile; a reform that fails leaves the instruction
+    as it was written. Errors: BackendError where asking on is pointless; events.Stopped.
+    """
+    users, dimension = len(view.prefixes), embeddings.vectors.shape[1]
+    if not settings.enabled:
+        return Profiles.none(users, dimension)
+    chain = Chain(view, augmentation, embeddings, settings, llm)
+    bill = Bill()
+    reformed, outcomes = asyncio.run(chain.run(chat, events, bill))
+    texts: list[str | None] = [None] * users
+    instructions, summaries = [], []
+    failures: list[tuple[int | None, str, str, str]] = []
+    for (degree, dominant), answer in reformed.items():
+        if isinstance(answer, Failed):
+            failures.append((None, "reform", answer.reason, answer.detail))
+            answer = instruction(degree, dominant, view.domains.names)
+        instructions.append((degree, dominant, answer))
+    for user, outcome in zip(chain.users, outcomes, strict=True):
+        texts[user] = outcome.profile
+        summaries += [(user, *part) for part in outcome.summaries]
+        if outcome.failed is not None:
+            failures.append((user, outcome.step, outcome.failed.reason, outcome.failed.detail))
+    written = [text for text in texts if text is not None]
+    vectors = np.zeros((users, dimension), np.float32)
+    if written:
+        vectors[[text is not None for text in texts]] = embed_texts(
+            written, embedder, lambda done, total: events.progress("embed profiles", done, total)
+        )
+    return Profiles(
+        texts=texts,
+        vectors=vectors,
+        summaries=pl.DataFrame(summaries, schema=SUMMARIES, orient="row"),
+        instructions=pl.DataFrame(instructions, schema=INSTRUCTIONS, orient="row"),
+        sources=sources(augmentation, chain.groups, np.array(chain.users, dtype=np.int64)),
+        failures=pl.DataFrame(failures, schema=FAILURES, orient="row"),
+        summary={
+            "users": users,
+            "eligible_users": chain.eligible,
+            "users_without_text": users - chain.eligible,
+            "asked_users": len(chain.users),
+            "profiles": len(written),
+            "failed": dict(Counter(reason for _, _, reason, _ in failures).most_common()),
+            "chain": settings.chain,
+            "degrees": np.bincount(chain.degrees[chain.users], minlength=5).tolist(),
+            "llm": asdict(bill),
+        },
+    )

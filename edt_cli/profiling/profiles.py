@@ -1,0 +1,82 @@
+"""Users' profiles: the texts, their vectors, and what they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from edt_cli.augmentation.artefact import SOURCES
+from edt_cli.config import UserError
+from edt_cli.workspace import read_json, write_json
+
+VECTORS = "profiles.safetensors"
+SUMMARY = "summary.json"
+
+SUMMARIES = {"user": pl.Int64, "domain": pl.Int64, "cluster": pl.Int64, "summary": pl.String}
+INSTRUCTIONS = {"degree": pl.Int64, "dominant": pl.Int64, "instruction": pl.String}
+FAILURES = {"user": pl.Int64, "step": pl.String, "reason": pl.String, "detail": pl.String}
+FRAMES: dict[str, dict[str, Any]] = {
+    "summaries": SUMMARIES,
+    "instructions": INSTRUCTIONS,
+    "sources": SOURCES,
+    "failures": FAILURES,
+}
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """`texts` [U], None where a user has no profile; `vectors` float32 [U, d_L], unit rows, zero where none.
+
+    `summaries`: user, domain, cluster, summary. `instructions`: degree, dominant domain, instruction as reformed.
+    `sources`: user, position, item of every training interaction that stands in a prompt. `failures`: user (null
+    for a reform, which is nobody's own), step, reason, detail. `summary`: counts and cost; JSON values.
+    """
+
+    texts: Sequence[str | None]
+    vectors: np.ndarray
+    summaries: pl.DataFrame
+    instructions: pl.DataFrame
+    sources: pl.DataFrame
+    failures: pl.DataFrame
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_profile(self) -> np.ndarray:
+        """bool [U]."""
+        return np.array([text is not None for text in self.texts], bool)
+
+    @classmethod
+    def none(cls, users: int, dimension: int) -> Profiles:
+        """`w/o Profiling`: nobody has one."""
+        frames: dict[str, Any] = {name: pl.DataFrame(schema=schema) for name, schema in FRAMES.items()}
+        return cls([None] * users, np.zeros((users, dimension), np.float32), **frames)
+
+    def save(self, folder: Path) -> None:
+        pl.DataFrame({"text": self.texts}, schema={"text": pl.String}).write_parquet(folder / "profiles.parquet")
+        save_file({"vectors": self.vectors}, folder / VECTORS)
+        for name in FRAMES:
+            getattr(self, name).write_parquet(folder / f"{name}.parquet")
+        write_json(folder / SUMMARY, self.summary)
+
+    @classmethod
+    def load(cls, folder: Path) -> Profiles:
+        """Errors: UserError where they are damaged."""
+        try:
+            frames: dict[str, Any] = {name: pl.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+            return cls(
+                texts=pl.read_parquet(folder / "profiles.parquet")["text"].to_list(),
+                vectors=load_file(folder / VECTORS)["vectors"],
+                **frames,
+                summary=read_json(folder / SUMMARY),
+            )
+        except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
+            raise UserError(
+                f"profiles {folder} are damaged ({type(error).__name__}); remove the folder and run again"
+            ) from None

@@ -1,0 +1,292 @@
+"""The augmenter from end to end on small data, with a scripted LLM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from llm_fakes import Scripted, WordEmbedder, embed, make_view, text_vector
+
+from edt_backends.base import BackendError
+from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.augmentation.augment import augment, planned_requests
+from edt_cli.config import AugmentationSettings, LLMSettings, UserError
+from edt_cli.embeddings import item_text
+from edt_cli.events import Events
+
+KINDS = ("mint tea", "steel kettle", "oak spade", "red shirt", "blue lamp")
+TITLES = [f"{KINDS[number % 5]} model {number}" for number in range(24)]
+KEEP_ALL = AugmentationSettings(tau=-1.0, keep=9)
+
+
+def shop(domains: int = 2):
+    """One-domain users, mixed ones, a balanced one, one with a single item and one with none."""
+    sequences = [[1, 2, 3, 4], [5, 6, 13], [13, 14, 15], [1, 13], [7], [], [14, 1, 2, 20, 8, 9]]
+    return make_view(sequences, [12, 12] if domains == 2 else [12, 6, 6], TITLES)
+
+
+def items_for(request):
+    """Five items whose words come from what the user bought, the last one the same for everybody."""
+    words = request.inputs["texts"][0].split()[0]
+    titles = [f"{words} new {number} {request.inputs['target_domain']}" for number in range(4)]
+    return {"items": [{"title": title, "brand": "Acme"} for title in [*titles, "mint everywhere"]]}
+
+
+def run(view, settings=KEEP_ALL, llm=None, answer=items_for, known_tau=None, events=None):
+    chat, embedder = Scripted(answer), WordEmbedder()
+    found = augment(
+        view, embed(view), settings, llm or LLMSettings(), chat, embedder, events or Events(), known_tau
+    )
+    return found, chat, embedder
+
+
+def own_items(found, user):
+    sequences = found.sequences
+    inserted = found.inserted[sequences.offsets[user] : sequences.offsets[user + 1]]
+    return sequences.of(user)[~inserted].tolist(), sequences.of(user)[inserted].tolist()
+
+
+def test_every_imbalanced_user_gets_items_of_the_smaller_domain_behind_their_anchors():
+    view = shop()
+    progress = []
+    found, chat, _ = run(view, events=Events(listeners=(progress.append,)))
+    assert chat.requests == planned_requests(view, embed(view), KEEP_ALL, LLMSettings())
+    assert [request.user for request in chat.requests] == ["U0", "U1", "U2", "U4", "U6"]
+    assert progress[-1]["stage"] == "augment" and progress[-1]["done"] == progress[-1]["total"] == 5
+    domain_of = found.domain_of(view.domains)
+    for user in range(7):
+        own, inserted = own_items(found, user)
+        assert own == view.prefixes.of(user).tolist()
+        assert len(inserted) == (5 if user in (0, 1, 2, 4, 6) else 0)
+        assert set(domain_of[inserted]) <= {0 if user == 2 else 1}
+    for row in found.generated.iter_rows(named=True):
+        prefix, whole = view.prefixes.of(row["user"]), found.sequences.of(row["user"]).tolist()
+        vector = text_vector(item_text({"title": row["title"], "brand": "Acme"}))
+        anchor = prefix[row["anchor"]]
+        sources = [item for item in prefix if item in view.domains.range(row["source"])]
+        cosines = {int(item): float(vector @ text_vector(TITLES[item - 1])) for item in sources}
+        assert row["score_source"] == pytest.approx(max(cosines.values()), abs=1e-5)
+        assert cosines[anchor] == max(cosines.values())
+        between = whole[whole.index(anchor) + 1 : whole.index(row["item"])]
+        assert all(item > view.domains.items for item in between)
+        assert row["kept"] and row["reason"] == "kept"
+
+
+def test_pseudo_items_are_numbered_after_the_catalogue_one_for_each_text_of_a_domain():
+    view = shop()
+    found, _, embedder = run(view)
+    assert found.pseudo["number"].to_list() == list(range(25, 25 + len(found.pseudo)))
+    assert found.pseudo.select("domain", "title").is_unique().all()
+    shared = found.pseudo.filter(title="mint everywhere")
+    assert sorted(shared["domain"]) == [0, 1]
+    (kitchen,) = shared.filter(domain=1)["number"]
+    assert (found.sequences.items == kitchen).sum() == 4
+    vectors = found.vectors(embed(view))
+    assert vectors.dtype == np.float32 and len(vectors) == 25 + len(found.pseudo)
+    for row in found.pseudo.iter_rows(named=True):
+        np.testing.assert_allclose(vectors[row["number"]], text_vector(item_text(row)), atol=1e-6)
+    assert len(embedder.asked) == len(set(embedder.asked))
+    assert found.summary["items_after"] == {
+        name: 12 + found.pseudo.filter(domain=domain).height for domain, name in enumerate(("food", "kitchen"))
+    }
+
+
+def test_the_filter_drops_with_a_reason_and_dropped_texts_are_no_items():
+    view = shop()
+    found, _, _ = run(view, AugmentationSettings(tau="q0.50", keep=2))
+    tau = found.summary["tau"]
+    for row in found.generated.iter_rows(named=True):
+        conditions = (row["rank"] <= 2, row["score_target"] >= tau)
+        expected = {
+            (True, True): "kept",
+            (False, True): "rank",
+            (True, False): "tau",
+            (False, False): "rank and tau",
+        }
+        assert row["reason"] == expected[conditions]
+        assert row["kept"] == all(conditions)
+        is_item = found.pseudo.filter(domain=row["target"], title=row["title"]).height
+        assert (row["item"] is not None) == is_item
+    assert 0 < found.summary["kept"] < found.summary["generated"]
+    assert found.summary["kept"] == found.inserted.sum() == found.generated["kept"].sum()
+    assert found.summary["share_kept"] == found.summary["kept"] / 25
+    assert sorted(found.pseudo["number"]) == sorted(set(found.sequences.items[found.inserted]))
+
+
+def test_paper_tau_gives_table_1s_insertions_and_a_pilots_value_is_used_again():
+    rng = np.random.default_rng(1)
+    view = make_view([rng.choice(np.arange(1, 13), 5).tolist() for _ in range(60)], [12, 12], TITLES)
+    view.prefixes.items[-1] = 13
+
+    def answer(request):
+        return {"items": [{"title": f"{KINDS[int(request.user[1:]) % 5]} {request.user} {n}"} for n in range(5)]}
+
+    settings = AugmentationSettings()
+    found, _, _ = run(view, settings, answer=answer)
+    assert found.summary["kept"] == round(0.34 * 60)
+    pilot, chat, _ = run(view, settings, LLMSettings(limit_users=30), answer)
+    assert len(chat.requests) == 30
+    assert pilot.summary["kept"] == round(0.34 * 60 * 30 / found.summary["eligible_users"])
+    rest, _, _ = run(view, settings, answer=answer, known_tau=pilot.summary["tau"])
+    assert rest.summary["tau"] == pilot.summary["tau"] != found.summary["tau"]
+    asked = {int(request.user[1:]) for request in chat.requests}
+    for user in asked:  # what the pilot inserted stays as it was
+        titles = (dict(part.pseudo.select("number", "title").iter_rows()) for part in (pilot, rest))
+        before, after = (
+            [names.get(item, item) for item in part.sequences.of(user)]
+            for names, part in zip(titles, (pilot, rest), strict=True)
+        )
+        assert before == after
+
+
+def test_without_filtering_all_are_inserted_but_none_twice():
+    def answer(request):
+        return {"items": [{"title": "mint tea"}, {"title": "mint tea"}, {"title": "oak"}]}
+
+    found, _, _ = run(shop(), AugmentationSettings(filter=False, keep=1), answer=answer)
+    assert found.summary["tau"] is None
+    assert found.generated["reason"].to_list() == ["kept", "repeated", "kept"] * 5
+    assert found.generated["rank"].null_count() == 5
+    assert all(len(own_items(found, user)[1]) == 2 for user in (0, 1, 2, 4, 6))
+
+
+def test_repeated_items_take_no_rank_and_do_not_count_for_tau():
+    def answer(request):
+        return {"items": [{"title": "mint tea"}] * 3 + [{"title": "steel kettle"}, {"title": "zinc zebra"}]}
+
+    found, _, _ = run(shop(), AugmentationSettings(tau="q0.50", keep=3), answer=answer)
+    for user in found.generated["user"].unique():
+        of_user = found.generated.filter(user=user)
+        assert sorted(of_user["rank"].drop_nulls()) == [1, 2, 3]
+        assert of_user["reason"].to_list().count("repeated") == 2
+        assert of_user["anchor"].null_count() == of_user["score_source"].null_count() == 2
+    assert found.summary["tau"] == found.generated["score_target"].drop_nulls().quantile(0.5, "linear")
+
+
+@pytest.mark.parametrize("insertion", ["end", "random"])
+def test_other_places(insertion):
+    view = shop()
+    settings = AugmentationSettings(tau=-1.0, keep=9, insertion=insertion)
+    found, _, _ = run(view, settings)
+    places = {}
+    for user in range(7):
+        start, end = found.sequences.offsets[[user, user + 1]]
+        places[user] = np.flatnonzero(found.inserted[start:end])
+        own, inserted = own_items(found, user)
+        assert own == view.prefixes.of(user).tolist()
+        if insertion == "end":
+            assert found.sequences.of(user).tolist() == own + inserted
+    limited, _, _ = run(view, settings, LLMSettings(limit_users=2))
+    for user in limited.generated["user"].unique():
+        for part in (found, limited):
+            start, end = part.sequences.offsets[[user, user + 1]]
+            np.testing.assert_array_equal(np.flatnonzero(part.inserted[start:end]), places[user])
+
+
+def test_match_replaces_a_text_by_the_nearest_training_item_that_the_user_has_not_had():
+    view = shop()
+    found, _, _ = run(view, AugmentationSettings(tau=-1.0, keep=9, ground="match"))
+    assert found.pseudo.is_empty() and len(found.pseudo_vectors) == 0
+    assert found.vectors(embed(view)).shape == (25, 16)
+    for row in found.generated.filter("kept").iter_rows(named=True):
+        prefix = view.prefixes.of(row["user"])
+        vector = text_vector(item_text({"title": row["title"], "brand": "Acme"}))
+        pool = [i for i in view.training_items if i in view.domains.range(row["target"]) and i not in prefix]
+        assert row["item"] == max(pool, key=lambda item: float(vector @ text_vector(TITLES[item - 1])))
+    assert set(found.generated["reason"]) <= {"kept", "repeated", "no match"}
+    assert found.generated.filter(user=6)["reason"].to_list()[0] == "kept"
+
+
+def test_a_retriever_s_items_keep_their_numbers():
+    def answer(request):
+        return {"items": [{"title": TITLES[14], "id": "I15"}, {"title": TITLES[12], "id": "I13"}]}
+
+    found, _, embedder = run(shop(), answer=answer)
+    assert embedder.asked == [] or set(embedder.asked) == {TITLES[14], TITLES[12]}  # asked for by user 2 alone
+    of_user_1 = found.generated.filter(user=1)
+    assert of_user_1["item"].to_list() == [15, 13]
+    assert of_user_1["reason"].to_list() == ["kept", "had already"]
+    assert own_items(found, 1)[1] == [15]
+
+
+def test_unusable_answers_are_counted_and_cost_nobody_else_anything():
+    broken = {
+        "U0": "sorry, no",
+        "U1": {"items": "none"},
+        "U2": {"items": []},
+        "U4": BackendError("busy", retryable=True),
+    }
+    found, _, _ = run(shop(), answer=lambda request: broken.get(request.user) or items_for(request))
+    assert found.summary["failed"] == {"no JSON": 1, "wrong shape": 1, "no items": 1, "no reply": 1}
+    assert found.failures["user"].to_list() == [0, 1, 2, 4]
+    assert set(found.generated["user"]) == {6}
+    assert found.summary["asked"] == 5 and found.summary["llm"]["replies"] == 4
+    everybody, _, _ = run(shop(), answer=lambda request: "?")
+    assert everybody.summary["failed"] == {"no JSON": 5} and not everybody.inserted.any()
+    with pytest.raises(BackendError, match="key"):
+        run(shop(), answer=lambda request: BackendError("a wrong key"))
+
+
+def test_sources_are_the_representatives_of_who_was_asked():
+    view = shop()
+    found, chat, _ = run(view, llm=LLMSettings(limit_users=2))
+    asked = {int(request.user[1:]): request.inputs["items"] for request in chat.requests}
+    assert set(found.sources["user"]) == set(asked)
+    for user, position, item in found.sources.iter_rows():
+        assert view.prefixes.of(user)[position] == item
+        assert f"I{item}" in asked[user]
+    assert len(found.sources) == sum(len(items) for items in asked.values())
+
+
+def test_three_domains():
+    view = shop(3)
+    found, chat, _ = run(view)
+    assert [(request.user, request.inputs["target_domain"]) for request in chat.requests[:2]] == [
+        ("U0", "kitchen"),
+        ("U0", "garden"),
+    ]
+    domain_of = found.domain_of(view.domains)
+    for user in range(7):
+        assert own_items(found, user)[0] == view.prefixes.of(user).tolist()
+    assert set(domain_of[found.sequences.of(0)]) == {0, 1, 2}
+
+
+def test_the_same_twice_and_saved_and_read(tmp_path):
+    first, second = (run(shop(), AugmentationSettings(insertion="random"))[0] for _ in range(2))
+    first.save(tmp_path)
+    for other in (second, Augmentation.load(tmp_path)):
+        for name in ("pseudo", "generated", "sources", "failures"):
+            assert getattr(other, name).equals(getattr(first, name)), name
+        np.testing.assert_array_equal(other.sequences.items, first.sequences.items)
+        np.testing.assert_array_equal(other.sequences.offsets, first.sequences.offsets)
+        np.testing.assert_array_equal(other.inserted, first.inserted)
+        np.testing.assert_array_equal(other.pseudo_vectors, first.pseudo_vectors)
+        assert other.summary == first.summary
+    (tmp_path / "generated.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match="damaged"):
+        Augmentation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "view", [make_view([[], []], [2, 2]), make_view([[1, 2]], [2, 0]), make_view([[1]], [1, 1], [None, None])]
+)
+def test_nobody_to_ask(view, tmp_path):
+    found, chat, _ = run(view)
+    assert chat.requests == [] and not found.inserted.any()
+    assert found.sequences.items.tolist() == view.prefixes.items.tolist()
+    assert found.summary["generated"] == 0 and found.generated.is_empty()
+    found.save(tmp_path)
+    assert Augmentation.load(tmp_path).sequences.offsets.tolist() == view.prefixes.offsets.tolist()
+
+
+def test_off_is_the_training_prefixes(tmp_path):
+    view = shop()
+    found, chat, _ = run(view, AugmentationSettings(enabled=False))
+    assert (
+        chat.requests
+        == planned_requests(view, embed(view), AugmentationSettings(enabled=False), LLMSettings())
+        == []
+    )
+    assert found.sequences == view.prefixes and not found.inserted.any()
+    assert found.vectors(embed(view)).shape == (25, 16)
+    found.save(tmp_path)
+    assert Augmentation.load(tmp_path).generated.schema == found.generated.schema

@@ -1,0 +1,224 @@
+"""Numbering, order, splits, and that training cannot reach what is held out."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from edt_cli.config import DataSettings, UserError
+from edt_cli.data.dataset import FILES, assemble, load, save
+from edt_cli.workspace import Workspace
+
+PLAIN = DataSettings(window=None, k_core=None, ties="file")
+
+
+def frames(rows, domain_of):
+    """rows: (user, item, time)."""
+    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}, orient="row")
+    items = pl.DataFrame({"item": list(domain_of), "domain": list(domain_of.values())})
+    return interactions, items
+
+
+def named(dataset, user):
+    return [dataset.catalogue["id"][int(item) - 1] for item in dataset.sequences.of(dataset.user(user))]
+
+
+def tiny(settings=PLAIN, domains=("a", "b")):
+    rows = [
+        ("u3", "y", 5), ("u3", "x", 1), ("u3", "z", 3), ("u3", "w", 9),
+        ("u2", "x", 2), ("u2", "y", 1),
+        ("u1", "w", 4),
+        ("u4", "x", 1), ("u4", "z", 2), ("u4", "y", 3),
+    ]  # fmt: skip
+    return assemble(*frames(rows, {"w": 0, "x": 1, "y": 0, "z": 1}), list(domains), settings)
+
+
+def test_items_are_numbered_by_domain_and_id():
+    dataset = tiny()
+    assert dataset.catalogue["id"].to_list() == ["w", "y", "x", "z"]
+    assert dataset.domains.starts.tolist() == [1, 3, 5]
+    assert dataset.domains.of(np.array([1, 2, 3, 4])).tolist() == [0, 0, 1, 1]
+    assert dataset.item_number("x") == 3
+    assert dataset.item_number("nothing") is None
+
+
+def test_users_by_name_and_sequences_by_time():
+    dataset = tiny()
+    assert list(dataset.user_ids) == ["u1", "u2", "u3", "u4"]
+    assert named(dataset, "u3") == ["x", "z", "y", "w"]
+    assert named(dataset, "u2") == ["y", "x"]
+
+
+def test_leave_one_out_with_four_three_two_and_one():
+    dataset = tiny()
+    assert dataset.train_lengths.tolist() == [1, 2, 2, 1]
+    assert dataset.target_positions["valid"].tolist() == [-1, -1, 2, 1]
+    assert dataset.target_positions["test"].tolist() == [-1, -1, 3, 2]
+    test = dataset.targets("test")
+    assert test.users.tolist() == [2, 3]
+    assert [dataset.catalogue["id"][item - 1] for item in test.items] == ["w", "y"]
+    assert test.domains.tolist() == [0, 0]
+
+
+def test_the_training_view_holds_no_held_out_interaction():
+    dataset = tiny()
+    view = dataset.training_view()
+    assert [view.prefixes.of(user).tolist() for user in range(4)] == [[1], [2, 3], [3, 4], [3]]
+    assert view.popularity().tolist() == [0, 1, 1, 3, 1]
+    assert view.training_items.tolist() == [1, 2, 3, 4]
+    # No array of the view shares memory with the full sequences: nothing can be reached through a base.
+    assert not np.shares_memory(view.prefixes.items, dataset.sequences.items)
+    owner = view.prefixes.items
+    while owner.base is not None:
+        owner = owner.base
+    assert owner.size == dataset.train_lengths.sum()
+
+
+def test_the_final_view_has_everything_under_another_key():
+    dataset = tiny()
+    view = dataset.training_view(final=True)
+    assert len(view.prefixes.items) == len(dataset.sequences.items)
+    assert view.key != dataset.training_view().key
+
+
+def test_global_time():
+    rows = [(f"u{user}", f"i{(user + step) % 7}", 10 * step + user) for user in range(10) for step in range(10)]
+    rows += [("late", "i1", 97), ("late", "i2", 98), ("early", "i1", 1), ("early", "i2", 2)]
+    dataset = assemble(
+        *frames(rows, {f"i{n}": n % 2 for n in range(7)}),
+        ["a", "b"],
+        PLAIN.model_copy(update={"split": "global-time"}),
+    )
+    first, second = np.quantile([time for _, _, time in rows], [0.8, 0.9], method="nearest")
+    for user, name in enumerate(dataset.user_ids):
+        span = slice(dataset.sequences.offsets[user], dataset.sequences.offsets[user + 1])
+        times = dataset.times[span]
+        assert dataset.train_lengths[user] == (times < first).sum()
+        for split, inside in (("valid", (times >= first) & (times < second)), ("test", times >= second)):
+            last = dataset.target_positions[split][user]
+            assert last == (np.flatnonzero(inside)[-1] if inside.any() else -1), name
+    # A user who came after both boundaries has a target, but a first interaction alone is none.
+    late = dataset.user("late")
+    assert dataset.train_lengths[late] == 0
+    assert late in dataset.targets("test").users
+    early = dataset.user("early")
+    assert early not in dataset.targets("test").users
+    assert dataset.train_lengths[early] == 2
+    trained = np.concatenate(
+        [dataset.times[o : o + n] for o, n in zip(dataset.sequences.offsets, dataset.train_lengths, strict=False)]
+    )
+    assert trained.max() < first
+
+
+def test_given_split_keeps_its_parts_whatever_the_times():
+    rows = [("u", "x", 9), ("u", "y", 1), ("u", "z", 2), ("u", "w", 1), ("v", "x", 1), ("v", "y", 1)]
+    interactions, items = frames(rows, {"w": 0, "x": 1, "y": 0, "z": 1})
+    interactions = interactions.with_columns(part=pl.Series([0, 0, 1, 2, 0, 2]))
+    dataset = assemble(interactions, items, ["a", "b"], PLAIN.model_copy(update={"split": "given"}))
+    assert named(dataset, "u") == ["y", "x", "z", "w"]
+    assert dataset.train_lengths.tolist() == [2, 1]
+    assert dataset.target_positions["valid"].tolist() == [2, -1]
+    assert dataset.target_positions["test"].tolist() == [3, 1]
+
+
+def test_ties_in_file_order_and_shuffled():
+    rows = [("u", f"i{n:02d}", 7) for n in range(30)] + [("u", "last", 8)]
+    domain_of = {item: 0 for _, item, _ in rows}
+    kept = assemble(*frames(rows, domain_of), ["a"], PLAIN)
+    assert named(kept, "u") == [item for _, item, _ in rows]
+    shuffled = [
+        named(assemble(*frames(rows, domain_of), ["a"], DataSettings(window=None, k_core=None, seed=seed)), "u")
+        for seed in (1, 1, 2)
+    ]
+    assert shuffled[0] == shuffled[1] != shuffled[2]
+    assert sorted(shuffled[0]) == sorted(named(kept, "u"))
+    assert all(order[-1] == "last" for order in shuffled), "only equal times are shuffled"
+
+
+def test_three_domains_an_empty_one_and_one_item():
+    rows = [("u", "x", 1), ("u", "y", 2), ("v", "x", 1)]
+    dataset = assemble(*frames(rows, {"x": 0, "y": 2}), ["a", "nothing", "c"], PLAIN)
+    assert dataset.domains.starts.tolist() == [1, 2, 2, 3]
+    assert dataset.domains.of(np.array([1, 2])).tolist() == [0, 2]
+    assert dataset.sequences.domain_counts(dataset.domains).tolist() == [[1, 0, 1], [1, 0, 0]]
+    assert list(dataset.domains.range(1)) == []
+    single = assemble(*frames([("u", "x", 1)] * 4, {"x": 0}), ["a", "b"], PLAIN)
+    assert single.sequences.of(0).tolist() == [1, 1, 1, 1]
+    assert single.training_view().prefixes.of(0).tolist() == [1, 1]
+
+
+def test_one_domain_users():
+    dataset = tiny()
+    counts = dataset.sequences.domain_counts(dataset.domains)
+    assert counts[dataset.user("u1")].tolist() == [1, 0]
+
+
+def test_unknown_items_are_left_out_and_a_user_with_nothing_else_too():
+    rows = [("u", "x", 1), ("u", "gone", 2), ("v", "gone", 1)]
+    dataset = assemble(*frames(rows, {"x": 0}), ["a", "b"], PLAIN)
+    assert list(dataset.user_ids) == ["u"]
+    assert named(dataset, "u") == ["x"]
+
+
+def test_strings_and_categories_make_the_same_dataset():
+    rows = [(f"u{n % 5}", f"i{n * 7 % 11}", n // 3) for n in range(60)]
+    interactions, items = frames(rows, {f"i{n}": n % 2 for n in range(11)})
+    a = assemble(interactions, items, ["a", "b"], DataSettings(window=None, k_core=None))
+    b = assemble(
+        interactions.with_columns(pl.col("user", "item").cast(pl.Categorical)),
+        items,
+        ["a", "b"],
+        DataSettings(window=None, k_core=None),
+    )
+    assert a.sequences.items.tolist() == b.sequences.items.tolist()
+    assert a.user_ids == b.user_ids
+
+
+def test_nothing_at_all_is_one_clear_line():
+    interactions, items = frames([], {"x": 0})
+    with pytest.raises(UserError, match="no usable interaction"):
+        assemble(interactions, items, ["a", "b"], PLAIN)
+
+
+def saved(dataset, root):
+    artefact = Workspace(root).dataset("tiny")
+    with artefact.create() as (folder, manifest):
+        manifest |= save(dataset, folder) | {"data_key": "k"}
+    return artefact
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    dataset = tiny()
+    again = load(saved(dataset, tmp_path))
+    assert (again.name, again.key, again.settings) == ("tiny", "k", dataset.settings)
+    assert list(again.user_ids) == list(dataset.user_ids)
+    for one, other in (
+        (again.sequences.items, dataset.sequences.items),
+        (again.sequences.offsets, dataset.sequences.offsets),
+        (again.times, dataset.times),
+        (again.train_lengths, dataset.train_lengths),
+        (again.target_positions["test"], dataset.target_positions["test"]),
+        (again.domains.starts, dataset.domains.starts),
+    ):
+        assert one.tolist() == other.tolist()
+    assert again.catalogue.equals(dataset.catalogue)
+
+
+def test_the_content_is_hashed_and_not_the_file(tmp_path):
+    other_split = PLAIN.model_copy(update={"split": "global-time"})
+    one, two, other = (save(dataset, tmp_path)["content"] for dataset in (tiny(), tiny(), tiny(other_split)))
+    assert one == two
+    assert one["users.parquet"] != other["users.parquet"]
+    assert one["items.parquet"] == other["items.parquet"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_dataset_is_one_clear_line(tmp_path, name):
+    artefact = saved(tiny(), tmp_path)
+    (artefact.path / name).write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="damaged"):
+        load(artefact)
+
+
+def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path):
+    with pytest.raises(UserError, match="edt data prepare cloth-sport"):
+        load(Workspace(tmp_path).dataset("cloth-sport"))
