@@ -20,7 +20,7 @@ LAYERS = (
     {"embeddings", "data"},
     {"models"},
     {"evaluation"},
-    {"augmentation", "profiling", "training", "runs"},
+    {"augmentation", "profiling", "training", "runs", "housekeeping"},
     {"ui", "experiments", "pipeline", "results", "recommend", "inspection", "reporting"},
     {"cli"},
 )

@@ -1,0 +1,171 @@
+"""The whole road on the demo pair, through the command line as a user has it: in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+QUICK = ("--epochs", "3", "--set", "training.finetune_epochs=12", "--set", "training.finetune_min_steps=10")
+
+
+def edt(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "EDT_WORKSPACE": str(place), "COLUMNS": "100", "NO_COLOR": "1"}
+    command = [sys.executable, "-c", "from edt_cli.cli.app import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def document(place: Path, *arguments: str):
+    """The one JSON document on stdout."""
+    return json.loads(edt(place, *arguments, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A workspace in which LLM-EDT was trained on the demo, with the method whole but few epochs."""
+    root = tmp_path_factory.mktemp("workspace")
+    done = edt(root, "train", "--data", "demo", "--no-ui", *QUICK)
+    assert "demo (synthetic)" in done.stdout
+    assert "local (no LLM)" in done.stdout
+    assert "H@10" in done.stdout and "N@10" in done.stdout
+    return root
+
+
+def test_the_same_command_again_does_nothing_and_says_so(place):
+    before = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*.safetensors")}
+    done = edt(place, "train", "--data", "demo", *QUICK)
+    assert "nothing to do" in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*.safetensors")}
+
+
+def test_a_learning_rate_asks_no_llm_again(place):
+    done = edt(place, "train", "--data", "demo", *QUICK, "--lr", "0.002", "--ablate", "dft")
+    for kind in ("embeddings", "augmentation", "profiles"):
+        assert f"{kind} " in done.stderr and f"{kind}:" not in done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith(kind)]
+        assert line.endswith("nothing has changed, kept")
+
+
+def test_eval_is_one_document_of_the_agreed_form(place):
+    found = document(place, "eval", "--data", "demo", "--protocol", "sampled", "--negatives", "50")
+    assert (found["data"], found["protocol"], found["negatives"]) == ("demo", "sampled", 50)
+    for run in found["runs"]:
+        assert {"run", "model", "seed", "domains"} <= run.keys()
+        for figures in run["domains"].values():
+            assert figures["users"] > 1000
+            assert 0 < figures["ndcg@10"] <= figures["hr@10"] <= 1
+            assert 0 < figures["mrr"] <= 1
+
+
+def test_sampled_ranks_are_never_worse_than_full_ones(place):
+    """The same pass scores both: a sampled candidate is a candidate of the full protocol as well."""
+    document(place, "eval", "--data", "demo")
+    for path in (place / "runs").glob("*/results/*-ranks.parquet"):
+        ranks = pl.read_parquet(path)
+        assert (ranks["rank_sampled"] <= ranks["rank_full"]).all()
+
+
+def test_every_artefact_records_its_leak_check(place):
+    for kind in ("augmentation", "profiles"):
+        (manifest,) = (place / "artefacts" / kind).glob("*/manifest.json")
+        check = json.loads(manifest.read_text())["leak_check"]
+        assert check["passed"] and check["interactions"] > 1000
+
+
+def test_inspect_shows_a_one_domain_user_with_what_was_inserted(place):
+    found = document(place, "inspect", "one-domain")
+    assert found["r"] == 1
+    assert any(row["part"] == "inserted" for row in found["history"])
+    assert [row["part"] for row in found["history"]][-2:] == ["valid", "test"]
+    kept = [row for row in found["generated"] if row["kept"]]
+    assert kept and all(row["score_target"] >= found["tau"] - 1e-6 for row in kept)
+    assert found["profile"]
+    shown = edt(place, "inspect", found["user"]).stdout
+    assert "local (no LLM)" in shown and "+" in shown
+
+
+def test_report_in_every_form(place):
+    for form, mark in (("markdown", "|"), ("latex", r"\toprule"), ("csv", ","), ("json", "{")):
+        assert mark in edt(place, "report", "--data", "demo", "--format", form).stdout
+    table_3 = edt(place, "report", "--data", "demo", "--table", "3", "--format", "csv").stdout
+    assert "w/o DFT" in table_3
+    assert "Avg.len" in edt(place, "report", "--data", "demo", "--table", "1").stdout
+    assert "0.8104" in edt(place, "report", "--table", "2", "--paper").stdout
+
+
+def test_recommend_for_known_and_new_users_and_without_what_is_out_of_stock(place, tmp_path):
+    user = document(place, "inspect", "one-domain")["user"]
+    found = document(place, "recommend", "--user", user, "--count", "3")
+    domains = found["users"][user]
+    assert all([row["rank"] for row in rows] == [1, 2, 3] for rows in domains.values())
+    first = [rows[0]["item"] for rows in domains.values()]
+    (tmp_path / "gone.txt").write_text("\n".join(first))
+    again = document(place, "recommend", "--user", user, "--count", "3", "--exclude", str(tmp_path / "gone.txt"))
+    assert not {row["item"] for rows in again["users"][user].values() for row in rows} & set(first)
+
+    (tmp_path / "new.csv").write_text("user,item\n" + "".join(f"ann,{item}\n" for item in first) + "ann,unknown\n")
+    new = document(place, "recommend", "--history", str(tmp_path / "new.csv"))
+    assert set(new["users"]) == {"ann"}
+    assert not {row["item"] for rows in new["users"]["ann"].values() for row in rows} & set(first)
+
+
+def test_batch_export_and_item_vectors_agree_with_recommend(place, tmp_path):
+    edt(place, "recommend", "--all", "--out", str(tmp_path / "recs.parquet"), "--count", "5")
+    frame = pl.read_parquet(tmp_path / "recs.parquet")
+    assert frame["user"].n_unique() == 3000
+    assert (frame.group_by("user", "domain").len()["len"] == 5).all()
+    assert frame.select("user", "domain", "item").is_unique().all()
+    edt(place, "recommend", "--export-items", str(tmp_path / "index"))
+    vectors, items = (
+        load_file(tmp_path / "index" / "items.safetensors"),
+        pl.read_parquet(tmp_path / "index/items.parquet"),
+    )
+    assert len(vectors["vectors"]) == len(items) == items["id"].n_unique()
+
+
+def test_final_trains_on_everything_and_is_used_by_recommend(place):
+    done = edt(place, "train", "--data", "demo", "--final", *QUICK)
+    assert "trained on everything" in done.stderr
+    run = document(place, "recommend", "--user", document(place, "inspect", "one-domain")["user"])["run"]
+    plan = json.loads((place / "runs" / run / "run.json").read_text())
+    assert plan["settings"]["training"]["final"] is True
+    refused = edt(place, "eval", "--run", run, code=1)
+    assert refused.stderr.strip().splitlines()[-1].startswith("error: run ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("train", "--data", "cloth-sport"), 1, "edt data prepare cloth-sport"),
+        (("train", "--data", "demo", "--device", "cuda:7"), 1, "CUDA"),
+        (("train", "--data", "demo", "--device", "tpu9"), 2, "device"),
+        (("train", "--data", "demo", "--model", "nothing"), 2, "unknown model"),
+        (("train", "--data", "demo", "--set", "training.lr=-1"), 2, "training.lr"),
+        (("train", "--data", "demo", "--set", "nonsense"), 2, "section.field=value"),
+        (("train", "--data", "demo", "--provider", "nobody"), 1, "unknown provider"),
+        (("recommend", "--user", "nobody"), 1, "no user 'nobody'"),
+        (("recommend",), 2, "say for whom"),
+        (("report", "--run", "nothing"), 1, "no run named"),
+        (("eval", "--split", "train"), 2, "test or valid"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(place, arguments, code, said):
+    done = edt(place, *arguments, code=code)
+    last = [line for line in done.stderr.splitlines() if line.strip()]
+    assert last[-1].startswith("error: ") and said in done.stderr
+    assert len(last) <= 2
+
+
+def test_other_systems_stand_beside_it(place):
+    for model in ("popularity", "item-knn", "sasrec"):
+        edt(place, "train", "--data", "demo", "--model", model, "--epochs", "1", "--seeds", "42,44")
+    rows = edt(place, "report", "--data", "demo", "--table", "2", "--format", "csv").stdout
+    for name in ("Popularity", "Item-kNN", "SASRec", "LLM-EDT"):
+        assert name in rows
