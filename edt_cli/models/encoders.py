@@ -26,6 +26,24 @@ class Adapter(nn.Module):
         return F.linear(e, weight, self.outer(self.inner.bias))
 
 
+def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
+    """Text vectors centred and whitened over the rows `among` (bool [n]); rows of zeros stay.
+
+    Eq. 7 is an affine map of e, so an invertible affine map before it changes nothing that the adapter can express,
+    only how soon it is learned: text vectors share most of their length, and what tells items apart lies along
+    directions that gradient descent reaches last. (C + ridge * mean variance)^-1/2 (e - mean), C the covariance.
+    """
+    sample = vectors[among].double()
+    if len(sample) < 2:
+        return vectors
+    mean = sample.mean(0)
+    variances, axes = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    scale = (variances.clamp_min(0) + ridge * variances.mean()).rsqrt()
+    # The symmetric root: unlike the axes themselves, it has no sign or order that a library may choose.
+    moved = (vectors.double() - mean) @ (axes * scale) @ axes.T
+    return torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved.to(vectors.dtype), 0.0)
+
+
 class ItemEncoder(nn.Module):
     """Item numbers to vectors [..., D]. Padding is a zero vector."""
 
@@ -53,13 +71,13 @@ class IdEncoder(ItemEncoder):
 
 
 class TextEncoder(ItemEncoder):
-    """Eq. 7 over text vectors; an item without text has a learned vector of its own in R^d."""
+    """Eq. 7 over (conditioned) text vectors; an item without text has a learned vector of its own in R^d."""
 
     def __init__(self, table: ItemTable, hidden: int) -> None:
         super().__init__()
         assert table.text is not None, "this encoder needs text vectors"
-        self.register_buffer("text", table.text, persistent=False)
         has_text = table.text.abs().sum(1) > 0
+        self.register_buffer("text", conditioned(table.text, has_text & table.seen), persistent=False)
         self.register_buffer("has_text", has_text, persistent=False)
         self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden)
         without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import Batch, ItemTable, last_state
-from edt_cli.models.encoders import Adapter
+from edt_cli.models.encoders import Adapter, conditioned
 from edt_cli.models.losses import alignment, mean
 from edt_cli.models.sequential import Objective, SequentialModel
 
@@ -32,9 +32,11 @@ class LLMEDT(SequentialModel):
         self.alpha = alpha
         self.align_temperature = align_temperature
         self.register_buffer("domain_of", table.domain_of, persistent=False)
-        self.register_buffer("profiles", profiles, persistent=False)
         if profiles is not None:
+            known = profiles.abs().sum(1) > 0
+            profiles = conditioned(profiles, known)
             self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, s.hidden)
+        self.register_buffer("profiles", profiles, persistent=False)
         self.threads = DomainThreads(len(table.domains), s)
         self.fine_tuned = False
 

@@ -210,3 +210,21 @@ def test_a_domain_of_one_item_has_only_that_one_to_draw():
     table = text_table(domains, sequences([1, 2, 3]))
     drawn = Negatives.over(table, torch.Generator().manual_seed(0)).each(torch.tensor([1, 1]), 3)
     assert drawn.unique().tolist() == [1]
+
+
+def test_conditioning_is_an_invertible_affine_map_that_whitens():
+    """So eq. 7 can express after it exactly what it could before."""
+    from edt_cli.models.encoders import conditioned
+
+    e = random(200, 5) @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.2, 0.1], dtype=torch.float64)) + 7
+    e[3] = 0
+    among = torch.ones(200, dtype=torch.bool)
+    among[[3, 9]] = False
+    found = conditioned(e, among, ridge=1e-9)
+    assert (found[3] == 0).all()
+    kept = found[among].numpy()
+    np.testing.assert_allclose(kept.mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.cov(kept.T, bias=True), np.eye(5), atol=1e-5)
+    with_one = np.hstack([e[among].numpy(), np.ones((198, 1))])
+    solution, residual, rank, _ = np.linalg.lstsq(with_one, kept, rcond=None)
+    assert rank == 6 and np.abs(with_one @ solution - kept).max() < 1e-9
