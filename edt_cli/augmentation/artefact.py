@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,31 @@ GENERATED = {
 }
 SOURCES = {"user": pl.Int64, "position": pl.Int64, "item": pl.Int64}
 FAILURES = {"user": pl.Int64, "source": pl.Int64, "target": pl.Int64, "reason": pl.String, "detail": pl.String}
-FRAMES: Mapping[str, Mapping[str, Any]] = {
+FRAMES: dict[str, dict[str, Any]] = {
     "pseudo": PSEUDO,
     "generated": GENERATED,
     "sources": SOURCES,
     "failures": FAILURES,
 }
+
+
+def empty_frames(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: pl.DataFrame(schema=schema) for name, schema in schemas.items()}
+
+
+def read_frames(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    return {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
+
+
+@contextmanager
+def undamaged(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading an artefact's files is a UserError of one line."""
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
+        raise UserError(
+            f"{folder} is damaged ({type(error).__name__}); remove this folder and run the command again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -71,12 +91,11 @@ class Augmentation:
     @classmethod
     def none(cls, view: TrainingView) -> Augmentation:
         """`w/o Aug.`: the training prefixes as they are."""
-        frames: dict[str, Any] = {name: pl.DataFrame(schema=dict(schema)) for name, schema in FRAMES.items()}
         return cls(
             sequences=view.prefixes,
             inserted=np.zeros(len(view.prefixes.items), bool),
             pseudo_vectors=np.zeros((0, 0), np.float32),
-            **frames,
+            **empty_frames(FRAMES),
         )
 
     def vectors(self, embeddings: ItemEmbeddings) -> np.ndarray:
@@ -107,17 +126,12 @@ class Augmentation:
     @classmethod
     def load(cls, folder: Path) -> Augmentation:
         """Errors: UserError where it is damaged."""
-        try:
+        with undamaged(folder):
             arrays = load_file(folder / ARRAYS)
-            frames: dict[str, Any] = {name: pl.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
             return cls(
                 sequences=Sequences(arrays["offsets"], arrays["items"]),
                 inserted=arrays["inserted"],
                 pseudo_vectors=arrays["pseudo_vectors"],
-                **frames,
+                **read_frames(folder, FRAMES),
                 summary=read_json(folder / SUMMARY),
             )
-        except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
-            raise UserError(
-                f"augmentation {folder} is damaged ({type(error).__name__}); remove the folder and run again"
-            ) from None

@@ -13,17 +13,21 @@ from edt_cli.embeddings import ItemEmbeddings
 
 
 @dataclass(frozen=True)
-class Representatives:
-    """Flat arrays [R], by user, then domain, then time; cell c = user * D + domain has rows
-    offsets[c] .. offsets[c + 1] - 1. `positions` are in the user's training prefix.
-    """
+class Cells:
+    """Flat rows by user and domain: cell user * D + domain has the rows offsets[cell] .. offsets[cell + 1] - 1."""
 
     offsets: np.ndarray
-    positions: np.ndarray
-    items: np.ndarray
 
     def of(self, cell: int) -> slice:
         return slice(int(self.offsets[cell]), int(self.offsets[cell + 1]))
+
+
+@dataclass(frozen=True)
+class Representatives(Cells):
+    """Within a cell by time. `positions` [R] are in the user's training prefix."""
+
+    positions: np.ndarray
+    items: np.ndarray
 
 
 def find_representatives(

@@ -25,6 +25,7 @@ from edt_cli.workspace import Artefact, Workspace, digest, file_digest
 RECIPE = 1  # Counts up when the same files and options come to mean another dataset.
 NO_FILTER = DataSettings(window=None, k_core=None)
 TIE_SAMPLE_USERS = 10_000
+OTHER_DOMAIN = 255
 
 
 def prepare_asked(
@@ -123,33 +124,22 @@ def _interactions(
 ) -> tuple[pl.DataFrame, tuple[str, ...], dict[str, Any]]:
     """user and item (categories), time, domain (number; null: not known yet) and part, in the files' order."""
     tally: dict[str, Any] = {"files": [], "steps": []}
-    frames = []
+    read: list[tuple[File, pl.LazyFrame]] = []
     for file in sources.interactions:
-        rows, counts = reader.interactions(
-            file.path, sources.columns, domain_needed=file.domain is None and not sources.items
-        )
+        domain_needed = file.domain is None and not sources.items
+        rows, counts = reader.interactions(file.path, sources.columns, domain_needed=domain_needed)
         tally["files"].append(_file_tally("interactions", file, counts))
-        if file.domain is not None:
-            rows = rows.with_columns(domain=pl.lit(file.domain))
-        frames.append(rows.with_columns(part=pl.lit(file.part, pl.UInt8)))
-    lazy = pl.concat(frames)
-    domains = sources.domains or checked_domains(
-        lazy.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
+        read.append((file, rows))
+    domains = sources.domains or _domains_told(pl.concat([rows for _, rows in read]))
+    lazy = pl.concat(
+        rows.with_columns(domain=_domain_number(file.domain, domains), part=pl.lit(file.part, pl.UInt8))
+        for file, rows in read
     )
     total, first, last = lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect().row(0)
     if settings.window is not None:
         start, end = settings.window
         lazy = lazy.filter(pl.col("time") > start, pl.col("time") < end)
-    numbers = {name: number for number, name in enumerate(domains)}
-    other = len(domains)
-    frame = lazy.select(
-        pl.col("user", "item").cast(pl.Categorical),
-        "time",
-        pl.col("domain").replace_strict(numbers, default=other, return_dtype=pl.UInt8)
-        if len(frames) > 1 or sources.domains is None or sources.interactions[0].domain is None
-        else pl.lit(0, pl.UInt8).alias("domain"),
-        "part",
-    ).collect(engine="streaming")
+    frame = lazy.with_columns(pl.col("user", "item").cast(pl.Categorical)).collect(engine="streaming")
     if settings.window is not None:
         _step(tally, "outside the window", total - len(frame))
         if frame.is_empty():
@@ -157,9 +147,30 @@ def _interactions(
                 f"no interaction lies between {_date(start)} and {_date(end)} (the data runs from {_date(first)} "
                 f"to {_date(last)}); for data that is older or filtered already: --window none --k-core none"
             )
-    known = frame.filter(pl.col("domain").ne_missing(other))
+    known = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
     _step(tally, "of a domain that --domains leaves out", len(frame) - len(known))
+    if known.is_empty():
+        raise UserError(
+            f"no interaction is of the domains {', '.join(domains)}; does --domains name them as the files do?"
+        )
     return known, domains, tally
+
+
+def _domains_told(rows: pl.LazyFrame) -> tuple[str, ...]:
+    """The names in the domain column, in the order in which they come."""
+    names = rows.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
+    if names.is_empty():
+        raise UserError("no file tells which domains there are: name them with --domains, such as food,kitchen")
+    return checked_domains(names)
+
+
+def _domain_number(name: str | None, domains: Sequence[str]) -> pl.Expr:
+    """Of a file's domain, or of the domain column: OTHER_DOMAIN for a name not among them, null for no name."""
+    numbers = {domain: number for number, domain in enumerate(domains)}
+    if name is not None:
+        return pl.lit(numbers[name], pl.UInt8)
+    told = pl.col("domain").replace_strict(numbers, default=OTHER_DOMAIN, return_dtype=pl.UInt8)
+    return pl.when(pl.col("domain").is_not_null()).then(told)
 
 
 def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
@@ -189,22 +200,18 @@ def _texts(
     reader: Reader, sources: Sources, domains: Sequence[str], wanted: pl.Series, tally: dict[str, Any]
 ) -> pl.DataFrame:
     """What the items' files say of the wanted items: item, domain (number or null), TEXT_FIELDS."""
-    numbers = {name: number for number, name in enumerate(domains)}
     names = wanted.unique().cast(pl.String)
     frames = [pl.DataFrame(schema={"item": pl.String, "domain": pl.UInt8, **dict.fromkeys(TEXT_FIELDS, pl.String)})]
     for file in sources.items:
         texts, counts = reader.items(file.path, sources.item_columns, names)
         tally["files"].append(_file_tally("items", file, counts))
-        domain = pl.col("domain") if file.domain is None else pl.lit(file.domain)
-        frames.append(
-            texts.with_columns(domain=domain.replace_strict(numbers, default=None, return_dtype=pl.UInt8))
-        )
+        frames.append(texts.with_columns(domain=_domain_number(file.domain, domains)))
     return pl.concat(frames)
 
 
 def _domains_from_items(frame: pl.DataFrame, texts: pl.DataFrame, tally: dict[str, Any]) -> pl.DataFrame:
     """Fill unknown domains from the items' files; leave out interactions whose item none of them has."""
-    known = texts.drop_nulls("domain").unique("item", keep="first", maintain_order=True)
+    known = texts.filter(pl.col("domain") < OTHER_DOMAIN).unique("item", keep="first", maintain_order=True)
     known = known.select(pl.col("item").cast(pl.Categorical), known="domain")
     filled = frame.join(known, on="item", how="left", maintain_order="left")
     filled = filled.with_columns(domain=pl.coalesce("domain", "known")).drop("known")

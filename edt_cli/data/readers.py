@@ -31,7 +31,7 @@ PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zer
 Tally = dict[str, int]
 """Rows of a file by what became of them: `lines`, `usable`, and what was wrong with the others."""
 
-_NUMBER = "coalesce(try_cast(time AS BIGINT), try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT))"
+_NUMBER = "try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT)"
 # Seconds, or milliseconds, micro- or nanoseconds by their size; else a date, of UTC where it names no zone.
 _SECONDS = """CASE WHEN number IS NULL THEN try_cast(epoch(try_cast(time AS TIMESTAMPTZ)) AS BIGINT)
     WHEN number < 100000000000 THEN number WHEN number < 100000000000000 THEN number // 1000

@@ -9,6 +9,7 @@ import polars as pl
 
 from edt_cli.augmentation.artefact import SOURCES, Augmentation
 from edt_cli.augmentation.clustering import Clusters
+from edt_cli.augmentation.representatives import Cells
 from edt_cli.data.dataset import TrainingView
 from edt_cli.embeddings import ItemEmbeddings
 
@@ -17,19 +18,13 @@ TITLES_A_DOMAIN = 50
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Places in `augmentation.sequences.items`, by user and domain, then cluster, then time: cell
-    user * D + domain has rows offsets[cell] .. offsets[cell + 1] - 1, and `labels` are the clusters.
-
-    A one-cluster view (`clusters` None) is by time alone.
+class Groups(Cells):
+    """Within a cell by cluster, then time. `places` [R] are in `augmentation.sequences.items`, `labels` [R] are the
+    clusters: all 0 where the grouping is by domain alone.
     """
 
-    offsets: np.ndarray
     places: np.ndarray
     labels: np.ndarray
-
-    def of(self, cell: int) -> slice:
-        return slice(int(self.offsets[cell]), int(self.offsets[cell + 1]))
 
 
 def group_sequences(

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from edt_cli.augmentation.artefact import SOURCES
-from edt_cli.config import UserError
+from edt_cli.augmentation.artefact import SOURCES, empty_frames, read_frames, undamaged
 from edt_cli.workspace import read_json, write_json
 
+TEXTS = "profiles.parquet"
 VECTORS = "profiles.safetensors"
 SUMMARY = "summary.json"
 
@@ -55,11 +54,10 @@ class Profiles:
     @classmethod
     def none(cls, users: int, dimension: int) -> Profiles:
         """`w/o Profiling`: nobody has one."""
-        frames: dict[str, Any] = {name: pl.DataFrame(schema=schema) for name, schema in FRAMES.items()}
-        return cls([None] * users, np.zeros((users, dimension), np.float32), **frames)
+        return cls([None] * users, np.zeros((users, dimension), np.float32), **empty_frames(FRAMES))
 
     def save(self, folder: Path) -> None:
-        pl.DataFrame({"text": self.texts}, schema={"text": pl.String}).write_parquet(folder / "profiles.parquet")
+        pl.DataFrame({"text": self.texts}, schema={"text": pl.String}).write_parquet(folder / TEXTS)
         save_file({"vectors": self.vectors}, folder / VECTORS)
         for name in FRAMES:
             getattr(self, name).write_parquet(folder / f"{name}.parquet")
@@ -68,15 +66,10 @@ class Profiles:
     @classmethod
     def load(cls, folder: Path) -> Profiles:
         """Errors: UserError where they are damaged."""
-        try:
-            frames: dict[str, Any] = {name: pl.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+        with undamaged(folder):
             return cls(
-                texts=pl.read_parquet(folder / "profiles.parquet")["text"].to_list(),
+                texts=pl.read_parquet(folder / TEXTS)["text"].to_list(),
                 vectors=load_file(folder / VECTORS)["vectors"],
-                **frames,
+                **read_frames(folder, FRAMES),
                 summary=read_json(folder / SUMMARY),
             )
-        except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
-            raise UserError(
-                f"profiles {folder} are damaged ({type(error).__name__}); remove the folder and run again"
-            ) from None

@@ -55,7 +55,7 @@ def test_leave_one_out_with_four_three_two_and_one():
     assert dataset.target_positions["test"].tolist() == [-1, -1, 3, 2]
     test = dataset.targets("test")
     assert test.users.tolist() == [2, 3]
-    assert [dataset.catalogue["id"][item - 1] for item in test.items] == ["w", "y"]
+    assert [dataset.catalogue["id"][int(item) - 1] for item in test.items] == ["w", "y"]
     assert test.domains.tolist() == [0, 0]
 
 

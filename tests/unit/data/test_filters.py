@@ -39,8 +39,8 @@ def test_paper_core(seed):
 
 
 def test_a_pass_asks_for_more_than_the_stop():
-    """Five a user and three an item pass the stop, so no pass begins. One user with four starts a pass, and that takes
-    away those with exactly five, too: the released rule, odd as it is."""
+    """Five a user and three an item pass the stop, so no pass begins. One user with four starts a pass, and that
+    takes away those with exactly five, too: the released rule, odd as it is."""
     five = [(user, item) for user in range(3) for item in range(5)]
     frame = pl.DataFrame(five, schema=["user", "item"], orient="row")
     kept, passes = core(frame, "paper")

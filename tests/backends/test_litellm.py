@@ -1,0 +1,346 @@
+"""litellm's real client against real HTTP servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from servers import (
+    Reply,
+    ollama_chat,
+    ollama_embeddings,
+    openai_chat,
+    openai_embeddings,
+    openai_error,
+    serve,
+)
+
+from edt_backends import endpoint
+from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest, Message, Usage
+from edt_backends.cache import CachedChat, ReplyCache
+from edt_backends.registry import chat_backend, embedding_backend
+
+SCHEMA = {"type": "object", "properties": {"items": {"type": "array"}}}
+QUESTION = ChatRequest(
+    "generate@1",
+    (Message("system", "Reply with JSON."), Message("user", "Tea ☕?")),
+    schema=SCHEMA,
+    max_tokens=99,
+    temperature=0.0,
+    seed=42,
+    inputs={"secret": "inputs stay here"},
+    user="A1SECRETUSER",
+)
+ANSWER = '{"items": []}'
+KEY = "sk-test-0123456789abcdef"
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+
+
+def complete(chat: ChatBackend) -> ChatReply:
+    return asyncio.run(chat.complete(QUESTION))
+
+
+def failure(chat: ChatBackend) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        complete(chat)
+    assert "\n" not in str(caught.value) and KEY not in str(caught.value)
+    assert caught.value.__suppress_context__, "a traceback would show what litellm said"
+    return caught.value
+
+
+@pytest.fixture
+def one_try(monkeypatch):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+
+
+class TestOpenAI:
+    def test_a_plain_call_on_a_server_of_ones_own(self, tmp_path):
+        with serve({CHAT: lambda _: openai_chat(ANSWER, "length")}) as server:
+            backend = chat_backend("openai/some-model", api_base=f"{server.url}/v1")
+            chat = CachedChat(backend, ReplyCache(tmp_path))
+            reply, again = complete(chat), complete(chat)
+        assert reply == ChatReply(ANSWER, Usage(11, 7, 0.0), "served-model", False, "length")
+        assert again.cached and again.text == ANSWER
+        (asked,) = server.asked
+        assert asked.body == {
+            "model": "some-model",
+            "messages": [
+                {"role": "system", "content": "Reply with JSON."},
+                {"role": "user", "content": "Tea ☕?"},
+            ],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "generate", "schema": SCHEMA}},
+            "max_tokens": 99,
+            "temperature": 0.0,
+            "seed": 42,
+        }
+        assert not {"A1SECRETUSER", "inputs stay here"} & set(str(asked).split("'"))
+        assert backend.name == "openai/some-model"
+        assert not backend.paid and backend.price_per_token() == (0.0, 0.0)
+
+    def test_the_key_of_the_environment_is_used_and_the_price_is_known(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setattr(endpoint, "_is_loopback", lambda _: False)
+        with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
+            backend = chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1")
+            usage = complete(backend).usage
+        price = backend.price_per_token()
+        assert backend.paid and 0 < price[0] < price[1] < 1e-4
+        assert usage.cost_usd == pytest.approx(11 * price[0] + 7 * price[1])
+        assert {name.lower(): value for name, value in server.asked[0].headers.items()}[
+            "authorization"
+        ] == f"Bearer {KEY}"
+
+    def test_an_unknown_model_on_the_network_has_no_price(self, monkeypatch):
+        monkeypatch.setattr(endpoint, "_is_loopback", lambda _: False)
+        with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
+            backend = chat_backend("openai/no-such-model", api_base=f"{server.url}/v1")
+            assert complete(backend).usage == Usage(11, 7, None)
+        assert backend.paid and backend.price_per_token() is None
+
+    def test_short_names_are_models_of_litellms(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
+        for provider, name in (("gpt-3.5", "openai/gpt-3.5-turbo"), ("deepseek", "deepseek/deepseek-chat")):
+            backend = chat_backend(provider)
+            assert backend.name == backend.identity()["model"] == name
+            assert backend.paid and backend.price_per_token() is not None
+        assert chat_backend("deepseek", "deepseek-reasoner").name == "deepseek/deepseek-reasoner"
+        assert chat_backend("litellm/openai/gpt-4o").name == "openai/gpt-4o"
+
+    def test_embeddings(self):
+        with serve({EMBEDDINGS: openai_embeddings}) as server:
+            backend = embedding_backend("openai/text-embedding-3-small", api_base=f"{server.url}/v1")
+            reply = asyncio.run(backend.embed(["four", "a", "ninechars"]))
+        expected = np.array([[4, 2, 0], [1, 2, 0], [9, 2, 0]], np.float32)
+        np.testing.assert_allclose(
+            reply.vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6
+        )
+        assert reply.vectors.dtype == np.float32 and backend.dimension == 3
+        assert reply.usage == Usage(15, 0, 0.0)
+        assert server.asked[0].body["input"] == ["four", "a", "ninechars"]
+
+    def test_embeddings_of_a_known_model(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setattr(endpoint, "_is_loopback", lambda _: False)
+        with serve({EMBEDDINGS: openai_embeddings}) as server:
+            backend = embedding_backend("openai/text-embedding-3-small", api_base=f"{server.url}/v1")
+            assert backend.paid and backend.dimension == 1536
+            usage = asyncio.run(backend.embed(["four"])).usage
+        assert usage.cost_usd == pytest.approx(5 * backend.price_per_token()) and usage.cost_usd > 0
+
+    @pytest.mark.parametrize("vectors", [[], [[0.0, 0.0]], [[float("nan"), 1.0]], [["x", 1.0]]])
+    def test_vectors_that_are_none_are_refused(self, vectors):
+        def reply(_):
+            data = [{"object": "embedding", "index": 0, "embedding": vector} for vector in vectors]
+            return Reply({"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1}})
+
+        with serve({EMBEDDINGS: reply}) as server, pytest.raises(BackendError) as caught:
+            asyncio.run(embedding_backend("openai/x", api_base=f"{server.url}/v1").embed(["a"]))
+        assert caught.value.retryable and "openai/x: no" in str(caught.value)
+
+
+class TestOllama:
+    def test_chat(self):
+        with serve({"/api/chat": lambda _: ollama_chat(ANSWER)}) as server:
+            backend = chat_backend("ollama", "llama3.1", api_base=server.url)
+            reply = complete(backend)
+        assert (reply.text, reply.usage, reply.finish_reason) == (ANSWER, Usage(11, 7, 0.0), "stop")
+        body = server.asked[0].body
+        assert body["model"] == "llama3.1" and body["format"] == SCHEMA and body["stream"] is False
+        assert body["options"] == {"num_predict": 99, "temperature": 0.0, "seed": 42}
+        assert [message["content"] for message in body["messages"]] == ["Reply with JSON.", "Tea ☕?"]
+        assert backend.name == "ollama/llama3.1" and not backend.paid
+
+    def test_embeddings(self):
+        with serve({"/api/embed": ollama_embeddings}) as server:
+            backend = embedding_backend("ollama/nomic-embed-text", api_base=server.url)
+            assert backend.dimension is None and not backend.paid
+            reply = asyncio.run(backend.embed(["a", "bb"]))
+        np.testing.assert_allclose(reply.vectors[1], np.array([1, 1, 0]) / 2**0.5, atol=1e-6)
+        assert reply.usage == Usage(10, 0, 0.0) and backend.dimension == 3
+
+    def test_it_needs_no_key_and_its_address_may_come_from_the_environment(self, monkeypatch):
+        assert chat_backend("ollama/llama3.1").identity()["api_base"] is None
+        with serve({"/api/chat": lambda _: ollama_chat(ANSWER)}) as server:
+            monkeypatch.setenv("OLLAMA_API_BASE", server.url)
+            backend = chat_backend("ollama", "llama3.1")
+            assert complete(backend).text == ANSWER
+        assert backend.identity()["api_base"] == server.url
+
+    def test_a_model_that_is_not_there(self, one_try):
+        with serve({"/api/chat": lambda _: Reply({"error": "model 'llama9' not found"}, 404)}) as server:
+            error = failure(chat_backend("ollama", "llama9", api_base=server.url))
+        assert not error.retryable and "no such model" in str(error) and "llama9" in str(error)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("provider", "variable"),
+        [
+            ("deepseek", "DEEPSEEK_API_KEY"),
+            ("gpt-3.5", "OPENAI_API_KEY"),
+            ("openai/gpt-4o-mini", "OPENAI_API_KEY"),
+            ("gemini/gemini-2.0-flash", "GOOGLE_API_KEY or GEMINI_API_KEY"),
+        ],
+    )
+    def test_a_missing_key_is_named_before_any_call(self, monkeypatch, provider, variable):
+        for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(BackendError, match=f"needs a key: set the environment variable {variable}$"):
+            chat_backend(provider)
+
+    def test_so_is_an_embedders(self):
+        with pytest.raises(BackendError, match=r"needs a key: set the environment variable OPENAI_API_KEY$"):
+            embedding_backend("openai/text-embedding-3-small")
+
+    @pytest.mark.parametrize("model", ["nonsense/x", "openai-gpt/x/y"])
+    def test_an_unknown_provider_lists_what_there_is(self, model):
+        with pytest.raises(BackendError, match=f"unknown provider '{model}': there are local, deepseek, "):
+            chat_backend(model)
+
+    def test_a_refused_key_is_one_line_without_it(self, monkeypatch, one_try, capfd):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        with serve({CHAT: lambda _: openai_error(401, f"Incorrect API key provided: {KEY}.")}) as server:
+            error = failure(chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1"))
+        assert str(error) == (
+            f"openai/gpt-4o-mini: the key in OPENAI_API_KEY was refused at {server.url}/v1 (HTTP 401)"
+        )
+        assert not error.retryable
+        assert capfd.readouterr() == ("", "")
+
+    def test_what_a_provider_says_is_shown_without_secrets(self, monkeypatch, one_try):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("SOME_PASSWORD", "hunter2hunter2")
+        said = f"bad request\nfor {KEY} and hunter2hunter2 and Bearer abc.def and sk-other-key"
+        with serve({CHAT: lambda _: openai_error(400, said)}) as server:
+            error = failure(chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1"))
+        assert str(error) == "openai/gpt-4o-mini: bad request for … and … and Bearer … and sk-… (HTTP 400)"
+
+    def test_secrets_in_an_address_stay_out_of_identity_and_errors(self, one_try):
+        backend = chat_backend("openai/x", api_base="http://someone:hunter2hunter2@localhost:9/v1?key=abcdef")
+        assert backend.identity() == {
+            "backend": "litellm",
+            "model": "openai/x",
+            "api_base": "http://localhost:9/v1",
+        }
+        assert "hunter2" not in str(failure(backend)) and "abcdef" not in str(failure(backend))
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("status", "said", "line", "retryable"),
+        [
+            (400, "too long", "too long", False),
+            (402, "Insufficient Balance", "no credit left", False),
+            (403, "no", "may not use this model", False),
+            (404, "no model x", "no such model", False),
+            (429, "slow down", "too many requests", True),
+            (429, "You exceeded your current quota: insufficient_quota", "no credit left", False),
+            (500, "boom", "boom", True),
+            (503, "busy", "busy", True),
+            (529, "overloaded", "overloaded", True),
+        ],
+    )
+    def test_each_status_is_one_line(self, one_try, status, said, line, retryable):
+        with serve({CHAT: lambda _: openai_error(status, said)}) as server:
+            error = failure(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert error.retryable is retryable and line in str(error) and f"HTTP {status}" in str(error)
+        assert len(server.asked) == 1
+
+    def test_a_server_that_is_not_there(self, one_try):
+        for provider in ("openai/x", "ollama/x"):
+            error = failure(chat_backend(provider, api_base="http://127.0.0.1:9/v1"))
+            assert error.retryable
+            assert "the server at http://127.0.0.1:9/v1 cannot be reached: is it running?" in str(error)
+
+    def test_a_reply_without_choices(self, one_try):
+        empty = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [], "usage": {}}
+        with serve({CHAT: lambda _: Reply(empty)}) as server:
+            error = failure(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert error.retryable and "no reply that can be read" in str(error)
+
+    def test_a_passing_failure_is_tried_again(self):
+        def flaky(_):
+            return openai_error(503, "busy") if len(server.asked) < 2 else openai_chat(ANSWER)
+
+        with serve({CHAT: flaky}) as server:
+            assert complete(chat_backend("openai/x", api_base=f"{server.url}/v1")).text == ANSWER
+        assert len(server.asked) == 2
+
+    @pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+    def test_a_refused_prompt_is_one_lost_answer(self, one_try, code):
+        with serve({CHAT: lambda _: openai_error(400, "not this", code=code)}) as server:
+            reply = complete(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert (reply.text, reply.finish_reason, reply.usage) == ("", "content_filter", Usage())
+
+
+class TestStructuredOutput:
+    @pytest.mark.parametrize(
+        ("knows", "refusal"),
+        [
+            ({"json_object", "none"}, openai_error(400, "This response_format type is unavailable now")),
+            ({"json_object", "none"}, openai_error(500, "[{'loc': ('body', 'response_format', 'type')}]")),
+            ({"none"}, openai_error(422, "response_format is not supported")),
+        ],
+        ids=["deepseek", "llama-cpp-python", "neither"],
+    )
+    def test_a_server_gets_the_strongest_form_that_it_knows(self, one_try, knows, refusal):
+        def answer(body):
+            return (
+                openai_chat(ANSWER) if body.get("response_format", {"type": "none"})["type"] in knows else refusal
+            )
+
+        with serve({CHAT: answer}) as server:
+            backend = chat_backend("openai/x", api_base=f"{server.url}/v1")
+            assert complete(backend).text == ANSWER
+            tries = len(server.asked)
+            assert complete(backend).text == ANSWER
+        assert tries == 4 - len(knows) and len(server.asked) == tries + 1
+        last = server.asked[-1].body.get("response_format")
+        assert last == ({"type": "json_object", "schema": SCHEMA} if "json_object" in knows else None)
+
+    def test_a_model_without_schemas_gets_json_mode(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        backend = chat_backend("gpt-3.5")
+        with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
+            monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+            told = chat_backend("gpt-3.5")
+            assert complete(told).text == ANSWER
+        assert backend._simpler == 1
+
+
+def test_litellm_comes_late_and_alone(tmp_path):
+    """Imported when a model is asked for, without the network and without keys from a .env near by."""
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-from-a-file-that-nobody-named\n")
+    code = """
+        import socket, sys
+        def refuse(*_, **__):
+            raise SystemExit("the network was asked for")
+        socket.socket.connect = socket.getaddrinfo = refuse
+        from edt_backends.base import BackendError
+        from edt_backends.registry import chat_backend
+        from edt_backends.litellm import plugin
+        assert "litellm" not in sys.modules
+        try:
+            chat_backend("gpt-3.5")
+        except BackendError as error:
+            print(error)
+        import os
+        os.environ["OPENAI_API_KEY"] = "sk-now"
+        print(chat_backend("gpt-3.5").price_per_token() is not None)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "import textwrap; exec(textwrap.dedent('''" + code + "'''))"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == [
+        "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY",
+        "True",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")

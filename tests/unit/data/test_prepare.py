@@ -1,0 +1,290 @@
+"""Raw files to a dataset, and what the manifest says became of every line."""
+
+import gzip
+import json
+
+import polars as pl
+import pytest
+
+from edt_cli.config import DataSettings, UserError
+from edt_cli.data.dataset import load
+from edt_cli.data.options import Asked, data_settings, find_sources
+from edt_cli.data.prepare import NO_FILTER, prepare, prepare_demo
+from edt_cli.data.sources import PAIRS, amazon_pair
+from edt_cli.data.stats import statistics
+from edt_cli.events import Events
+from edt_cli.workspace import Workspace
+
+FILE_ORDER = DataSettings(window=None, k_core=None, ties="file")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    (tmp_path / "ws").mkdir()
+    return Workspace(tmp_path / "ws")
+
+
+def amazon(folder, food, kitchen, meta=None, name="{}.json.gz"):
+    for (domain, category), rows in zip(PAIRS["food-kitchen"], (food, kitchen), strict=True):
+        lines = [
+            row
+            if isinstance(row, str)
+            else json.dumps(dict(zip(("reviewerID", "asin", "unixReviewTime"), row, strict=True)))
+            for row in rows
+        ]
+        (folder / name.format(category)).write_bytes(gzip.compress("\n".join(lines).encode()))
+        if meta:
+            texts = [json.dumps(text) for text in meta[domain]]
+            (folder / f"meta_{category}.json.gz").write_bytes(gzip.compress("\n".join(texts).encode()))
+    return amazon_pair("food-kitchen", folder)
+
+
+def sequences(dataset):
+    ids = dataset.catalogue["id"].to_list()
+    return {
+        name: [ids[item - 1] for item in dataset.sequences.of(user)] for user, name in enumerate(dataset.user_ids)
+    }
+
+
+def made(workspace, sources, settings=FILE_ORDER, name="x"):
+    artefact, _ = prepare(workspace, name, sources, settings, Events())
+    return load(artefact), artefact.manifest()
+
+
+FOOD = [("u1", "f2", 5), ("u1", "f1", 5), ("u2", "f1", 7), ("u2", "f1", 7), "cut {", ("u3", "f3", 0)]
+KITCHEN = [("u1", "k1", 5), ("u1", "k2", 1), ("u2", "k1", 3), ("u4", "k2", 9)]
+META = {
+    "food": [{"asin": "f1", "title": "A &amp; B"}, {"asin": "f1", "title": "again"}, {"asin": "nobody"}],
+    "kitchen": [{"asin": "k1", "title": "Pan"}, {"asin": "f2", "title": "of the wrong file"}],
+}
+
+
+def test_the_whole_way(tmp_path, workspace):
+    dataset, manifest = made(workspace, amazon(tmp_path, FOOD, KITCHEN, META))
+    # Within one time: food before kitchen, then the line.
+    assert sequences(dataset) == {"u1": ["k2", "f2", "f1", "k1"], "u2": ["k1", "f1", "f1"], "u4": ["k2"]}
+    assert dataset.domains.names == ("food", "kitchen")
+    assert dict(dataset.catalogue.select("id", "title").iter_rows()) == {
+        "f1": "A & B", "f2": "of the wrong file", "k1": "Pan", "k2": None,
+    }  # fmt: skip
+    assert manifest["users"] == 3
+    assert manifest["items"] == {"food": 2, "kitchen": 2}
+    assert manifest["interactions"] == 8
+    assert (manifest["synthetic"], manifest["split"]) == (False, "leave-one-out")
+    assert [file["file"] for file in manifest["source"]] == [
+        "Grocery_and_Gourmet_Food.json.gz", "Home_and_Kitchen.json.gz",
+        "meta_Grocery_and_Gourmet_Food.json.gz", "meta_Home_and_Kitchen.json.gz",
+    ]  # fmt: skip
+    assert all(str(tmp_path) not in json.dumps(manifest[key]) for key in manifest), "no private path is kept"
+    tally = manifest["tally"]
+    assert tally["files"][0] == {
+        "what": "interactions", "file": "Grocery_and_Gourmet_Food.json.gz", "domain": "food",
+        "lines": 6, "usable": 4, "cut off or no record": 1, "time zero or negative": 1,
+    }  # fmt: skip
+    assert tally["files"][2]["repeated item"] == 1
+    assert tally["repeated interactions (kept)"] == 1
+    assert [path.name for path in workspace.root.iterdir()] == ["data"], "no scratch is left"
+
+
+def test_doing_it_again_does_nothing_and_says_so(tmp_path, workspace):
+    sources = amazon(tmp_path, FOOD, KITCHEN)
+    records = []
+    events = Events(listeners=(records.append,))
+    artefact, first = prepare(workspace, "x", sources, FILE_ORDER, events)
+    before = artefact.manifest()
+    _, second = prepare(workspace, "x", sources, FILE_ORDER, events)
+    assert (first, second) == (True, False)
+    assert "nothing to do" in records[-1]["message"]
+    assert artefact.manifest() == before
+    _, third = prepare(workspace, "x", sources, NO_FILTER, events)
+    assert third
+    assert any("is replaced" in record.get("message", "") for record in records)
+    assert artefact.manifest()["data_key"] != before["data_key"]
+    (tmp_path / "Home_and_Kitchen.json").unlink(missing_ok=True)
+    _, changed = prepare(workspace, "x", amazon(tmp_path, FOOD, KITCHEN[:-1]), NO_FILTER, events)
+    assert changed, "the files' content counts, not their names"
+
+
+def test_the_same_data_has_the_same_key_from_any_format(tmp_path, workspace):
+    _, from_json = made(workspace, amazon(tmp_path, FOOD, KITCHEN), name="json")
+    for name, rows in (("food", FOOD[:4]), ("kitchen", KITCHEN)):
+        pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_csv(tmp_path / f"{name}.csv")
+    asked = Asked(a=tmp_path / "food.csv", b=tmp_path / "kitchen.csv")
+    _, from_csv = made(workspace, find_sources("mine", asked, workspace, Events()), name="csv")
+    assert from_csv["data_key"] == from_json["data_key"]
+    assert from_csv["recipe"] != from_json["recipe"]
+
+
+def test_the_presets_window_on_older_data_is_a_clear_error(tmp_path, workspace):
+    sources = amazon(tmp_path, FOOD, KITCHEN)
+    with pytest.raises(UserError) as caught:
+        prepare(workspace, "x", sources, DataSettings(), Events())
+    assert "--window none --k-core none" in str(caught.value)
+    assert "1970-01-01" in str(caught.value)
+    assert not workspace.dataset("x").complete
+    with pytest.raises(UserError, match="k-core passes leave nothing"):
+        prepare(workspace, "x", sources, DataSettings(window=None), Events())
+
+
+def test_window_and_core_together(tmp_path, workspace):
+    start, end = 100, 1000
+    food = [(f"u{user}", f"f{item}", 200 + item) for user in range(8) for item in range(5)]
+    kitchen = [(f"u{user}", f"k{item}", 300 + item) for user in range(8) for item in range(3)]
+    edge = [("u0", "f0", start), ("u0", "f0", end), ("u1", "f1", 5000), ("lonely", "f0", 500)]
+    settings = DataSettings(window=(start, end), k_core="paper")
+    dataset, manifest = made(workspace, amazon(tmp_path, [*food, *edge], kitchen), settings)
+    assert len(dataset.sequences.items) == len(food) + len(kitchen)
+    assert manifest["tally"]["steps"] == [
+        {"left_out": 3, "what": "outside the window"},
+        {"left_out": 1, "what": "outside the k-core"},
+    ]
+    assert manifest["tally"]["k-core passes"] == 1
+
+
+def test_an_item_of_both_domains_is_counted(tmp_path, workspace):
+    both = [("u1", "s", 1), ("u2", "s", 2), ("u1", "f1", 3)]
+    dataset, manifest = made(workspace, amazon(tmp_path, both, [("u1", "s", 1), ("u3", "s", 4), ("u1", "k1", 5)]))
+    assert manifest["tally"]["items in several domains"] == 1
+    assert manifest["tally"]["steps"] == [{"left_out": 1, "what": "listed again by another domain's file"}]
+    assert dataset.domains.of(pl.Series([dataset.item_number("s")]).to_numpy()).tolist() == [0]
+    assert sequences(dataset)["u3"] == ["s"]
+
+
+def test_overlap(tmp_path, workspace):
+    food = [(f"u{user}", f"f{step}", step + 1) for user in range(40) for step in range(4)]
+    kitchen = [(f"u{user}", f"k{step}", step + 10) for user in range(40) for step in range(4)]
+    settings = FILE_ORDER.model_copy(update={"overlap": 0.25})
+    dataset, _ = made(workspace, amazon(tmp_path, food, kitchen), settings)
+    counts = dataset.sequences.domain_counts(dataset.domains)
+    assert len(dataset.sequences) == 40
+    assert ((counts > 0).sum(1) == 2).sum() == 10
+    assert set(map(tuple, counts.tolist())) == {(4, 4), (4, 0), (0, 4)}
+
+
+def test_three_files_and_their_texts(tmp_path, workspace):
+    for name, prefix in (("food", "f"), ("pans", "p"), ("toys", "t")):
+        rows = [(f"u{user}", f"{prefix}{user % 2}", 10 + user) for user in range(4)]
+        pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    goods = {"item": ["f0", "p0", "t0"], "title": ["F", "P", "T"], "domain": ["food", "pans", "toys"]}
+    pl.DataFrame(goods).write_csv(tmp_path / "goods.csv")
+    files = [f"{name}={tmp_path / name}.parquet" for name in ("food", "pans", "toys")]
+    asked = Asked(domain_files=files, items=[str(tmp_path / "goods.csv")])
+    dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
+    assert manifest["items"] == {"food": 2, "pans": 2, "toys": 2}
+    assert dataset.catalogue["title"].to_list() == ["F", None, "P", None, "T", None]
+
+
+def test_a_domain_column_and_those_that_are_chosen(tmp_path, workspace):
+    rows = [("u", "x", 1, "b"), ("u", "y", 2, "a"), ("u", "z", 3, "c"), ("v", "x", 4, "b")]
+    pl.DataFrame(rows, schema=["user", "item", "time", "domain"], orient="row").write_csv(tmp_path / "log.csv")
+    every = find_sources("m", Asked(interactions=tmp_path / "log.csv"), workspace, Events())
+    assert made(workspace, every)[0].domains.names == ("b", "a", "c")
+    asked = Asked(interactions=tmp_path / "log.csv", domains="a,b")
+    dataset, manifest = made(workspace, find_sources("m", asked, workspace, Events()))
+    assert dataset.domains.names == ("a", "b")
+    assert manifest["tally"]["steps"] == [{"left_out": 1, "what": "of a domain that --domains leaves out"}]
+    nobody = find_sources("m", Asked(interactions=tmp_path / "log.csv", domains="A,B"), workspace, Events())
+    with pytest.raises(UserError, match="no interaction is of the domains A, B"):
+        made(workspace, nobody, name="y")
+
+
+@pytest.mark.parametrize("with_column", [True, False])
+def test_data_that_is_split_already(tmp_path, workspace, with_column):
+    parts = {
+        "train": [("u", "x", 5, "a"), ("u", "k", 1, "b"), ("v", "x", 2, "a")],
+        "valid": [("u", "y", 2, "a")],
+        "test": [("u", "k2", 1, "b"), ("v", "y", 9, "a")],
+    }
+    columns = ["user", "item", "time", *(["domain"] if with_column else [])]
+    for part, rows in parts.items():
+        frame = pl.DataFrame([row[: len(columns)] for row in rows], schema=columns, orient="row")
+        frame.write_csv(tmp_path / f"{part}.csv")
+    pl.DataFrame({"item": ["x", "y"], "title": ["X", "Y"]}).write_csv(tmp_path / "a.csv")
+    pl.DataFrame({"item": ["k", "k2"], "title": ["K", "K2"]}).write_csv(tmp_path / "b.csv")
+    paths = {part: tmp_path / f"{part}.csv" for part in parts}
+    items = {} if with_column else {"a_items": tmp_path / "a.csv", "b_items": tmp_path / "b.csv"}
+    asked = Asked(**paths, **items)
+    settings = data_settings("m", asked, ties="file")
+    dataset, _ = made(workspace, find_sources("m", asked, workspace, Events()), settings)
+    assert dataset.domains.names == ("a", "b")
+    assert sequences(dataset) == {"u": ["k", "x", "y", "k2"], "v": ["x", "y"]}
+    assert dataset.train_lengths.tolist() == [2, 1]
+    assert dataset.targets("valid").positions.tolist() == [2]
+    assert dataset.targets("test").positions.tolist() == [3, 1]
+
+
+def test_items_of_no_known_domain_are_counted(tmp_path, workspace):
+    pl.DataFrame({"user": ["u", "u"], "item": ["x", "what"], "time": [1, 2]}).write_csv(tmp_path / "train.csv")
+    pl.DataFrame({"user": ["u"], "item": ["k"], "time": [3]}).write_csv(tmp_path / "test.csv")
+    for name, item in (("a", "x"), ("b", "k")):
+        pl.DataFrame({"item": [item]}).write_csv(tmp_path / f"{name}.csv")
+    asked = Asked(
+        train=tmp_path / "train.csv",
+        test=tmp_path / "test.csv",
+        a_items=tmp_path / "a.csv",
+        b_items=tmp_path / "b.csv",
+    )
+    settings = data_settings("m", asked)
+    _, manifest = made(workspace, find_sources("m", asked, workspace, Events()), settings)
+    assert manifest["tally"]["steps"] == [{"left_out": 1, "what": "with an item of no known domain"}]
+    (tmp_path / "a.csv").write_text("item\nnone of them\n")
+    (tmp_path / "b.csv").write_text("item\nnor this\n")
+    with pytest.raises(UserError, match="do both write ids alike"):
+        prepare(workspace, "y", find_sources("m", asked, workspace, Events()), settings, Events())
+
+
+def test_a_failed_step_leaves_no_dataset(tmp_path, workspace):
+    sources = amazon(tmp_path, [("u", "f", 1)], ['{"broken'])
+    with pytest.raises(UserError, match="no JSON object"):
+        prepare(workspace, "x", sources, FILE_ORDER, Events())
+    assert workspace.datasets() == []
+    assert not list(workspace.root.glob(".scratch-*"))
+
+
+def test_statistics_by_hand(tmp_path, workspace):
+    food = [("u1", "f1", 1), ("u1", "f2", 1), ("u1", "f3", 2), ("u2", "f1", 1), ("u2", "f2", 2), ("u2", "f3", 2)]
+    kitchen = [("u1", "k1", 3), ("u3", "k1", 1)]
+    sources = amazon(tmp_path, food, kitchen, {"food": [{"asin": "f1", "title": "F"}], "kitchen": [{"asin": "z"}]})
+    dataset, manifest = made(workspace, sources)
+    found = statistics(dataset, manifest)
+    assert (found["users"], found["interactions"], found["users_in_several_domains"]) == (3, 8, 1)
+    assert found["average_length"] == pytest.approx(8 / 3)
+    assert found["domains"] == [
+        {
+            "domain": "food", "users": 2, "items": 3, "interactions": 6, "items_with_text": 1 / 3,
+            "interactions_with_text": 2 / 6, "valid_targets": 2, "test_targets": 1,
+        },
+        {
+            "domain": "kitchen", "users": 2, "items": 1, "interactions": 2, "items_with_text": 0.0,
+            "interactions_with_text": 0.0, "valid_targets": 0, "test_targets": 1,
+        },
+    ]  # fmt: skip
+    # Steps: u1 f1-f2 (tied), f2-f3, f3-k1; u2 f1-f2, f2-f3 (tied). Test targets: k1 of u1, f3 of u2 (tied).
+    assert found["ties"] == {"steps": pytest.approx(2 / 5), "test_targets": 1 / 2, "file_ascending": 1.0}
+    assert found["r"]["users"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+    assert found["sample"] == {"one_domain": ["u2", "u3"], "several_domains": ["u1"]}
+    json.dumps(found, allow_nan=False)
+
+
+def test_shuffled_ties_still_tell_of_the_files_own_order(tmp_path, workspace):
+    food = [("u", f"f{n:02d}", 5) for n in range(20)]
+    dataset, manifest = made(workspace, amazon(tmp_path, food, [("u", "k", 9)]), NO_FILTER)
+    assert sequences(dataset)["u"][:20] != [item for _, item, _ in food]
+    assert manifest["tie_order"] == {"steps": 19, "ascending": 19}
+    down, other = made(workspace, amazon(tmp_path, food[::-1], [("u", "k", 9)]), NO_FILTER)
+    assert other["tie_order"] == {"steps": 19, "ascending": 0}
+    assert statistics(down, other)["ties"]["file_ascending"] == 0
+
+
+def test_the_demo_under_other_options(workspace):
+    artefact, first = prepare_demo(workspace, DataSettings(window=None, k_core=None, overlap=0.1), Events(), "demo")
+    assert first
+    assert artefact.manifest()["synthetic"] is True
+    dataset = load(artefact)
+    counts = dataset.sequences.domain_counts(dataset.domains)
+    assert ((counts > 0).sum(1) > 1).sum() == round(0.1 * len(dataset.sequences))
+    assert (
+        prepare_demo(workspace, DataSettings(window=None, k_core=None, overlap=0.1), Events(), "demo")[1] is False
+    )
