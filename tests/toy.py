@@ -34,8 +34,7 @@ def dataset(
         },
         schema={"item": pl.String, "domain": pl.Int64, "title": pl.String},
     )
-    made = assemble(pl.DataFrame(rows), catalogue, domains, PLAIN.model_copy(update=settings))
-    return made
+    return assemble(pl.DataFrame(rows), catalogue, domains, PLAIN.model_copy(update=settings))
 
 
 def random_dataset(users: int = 40, items: int = 12, domains: str = "ab", seed: int = 0) -> Dataset:

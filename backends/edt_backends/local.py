@@ -25,10 +25,10 @@ from edt_backends.sentences import LocalEmbeddings
 Inputs = Mapping[str, Any]
 
 FIELDS = ("id", "title", "brand", "category", "description")
-WORDS = 6
+WORDS = 4
 TITLES = 2
 TITLE_CHARACTERS = 80
-PROFILE_CHARACTERS = 900  # about what an embedder of 256 tokens reads
+PROFILE_CHARACTERS = 400  # about 90 tokens: a profile for every user is to be embedded in a minute or so
 WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -112,7 +112,7 @@ def _profile(said: Mapping[str, str]) -> dict[str, Any]:
 def _extract(titles: Sequence[str]) -> str:
     """Titles, oldest first, in short: their most frequent words, then the latest ones."""
     latest = "; ".join(_clip(title, TITLE_CHARACTERS) for title in reversed(titles[-TITLES:]))
-    words = ", ".join(_words(titles))
+    words = " ".join(_words(titles))
     return f"{words}. Lately: {latest}" if words else latest
 
 

@@ -229,8 +229,8 @@ def _statistics(found: dict[str, Any]) -> list[RenderableType]:
         _row(table, domain["domain"], users, items, of_items, interactions, of_interactions, valid, test)
     several, ties = found["users_in_several_domains"], found["ties"]
     lines = [
-        f"{found['users']:,} users, {several:,} of them in several domains; {found['interactions']:,} interactions; "
-        f"average length {found['average_length']:.2f} (mixed sequences)",
+        f"{found['users']:,} users, {several:,} of them in several domains; "
+        f"{found['interactions']:,} interactions; average length {found['average_length']:.2f} (mixed sequences)",
         f"ties: {_percent(ties['steps'])} of the steps lie within one timestamp, "
         f"{_percent(ties['test_targets'])} of the test targets (order here: {found['settings']['ties']})",
     ]

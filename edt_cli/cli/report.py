@@ -120,7 +120,7 @@ def _write(found: list[Table], form: str, out: Path | None) -> None:
     if form == "json":
         text = json.dumps({"tables": [document(table) for table in found]}, indent=1, ensure_ascii=False) + "\n"
     else:
-        text = "\n".join(render(table, form) for table in found)
+        text = "\n".join(str(render(table, form)) for table in found)
     if out is None:
         typer.echo(text, nl=False)
         return

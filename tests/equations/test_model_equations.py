@@ -226,5 +226,5 @@ def test_conditioning_is_an_invertible_affine_map_that_whitens():
     np.testing.assert_allclose(kept.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.cov(kept.T, bias=True), np.eye(5), atol=1e-5)
     with_one = np.hstack([e[among].numpy(), np.ones((198, 1))])
-    solution, residual, rank, _ = np.linalg.lstsq(with_one, kept, rcond=None)
+    solution, _, rank, _ = np.linalg.lstsq(with_one, kept, rcond=None)
     assert rank == 6 and np.abs(with_one @ solution - kept).max() < 1e-9

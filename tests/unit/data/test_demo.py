@@ -48,19 +48,15 @@ def test_texts_can_be_read(demo):
 
 
 def ranks_within_domain(demo, scores_of):
-    """Mean reciprocal rank of the test targets under `scores_of(history)` [N + 1], seen items left out."""
+    """Mean reciprocal rank of every eighth test target under `scores_of(history)` [N + 1], seen items left out."""
     targets = demo.targets("test")
     found = []
-    for user, position, item, domain in zip(
-        targets.users, targets.positions, targets.items, targets.domains, strict=True
-    ):
-        history = demo.sequences.of(user)[:position]
+    for number in range(0, len(targets.users), 8):
+        item, span = targets.items[number], demo.domains.range(int(targets.domains[number]))
+        history = demo.sequences.of(targets.users[number])[: targets.positions[number]]
         scores = scores_of(history)
-        candidates = np.array([i for i in demo.domains.range(int(domain)) if i not in history or i == item])
-        target = scores[item]
-        found.append(
-            1 / (1 + (scores[candidates] > target).sum() + 0.5 * ((scores[candidates] == target).sum() - 1))
-        )
+        candidates = scores[np.setdiff1d(np.arange(span.start, span.stop), np.setdiff1d(history, [item]))]
+        found.append(1 / (1 + (candidates > scores[item]).sum() + 0.5 * ((candidates == scores[item]).sum() - 1)))
     return float(np.mean(found))
 
 

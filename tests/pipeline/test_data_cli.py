@@ -1,0 +1,223 @@
+"""`edt data` and `edt clean` as a user runs them: output, exit codes, one line for a mistake."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pytest
+
+from edt_cli.cli.app import main
+from edt_cli.data.dataset import load
+from edt_cli.workspace import Workspace
+
+REAL = os.environ.get("EDT_TEST_FOOD_KITCHEN")
+
+
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def edt(tmp_path, monkeypatch, capsys):
+    """The command in this process, in a folder and a workspace of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"EDT_WORKSPACE": str(tmp_path / "ws"), "COLUMNS": "100", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr("sys.argv", ["edt", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        done = Done(*capsys.readouterr())
+        assert (ended.value.code or 0) == code, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def shops(tmp_path):
+    for name, prefix in (("shop", "s"), ("outlet", "o")):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["user", "item", "time"])
+            writer.writerows(
+                (f"u{user}", f"{prefix}{user * step % 5}", 10 + step) for user in range(6) for step in range(4)
+            )
+            writer.writerow(["u1", "", "5"])
+    (tmp_path / "goods.csv").write_text("item,title\ns1,\x1b[31m[bold]Red[/bold] &amp; hot\ns2,Plain\n")
+    return tmp_path
+
+
+def error(done):
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_own_data_prepared_listed_shown_and_removed(edt, shops):
+    done = edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv")
+    assert "1 missing field" in done.stdout
+    assert "mine: 6 users" in done.stdout
+    again = edt(
+        "data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv", "--json"
+    )
+    document = json.loads(again.stdout)
+    assert document["prepared_now"] is False
+    assert document["domains"] == ["shop", "outlet"]
+    assert "nothing to do" in again.stderr
+
+    listed = json.loads(edt("data", "list", "--json").stdout)["datasets"]
+    assert [(entry["data"], entry["users"], entry["synthetic"]) for entry in listed] == [("mine", 6, False)]
+    assert "mine" in edt("data", "list").stdout
+
+    shown = edt("data", "stats", "mine")
+    assert "Table 1: mine" in shown.stdout
+    assert "Figure 1" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert json.loads(edt("data", "stats", "mine", "--json").stdout)["users"] == 6
+
+    assert "--yes" in error(edt("data", "remove", "mine", code=2))
+    edt("data", "remove", "mine", "--yes")
+    assert json.loads(edt("data", "list", "--json").stdout) == {"datasets": []}
+    assert "no dataset" in error(edt("data", "remove", "mine", "--yes", code=1))
+
+
+def test_titles_come_out_clean(edt, shops):
+    edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv")
+    items = pl.read_parquet(shops / "ws" / "data" / "mine" / "items.parquet")
+    assert items.filter(id="s1")["title"].item() == "[31m[bold]Red[/bold] & hot"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["prepare", "cloth-sport"], 1, "--download fetches them"),
+        (["prepare", "mine"], 2, "--a FILE --b FILE"),
+        (["prepare", "mine", "--a", "gone.csv", "--b", "shop.csv"], 1, "cannot read gone.csv"),
+        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--window", "soon"], 2, "--window"),
+        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--ties", "id"], 2, "ties"),
+        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--k-core", "99"], 1, "k-core"),
+        (["prepare", "mine", "--a", "shop.csv", "--b", "goods.csv"], 1, "no column known as user"),
+        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--name", "a/b"], 1, "no name for a dataset"),
+        (["prepare", "demo", "--a", "shop.csv"], 2, "demo is built in"),
+        (["prepare", "x", "--a", "shop.csv", "--b", "outlet.csv", "--name", "demo"], 2, "choose another"),
+        (["stats", "nothing"], 1, "edt data prepare nothing"),
+    ],
+)
+def test_mistakes_are_one_line(edt, shops, arguments, code, says):
+    assert says in error(edt("data", *arguments, code=code))
+
+
+def test_damaged_files(edt, shops):
+    good = "".join(
+        f'{{"reviewerID": "u{n % 5}", "asin": "f{n % 3}", "unixReviewTime": {n + 1}}}\n' for n in range(60)
+    )
+    food, kitchen = (shops / f"{name}.json.gz" for name in ("Grocery_and_Gourmet_Food", "Home_and_Kitchen"))
+    food.write_bytes(
+        gzip.compress(
+            (good + '{"reviewerID": "u1", "as\n{"reviewerID": 5, "asin": "f1", "unixReviewTime": 4}').encode()
+        )
+    )
+    kitchen.write_bytes(gzip.compress(good.replace('"f', '"k').encode()))
+    options = ("--raw", ".", "--window", "none", "--k-core", "none")
+    done = edt("data", "prepare", "food-kitchen", *options)
+    assert "1 cut off or no record, 1 wrong type" in done.stdout
+    kitchen.write_bytes(kitchen.read_bytes()[:-30])
+    assert "breaks off in the middle" in error(
+        edt("data", "prepare", "food-kitchen", *options, "--name", "b", code=1)
+    )
+
+
+def test_the_demo_makes_itself(edt):
+    assert "demo (synthetic)" in edt("data", "stats").stdout
+    assert json.loads(edt("data", "list", "--json").stdout)["datasets"][0]["synthetic"] is True
+    assert "nothing to do" in edt("data", "prepare", "demo").stderr
+
+
+def test_as_a_process_of_its_own(edt, shops):
+    """What a shell sees: a mistake's exit code, and one JSON document alone on stdout."""
+    command = [
+        sys.executable,
+        "-c",
+        "from edt_cli.cli.app import main; main()",
+        "data",
+        "prepare",
+        "mine",
+        "--json",
+    ]
+    wrong = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    command += ["--a", "shop.csv", "--b", "outlet.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["prepared_now"] is True
+
+
+def test_help_has_examples(edt):
+    for command in ("prepare", "list", "stats", "remove"):
+        assert "Example: edt data" in edt("data", command, "--help").stdout
+
+
+@pytest.mark.food_kitchen
+@pytest.mark.skipif(not REAL, reason="EDT_TEST_FOOD_KITCHEN names no folder")
+def test_the_real_food_kitchen(edt):
+    assert "--window none --k-core none" in error(edt("data", "prepare", "food-kitchen", "--raw", REAL, code=1))
+    options = ("--raw", REAL, "--window", "none", "--k-core", "none", "--ties", "file")
+    document = json.loads(edt("data", "prepare", "food-kitchen", *options, "--json").stdout)
+    assert document["users"] == 7144
+    assert document["items"] == {"food": 11837, "kitchen": 16258}
+    assert document["interactions"] == 173548
+    found = json.loads(edt("data", "stats", "food-kitchen", "--json").stdout)
+    assert found["ties"]["steps"] == pytest.approx(0.31, abs=0.005)
+    assert found["ties"]["test_targets"] == pytest.approx(0.32, abs=0.005)
+    assert found["ties"]["file_ascending"] == 1.0
+    assert sum(found["r"]["users"][9:]) == 0
+    texts = {domain["domain"]: domain["items_with_text"] for domain in found["domains"]}
+    assert texts == {"food": pytest.approx(1 - 4236 / 11837), "kitchen": pytest.approx(1 - 502 / 16258)}
+
+
+@pytest.mark.food_kitchen
+@pytest.mark.skipif(not REAL, reason="EDT_TEST_FOOD_KITCHEN names no folder")
+def test_the_order_of_ties_is_that_of_the_files(edt, tmp_path):
+    """Food before kitchen, then the line: rebuilt here line by line."""
+    options = ("--raw", REAL, "--window", "none", "--k-core", "none", "--ties", "file")
+    edt("data", "prepare", "food-kitchen", *options)
+    expected: dict[str, list[tuple[int, int, int, str]]] = {}
+    for number, name in enumerate(("Grocery_and_Gourmet_Food", "Home_and_Kitchen")):
+        with gzip.open(Path(REAL) / f"{name}.json.gz", "rt") as file:
+            for line, text in enumerate(file):
+                record = json.loads(text)
+                row = (record["unixReviewTime"], number, line, record["asin"])
+                expected.setdefault(record["reviewerID"], []).append(row)
+    dataset = load(Workspace(tmp_path / "ws").dataset("food-kitchen"))
+    ids = dataset.catalogue["id"].to_list()
+    assert len(expected) == len(dataset.sequences)
+    for user, name in enumerate(dataset.user_ids):
+        assert [ids[item - 1] for item in dataset.sequences.of(user)] == [row[3] for row in sorted(expected[name])]
+
+
+def test_clean(edt, shops):
+    edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv")
+    lost = shops / "ws" / "artefacts" / "embeddings" / "0123456789abcdef"
+    lost.mkdir(parents=True)
+    (lost / "manifest.json").write_text(json.dumps({"dataset": "gone"}))
+    shown = edt("clean", "--dry-run")
+    assert "of no dataset and no run" in shown.stdout
+    assert lost.exists()
+    assert "--yes" in error(edt("clean", code=2))
+    document = json.loads(edt("clean", "--yes", "--json").stdout)
+    assert [thing["what"] for thing in document["removed"]] == ["embeddings"]
+    assert not lost.exists()
+    assert "nothing to free" in edt("clean").stdout
+    assert (shops / "ws" / "data" / "mine" / "manifest.json").exists()
