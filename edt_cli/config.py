@@ -141,6 +141,7 @@ class TrainingSettings(Section):
     batch: int = Field(512, ge=1, description="users a step")
     epochs: int = Field(200, ge=1, description="at most")
     patience: int = Field(20, ge=1, description="validations without a better NDCG@10 before a phase ends")
+    min_steps: int = Field(600, ge=0, description="of pre-training, before patience counts")
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"

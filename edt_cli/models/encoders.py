@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from edt_cli.models.batch import ItemTable
 
 
+INITIAL_STD = 0.02
+
+
 class Adapter(nn.Module):
     """Eq. 7: W1 (W2 e + b2) + b1, from d_in over `inner` to d_out; no activation stands between."""
 
@@ -59,7 +62,7 @@ class IdEncoder(ItemEncoder):
         row_of = torch.cumsum(table.seen, 0) * table.seen
         self.register_buffer("row_of", row_of, persistent=False)
         self.weight = nn.Parameter(torch.empty(int(table.seen.sum()), hidden))
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=INITIAL_STD)
 
     row_of: Tensor
 
@@ -80,11 +83,20 @@ class TextEncoder(ItemEncoder):
         self.register_buffer("text", conditioned(table.text, has_text & table.seen), persistent=False)
         self.register_buffer("has_text", has_text, persistent=False)
         self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden)
+        self._start_small(has_text & table.seen)
         without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)
         self.without_text = IdEncoder(without, hidden) if bool(without.seen.any()) else None
 
     text: Tensor
     has_text: Tensor
+
+    @torch.no_grad()
+    def _start_small(self, among: Tensor) -> None:
+        """Item vectors start at the scale of id vectors: larger ones saturate the sigmoid of eq. 9 at first."""
+        spread = self.adapter(self.text[among]).std() if bool(among.any()) else torch.tensor(0.0)
+        if float(spread) > 0:
+            self.adapter.outer.weight.mul_(INITIAL_STD / spread)
+        nn.init.zeros_(self.adapter.outer.bias)
 
     def forward(self, ids: Tensor) -> Tensor:
         unique, place = torch.unique(ids, return_inverse=True)

@@ -22,7 +22,6 @@ class Pretraining:
     """Eq. 9 and 14, over whole sequences."""
 
     name = "pre-training"
-    min_steps = 0
     validate_steps = 1
 
     def __init__(
@@ -33,6 +32,7 @@ class Pretraining:
         self.size = s.batch
         self.lr = s.lr
         self.epochs = s.epochs
+        self.min_steps = s.min_steps
         self.steps_per_epoch = math.ceil(int((sequences.lengths > 0).sum()) / s.batch)
         self.order, drawn = seeded(s.seed, table.domain_of.device)
         self.generators = [self.order, drawn]
