@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from edt_cli.config import UserError
-from edt_cli.workspace import Artefact, Workspace, read_json, size_on_disk
+from edt_cli.workspace import Workspace, read_json, size_on_disk
 
 KINDS = ("data", "raw", "artefacts", "runs", "cache")
 DAY_S = 86_400
@@ -83,7 +85,7 @@ def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterat
             continue
         if artefact.key not in of_data:
             why = "of no dataset and no run"
-        elif older_than_days is not None and _age_days(artefact) > older_than_days:
+        elif older_than_days is not None and _age_days(artefact.path) > older_than_days:
             why = f"of no run, older than {older_than_days:g} days"
         else:
             continue
@@ -122,21 +124,27 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _left_half_made(workspace: Workspace) -> Iterator[Removable]:
-    folders = [
-        workspace.root,
-        workspace.data,
-        *(workspace.artefacts.glob("*") if workspace.artefacts.is_dir() else ()),
-    ]
-    for folder in folders:
-        if folder.is_dir():
-            for path in sorted(folder.glob(".*")):
-                if (
-                    path.is_dir()
-                    and path.name.startswith(".")
-                    and (path.name.endswith((".making", ".removing")) or path.name.startswith(".scratch-"))
-                ):
-                    yield Removable(path, "left half made", "a step that did not end", size_on_disk(path))
+    """Folders of steps that did not end; those of a step that still runs, by its lock or its age, are none."""
+    folders = [workspace.root, workspace.data, *workspace.artefacts.glob("*")]
+    for path in sorted(path for folder in folders for path in folder.glob(".*") if path.is_dir()):
+        left = (
+            path.suffix == ".removing"
+            or (path.suffix == ".making" and not _locked(path.with_suffix(".lock")))
+            or (path.name.startswith(".scratch-") and _age_days(path) > 1)
+        )
+        if left:
+            yield Removable(path, "left half made", "a step that did not end", size_on_disk(path))
 
 
-def _age_days(artefact: Artefact) -> float:
-    return (time.time() - artefact.path.stat().st_mtime) / DAY_S
+def _locked(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _age_days(path: Path) -> float:
+    return (time.time() - path.stat().st_mtime) / DAY_S

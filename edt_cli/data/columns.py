@@ -25,11 +25,15 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """What the user said: `names` {role: column}, or for files without a header the roles by position."""
+    """What the user said: `names` {role: column}, or for files without a header the roles by position.
+
+    Columns in `passed_over` (lower case) are taken only where `names` says so.
+    """
 
     names: Mapping[str, str] = field(default_factory=dict)
     positions: tuple[str, ...] = ()
     header: bool = True
+    passed_over: tuple[str, ...] = ()
 
 
 def parse_columns(text: str | None, *, header: bool) -> Columns:
@@ -73,7 +77,8 @@ def match(available: Sequence[str], columns: Columns, *, needed: Sequence[str], 
             if asked is not None and asked in available:
                 found[role] = asked
             elif asked is None:
-                known = [plain[name.lower()] for name in names if name.lower() in plain]
+                usual = (name.lower() for name in names if name.lower() not in columns.passed_over)
+                known = [plain[name] for name in usual if name in plain]
                 found |= {role: known[0]} if known else {}
     for role in needed:
         if role not in found:

@@ -202,25 +202,21 @@ def assemble(
     )
     numbers = np.zeros(len(item_names), np.int32)
     numbers[used["code"].to_numpy()] = np.arange(1, len(used) + 1)
-    given = settings.split == "given"
     tie = np.arange(len(interactions), dtype=np.uint32)
     if settings.ties == "shuffle":
         tie = np.random.default_rng(settings.seed).permutation(tie)
-    frame = pl.DataFrame(
-        {
-            "user": user_codes,
-            "item": numbers[item_codes],
-            "time": interactions["time"],
-            "tie": tie,
-            **({"part": interactions["part"]} if given else {}),
-        }
-    )
-    frame = frame.filter(pl.col("item") > 0).sort("user", *(["part"] if given else []), "time", "tie")
+    parts = interactions["part"].to_numpy() if settings.split == "given" else np.zeros(len(tie), np.uint8)
+    columns = [user_codes, parts, interactions["time"].to_numpy(), tie, numbers[item_codes]]
+    known = columns[-1] > 0
+    if not known.any():
+        raise UserError("no usable interaction is left: none has an item of the catalogue")
+    users, parts, times, tie, sequence = columns if known.all() else [column[known] for column in columns]
+    rows = _order(users, parts, times, tie)
+    times = times[rows]
 
-    counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_names))
+    counts = np.bincount(users, minlength=len(user_names))
     offsets = np.concatenate([[0], np.cumsum(counts[counts > 0])])
-    times = frame["time"].to_numpy()
-    train_lengths, valid, test = _split(offsets, times, frame, settings)
+    train_lengths, valid, test = _split(offsets, times, parts[rows], settings)
     sizes = np.bincount(used["domain"].to_numpy(), minlength=len(domains))
     return Dataset(
         name="",
@@ -228,7 +224,7 @@ def assemble(
         settings=settings,
         domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)])),
         user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
-        sequences=Sequences(offsets, frame["item"].to_numpy().astype(np.int64)),
+        sequences=Sequences(offsets, sequence[rows].astype(np.int64)),
         times=times,
         train_lengths=train_lengths,
         target_positions={"valid": valid, "test": test},
@@ -240,6 +236,23 @@ def assemble(
             ),
         ),
     )
+
+
+def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray) -> np.ndarray:
+    """The rows [n] by user, part, time and tie. User, part and time go into one number, which sorts in a third of
+    the time of three columns."""
+    span = int(times.max()) - int(times.min()) + 1
+    if span * 3 * int(users.max() + 1) >= 2**63:
+        times = np.unique(times, return_inverse=True)[1]
+        span = int(times.max()) + 1
+    # In place: with tens of millions of rows each copy counts.
+    key = users.astype(np.int64)
+    key *= 3
+    key += parts
+    key *= span
+    key += times
+    key -= times.min()
+    return pl.DataFrame({"key": key, "tie": tie}).select(pl.arg_sort_by("key", "tie")).to_series().to_numpy()
 
 
 def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
@@ -255,7 +268,7 @@ def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
 
 
 def _split(
-    offsets: np.ndarray, times: np.ndarray, frame: pl.DataFrame, settings: DataSettings
+    offsets: np.ndarray, times: np.ndarray, parts: np.ndarray, settings: DataSettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training length, validation position and test position (-1: none) of each user.
 
@@ -271,9 +284,7 @@ def _split(
             np.where(enough, lengths - 2, -1),
             np.where(enough, lengths - 1, -1),
         )
-    if settings.split == "given":
-        parts = frame["part"].to_numpy()
-    else:
+    if settings.split == "global-time":
         first, second = np.quantile(times, [0.8, 0.9], method="nearest")
         parts = (times >= first).astype(int) + (times >= second)
     users = np.repeat(np.arange(len(lengths)), lengths)

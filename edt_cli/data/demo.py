@@ -97,7 +97,7 @@ def _text(
     if chance < NO_TEXT:
         return None, None, None, None
     title = f"{brand} {style['name']} {kind}{detail}"
-    described = f"{kind} for {theme['words']}. {style['name']}: {style['words']}."
+    described = f"{kind}: {style['words']}."
     return (
         title,
         brand,

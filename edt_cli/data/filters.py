@@ -62,14 +62,14 @@ def core(frame: pl.DataFrame, k: Literal["paper"] | int) -> tuple[pl.DataFrame, 
 
 
 def repeated(frame: pl.DataFrame) -> int:
-    """Interactions that say the same (user, item, time) as one before them."""
-    keys = frame.select(pl.col("user", "item").to_physical(), "time")
-    # A hash first, which is cheap: what differs in it is no repetition.
-    mixed = np.zeros(len(keys), np.uint64)
-    for column, odd in zip(keys, ODD_NUMBERS, strict=True):
-        mixed += column.to_numpy().astype(np.uint64) * np.uint64(odd)
-    alike = keys.filter(pl.Series(mixed).is_duplicated())
-    return len(alike) - alike.select(pl.struct(pl.all()).n_unique()).item()
+    """Interactions that say the same (user, item, time) as one before them, by a hash of 64 bits."""
+    mixed = np.zeros(len(frame), np.uint64)
+    for column, odd in zip(
+        (codes(frame["user"]), codes(frame["item"]), frame["time"].to_numpy()), ODD_NUMBERS, strict=True
+    ):
+        mixed += column.astype(np.uint64) * np.uint64(odd)
+    mixed.sort()
+    return int((mixed[1:] == mixed[:-1]).sum())
 
 
 def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

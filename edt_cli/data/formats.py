@@ -23,6 +23,8 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 RECBOLE_SUFFIXES = (".inter", ".item")
 SUFFIXES = (*JSON_SUFFIXES, *RECBOLE_SUFFIXES, ".csv", ".tsv", ".txt", ".parquet")
 IDS = ("user", "item")
+QUOTE = """'"'"""
+BACKSLASH = "\\"
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,31 @@ def rows(
     Roles of `as_json` come as JSON where the file is JSON: they may be lists.
     Errors: UserError for a file that cannot be read or lacks a column for one of `needed`.
     """
+    names = column_names(connection, path, columns)
+    found = match(names, columns, needed=needed, file=path.name)
+    if is_json(path):
+        return _json_rows(path, found, roles, as_json)
+    if path.suffix.lower() == ".parquet":
+        return Rows(_column_rows(f"read_parquet({text(path)})", found, roles))
+    return Rows(_column_rows(_delimited(path, names, columns.header), found, roles), _REJECTED)
+
+
+def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Columns) -> list[str]:
+    """Of a JSON file those of its first thousand objects. Errors: UserError for a file that cannot be read."""
     _check(path)
     try:
         if is_json(path):
-            found = match(_json_names(connection, path), columns, needed=needed, file=path.name)
-            return _json_rows(path, found, roles, as_json)
+            return _json_names(connection, path)
         if path.suffix.lower() == ".parquet":
-            relation = f"read_parquet({text(path)})"
-            names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
-            return _column_rows(relation, match(names, columns, needed=needed, file=path.name), roles)
-        names, relation = _delimited(path, columns)
-        found = match(names, columns, needed=needed, file=path.name)
-        return Rows(_column_rows(relation, found, roles).sql, _REJECTED)
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({text(path)})").fetchall()
+            return [name for name, *_ in described]
     except duckdb.Error as error:
         raise unreadable(path, error) from None
+    cells = _first_cells(path)
+    names = cells if columns.header else [f"column {place}" for place in range(1, len(cells) + 1)]
+    if len(set(names)) < len(names) or not all(names):
+        raise UserError(f"{path.name}: its first line leaves a column without a name, or names one twice")
+    return names
 
 
 def python_literals(path: Path) -> Rows:
@@ -68,7 +81,7 @@ def python_literals(path: Path) -> Rows:
     # No such delimiter and no quote: a line stays in one piece.
     lines = (
         f"read_csv({text(path)}, columns = {{'line': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', "
-        f"header = false, auto_detect = false, ignore_errors = true, max_line_size = {1 << 24}, "
+        f"header = false, auto_detect = false, ignore_errors = true, max_line_size = {1 << 24}"
         f"{_compression(path)})"
     )
     item = f"regexp_extract(line, {text(_LITERAL_ITEM)}, 1)"
@@ -137,7 +150,7 @@ def _is_gzip(path: Path) -> bool:
 
 
 def _compression(path: Path) -> str:
-    return f"compression = '{'gzip' if _is_gzip(path) else 'none'}'"
+    return ", compression = 'gzip'" if _is_gzip(path) else ""
 
 
 def _json_rows(path: Path, found: Mapping[str, str], roles: Sequence[str], as_json: Sequence[str]) -> Rows:
@@ -145,13 +158,8 @@ def _json_rows(path: Path, found: Mapping[str, str], roles: Sequence[str], as_js
     paths = ", ".join(text('$."' + found[role].replace('"', '\\"') + '"') for role in named)
     cell = {role: f"f[{place}]" for place, role in enumerate(named, start=1)}
     # Ids of the Amazon releases are strings: a number is damage. Elsewhere numbers are ids, too.
-    first = "'\"'" if found["item"] == "asin" else "'\"-0123456789'"
-    ids = [cell[role] for role in IDS if role in cell]
-    # JSON has no control character unless by an escape.
-    odd = " OR ".join(
-        f"NOT contains({first}, {value}[1]) OR (contains({value}, '\\') AND {_control(_string(value))})"
-        for value in ids
-    )
+    amazon = found["item"] == "asin"
+    odd = " OR ".join(_odd_json(cell[role], amazon) for role in IDS if role in cell)
     values = (
         f"NULL::VARCHAR AS {role}"
         if role not in cell
@@ -164,6 +172,14 @@ def _json_rows(path: Path, found: Mapping[str, str], roles: Sequence[str], as_js
         f"SELECT broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM "
         f"(SELECT json IS NULL AS broken, json_extract(json, [{paths}])::VARCHAR[] AS f FROM {_objects(path)})"
     )
+
+
+def _odd_json(value: str, only_strings: bool) -> str:
+    """An id that is no string (nor number), or has a control character; JSON has none unless by an escape. A CASE,
+    because DuckDB works out both sides of AND for every row."""
+    kind = f"NOT starts_with({value}, {QUOTE})" if only_strings else f"NOT regexp_matches({value}, '^[\"0-9-]')"
+    escaped = f"CASE WHEN contains({value}, {text(BACKSLASH)}) THEN {_control(_string(value))} ELSE false END"
+    return f"{kind} OR {escaped}"
 
 
 def _string(value: str) -> str:
@@ -181,36 +197,43 @@ def _json_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
 
 def _objects(path: Path) -> str:
     return (
-        f"read_json_objects({text(path)}, format = 'newline_delimited', ignore_errors = true, {_compression(path)})"
+        f"read_json_objects({text(path)}, format = 'newline_delimited', ignore_errors = true{_compression(path)})"
     )
 
 
-def _column_rows(relation: str, found: Mapping[str, str], roles: Sequence[str]) -> Rows:
+def _column_rows(relation: str, found: Mapping[str, str], roles: Sequence[str]) -> str:
     cell = {role: f"trim({_identifier(name)}::VARCHAR)" for role, name in found.items()}
     odd = " OR ".join(_control(cell[role]) for role in IDS if role in roles and role in cell)
     values = (f"{cell.get(role, 'NULL::VARCHAR')} AS {role}" for role in roles)
-    return Rows(f"SELECT false AS broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM {relation}")
+    return f"SELECT false AS broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM {relation}"
 
 
-def _delimited(path: Path, columns: Columns) -> tuple[list[str], str]:
-    """Column names and DuckDB's relation of a CSV, TSV or RecBole file."""
-    first = first_line(path).decode("utf-8-sig", "replace").rstrip("\r\n")
-    atomic = path.suffix.lower() in RECBOLE_SUFFIXES
-    delimiter = "\t" if atomic else max(",;\t|", key=first.count)
-    quote = "" if atomic else '"'
-    cells = next(
-        csv.reader([first], delimiter=delimiter, quoting=csv.QUOTE_NONE if atomic else csv.QUOTE_MINIMAL), []
-    )
-    names = cells if columns.header else [f"column {place}" for place in range(1, len(cells) + 1)]
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"{path.name}: its first line leaves a column without a name, or names one twice")
+def _delimited(path: Path, names: Sequence[str], header: bool) -> str:
+    """DuckDB's relation of a CSV, TSV or RecBole file."""
     types = ", ".join(f"{text(name)}: 'VARCHAR'" for name in names)
-    options = (
-        f"columns = {{{types}}}, header = {str(columns.header).lower()}, delim = {text(delimiter)}, "
+    delimiter, quote = _dialect(path)
+    return (
+        f"read_csv({text(path)}, columns = {{{types}}}, header = {str(header).lower()}, delim = {text(delimiter)}, "
         f"quote = {text(quote)}, escape = {text(quote)}, auto_detect = false, ignore_errors = true, "
-        f"store_rejects = true, {_compression(path)}"
+        f"store_rejects = true{_compression(path)})"
     )
-    return names, f"read_csv({text(path)}, {options})"
+
+
+def _dialect(path: Path) -> tuple[str, str]:
+    """Delimiter and quote. A guess from the first line: DuckDB's own gives up on a file with damaged rows."""
+    if path.suffix.lower() in RECBOLE_SUFFIXES:
+        return "\t", ""
+    return max(",;\t|", key=_first_text(path).count), '"'
+
+
+def _first_cells(path: Path) -> list[str]:
+    delimiter, quote = _dialect(path)
+    line = _first_text(path)
+    return next(csv.reader([line], delimiter=delimiter), []) if quote else line.split(delimiter)
+
+
+def _first_text(path: Path) -> str:
+    return first_line(path).decode("utf-8-sig", "replace").rstrip("\r\n")
 
 
 def _control(value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ RECIPE = 1  # Counts up when the same files and options come to mean another dat
 NO_FILTER = DataSettings(window=None, k_core=None)
 TIE_SAMPLE_USERS = 10_000
 OTHER_DOMAIN = 255
+MANY_SHARED = 0.05  # share of items with an id in several domains from which on it may be a mistake
 
 
 def prepare_asked(
@@ -70,7 +71,9 @@ def prepare(
         frame = _chosen(frame, len(domains), settings, tally)
         if texts is None:
             texts = _texts(reader, sources, domains, frame["item"], tally)
-        manifest |= _saved(folder, frame, _items(frame, texts), domains, settings, tally)
+        items = _items(frame, texts)
+        manifest |= _saved(folder, frame, items, domains, settings, tally)
+    _say_what_is_odd(items, domains, tally, events)
     return artefact, True
 
 
@@ -96,6 +99,26 @@ def ensure_demo(workspace: Workspace) -> None:
     """Prepare `demo` if it is not there: about a second."""
     if not workspace.dataset("demo").complete:
         prepare_demo(workspace, NO_FILTER, Events())
+
+
+def _say_what_is_odd(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:
+    """What is no error, and yet seldom meant."""
+    has_text = pl.any_horizontal(pl.col(TEXT_FIELDS).is_not_null())
+    for number, name in enumerate(domains):
+        of_domain = items.filter(domain=number)
+        if of_domain.is_empty():
+            events.emit("odd", message=f"{name} is left without any item")
+        elif not of_domain.select(has_text.any()).item():
+            events.emit(
+                "odd", message=f"no item of {name} has text: there is no metadata for it, or with other ids"
+            )
+    shared = tally.get("items in several domains", 0)
+    if shared > MANY_SHARED * len(items):
+        events.emit(
+            "odd",
+            message=f"{shared:,} of {len(items):,} items have an id that several domains use; "
+            "if they are not the same items, write their ids apart (food-17, kitchen-17)",
+        )
 
 
 def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
@@ -199,13 +222,20 @@ def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: di
 def _texts(
     reader: Reader, sources: Sources, domains: Sequence[str], wanted: pl.Series, tally: dict[str, Any]
 ) -> pl.DataFrame:
-    """What the items' files say of the wanted items: item, domain (number or null), TEXT_FIELDS."""
+    """What the files say of the wanted items: item, domain (number or null), TEXT_FIELDS. The items' own files come
+    first, then files of interactions with columns for it."""
     names = wanted.unique().cast(pl.String)
     frames = [pl.DataFrame(schema={"item": pl.String, "domain": pl.UInt8, **dict.fromkeys(TEXT_FIELDS, pl.String)})]
     for file in sources.items:
         texts, counts = reader.items(file.path, sources.item_columns, names)
         tally["files"].append(_file_tally("items", file, counts))
         frames.append(texts.with_columns(domain=_domain_number(file.domain, domains)))
+    # There a column `name` may be the user's.
+    columns = replace(sources.columns, passed_over=("name",))
+    for file in sources.interactions:
+        if reader.has_item_text(file.path, columns):
+            texts, _ = reader.items(file.path, columns, names)
+            frames.append(texts.with_columns(domain=_domain_number(file.domain, domains)))
     return pl.concat(frames)
 
 

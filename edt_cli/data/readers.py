@@ -20,8 +20,17 @@ import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.clean import clean_text, flatten, is_page_source
-from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns
-from edt_cli.data.formats import Rows, is_json, is_python_literals, python_literals, rows, text, unreadable
+from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns, match
+from edt_cli.data.formats import (
+    Rows,
+    column_names,
+    is_json,
+    is_python_literals,
+    python_literals,
+    rows,
+    text,
+    unreadable,
+)
 from edt_cli.events import Events
 
 MEMORY_LIMIT = "768MB"
@@ -93,8 +102,22 @@ class Reader:
                 path,
             )
         usable = pl.scan_parquet(target).filter(pl.col("problem") == 0, pl.col("item").is_in(wanted.implode()))
+        distinct = usable.unique(maintain_order=True).collect(engine="streaming")
         decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
-        return _cleaned(decode(usable.collect(engine="streaming")), tally)
+        texts, page_sources = _cleaned(decode(distinct))
+        counts = {
+            "repeated item": usable.select(pl.len()).collect().item() - len(texts),
+            "page source for a title": page_sources,
+        }
+        return texts, tally | {name: count for name, count in counts.items() if count}
+
+    def has_item_text(self, path: Path, columns: Columns) -> bool:
+        """Does a file of interactions tell what its items are? Not JSON: a review's title is not its item's."""
+        if is_json(path):
+            return False
+        with _connection(self.scratch) as connection:
+            found = match(column_names(connection, path, columns), columns, needed=(), file=path.name)
+        return any(role in found for role in TEXT_ROLES)
 
     def _write(
         self, connection: duckdb.DuckDBPyConnection, query: str, found: Rows, path: Path
@@ -184,7 +207,8 @@ def _literal(line: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _cleaned(frame: pl.DataFrame, tally: Tally) -> tuple[pl.DataFrame, Tally]:
+def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """One row an item, the first text of each field; and how many titles were the source of a page."""
     page = pl.Series([title is not None and is_page_source(title) for title in frame["title"]], dtype=pl.Boolean)
     frame = frame.with_columns(pl.when(page).then(None).otherwise(pl.col("title")).alias("title"))
     frame = frame.with_columns(
@@ -192,5 +216,4 @@ def _cleaned(frame: pl.DataFrame, tally: Tally) -> tuple[pl.DataFrame, Tally]:
         for role in TEXT_ROLES
     )
     once = frame.group_by("item", maintain_order=True).agg(pl.col("domain", *TEXT_ROLES).drop_nulls().first())
-    counts = {"repeated item": len(frame) - len(once), "page source for a title": int(page.sum())}
-    return once.select(_ITEM_SCHEMA.keys()), tally | {name: count for name, count in counts.items() if count}
+    return once.select(_ITEM_SCHEMA.keys()), int(page.sum())

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from edt_cli.models.batch import ItemTable
 
-
 INITIAL_STD = 0.02
 
 

@@ -72,8 +72,16 @@ def test_the_cache_and_raw_files_go_by_their_own_word_only(workspace):
 def test_what_was_left_half_made(workspace):
     (workspace.root / "artefacts" / "profiles" / ".p1.making").mkdir(parents=True)
     (workspace.data / ".mine.making").mkdir()
-    (workspace.root / ".scratch-abc").mkdir()
-    assert keys(removable(workspace)) == [".mine.making", ".p1.making", ".scratch-abc", "a3", "e3"]
+    for name in (".scratch-old", ".scratch-new"):
+        (workspace.root / name).mkdir()
+    old = time.time() - 2 * 86_400
+    os.utime(workspace.root / ".scratch-old", (old, old))
+    assert keys(removable(workspace)) == [".mine.making", ".p1.making", ".scratch-old", "a3", "e3"]
+
+
+def test_what_is_being_made_stays(workspace):
+    with workspace.artefact("profiles", "p1").create(), workspace.dataset("other").create():
+        assert keys(removable(workspace)) == ["a3", "e3"]
 
 
 def test_a_run_with_a_damaged_plan_stops_nothing(workspace):

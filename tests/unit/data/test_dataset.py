@@ -173,10 +173,20 @@ def test_strings_and_categories_make_the_same_dataset():
     assert a.user_ids == b.user_ids
 
 
-def test_nothing_at_all_is_one_clear_line():
-    interactions, items = frames([], {"x": 0})
+@pytest.mark.parametrize("rows", [[], [("u", "gone", 1)]])
+def test_nothing_at_all_is_one_clear_line(rows):
+    interactions, items = frames(rows, {"x": 0})
     with pytest.raises(UserError, match="no usable interaction"):
         assemble(interactions, items, ["a", "b"], PLAIN)
+
+
+def test_order_with_times_too_far_apart_for_one_number():
+    far = 2**61
+    rows = [("u", "x", far), ("u", "y", -5), ("v", "y", far), ("v", "x", 3), ("u", "z", 0)]
+    dataset = assemble(*frames(rows, {"x": 0, "y": 0, "z": 0}), ["a"], PLAIN)
+    assert named(dataset, "u") == ["y", "z", "x"]
+    assert named(dataset, "v") == ["x", "y"]
+    assert dataset.times.tolist() == [-5, 0, far, 3, far]
 
 
 def saved(dataset, root):

@@ -24,6 +24,9 @@ class Server(ThreadingHTTPServer):
         self.breaks: list[int] = []
         self.asked: list[tuple[str, str | None, str | None]] = []
 
+    def handle_error(self, request, client_address):
+        """A client that went away (it had no room, say) is none of the server's business."""
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"

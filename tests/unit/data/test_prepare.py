@@ -150,6 +150,20 @@ def test_an_item_of_both_domains_is_counted(tmp_path, workspace):
     assert sequences(dataset)["u3"] == ["s"]
 
 
+def test_what_is_odd_is_said(tmp_path, workspace):
+    """Ids from 1 on in each file of one's own, and no metadata: no error, but seldom meant."""
+    records = []
+    rows = [(f"u{user}", str(item), 10 + user) for user in range(3) for item in range(1, 6)]
+    prepare(workspace, "x", amazon(tmp_path, rows, rows[:7]), FILE_ORDER, Events(listeners=(records.append,)))
+    said = [record["message"] for record in records if record["event"] == "odd"]
+    assert said == [
+        "no item of food has text: there is no metadata for it, or with other ids",
+        "kitchen is left without any item",
+        "5 of 5 items have an id that several domains use; if they are not the same items, "
+        "write their ids apart (food-17, kitchen-17)",
+    ]
+
+
 def test_overlap(tmp_path, workspace):
     food = [(f"u{user}", f"f{step}", step + 1) for user in range(40) for step in range(4)]
     kitchen = [(f"u{user}", f"k{step}", step + 10) for user in range(40) for step in range(4)]
@@ -174,6 +188,24 @@ def test_three_files_and_their_texts(tmp_path, workspace):
     dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
     assert manifest["items"] == {"food": 2, "pans": 2, "toys": 2}
     assert dataset.catalogue["title"].to_list() == ["F", None, "P", None, "T", None]
+
+
+def test_item_text_in_the_interactions_themselves(tmp_path, workspace):
+    """A title beside each purchase will do; an items' file goes first; a column `name` may be the user's."""
+    rows = [("u", "x", 1, "A Pan", "Ann"), ("v", "x", 2, None, "Bob"), ("v", "y", 3, "A Pot", "Bob")]
+    columns = ["user", "item", "time", "title", "name"]
+    pl.DataFrame(rows, schema=columns, orient="row").write_csv(tmp_path / "shop.csv")
+    named = pl.DataFrame(rows, schema=columns, orient="row").drop("title").with_columns(item="o" + pl.col("item"))
+    named.write_parquet(tmp_path / "outlet.parquet")
+    pl.DataFrame({"item": ["y"], "name": ["The Pot"]}).write_csv(tmp_path / "goods.csv")
+    asked = Asked(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", a_items=tmp_path / "goods.csv")
+    dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
+    titles = dict(dataset.catalogue.select("id", "title").iter_rows())
+    assert titles == {"x": "A Pan", "y": "The Pot", "ox": None, "oy": None}
+    assert [file["what"] for file in manifest["tally"]["files"]] == ["interactions", "interactions", "items"]
+    asked = Asked(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", columns="title=name")
+    dataset, _ = made(workspace, find_sources("mine", asked, workspace, Events()), name="named")
+    assert dict(dataset.catalogue.select("id", "title").iter_rows())["ox"] == "Ann"
 
 
 def test_a_domain_column_and_those_that_are_chosen(tmp_path, workspace):

@@ -191,6 +191,19 @@ def test_a_pair_without_files_says_both_ways_in_one_line():
         assert part in said
 
 
+def test_download_goes_to_the_workspace_and_is_read_from_there(tmp_path, monkeypatch):
+    def fetched(name, folder, events):
+        folder.mkdir()
+        return touch(folder, *(f"{category}.json.gz" for _, category in PAIRS[name]))
+
+    monkeypatch.setattr("edt_cli.data.options.fetch_pair", fetched)
+    found = find_sources("elec-phone", Asked(download=True), Workspace(tmp_path), Events())
+    assert [file.path for file in found.interactions] == [
+        tmp_path / "raw" / "Electronics.json.gz",
+        tmp_path / "raw" / "Cell_Phones_and_Accessories.json.gz",
+    ]
+
+
 def test_renamed_amazon_domains(tmp_path):
     touch(tmp_path, *(f"{category}.json" for _, category in PAIRS["elec-phone"]))
     assert sources("elec-phone", raw=tmp_path, domains="x,y").domains == ("x", "y")
