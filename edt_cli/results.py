@@ -18,9 +18,9 @@ from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import Ranks, rank
 from edt_cli.events import Events
-from edt_cli.models.systems import needs
+from edt_cli.models.systems import needs, system
 from edt_cli.pipeline import Pipeline, open_dataset
-from edt_cli.runs import ABLATIONS, RESULTS, Run, label, variant
+from edt_cli.runs import ABLATIONS, RESULTS, Run, flat_settings, variant
 from edt_cli.training.fit import Material, trained_scorer
 from edt_cli.workspace import Workspace, write_atomic
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
 WITHOUT_DFT = ABLATIONS["dft"][0]
+UNTOLD = ("training.seed", "training.finetune", "evaluation.")
+"""Settings that a label does not tell: what a row already says, or what changes no run."""
 
 
 def run_material(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> Material:
@@ -82,7 +84,7 @@ def _compute(
             under = s.model_copy(update={"protocol": protocol})
             document = {
                 "file": _file(split, under, dft),
-                **_header(run, dataset, dft),
+                **_header(workspace, run, dataset, dft),
                 "split": split,
                 "protocol": protocol,
                 "negatives": s.negatives if protocol == "sampled" else None,
@@ -94,7 +96,7 @@ def _compute(
         events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
 
 
-def _header(run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
+def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
     manifest = run.manifest()
     phases = manifest.get("phases", {}).values()
     names = [variant(run.settings), "" if dft else WITHOUT_DFT]
@@ -102,9 +104,10 @@ def _header(run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
         "run": run.name,
         "data": dataset.name,
         "data_key": dataset.key,
-        "synthetic": dataset.name == "demo",
+        "synthetic": _synthetic(workspace, dataset),
         "model": run.settings.model.name,
         "variant": ", ".join(name for name in names if name),
+        "first_phase": not dft,
         "llm": run.plan["llm"] if "generated items" in needs(run.settings.model) else "",
         "seed": run.settings.training.seed,
         "parameters": manifest.get("parameters"),
@@ -134,9 +137,38 @@ def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
 
 
 def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str, Any]]:
-    """With `label`: the system's name and what sets the run apart from the others of `runs`."""
-    by_name = {run.name: run for run in runs}
-    return [{**document, "label": label(by_name[document["run"]], runs)} for document in documents]
+    """With `label`: the system's name and the settings that set this one apart from others of the same variant.
+
+    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
+    """
+    settings = {run.name: flat_settings(run.settings) for run in runs}
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for document in documents:
+        kinds.setdefault(_kind(document), set()).add(document["run"])
+    found = []
+    for document in documents:
+        mine = settings[document["run"]]
+        others = [settings[run] for run in kinds[_kind(document)]]
+        differing = sorted(
+            name
+            for name, value in mine.items()
+            if not name.startswith(UNTOLD) and any(other[name] != value for other in others)
+        )
+        parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
+        title = system(document["model"]).title
+        found.append({**document, "label": f"{title} ({', '.join(parts)})" if parts else title})
+    own = {
+        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
+    }
+    return [
+        document
+        for document in found
+        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
+    ]
+
+
+def _kind(document: dict[str, Any]) -> tuple[str, ...]:
+    return document["data"], document["model"], document["variant"]
 
 
 def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:
@@ -148,7 +180,8 @@ def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[
     }
     length = float(dataset.sequences.lengths.mean())
     before = {"domains": domains, "average_length": length}
-    found = {"data": dataset.name, "synthetic": dataset.name == "demo", "llm": "", "before": before, "after": None}
+    synthetic = _synthetic(workspace, dataset)
+    found = {"data": dataset.name, "synthetic": synthetic, "llm": "", "before": before, "after": None}
     if run is None or run.plan["data_key"] != dataset.key:
         return found
     made = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
@@ -161,3 +194,7 @@ def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[
         "average_length": length + float(made.inserted.sum()) / len(dataset.sequences),
     }
     return {**found, "llm": run.plan["llm"], "after": after}
+
+
+def _synthetic(workspace: Workspace, dataset: Dataset) -> bool:
+    return bool(workspace.dataset(dataset.name).manifest().get("synthetic"))

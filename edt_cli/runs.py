@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import Settings, UserError
-from edt_cli.models.systems import system
 from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
 
 PLAN = "run.json"
@@ -125,25 +124,8 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
     return [run for run in found if run.plan["data_key"] == newest[run.plan["data"]]]
 
 
-def label(run: Run, others: list[Run]) -> str:
-    """The system's name, and the settings in which this run differs from others of the same system and variant."""
-    title = system(run.settings.model.name).title
-    alike = [
-        other
-        for other in others
-        if other.settings.model.name == run.settings.model.name
-        and variant(other.settings) == variant(run.settings)
-        and other.plan["data"] == run.plan["data"]
-    ]
-    mine = _flat(run.settings)
-    differing = {
-        field for other in alike for field, value in _flat(other.settings).items() if mine[field] != value
-    } - {"training.seed", "evaluation.protocol", "evaluation.negatives", "evaluation.keep_seen"}
-    parts = [f"{field.partition('.')[2]}={mine[field]}" for field in sorted(differing)]
-    return f"{title} ({', '.join(parts)})" if parts else title
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
+def flat_settings(settings: Settings) -> dict[str, Any]:
+    """{"training.lr": 0.001, ...}."""
     return {
         f"{section}.{field}": value
         for section, fields in settings.model_dump().items()

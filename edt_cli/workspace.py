@@ -99,7 +99,11 @@ class Artefact:
             temporary.mkdir()
             started = time.perf_counter()
             record: dict[str, Any] = {"kind": self.kind, "key": self.key, **manifest}
-            yield temporary, record
+            try:
+                yield temporary, record
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             record |= {
                 "seconds": round(time.perf_counter() - started, 3),
                 "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

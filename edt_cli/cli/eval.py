@@ -73,8 +73,7 @@ def show_results(
     from edt_cli.reporting.render import render
     from edt_cli.reporting.tables import free_tables, group_tables
 
-    documents = result_documents(place, runs, split, settings, device)
-    main = [variants[0] for variants in documents]
+    main = [found for found in result_documents(place, runs, split, settings, device) if not found["first_phase"]]
     document = {
         "data": runs[0].plan["data"],
         "split": split,
@@ -90,14 +89,15 @@ def show_results(
 
 def result_documents(
     place: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
-) -> list[list[Any]]:
-    """For each run its own labelled result document, and after it those of its variants (`w/o DFT`)."""
+) -> list[Any]:
+    """Labelled result documents: each run's own, and for LLM-EDT that of its first phase (`w/o DFT`)."""
     from edt_cli.events import Events
     from edt_cli.results import evaluate, labelled
 
     with progress() as listen:
         events = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
-        return [labelled(evaluate(place, run, split, settings, events, device), runs) for run in runs]
+        found = [document for run in runs for document in evaluate(place, run, split, settings, events, device)]
+    return labelled(found, runs)
 
 
 def evaluation_settings(protocol: str, negatives: int, keep_seen: bool) -> EvaluationSettings:

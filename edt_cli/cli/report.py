@@ -82,9 +82,9 @@ def report(
         runs = runs_of(place, data, run)
         settings = evaluation_settings(protocol, negatives, keep_seen)
         documents = result_documents(place, runs, split_name(split), settings, chosen)
-        main = [variants[0] for variants in documents]
+        main = [document for document in documents if not document["first_phase"]]
         if table == 3:
-            found = build.table_3([document for variants in documents for document in variants])
+            found = build.table_3(documents)
         elif by is not None:
             found = build.group_tables(main, by, metric or build.METRICS)
         elif metric:
@@ -92,7 +92,7 @@ def report(
         elif table == 2:
             found = build.table_2(main)
         else:
-            found = _all_there_is(main, [document for variants in documents for document in variants])
+            found = _all_there_is(main, documents)
     _write(found, form, out)
 
 
