@@ -6,12 +6,15 @@ up to j only. `last` gives the state after the last item, [B, D], which for BERT
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import last_state
+from edt_cli.models.layers import Dropout, Linear, linear
 
 
 class Backbone(nn.Module):
@@ -27,21 +30,41 @@ class Backbone(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention on torch's fused kernel."""
+    """Multi-head self-attention: torch's fused kernel, but on a CPU with dropout, which has none there."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
-        self.qkv = nn.Linear(hidden, 3 * hidden)
-        self.out = nn.Linear(hidden, hidden)
+        self.drop = Dropout(dropout)
+        self.qkv = Linear(hidden, 3 * hidden)
+        self.out = Linear(hidden, hidden)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
         """mask: bool, broadcastable to [B, heads, L, L], True where a query may look."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        dropout = self.drop.rate if self.training else 0.0
+        if dropout and x.device.type == "cpu":
+            mixed = self._dropped(q, k, v, mask, causal)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def of_last(self, x: Tensor, last: Tensor, visible: Tensor) -> Tensor:
+        """What `forward` gives for the query `last` [B, D] over `x` [B, L, D]; visible: bool [B, L]."""
+        hidden = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = linear(last, weight[:hidden], bias[:hidden]).unflatten(-1, (1, self.heads, -1)).transpose(1, 2)
+        k, v = linear(x, weight[hidden:], bias[hidden:]).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :])
+        return self.out(mixed.flatten(1))
+
+    def _dropped(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        if causal:
+            mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return self.drop(scores.softmax(-1)) @ v
 
 
 class SASRecBlock(nn.Module):
@@ -53,13 +76,20 @@ class SASRecBlock(nn.Module):
         self.attention = Attention(s.hidden, s.heads, s.dropout)
         self.norm_feedforward = nn.LayerNorm(s.hidden, eps=1e-8)
         self.feedforward = nn.Sequential(
-            nn.Linear(s.hidden, s.hidden), nn.ReLU(), nn.Dropout(s.dropout), nn.Linear(s.hidden, s.hidden)
+            Linear(s.hidden, s.hidden), nn.ReLU(), Dropout(s.dropout), Linear(s.hidden, s.hidden)
         )
-        self.drop = nn.Dropout(s.dropout)
+        self.drop = Dropout(s.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop(self.attention(self.norm_attention(x), causal=True))
         return x + self.drop(self.feedforward(self.norm_feedforward(x)))
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, D]: `forward` after the last item only, without dropout."""
+        own = last_state(x, lengths)
+        visible = torch.arange(x.shape[1], device=x.device) < lengths.clamp_min(1)[:, None]
+        own = own + self.attention.of_last(self.norm_attention(x), self.norm_attention(own), visible)
+        return own + self.feedforward(self.norm_feedforward(own))
 
 
 class SASRec(Backbone):
@@ -69,7 +99,7 @@ class SASRec(Backbone):
         super().__init__()
         self.scale = s.hidden**0.5
         self.positions = nn.Embedding(s.max_length, s.hidden)
-        self.drop = nn.Dropout(s.dropout)
+        self.drop = Dropout(s.dropout)
         self.blocks = nn.ModuleList(SASRecBlock(s) for _ in range(s.blocks))
         self.norm = nn.LayerNorm(s.hidden, eps=1e-8)
         nn.init.normal_(self.positions.weight, std=0.02)
@@ -80,16 +110,25 @@ class SASRec(Backbone):
             x = block(x)
         return self.norm(x)
 
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if self.training:
+            return super().last(x, lengths)
+        x = x * self.scale + self.positions.weight[: x.shape[1]]
+        for block in self.blocks[:-1]:
+            x = block(x)
+        final = cast(SASRecBlock, self.blocks[-1])
+        return self.norm(final.last(x, lengths)) * (lengths > 0).unsqueeze(1)
+
 
 class GRU4Rec(Backbone):
     """A stack of GRU layers over the whole history, and a projection to the item space."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
-        self.drop = nn.Dropout(s.dropout)
+        self.drop = Dropout(s.dropout)
         between = s.dropout if s.blocks > 1 else 0.0
         self.gru = nn.GRU(s.hidden, s.hidden, s.blocks, batch_first=True, dropout=between)
-        self.out = nn.Linear(s.hidden, s.hidden)
+        self.out = Linear(s.hidden, s.hidden)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         states, _ = self.gru(self.drop(x))
@@ -103,11 +142,9 @@ class BERT4RecBlock(nn.Module):
         super().__init__()
         self.attention = Attention(s.hidden, s.heads, s.dropout)
         self.norm_attention = nn.LayerNorm(s.hidden)
-        self.feedforward = nn.Sequential(
-            nn.Linear(s.hidden, 4 * s.hidden), nn.GELU(), nn.Linear(4 * s.hidden, s.hidden)
-        )
+        self.feedforward = nn.Sequential(Linear(s.hidden, 4 * s.hidden), nn.GELU(), Linear(4 * s.hidden, s.hidden))
         self.norm_feedforward = nn.LayerNorm(s.hidden)
-        self.drop = nn.Dropout(s.dropout)
+        self.drop = Dropout(s.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.norm_attention(x + self.drop(self.attention(x, mask)))
@@ -128,9 +165,9 @@ class BERT4Rec(Backbone):
         self.mask_token = nn.Parameter(torch.empty(s.hidden))
         self.positions = nn.Embedding(s.max_length + 1, s.hidden)
         self.norm = nn.LayerNorm(s.hidden)
-        self.drop = nn.Dropout(s.dropout)
+        self.drop = Dropout(s.dropout)
         self.blocks = nn.ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
-        self.out = nn.Sequential(nn.Linear(s.hidden, s.hidden), nn.GELU(), nn.LayerNorm(s.hidden))
+        self.out = nn.Sequential(Linear(s.hidden, s.hidden), nn.GELU(), nn.LayerNorm(s.hidden))
         nn.init.normal_(self.positions.weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edt_cli.models.batch import ItemTable
+from edt_cli.models.layers import Linear, linear
 
 INITIAL_STD = 0.02
 
@@ -16,8 +17,8 @@ class Adapter(nn.Module):
 
     def __init__(self, d_in: int, inner: int, d_out: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(d_in, inner)
-        self.outer = nn.Linear(inner, d_out)
+        self.inner = Linear(d_in, inner)
+        self.outer = Linear(inner, d_out)
 
     def forward(self, e: Tensor) -> Tensor:
         """[..., d_in] -> [..., d_out]. The two layers are one affine map, so they are folded into one matrix
@@ -25,7 +26,7 @@ class Adapter(nn.Module):
         if e.shape[:-1].numel() <= self.inner.out_features:
             return self.outer(self.inner(e))
         weight = self.outer.weight @ self.inner.weight
-        return F.linear(e, weight, self.outer(self.inner.bias))
+        return linear(e, weight, self.outer(self.inner.bias))
 
 
 def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edt_cli.models.layers import linear
+
 
 def mean(losses: Tensor) -> Tensor:
     """Over positions; 0 for a batch of users with one item each, which has none."""
@@ -35,7 +37,7 @@ def sampled_softmax(states: Tensor, positive: Tensor, negative: Tensor, hits: Te
     and therefore count for nothing. Returns [P].
     """
     own = (states * positive).sum(-1, keepdim=True)
-    others = (states @ negative.T).masked_fill(hits, float("-inf"))
+    others = linear(states, negative).masked_fill(hits, float("-inf"))
     logits = torch.cat([own, others], 1) / temperature
     return torch.logsumexp(logits, 1) - logits[:, 0]
 

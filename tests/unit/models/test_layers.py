@@ -1,0 +1,62 @@
+"""Dropout and linear maps on a CPU against torch's own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from edt_cli.config import ModelSettings
+from edt_cli.models.backbones import Attention, SASRec
+from edt_cli.models.layers import Dropout, linear
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4, 7), (1, 7)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_linear_and_its_gradients_are_those_of_float64(shape: tuple[int, ...], with_bias: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(shape), torch.randn(3, 7)
+    given = [x, weight, *([torch.randn(3)] if with_bias else [])]
+    single = [t.clone().requires_grad_() for t in given]
+    double = [t.double().requires_grad_() for t in given]
+    gradient = torch.randn(*shape[:-1], 3)
+    linear(*single).backward(gradient)
+    F.linear(*double).backward(gradient.double())
+    torch.testing.assert_close(linear(*single).double(), F.linear(*double), rtol=1e-5, atol=1e-5)
+    for one, other in zip(single, double, strict=True):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_scales_the_rest(rate: float) -> None:
+    torch.manual_seed(1)
+    x = torch.ones(401, 503, requires_grad=True)
+    y = Dropout(rate)(x)
+    kept = y != 0
+    assert abs(float(kept.float().mean()) - (1 - rate)) < 0.005
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - rate)), rtol=1e-4, atol=0)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert abs(float((kept[:, 1:] & kept[:, :-1]).float().mean()) - (1 - rate) ** 2) < 0.005
+
+
+def test_dropout_does_nothing_in_evaluation() -> None:
+    x = torch.randn(3, 5)
+    assert Dropout(0.5).eval()(x) is x
+
+
+def test_attention_with_dropout_is_attention_when_nothing_is_dropped() -> None:
+    torch.manual_seed(2)
+    attention = Attention(8, 2, 1e-9)
+    x = torch.randn(4, 6, 8)
+    mask = torch.rand(4, 1, 6, 6) < 0.7
+    mask[..., 0] = True
+    for how in ({"causal": True}, {"mask": mask}, {}):
+        torch.testing.assert_close(attention.train()(x, **how), attention.eval()(x, **how))
+
+
+def test_the_last_state_alone_is_the_last_of_all_states() -> None:
+    torch.manual_seed(3)
+    backbone = SASRec(ModelSettings(hidden=8, blocks=2, heads=2, max_length=9)).eval()
+    lengths = torch.tensor([9, 4, 1, 0])
+    x = torch.randn(4, 9, 8)
+    expected = backbone(x, lengths)[torch.arange(4), (lengths - 1).clamp_min(0)] * (lengths > 0).unsqueeze(1)
+    torch.testing.assert_close(backbone.last(x, lengths), expected)
