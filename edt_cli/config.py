@@ -123,7 +123,10 @@ class ModelSettings(Section):
     )
     adapter: int = Field(64, ge=1, description="inner size of the fine-tuning adapters (eq. 10)")
     mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
-    knn_window: int = Field(10, ge=1, description="item-kNN: steps apart that still count as co-occurrence")
+    knn_window: int = Field(10, ge=1, description="item-kNN, memory: steps apart that still count as co-occurrence")
+    memory: bool = Field(False, description="add to the score what pairs, texts and counts tell; with loss `ce`")
+    memory_window: int = Field(10, ge=1, description="the newest items of a history that the memory looks at")
+    memory_neighbours: int = Field(50, ge=1, description="kept for each item, in each domain")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -174,6 +177,12 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
+            raise ValueError("model.memory needs training.loss = ce and a causal backbone")
+        return self
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
         """A validated copy with some fields of some sections replaced."""

@@ -160,12 +160,15 @@ def _of_domain(
 def export_items(material: Material, run: Run, folder: Path) -> dict[str, Any]:
     """Item vectors for any index: `items.safetensors` (`vectors` [N, D]), `items.parquet` (row, id, domain, title).
 
-    A score is the inner product of a user's state with a row. Errors: UserError for a system without vectors.
+    A score is the inner product of a user's state with a row. Errors: UserError for a system without vectors, or
+    whose memory adds to the score what no vector holds.
     """
     from safetensors.torch import save_file
 
     if not system(run.settings.model.name).trained:
         raise UserError(f"{run.settings.model.name} has no item vectors; export from a trained model")
+    if run.settings.model.memory:
+        raise UserError(f"scores of {run.name} are not vectors alone (model.memory): use edt recommend --all")
     model = trained_model(material, run.settings, run.folder)
     vectors = all_item_vectors(model, material.table)[1:].cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)

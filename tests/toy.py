@@ -7,7 +7,7 @@ import polars as pl
 import torch
 
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
-from edt_cli.data.dataset import Dataset, Domains, Sequences, assemble
+from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
 from edt_cli.models.systems import make_model
 
@@ -63,6 +63,15 @@ def text_table(domains: Domains, rows: Sequences, width: int = 6, without_text: 
     return item_table(domains, rows, vectors=vectors)
 
 
+def random_sequences(domains: Domains, rows: int = 6, length: int = 7) -> Sequences:
+    rng = np.random.default_rng(3)
+    return sequences(*(rng.integers(1, domains.items + 1, length).tolist() for _ in range(rows)))
+
+
+def view_of(domains: Domains, prefixes: Sequences) -> TrainingView:
+    return TrainingView("toy", "toy", domains, [], prefixes, pl.DataFrame())
+
+
 SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12, "adapter": 4}
 
 KINDS = {
@@ -71,6 +80,7 @@ KINDS = {
     "bert4rec": {"name": "bert4rec", "backbone": "bert4rec", "encoder": "id"},
     "text and id": {"name": "sasrec", "backbone": "sasrec", "encoder": "both"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
+    "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},
     "llm-edt on gru4rec": {"name": "llm-edt", "backbone": "gru4rec", "encoder": "llm"},
     "llm-edt on bert4rec": {"name": "llm-edt", "backbone": "bert4rec", "encoder": "llm"},
 }
@@ -84,7 +94,8 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
     profiles = (
         torch.nn.functional.normalize(torch.randn(64, table.text.shape[1])) if table.text is not None else None
     )
-    model = make_model(chosen, TrainingSettings(), table, profiles if chosen.name == "llm-edt" else None)
+    view = view_of(table.domains, random_sequences(table.domains))
+    model = make_model(chosen, TrainingSettings(), table, profiles if chosen.name == "llm-edt" else None, view)
     if chosen.name == "llm-edt":
         model.fine_tuned = True
         for adapter in model.threads.adapters:

@@ -12,8 +12,9 @@ from torch import Tensor
 from edt_cli.data.dataset import Domains, Sequences
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, only_domain
-from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.batch import DeviceSequences, ItemTable, last_state
 from edt_cli.models.layers import linear
+from edt_cli.models.memory import Memory
 from edt_cli.models.sequential import SequentialModel
 
 CHUNK = 512
@@ -39,13 +40,27 @@ class InnerProduct:
         return linear(self.states[rows.to(self.states.device)], self.items[items.start : items.stop])
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """`vectors` and, added to it, what a memory says of the newest items of each history: windows long [n, W]."""
+
+    vectors: InnerProduct
+    memory: Memory
+    windows: Tensor
+
+    def scores(self, rows: Tensor, domain: int) -> Tensor:
+        windows = self.windows[rows.to(self.windows.device)]
+        with torch.no_grad():
+            return self.vectors.scores(rows, domain).add_(self.memory.of_items(windows, domain))
+
+
 def all_item_vectors(model: SequentialModel, table: ItemTable) -> Tensor:
     """[1 + N, D], the catalogue's."""
     with torch.inference_mode():
         return model.encode_items(torch.arange(table.catalogue + 1, device=table.domain_of.device))
 
 
-def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, asked: np.ndarray) -> InnerProduct:
+def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, asked: np.ndarray) -> Scorer:
     """A trained model's scores for rows of `inputs`, each asked for the domain asked[row].
 
     A `single` model sees that domain's items only.
@@ -56,10 +71,21 @@ def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, as
     sequences = DeviceSequences(inputs, table, model.settings.max_length)
     domains = torch.from_numpy(asked).to(table.domain_of.device)
     states = torch.zeros(len(inputs), model.settings.hidden, device=table.domain_of.device)
+    windows = no_windows(model, len(inputs))
     with torch.inference_mode():
         for rows in sequences.by_length(ENCODE):
-            states[rows] = model.encode_last(sequences.batch(rows, domains[rows])).float()
-    return InnerProduct(table.domains, states, all_item_vectors(model, table))
+            batch = sequences.batch(rows, domains[rows])
+            states[rows] = model.encode_last(batch).float()
+            if model.memory is not None:
+                windows[rows] = last_state(model.memory.windows(batch.items), batch.lengths)
+    vectors = InnerProduct(table.domains, states, all_item_vectors(model, table))
+    return vectors if model.memory is None else Recalled(vectors, model.memory, windows)
+
+
+def no_windows(model: SequentialModel, rows: int) -> Tensor:
+    """long [rows, W] of zeros, to be filled with what the model's memory looks at; W = 0 without a memory."""
+    width = 0 if model.memory is None else model.memory.window
+    return torch.zeros(rows, width, dtype=torch.long, device=next(model.parameters()).device)
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix, diags
 from torch import Tensor
 
 from edt_cli.data.dataset import Domains, Sequences, TrainingView
 
 
+def cooccurrence(view: TrainingView, window: int) -> csr_matrix:
+    """float32 [N + 1, N + 1], symmetric: the sum of 1 / distance over the pairs of two items at most `window` steps
+    apart in one training sequence."""
+    size = view.domains.items + 1
+    items, users = view.prefixes.items, view.prefixes.users
+    total = csr_matrix((size, size), dtype=np.float32)
+    for distance in range(1, window + 1):
+        near = users[distance:] == users[:-distance]
+        pairs = (items[distance:][near], items[:-distance][near])
+        weight = np.full(len(pairs[0]), 1.0 / distance, dtype=np.float32)
+        total = total + coo_matrix((weight, pairs), shape=(size, size)).tocsr()
+    return (total + total.T).tocsr()
+
+
 class ItemKNN:
-    """Similarity of two items: the sum of 1 / distance over the pairs at most `window` steps apart in one
-    sequence, divided by the square roots of both items' counts. A user's score for an item sums the similarities
-    to the user's items, the i-th newest weighted by 1 / i."""
+    """Similarity of two items: their `cooccurrence`, divided by the square roots of both items' counts. A user's
+    score for an item sums the similarities to the user's items, the i-th newest weighted by 1 / i."""
 
     def __init__(self, view: TrainingView, window: int) -> None:
         self.domains = view.domains
-        size = view.domains.items + 1
-        items, users = view.prefixes.items, view.prefixes.users
-        total = csr_matrix((size, size), dtype=np.float32)
-        for distance in range(1, window + 1):
-            near = users[distance:] == users[:-distance]
-            pairs = (items[distance:][near], items[:-distance][near])
-            weight = np.full(len(pairs[0]), 1.0 / distance, dtype=np.float32)
-            total = total + coo_matrix((weight, pairs), shape=(size, size)).tocsr()
-        total = total + total.T
-        norm = 1.0 / np.sqrt(np.maximum(view.popularity(), 1)).astype(np.float32)
-        self.similarity = total.multiply(norm[:, None]).multiply(norm[None, :]).tocsr()
+        norm = diags(1.0 / np.sqrt(np.maximum(view.popularity(), 1)).astype(np.float32))
+        self.similarity = (norm @ cooccurrence(view, window) @ norm).tocsr()
 
     def scorer(self, inputs: Sequences) -> ItemKNNScorer:
         """`inputs`: catalogue items only."""

@@ -13,6 +13,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.encoders import Adapter, conditioned
 from edt_cli.models.losses import alignment, mean
+from edt_cli.models.memory import Memory
 from edt_cli.models.sequential import Objective, SequentialModel
 
 
@@ -23,12 +24,13 @@ class LLMEDT(SequentialModel):
         self,
         table: ItemTable,
         s: ModelSettings,
+        memory: Memory | None = None,
         *,
         profiles: Tensor | None = None,
         alpha: float = 0.7,
         align_temperature: float = 1.0,
     ) -> None:
-        super().__init__(table, s)
+        super().__init__(table, s, memory)
         self.alpha = alpha
         self.align_temperature = align_temperature
         self.register_buffer("domain_of", table.domain_of, persistent=False)
@@ -45,8 +47,8 @@ class LLMEDT(SequentialModel):
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Eq. 14: L_pre + alpha L_align, over the users of the batch that have a profile."""
-        states, positive, targets, last = self.training_positions(batch)
-        terms = {"next_item": mean(objective(states, positive, targets, self.encode_items))}
+        at, last = self.training_positions(batch)
+        terms = {"next_item": mean(objective(at, self.encode_items, self.memory))}
         if self.profiles is not None:
             profiles = self.profiles[batch.rows]
             known = (profiles.abs().sum(1) > 0) & (batch.lengths > 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from edt_cli.models.layers import linear
 
 
 def mean(losses: Tensor) -> Tensor:
@@ -30,16 +30,28 @@ def bce(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return -F.logsigmoid(score_positive) - F.logsigmoid(-score_negative).mean(1)
 
 
-def sampled_softmax(states: Tensor, positive: Tensor, negative: Tensor, hits: Tensor, temperature: float) -> Tensor:
-    """Cross entropy of the positive against shared negatives.
+def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
+    """Cross entropy of the positive against shared negatives: -log (exp(own) / (exp(own) + sum of exp(others))).
 
-    states, positive: [P, D]; negative: [K, D]; hits: bool [P, K], negatives that are the position's own positive
-    and therefore count for nothing. Returns [P].
+    own: [P]; others: [P, K], -inf for what counts for nothing. Returns [P]. Written as one step because `others`
+    is by far the largest tensor of training: two of its size are held, where autograd would hold six.
     """
-    own = (states * positive).sum(-1, keepdim=True)
-    others = linear(states, negative).masked_fill(hits, float("-inf"))
-    logits = torch.cat([own, others], 1) / temperature
-    return torch.logsumexp(logits, 1) - logits[:, 0]
+    return _SharedSoftmax.apply(own, others)
+
+
+class _SharedSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, others: Tensor) -> Tensor:
+        highest = torch.maximum(own, others.amax(1))
+        ctx.others = (others - highest[:, None]).exp_()
+        ctx.own = (own - highest).exp()
+        ctx.total = ctx.own + ctx.others.sum(1)
+        return ctx.total.log() + highest - own
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        share = gradient / ctx.total
+        return share * ctx.own - gradient, ctx.others.mul_(share[:, None])
 
 
 def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:

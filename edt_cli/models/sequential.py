@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,24 +14,42 @@ from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.encoders import make_encoder
 from edt_cli.models.losses import mean
+from edt_cli.models.memory import Memory
+
+
+@dataclass(frozen=True)
+class Positions:
+    """P positions to learn from. states: [P, D]; positive: [P, D], the vector of each target; targets: long [P].
+
+    had: long [P, L], everything that the position's user has in training, None where that is not at hand;
+    windows: long [P, W], what a memory looks at.
+    """
+
+    states: Tensor
+    positive: Tensor
+    targets: Tensor
+    had: Tensor | None = None
+    windows: Tensor | None = None
 
 
 class Objective(Protocol):
-    """The next-item loss: states and positives [P, D], targets long [P] -> losses [P]."""
+    """The next-item loss: P positions -> losses [P]."""
 
     def __call__(
-        self, states: Tensor, positive: Tensor, targets: Tensor, encode_items: Callable[[Tensor], Tensor]
+        self, at: Positions, encode_items: Callable[[Tensor], Tensor], memory: Memory | None = None
     ) -> Tensor: ...
 
 
 class SequentialModel(nn.Module):
-    """`encode_positions` and `encode_items` give vectors whose inner product is the score."""
+    """`encode_positions` and `encode_items` give vectors whose inner product is the score; `memory`, where there is
+    one, adds to it."""
 
-    def __init__(self, table: ItemTable, s: ModelSettings) -> None:
+    def __init__(self, table: ItemTable, s: ModelSettings, memory: Memory | None = None) -> None:
         super().__init__()
         self.settings = s
         self.encoder = make_encoder(s.encoder, table, s.hidden)
         self.backbone = make_backbone(s)
+        self.memory = memory
 
     def encode_items(self, ids: Tensor) -> Tensor:
         """long [...] -> [..., D]."""
@@ -47,8 +66,8 @@ class SequentialModel(nn.Module):
         """[B, D]: `encode_positions` at each row's last item, zero for a row without items."""
         return self.backbone.last(self.encode_items(batch.items), batch.lengths)
 
-    def training_positions(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States, positives [P, D] and targets [P] to learn from, and the state after the last item [B, D].
+    def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
+        """What to learn from, and the state after each row's last item [B, D].
 
         With a causal backbone that is every position that has a next item; with BERT4Rec the masked ones.
         """
@@ -56,20 +75,23 @@ class SequentialModel(nn.Module):
         if isinstance(self.backbone, BERT4Rec):
             masked = self._mask(batch)
             states = self.backbone.restore(x, batch.lengths, masked)
-            return states[masked], x[masked], batch.items[masked], self.backbone.last(x, batch.lengths)
+            at = Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
+            return at, self.backbone.last(x, batch.lengths)
         states = self.backbone(x, batch.lengths)
+        return self.before_targets(batch, x, states), last_state(states, batch.lengths)
+
+    def before_targets(self, batch: Batch, x: Tensor, states: Tensor) -> Positions:
+        """Every position that has a next item, from item vectors and states [B, L, D]."""
         real = batch.targets[:, :-1] > 0
-        return (
-            states[:, :-1][real],
-            x[:, 1:][real],
-            batch.targets[:, :-1][real],
-            last_state(states, batch.lengths),
+        windows = None if self.memory is None else self.memory.windows(batch.items)[:, :-1][real]
+        return Positions(
+            states[:, :-1][real], x[:, 1:][real], batch.targets[:, :-1][real], had(batch, real), windows
         )
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Named terms, weighted already; their sum is minimised."""
-        states, positive, targets, _ = self.training_positions(batch)
-        return {"next_item": mean(objective(states, positive, targets, self.encode_items))}
+        at, _ = self.training_positions(batch)
+        return {"next_item": mean(objective(at, self.encode_items, self.memory))}
 
     def _mask(self, batch: Batch) -> Tensor:
         """A share of each row's items, and the last one of rows where chance took none."""
@@ -78,3 +100,8 @@ class SequentialModel(nn.Module):
         steps = torch.arange(batch.items.shape[1], device=batch.items.device)
         none = ~masked.any(1, keepdim=True)
         return masked | (none & (steps == batch.lengths[:, None] - 1))
+
+
+def had(batch: Batch, positions: Tensor) -> Tensor:
+    """long [P, L]: the items of the row of each true element of `positions` (bool [B, L])."""
+    return batch.items[torch.nonzero(positions)[:, 0]]

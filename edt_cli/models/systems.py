@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edt_cli.config import TrainingSettings
+    from edt_cli.data.dataset import TrainingView
     from edt_cli.models.batch import ItemTable
     from edt_cli.models.sequential import SequentialModel
 
@@ -54,18 +55,26 @@ def needs(s: ModelSettings) -> list[Need]:
         return []
     if s.name == "llm-edt":
         return ["item text", "generated items", "user profiles"]
-    return ["item text"] if s.encoder != "id" else []
+    return ["item text"] if s.encoder != "id" or s.memory else []
 
 
-def make_model(s: ModelSettings, t: TrainingSettings, table: ItemTable, profiles: Tensor | None) -> SequentialModel:
-    """A model with fresh weights, on the table's device."""
+def make_model(
+    s: ModelSettings,
+    t: TrainingSettings,
+    table: ItemTable,
+    profiles: Tensor | None,
+    view: TrainingView | None = None,
+) -> SequentialModel:
+    """A model with fresh weights, on the table's device. `view`: what a memory is made of, where s.memory."""
     from edt_cli.models.llm_edt import LLMEDT
+    from edt_cli.models.memory import Memory
     from edt_cli.models.sequential import SequentialModel
 
+    memory = Memory(view, table, s) if s.memory and view is not None else None
     if s.name == "llm-edt":
         model: SequentialModel = LLMEDT(
-            table, s, profiles=profiles, alpha=t.alpha, align_temperature=t.align_temperature
+            table, s, memory, profiles=profiles, alpha=t.alpha, align_temperature=t.align_temperature
         )
     else:
-        model = SequentialModel(table, s)
+        model = SequentialModel(table, s, memory)
     return model.to(table.domain_of.device)

@@ -71,7 +71,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     """
     s = settings.training
     torch.manual_seed(s.seed)
-    model = make_model(settings.model, s, material.table, material.profiles)
+    model = make_model(settings.model, s, material.table, material.profiles, material.view)
     rows = material.sequences
     if settings.model.sequence == "single":
         rows = domain_rows(rows, material.table)
@@ -113,7 +113,7 @@ def trained_scorer(
 
 def trained_model(material: Material, settings: Settings, folder: Path, *, dft: bool = True) -> SequentialModel:
     """The model with the best weights of a finished run."""
-    model = make_model(settings.model, settings.training, material.table, material.profiles)
+    model = make_model(settings.model, settings.training, material.table, material.profiles, material.view)
     fine_tuned = dft and isinstance(model, LLMEDT) and settings.training.finetune
     load_weights(folder / (FINETUNED if fine_tuned else PRETRAINED), model)
     if isinstance(model, LLMEDT):

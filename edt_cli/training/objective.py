@@ -10,7 +10,10 @@ from torch import Tensor
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import ItemTable
+from edt_cli.models.layers import linear
 from edt_cli.models.losses import bce, bpr, sampled_softmax
+from edt_cli.models.memory import Memory
+from edt_cli.models.sequential import Positions
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Negatives:
         return first[:, None] + (start[:, None] + step) % size[:, None]
 
     def shared(self, domain: int, count: int) -> Tensor:
-        """long [count] items of one domain, with replacement."""
+        """long [count] different items of one domain, or all that it has."""
         low, high = int(self.starts[domain]), int(self.starts[domain + 1])
-        return torch.randint(low, high, (count,), device=self.starts.device, generator=self.generator)
+        order = torch.randperm(high - low, device=self.starts.device, generator=self.generator)
+        return low + order[:count]
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,49 @@ class NextItem:
     negatives: Negatives
 
     def __call__(
-        self, states: Tensor, positive: Tensor, targets: Tensor, encode_items: Callable[[Tensor], Tensor]
+        self, at: Positions, encode_items: Callable[[Tensor], Tensor], memory: Memory | None = None
     ) -> Tensor:
-        """States and positives [P, D], targets long [P] -> losses [P]."""
+        """P positions -> losses [P]."""
         s = self.settings
         if s.loss != "ce":
-            negative = encode_items(self.negatives.each(targets, s.negatives))
-            return (bpr if s.loss == "bpr" else bce)(states, positive, negative)
-        losses = states.new_zeros(len(states))
-        domains = self.negatives.domain_of[targets]
+            negative = encode_items(self.negatives.each(at.targets, s.negatives))
+            return (bpr if s.loss == "bpr" else bce)(at.states, at.positive, negative)
+        losses = _exact(at.states.new_zeros(len(at.states)))
+        domains = self.negatives.domain_of[at.targets]
         for domain in range(len(self.negatives.starts) - 1):
             rows = torch.nonzero(domains == domain).squeeze(1)
             if not len(rows) or self.negatives.starts[domain] == self.negatives.starts[domain + 1]:
                 continue
-            drawn = self.negatives.shared(domain, s.negatives)
-            hits = targets[rows, None] == drawn
-            loss = sampled_softmax(states[rows], positive[rows], encode_items(drawn), hits, s.loss_temperature)
-            losses = losses.index_put((rows,), loss.to(losses.dtype))
+            losses = losses.index_put((rows,), self._softmax(at, rows, domain, encode_items, memory))
         return losses
+
+    def _softmax(
+        self,
+        at: Positions,
+        rows: Tensor,
+        domain: int,
+        encode_items: Callable[[Tensor], Tensor],
+        memory: Memory | None,
+    ) -> Tensor:
+        """Sampled softmax at the positions `rows`, whose targets are of `domain`; what the user has had is no
+        negative, as it is no candidate at evaluation."""
+        drawn = self.negatives.shared(domain, self.settings.negatives)
+        states, targets = at.states[rows], at.targets[rows]
+        own = (_exact(states) * _exact(at.positive[rows])).sum(-1)
+        others = _exact(linear(states, encode_items(drawn)))
+        if memory is not None and at.windows is not None:
+            windows = at.windows[rows]
+            own = own + memory.of_targets(windows, targets, domain)
+            others = others + memory.of_items(windows, domain, drawn)
+        had = targets[:, None] if at.had is None else torch.cat([at.had[rows], targets[:, None]], 1)
+        place = torch.full_like(self.negatives.domain_of, len(drawn))
+        place[drawn] = torch.arange(len(drawn), device=drawn.device)
+        hits = torch.zeros(len(rows), len(drawn) + 1, dtype=torch.bool, device=drawn.device)
+        hits = hits.scatter_(1, place[had], True)[:, :-1]
+        t = self.settings.loss_temperature
+        return sampled_softmax(own / t, others.masked_fill_(hits, float("-inf")).div_(t))
+
+
+def _exact(x: Tensor) -> Tensor:
+    """bfloat16 is too coarse for the terms of a softmax."""
+    return x.float() if x.dtype == torch.bfloat16 else x

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from edt_cli.config import TrainingSettings
-from edt_cli.evaluation.ranking import ENCODE, InnerProduct
-from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
+from edt_cli.evaluation.ranking import ENCODE, InnerProduct, Recalled, Scorer, no_windows
+from edt_cli.models.batch import Batch, DeviceSequences, ItemTable, last_state
 from edt_cli.models.llm_edt import LLMEDT
-from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.sequential import Positions, SequentialModel
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.objective import Negatives, NextItem
 
@@ -52,12 +52,14 @@ class Pretraining:
 @dataclass(frozen=True)
 class FrozenStates:
     """What the frozen backbone says at P training positions, in the order of the users: the global state u and the
-    domain state h^d [P, D], whether h^d exists, and the target. `starts` [U + 1]: the positions of each row."""
+    domain state h^d [P, D], whether h^d exists, the target, and what a memory looks at [P, W] (W = 0 without one).
+    `starts` [U + 1]: the positions of each row."""
 
     global_states: Tensor
     domain_states: Tensor
     present: Tensor
     targets: Tensor
+    windows: Tensor
     starts: Tensor
 
 
@@ -70,6 +72,7 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences) -> FrozenStates:
     global_states, domain_states = (torch.empty(total, hidden, device=device) for _ in range(2))
     present = torch.empty(total, dtype=torch.bool, device=device)
     targets = torch.empty(total, dtype=torch.long, device=device)
+    windows = no_windows(model, total)
     model.eval()
     with torch.no_grad():
         for rows in sequences.by_length(ENCODE):
@@ -79,7 +82,9 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences) -> FrozenStates:
             global_states[place] = model.global_and_last(batch)[0][real]
             states, there = model.domain_positions(batch)
             domain_states[place], present[place], targets[place] = states[real], there[real], batch.targets[real]
-    return FrozenStates(global_states, domain_states, present, targets, starts)
+            if model.memory is not None:
+                windows[place] = model.memory.windows(batch.items)[real]
+    return FrozenStates(global_states, domain_states, present, targets, windows, starts)
 
 
 class FineTuning:
@@ -119,7 +124,8 @@ class FineTuning:
         targets = f.targets[batch]
         domains = self.domain_of[targets]
         states = f.global_states[batch] + self.model.threads(f.domain_states[batch], f.present[batch], domains)
-        losses = self.objective(states, self.items[targets], targets, lambda ids: self.items[ids])
+        at = Positions(states, self.items[targets], targets, windows=f.windows[batch])
+        losses = self.objective(at, lambda ids: self.items[ids], self.model.memory)
         means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
         return {f"L_{domain}": own.mean() for domain, own in enumerate(means) if len(own)}
 
@@ -144,24 +150,29 @@ class FrozenQuestions:
     present: Tensor
     asked: Tensor
     items: Tensor
+    windows: Tensor
 
     @classmethod
     def of(cls, model: LLMEDT, table: ItemTable, sequences: DeviceSequences, asked: Tensor) -> FrozenQuestions:
         hidden, device = model.settings.hidden, asked.device
         global_states, domain_states = (torch.zeros(len(asked), hidden, device=device) for _ in range(2))
         present = torch.zeros(len(asked), dtype=torch.bool, device=device)
+        windows = no_windows(model, len(asked))
         model.eval()
         with torch.no_grad():
             for rows in sequences.by_length(ENCODE):
-                parts = model.last_parts(sequences.batch(rows, asked[rows]))
-                global_states[rows], domain_states[rows], present[rows] = parts[:3]
+                batch = sequences.batch(rows, asked[rows])
+                global_states[rows], domain_states[rows], present[rows], _ = model.last_parts(batch)
+                if model.memory is not None:
+                    windows[rows] = last_state(model.memory.windows(batch.items), batch.lengths)
             items = model.encode_items(torch.arange(table.catalogue + 1, device=device))
-        return cls(table, global_states, domain_states, present, asked, items)
+        return cls(table, global_states, domain_states, present, asked, items, windows)
 
-    def scorer(self, model: LLMEDT) -> InnerProduct:
+    def scorer(self, model: LLMEDT) -> Scorer:
         with torch.no_grad():
             own = model.threads(self.domain_states, self.present, self.asked)
-        return InnerProduct(self.table.domains, self.global_states + own, self.items)
+        vectors = InnerProduct(self.table.domains, self.global_states + own, self.items)
+        return vectors if model.memory is None else Recalled(vectors, model.memory, self.windows)
 
 
 def seeded(seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:

@@ -11,6 +11,7 @@ from edt_cli.config import TrainingSettings
 from edt_cli.models.encoders import Adapter
 from edt_cli.models.llm_edt import domain_sequence
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
+from edt_cli.models.sequential import Positions
 from edt_cli.training.objective import Negatives, NextItem
 from edt_cli.training.phases import frozen_states
 
@@ -57,15 +58,37 @@ def test_bce_of_sasrec():
         assert found[j].item() == pytest.approx(own + sum(others) / 2, rel=1e-12)
 
 
-def test_sampled_softmax_leaves_out_accidental_hits():
-    states, positive, negative = random(4, 3), random(4, 3, seed=1), random(5, 3, seed=2)
-    hits = torch.zeros(4, 5, dtype=torch.bool)
-    hits[1, 2] = hits[3, 0] = True
-    found = sampled_softmax(states, positive, negative, hits, temperature=0.5)
+def test_sampled_softmax_and_its_gradient():
+    own, others = random(4).requires_grad_(), random(4, 5, seed=1)
+    others[1, 2] = others[3, 0] = -math.inf
+    others.requires_grad_()
+    found = sampled_softmax(own, others)
     for j in range(4):
-        own = math.exp(float(states[j] @ positive[j]) / 0.5)
-        others = sum(math.exp(float(states[j] @ negative[k]) / 0.5) for k in range(5) if not hits[j, k])
-        assert found[j].item() == pytest.approx(-math.log(own / (own + others)), rel=1e-12)
+        total = math.exp(own[j].item()) + sum(math.exp(others[j, k].item()) for k in range(5))
+        assert found[j].item() == pytest.approx(-math.log(math.exp(own[j].item()) / total), rel=1e-12)
+    weights = random(4, seed=2)
+    slow = torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own
+    expected = torch.autograd.grad((slow * weights).sum(), (own, others))
+    for one, other in zip(torch.autograd.grad((found * weights).sum(), (own, others)), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_softmax_over_shared_negatives_of_the_domain_and_none_that_the_user_has_had():
+    table = text_table(DOMAINS, ROWS)
+    settings = TrainingSettings(loss="ce", negatives=3, loss_temperature=0.5)
+    objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
+    again = Negatives.over(table, torch.Generator().manual_seed(0))
+    drawn = {domain: again.shared(domain, 3) for domain in range(2)}
+    vectors, targets = random(12, 3), torch.tensor([2, 8, 4, 11])
+    had = torch.tensor([[2, 1, 3, 4, 5, 0], [8, 7, 9, 1, 0, 0], [4, 0, 0, 0, 0, 0], [11, 1, 2, 0, 0, 0]])
+    at = Positions(random(4, 3, seed=1), vectors[targets], targets, had)
+    found = objective(at, lambda ids: vectors[ids])
+    for j, target in enumerate(targets.tolist()):
+        negatives = [item for item in drawn[int(target > 6)].tolist() if item not in had[j].tolist()]
+        scores = [float(at.states[j] @ vectors[item]) / 0.5 for item in (target, *negatives)]
+        expected = -math.log(math.exp(scores[0]) / sum(math.exp(score) for score in scores))
+        assert found[j].item() == pytest.approx(expected, rel=1e-12)
+    assert sorted(objective.negatives.shared(0, 99).tolist()) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
