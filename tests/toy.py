@@ -69,7 +69,10 @@ def random_sequences(domains: Domains, rows: int = 6, length: int = 7) -> Sequen
 
 
 def view_of(domains: Domains, prefixes: Sequences) -> TrainingView:
-    return TrainingView("toy", "toy", domains, [], prefixes, pl.DataFrame())
+    titles = [
+        f"{'olive' if item % 3 else 'walnut'} {'press' if item % 2 else 'grinder'}" for item in range(domains.items)
+    ]
+    return TrainingView("toy", "toy", domains, [], prefixes, pl.DataFrame({"title": titles}))
 
 
 SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12, "adapter": 4}

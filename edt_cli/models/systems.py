@@ -55,7 +55,7 @@ def needs(s: ModelSettings) -> list[Need]:
         return []
     if s.name == "llm-edt":
         return ["item text", "generated items", "user profiles"]
-    return ["item text"] if s.encoder != "id" or s.memory else []
+    return ["item text"] if s.encoder != "id" else []
 
 
 def make_model(

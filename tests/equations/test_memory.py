@@ -32,12 +32,32 @@ def meetings(h: int, v: int) -> float:
     return total
 
 
+def cosine(h: int, v: int) -> float:
+    """Of TF-IDF over the four-character grams of words; scikit-learn's smoothed idf, 1 + log tf."""
+    titles = [f" {' '.join(t.split())} " for t in view_of(DOMAINS, ROWS).catalogue["title"].to_list()]
+    own = titles[:6] if v <= 6 else titles[6:]
+
+    def grams(title: str) -> list[str]:
+        return [f" {w} "[i : i + 4] for w in title.split() for i in range(max(1, len(w) - 1))]
+
+    holders = {g: sum(g in grams(t) for t in own) for t in own for g in grams(t)}
+
+    def vector(title: str) -> dict[str, float]:
+        found = grams(title)
+        kept = {g for g in found if holders[g] == 2}
+        raw = {g: (1 + math.log(found.count(g))) * (1 + math.log((1 + len(own)) / (1 + holders[g]))) for g in kept}
+        norm = math.sqrt(sum(x * x for x in raw.values())) or 1.0
+        return {g: x / norm for g, x in raw.items()}
+
+    one, other = vector(titles[h - 1]), vector(titles[v - 1])
+    return sum(x * other.get(g, 0.0) for g, x in one.items())
+
+
 def slow(memory: Memory, history: list[int], v: int, domain: int) -> float:
     counts = np.bincount(ROWS.items, minlength=12)
     newest = history[::-1][:WINDOW]
     met = sum(meetings(h, v) / math.sqrt(max(1, counts[h])) / a**2 for a, h in enumerate(newest, start=1))
-    text = TABLE.text.double().numpy()
-    alike = [float(text[h] @ text[v]) for h in newest if (h > 6) == (v > 6)]
+    alike = [cosine(h, v) for h in newest if (h > 6) == (v > 6)]
     w = memory.weight[domain].tolist()
     return w[0] * math.log1p(30 * met) + w[1] * max([0.0, *alike]) + w[2] * math.log1p(counts[v])
 
@@ -92,7 +112,7 @@ def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
 
 def test_the_nearest_neighbours_are_kept():
     few, all_of_them = memory_of(ROWS, neighbours=2), memory_of(ROWS)
-    for kind in ("meetings", "texts"):
+    for kind in ("meetings", "titles"):
         for one, other in zip(getattr(few, kind), getattr(all_of_them, kind), strict=True):
             best = other.weights.sort(dim=1, descending=True).values[:, :2]
             torch.testing.assert_close(one.weights, best)
