@@ -3,6 +3,7 @@
 <workspace>/data/<name>/            a prepared dataset
 <workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
 <workspace>/runs/<name>/            a training run
+<workspace>/searches/<name>/        the trials of a search, and its study
 <workspace>/cache/                  every LLM reply and embedding that was ever had
 """
 
@@ -117,7 +118,10 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Workspace:
+    """`folder`: where under the root its runs are; a search keeps its trials apart from what tables are made of."""
+
     root: Path
+    folder: str = "runs"
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:
@@ -130,7 +134,7 @@ class Workspace:
 
     @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return self.root / self.folder
 
     @property
     def artefacts(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edt_cli import __version__
-from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, train
+from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, search, train
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
 
@@ -29,6 +29,7 @@ for command in (
     recommend.recommend,
     inspect.inspect,
     models.models,
+    search.search,
     clean.clean,
 ):
     app.command()(command)

@@ -1,5 +1,5 @@
-"""What a score may know beyond an inner product: which items met the history's in training, whose titles read alike,
-and how often each was had. An id's vector has to learn that from a handful of interactions; a memory has it.
+"""What a score may know beyond an inner product: which items met the history's in training, whose titles read like
+theirs, and how often each was had. An id's vector has to learn that from few interactions; a memory has it.
 """
 
 from __future__ import annotations
@@ -138,8 +138,9 @@ def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:
 
 
 def _alike(titles: list[str], rows: range, count: int, total: int) -> Neighbours:
-    """The `count` most alike titles of a domain to each of its items, itself among them: cosine of TF-IDF over four
-    characters within a word. Grams that over a twentieth of the titles share tell nothing, one title's own neither."""
+    """The `count` most alike titles of a domain to each of its items, itself among them: the cosine of TF-IDF over
+    four characters within a word. Grams that over a twentieth of the titles share tell nothing, nor do a title's
+    own."""
     columns = np.full((total, count), len(titles))
     weights = np.zeros((total, count), dtype=np.float32)
     common = max(2, len(titles) // 20)

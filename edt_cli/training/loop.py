@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edt_cli.config import TrainingSettings, UserError
 from edt_cli.events import Events
+from edt_cli.models.memory import Memory
 from edt_cli.training.checkpoint import (
     Progress,
     load_checkpoint,
@@ -24,6 +25,7 @@ from edt_cli.training.checkpoint import (
 )
 
 CHECKPOINT = "checkpoint.safetensors"
+MEMORY_PACE = 20.0
 
 
 class Phase(Protocol):
@@ -69,7 +71,7 @@ def run_phase(
     checkpoint = folder / CHECKPOINT
     weights = folder / f"{phase.name}.safetensors"
     learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=phase.lr, weight_decay=s.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(phase.model, s), lr=phase.lr)
     p = read_progress(checkpoint)
     if p is not None and p.phase == phase.name:
         p = load_checkpoint(checkpoint, phase.model, optimizer, phase.generators)
@@ -120,7 +122,7 @@ def run_phase(
         for number, batch in enumerate(phase.batches(), start=1):
             events.obey()
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(phase.lr, p.step, total_steps, s)
+                group["lr"] = group["pace"] * learning_rate(phase.lr, p.step, total_steps, s)
             with _precision(phase.model, s):
                 terms = phase.loss(batch)
             torch.stack(list(terms.values())).sum().backward()
@@ -140,6 +142,17 @@ def run_phase(
                 events.obey(epoch_ended=True)
     load_weights(weights, phase.model)
     return p
+
+
+def _groups(model: nn.Module, s: TrainingSettings) -> list[dict[str, Any]]:
+    """What is learned, with its pace (times the learning rate) and decay. A memory's few weights stand for scales,
+    not for directions: they go their own way fast, and nothing pulls them to zero."""
+    memory = [p for part in model.modules() if isinstance(part, Memory) for p in part.parameters()]
+    apart = {id(parameter) for parameter in memory}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    groups = [{"params": rest, "pace": 1.0, "weight_decay": s.weight_decay}]
+    memory = [parameter for parameter in memory if parameter.requires_grad]
+    return groups + ([{"params": memory, "pace": MEMORY_PACE, "weight_decay": 0.0}] if memory else [])
 
 
 def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:

@@ -1,0 +1,57 @@
+"""`edt search`: settings by validation only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edt_cli.cli.common import (
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    emit_json,
+    note,
+    progress,
+    stdout,
+    workspace,
+)
+
+
+def search(
+    space: Annotated[Path, typer.Argument(help="The search as TOML: trials, seed, preset, [settings], [space].")],
+    data: DataOption = "demo",
+    device: DeviceOption = "auto",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Search settings by validation NDCG@10; the test set is not looked at. Goes on where it was cut off.
+
+    Example: edt search examples/search.toml --data food-kitchen
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from edt_cli.experiments.search import SearchSettings
+    from edt_cli.experiments.search import search as run_search
+    from edt_cli.pipeline import open_dataset, open_device
+
+    settings = SearchSettings.read(space)
+    chosen = str(open_device(device))
+    place = workspace(workspace_)
+    with progress() as listen:
+        found = run_search(place, open_dataset(place, data), settings, chosen, (listen,))
+    note(
+        f"the best settings are in {found.settings}; train with: edt train --data {data} --config {found.settings}"
+    )
+    if json_:
+        emit_json({"data": data, "search": found.name, "best": found.best, "trials": found.trials})
+        return
+    table = Table(title=f"{len(found.trials)} finished trials of {found.name}", title_justify="left")
+    for name in found.trials[0]:
+        table.add_column(name, justify="right")
+    for trial in found.trials:
+        table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in trial.values()))
+    stdout().print(table)

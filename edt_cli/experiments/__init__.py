@@ -1,0 +1,1 @@
+"""Plans of many runs: a search over settings, on validation only."""

@@ -1,0 +1,186 @@
+"""A search over settings by Optuna: every trial is a run, judged by its best validation NDCG@10 and nothing else.
+
+The study lies in SQLite beside its trials: what was cut off goes on where it was, a trial in mid-epoch included.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import Field, model_validator
+
+from edt_cli.config import Section, Settings, UsageError, UserError, load_settings, parse_assignments, validated
+from edt_cli.data.dataset import Dataset
+from edt_cli.events import Events
+from edt_cli.pipeline import Pipeline
+from edt_cli.workspace import Workspace, digest, write_atomic
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class Range(Section):
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = Field(False, description="whole numbers only")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high or (self.log and self.low <= 0):
+            raise ValueError("low must not be above high, and above 0 with log")
+        return self
+
+
+class SearchSettings(Section):
+    """A search file: what every trial has, and what it varies, as `"training.lr" = {low = 1e-4, high = 1e-2}`
+    or `"model.encoder" = ["id", "both"]`."""
+
+    trials: int = Field(20, ge=1)
+    seed: int = 42
+    preset: str = "paper"
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    space: dict[str, Range | list[str | float | int | bool]] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, path: Path) -> SearchSettings:
+        """Errors: UserError for an unreadable file; UsageError for one that makes no search."""
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is no valid TOML: {error}") from None
+        return validated(cls, values)
+
+    def with_choices(self, choices: dict[str, Any]) -> Settings:
+        """The settings of a trial. Errors: UsageError for a field that does not exist or a value out of range."""
+        values = {section: dict(fields) for section, fields in self.settings.items()}
+        for section, fields in parse_assignments([f"{name}=" for name in choices]).items():
+            for field in fields:
+                values.setdefault(section, {})[field] = choices[f"{section}.{field}"]
+        return load_settings(self.preset, flags=values, environment={})
+
+
+@dataclass(frozen=True)
+class Searched:
+    """`best`: {field: value} of the best trial; `trials`: each finished one, best first; `settings`: its file."""
+
+    name: str
+    best: dict[str, Any]
+    value: float
+    trials: list[dict[str, Any]]
+    settings: Path
+
+
+def search(
+    workspace: Workspace,
+    dataset: Dataset,
+    s: SearchSettings,
+    device: str = "cpu",
+    listeners: tuple[Listener, ...] = (),
+) -> Searched:
+    """Run what is left of the search, and write the best settings as a file for `edt train --config`.
+
+    Errors: UserError if no trial could be finished.
+    """
+    name = f"{dataset.name}-{digest(dataset.key, s.model_dump(exclude={'trials'}))[:8]}"
+    place = replace(workspace, folder=f"searches/{name}")
+    place.runs.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(place.runs / "study.db", name, s.seed)
+    events = Events(listeners=listeners)
+    while (left := s.trials - len(_of(study, TrialState.COMPLETE, TrialState.PRUNED))) > 0:
+        events.emit("trial", message=f"search {name}: {left} of {s.trials} trials are left")
+        trial = study.ask()
+        pipeline = Pipeline(place, dataset, s.with_choices(_choices(trial, s)), events, device)
+        try:
+            study.tell(trial, _value(pipeline, trial, listeners))
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+    return _report(place, name, study, s)
+
+
+def _study(path: Path, name: str, seed: int) -> optuna.Study:
+    """The study, with what a process that is gone was at asked for again, first."""
+    done = optuna.create_study(
+        study_name=name, storage=f"sqlite:///{path}", load_if_exists=True, direction="maximize"
+    )
+    # With the seed alone a continued search would draw its first trials again.
+    sampler = optuna.samplers.TPESampler(seed=seed + len(done.trials), n_startup_trials=6)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=4)
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{path}", sampler=sampler, pruner=pruner)
+    for trial in _of(study, TrialState.RUNNING):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _of(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _choices(trial: Trial, s: SearchSettings) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for name, values in s.space.items():
+        if isinstance(values, list):
+            chosen[name] = trial.suggest_categorical(name, values)
+        elif values.whole:
+            chosen[name] = trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+        else:
+            chosen[name] = trial.suggest_float(name, values.low, values.high, log=values.log)
+    return chosen
+
+
+def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) -> float:
+    """The best validation NDCG@10 of the trial's run, the mean over domains. Raises TrialPruned for a lost one."""
+
+    def watch(record: dict[str, Any]) -> None:
+        if record["event"] == "epoch" and record["phase"] == "pre-training" and record["epoch"]:
+            trial.report(record["ndcg"]["mean"], record["epoch"])
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    phases = pipeline.run((*listeners, watch)).manifest().get("phases", {})
+    return max(phase["best"] for phase in phases.values())
+
+
+def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> Searched:
+    done = _of(study, TrialState.COMPLETE)
+    if not done:
+        raise UserError(f"no trial of search {name} was finished")
+    found = sorted(done, key=lambda trial: -(trial.value or 0.0))
+    best = s.with_choices(found[0].params)
+    path = place.runs / "best.toml"
+    write_atomic(path, _toml(best, f"Best of {len(done)} trials by validation NDCG@10: {found[0].value:.4f}"))
+    trials = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in found]
+    return Searched(name, found[0].params, found[0].value or 0.0, trials, path)
+
+
+def _toml(settings: Settings, title: str) -> str:
+    """What differs from the defaults."""
+    lines = [f"# {title}"]
+    for section, fields in settings.model_dump(mode="json").items():
+        plain = Settings().model_dump(mode="json")[section]
+        changed = {field: value for field, value in fields.items() if value != plain[field] and value is not None}
+        if changed:
+            lines += ["", f"[{section}]", *(f"{field} = {_literal(value)}" for field, value in changed.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (int, float)):
+        return repr(value)
+    raise UsageError(f"a setting of the form {value!r} cannot be written as TOML")

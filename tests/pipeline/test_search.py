@@ -1,0 +1,92 @@
+"""A search judges by validation alone, goes on where it was cut off, and keeps its trials to itself."""
+
+import tomllib
+from dataclasses import replace
+
+import pytest
+from toy import random_dataset
+
+from edt_cli.config import UsageError, UserError, load_settings
+from edt_cli.experiments.search import SearchSettings, search
+from edt_cli.runs import all_runs
+from edt_cli.workspace import Workspace
+
+QUICK = {
+    "model": {"hidden": 8, "blocks": 1, "max_length": 12},
+    "training": {"epochs": 2, "batch": 16, "loss": "ce", "negatives": 4},
+}
+
+
+def searched(trials: int = 3, **space) -> SearchSettings:
+    given = space or {"training.lr": {"low": 1e-4, "high": 1e-2, "log": True}, "model.dropout": [0.1, 0.3]}
+    return SearchSettings(preset="sasrec", trials=trials, settings=QUICK, space=given)
+
+
+def test_a_search_ends_in_settings_that_train_takes(tmp_path):
+    place = Workspace(tmp_path)
+    found = search(place, random_dataset(), searched())
+    assert len(found.trials) == 3
+    assert found.value == max(trial["ndcg@10"] for trial in found.trials)
+    written = tomllib.loads(found.settings.read_text())
+    assert written["training"]["lr"] == found.best["training.lr"]
+    settings = load_settings("paper", config=found.settings, environment={})
+    assert (settings.model.dropout, settings.training.negatives) == (found.best["model.dropout"], 4)
+    assert not all_runs(place)
+    assert len(all_runs(replace(place, folder=f"searches/{found.name}"))) == 3
+
+
+def test_a_search_that_was_cut_off_goes_on_and_one_that_is_done_does_nothing(tmp_path):
+    made, trained = random_dataset(), []
+
+    def watch(record):
+        if record["event"] == "finished":
+            trained.append(record["run"])
+
+    def cut(record):
+        watch(record)
+        if record["event"] == "epoch" and record["epoch"] == 1 and len(trained) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(Workspace(tmp_path), made, searched(), listeners=(cut,))
+    resumed = []
+    whole = search(Workspace(tmp_path), made, searched(), listeners=(watch, resumed.append))
+    assert len(set(trained)) == len(trained) == 3
+    assert any(record["event"] == "resumed" for record in resumed)
+    assert search(Workspace(tmp_path), made, searched(), listeners=(watch,)) == whole
+    assert len(trained) == 3
+    assert len(search(Workspace(tmp_path), made, searched(trials=4), listeners=(watch,)).trials) == 4
+    assert len(trained) == 4
+
+
+def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
+    import edt_cli.training.fit as module
+
+    asked = []
+    honest = module.questions
+    monkeypatch.setattr(
+        module, "questions", lambda made, split, rows: asked.append(split) or honest(made, split, rows)
+    )
+    search(Workspace(tmp_path), random_dataset(), searched(trials=1))
+    assert set(asked) == {"valid"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("trials = 3", "space"),
+        ("[space]\n'training.lr' = {low = 2, high = 1}", "low"),
+        ("[space]\n'training.lr' = {low = 0, high = 1, log = true}", "low"),
+        ("[space", "TOML"),
+    ],
+)
+def test_a_file_that_makes_no_search_is_one_clear_line(tmp_path, text, says):
+    path = tmp_path / "search.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says):
+        SearchSettings.read(path)
+
+
+def test_an_unknown_setting_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"training\.speed"):
+        search(Workspace(tmp_path), random_dataset(), searched(**{"training.speed": [1.0, 2.0]}))
