@@ -4,6 +4,7 @@ theirs, and how often each was had. An id's vector has to learn that from few in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +52,17 @@ class Neighbours:
 
 
 class Memory(nn.Module):
-    """w1 log(1 + c sum_a pairs(h_a, v) / a^2) + w2 max_a cos(h_a, v) + w3 log(1 + n_v), added to the score of v.
+    """w1 log(1 + c sum_a pairs(h_a, v) / a^2) + w2 log(1 + n_v) + w3 max_a titles(h_a, v) + w4 max_a texts(h_a, v),
+    added to the score of v.
 
     h_a is the a-th newest of the history's `window` newest items; pairs(h, v) their `cooccurrence` in training over
-    sqrt(n_h); n the training interactions; cos that of the texts, within a domain. w is learned for each domain,
-    with the rest of the model. At a training position the user's own meeting of history and target is left out,
-    else the memory would know the answer.
+    sqrt(n_h); n the training interactions; titles and texts, within a domain, the cosines of the titles' character
+    grams and of the text vectors, where the model has them. w is learned for each domain, with the rest. At a
+    training position the user's own meeting of history and target is left out, else the memory knows the answer.
     """
 
     meetings: list[Neighbours]
-    titles: list[Neighbours]
+    alike: list[list[Neighbours]]
 
     def __init__(self, view: TrainingView, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
@@ -72,20 +74,24 @@ class Memory(nn.Module):
         scale = 1.0 / np.sqrt(np.maximum(counts, 1))
         pairs = (diags(scale[: table.catalogue + 1]) @ cooccurrence(view, s.knn_window)).tocsr()
         titles = view.catalogue["title"].fill_null("").to_list()
-        self.meetings, self.titles = [], []
+        total, count = len(table.domain_of), s.memory_neighbours
+        self.meetings, self.alike = [], []
         for domain in range(len(table.domains)):
             items = table.domains.range(domain)
             of_domain = pairs[:, items.start : items.stop].tocsr()
-            self.meetings.append(_largest(of_domain, s.memory_neighbours, len(table.domain_of)).to(device))
-            own = titles[items.start - 1 : items.stop - 1]
-            self.titles.append(_alike(own, items, s.memory_neighbours, len(table.domain_of)).to(device))
+            self.meetings.append(_largest(of_domain, count, total).to(device))
+            likes = [_alike_titles(titles[items.start - 1 : items.stop - 1], items, count, total).to(device)]
+            if table.text is not None:
+                likes.append(_alike_texts(table.text[items.start : items.stop], items, count, total))
+            self.alike.append(likes)
         age = torch.arange(1, self.window + 1, device=device, dtype=torch.float32)
         self.register_buffer("decay", age**-2, persistent=False)
         self.register_buffer("flat", torch.ones_like(age), persistent=False)
         self.register_buffer("own_share", self.decay / age * (age <= s.knn_window), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
-        self.weight = nn.Parameter(torch.tensor([[0.5, 1.0, 0.3]], device=device).repeat(len(table.domains), 1))
+        start = torch.tensor([0.5, 0.3] + [1.0] * len(likes), device=device)
+        self.weight = nn.Parameter(start.repeat(len(table.domains), 1))
 
     decay: Tensor
     flat: Tensor
@@ -102,8 +108,8 @@ class Memory(nn.Module):
         columns = targets - self.starts[domain]
         met = self.meetings[domain].at(windows, self.decay, columns, "sum")
         met = (met - (self.scale[windows] * (windows > 0)) @ self.own_share).clamp_min(0)
-        alike = self.titles[domain].at(windows, self.flat, columns, "amax")
-        return self._weighed(met, alike, (self.counts[targets] - 1).clamp_min(0), domain)
+        alike = [one.at(windows, self.flat, columns, "amax") for one in self.alike[domain]]
+        return self._weighed(met, (self.counts[targets] - 1).clamp_min(0), alike, domain)
 
     def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
         """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
@@ -115,12 +121,13 @@ class Memory(nn.Module):
         else:
             items = torch.arange(start, start + size, device=windows.device)
         met = self.meetings[domain].spread(windows, self.decay, place, len(items), "sum")
-        alike = self.titles[domain].spread(windows, self.flat, place, len(items), "amax")
-        return self._weighed(met, alike, self.counts[items], domain)
+        alike = [one.spread(windows, self.flat, place, len(items), "amax") for one in self.alike[domain]]
+        return self._weighed(met, self.counts[items], alike, domain)
 
-    def _weighed(self, met: Tensor, alike: Tensor, counts: Tensor, domain: int) -> Tensor:
-        of_met, of_alike, of_count = self.weight[domain]
-        return of_met * torch.log1p(SHARPNESS * met) + of_alike * alike + of_count * torch.log1p(counts)
+    def _weighed(self, met: Tensor, counts: Tensor, alike: list[Tensor], domain: int) -> Tensor:
+        of_met, of_count, *of_alike = self.weight[domain]
+        score = of_met * torch.log1p(SHARPNESS * met) + of_count * torch.log1p(counts)
+        return sum((weight * one for weight, one in zip(of_alike, alike, strict=True)), score)
 
 
 def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:
@@ -137,12 +144,9 @@ def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:
     return Neighbours(torch.from_numpy(columns), torch.from_numpy(weights))
 
 
-def _alike(titles: list[str], rows: range, count: int, total: int) -> Neighbours:
-    """The `count` most alike titles of a domain to each of its items, itself among them: the cosine of TF-IDF over
-    four characters within a word. Grams that over a twentieth of the titles share tell nothing, nor do a title's
-    own."""
-    columns = np.full((total, count), len(titles))
-    weights = np.zeros((total, count), dtype=np.float32)
+def _alike_titles(titles: list[str], rows: range, count: int, total: int) -> Neighbours:
+    """The `count` most alike titles of a domain to each of its items `rows`: the cosine of TF-IDF over four
+    characters within a word. Grams that over a twentieth of the titles share tell nothing, nor do a title's own."""
     common = max(2, len(titles) // 20)
     grams = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(4, 4), min_df=2, max_df=common, sublinear_tf=True, dtype=np.float32
@@ -150,12 +154,26 @@ def _alike(titles: list[str], rows: range, count: int, total: int) -> Neighbours
     try:
         vectors = grams.fit_transform(titles)
     except ValueError:  # No two titles share a gram.
-        return Neighbours(torch.from_numpy(columns), torch.from_numpy(weights))
-    step = max(1, CELLS // len(titles))
-    for start in range(0, len(titles), step):
-        cosines = torch.from_numpy((vectors[start : start + step] @ vectors.T).toarray())
-        nearest, at = cosines.topk(min(count, len(titles)), dim=1)
-        own = slice(rows.start + start, rows.start + start + len(at))
-        columns[own, : at.shape[1]] = torch.where(nearest > 0, at, len(titles))
-        weights[own, : at.shape[1]] = nearest
-    return Neighbours(torch.from_numpy(columns), torch.from_numpy(weights))
+        vectors = csr_matrix((len(titles), 1), dtype=np.float32)
+    return _nearest(lambda own: torch.from_numpy((vectors[own] @ vectors.T).toarray()), rows, count, total)
+
+
+def _alike_texts(vectors: Tensor, rows: range, count: int, total: int) -> Neighbours:
+    """The same by the cosine of unit vectors [N_d, d_L]."""
+    return _nearest(lambda own: vectors[own] @ vectors.T, rows, count, total)
+
+
+def _nearest(cosines: Callable[[slice], Tensor], rows: range, count: int, total: int) -> Neighbours:
+    """The items of largest cosine [n, N_d] to each of `rows`, itself among them; of what is not above 0, none."""
+    size = len(rows)
+    step = max(1, CELLS // max(1, size))
+    found = [cosines(slice(at, at + step)).topk(min(count, size), dim=1) for at in range(0, size, step)]
+    weights = torch.cat([best.values for best in found]) if found else torch.zeros(0, 0)
+    columns = torch.cat([best.indices for best in found]) if found else torch.zeros(0, 0, dtype=torch.long)
+    out = Neighbours(
+        torch.full((total, count), size, device=columns.device), torch.zeros(total, count, device=weights.device)
+    )
+    own = slice(rows.start, rows.stop)
+    out.columns[own, : columns.shape[1]] = torch.where(weights > 0, columns, size)
+    out.weights[own, : weights.shape[1]] = weights.clamp_min(0)
+    return out

@@ -86,7 +86,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         write_json(folder / PHASES, {phase.name: asdict(run_phase(phase, s, folder, events, validate))})
     if isinstance(model, LLMEDT) and s.finetune:
         load_weights(folder / PRETRAINED, model)
-        threads = FineTuning(model, sequences, material.table, s)
+        threads = FineTuning(model, sequences, material.table, s, folder)
         validate = None if asked is None else _validate_threads(material, asked, model)
         done = asdict(run_phase(threads, s, folder, events, validate))
         write_json(folder / PHASES, {**read_json(folder / PHASES), threads.name: done})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +19,9 @@ from edt_cli.models.llm_edt import LLMEDT
 from edt_cli.models.sequential import Positions, SequentialModel
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.objective import Negatives, NextItem
+
+KEPT_BYTES = 1 << 29
+"""Frozen states above this lie in a file."""
 
 
 class Pretraining:
@@ -63,13 +69,14 @@ class FrozenStates:
     starts: Tensor
 
 
-def frozen_states(model: LLMEDT, sequences: DeviceSequences) -> FrozenStates:
-    """Section 3.3.2, once: an epoch of fine-tuning is then only the adapters."""
+def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None = None) -> FrozenStates:
+    """Section 3.3.2, once: an epoch of fine-tuning is then only the adapters. Large ones lie in a file of `folder`
+    that goes with the process, and are read from there as they are needed."""
     device = sequences.lengths.device
     counts = (sequences.lengths - 1).clamp_min(0)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     total, hidden = int(starts[-1]), model.settings.hidden
-    global_states, domain_states = (torch.empty(total, hidden, device=device) for _ in range(2))
+    global_states, domain_states = (_room(total, hidden, device, folder) for _ in range(2))
     present = torch.empty(total, dtype=torch.bool, device=device)
     targets = torch.empty(total, dtype=torch.long, device=device)
     windows = no_windows(model, total)
@@ -79,12 +86,28 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences) -> FrozenStates:
             batch = sequences.batch(rows)
             real = batch.targets > 0
             place = (starts[rows, None] + torch.arange(real.shape[1], device=device))[real]
-            global_states[place] = model.global_and_last(batch)[0][real]
             states, there = model.domain_positions(batch)
-            domain_states[place], present[place], targets[place] = states[real], there[real], batch.targets[real]
+            _put(global_states, place, model.global_and_last(batch)[0][real])
+            _put(domain_states, place, states[real])
+            present[place], targets[place] = there[real], batch.targets[real]
             if model.memory is not None:
                 windows[place] = model.memory.windows(batch.items)[real]
     return FrozenStates(global_states, domain_states, present, targets, windows, starts)
+
+
+def _room(rows: int, hidden: int, device: torch.device, folder: Path | None) -> Tensor:
+    if folder is None or rows * hidden * 4 <= KEPT_BYTES:
+        return torch.empty(rows, hidden, device=device)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, hidden)))
+
+
+def _put(states: Tensor, place: Tensor, values: Tensor) -> None:
+    states[place.to(states.device)] = values.to(states.device)
+
+
+def _take(states: Tensor, place: Tensor) -> Tensor:
+    return states[place.to(states.device)].to(place.device)
 
 
 class FineTuning:
@@ -92,7 +115,14 @@ class FineTuning:
 
     name = "fine-tuning"
 
-    def __init__(self, model: LLMEDT, sequences: DeviceSequences, table: ItemTable, s: TrainingSettings) -> None:
+    def __init__(
+        self,
+        model: LLMEDT,
+        sequences: DeviceSequences,
+        table: ItemTable,
+        s: TrainingSettings,
+        folder: Path | None = None,
+    ) -> None:
         model.freeze_global()
         model.fine_tuned = True
         self.model = model
@@ -101,7 +131,7 @@ class FineTuning:
         self.epochs = s.finetune_epochs
         self.min_steps = s.finetune_min_steps
         self.validate_steps = s.finetune_validate_steps
-        self.frozen = frozen_states(model, sequences)
+        self.frozen = frozen_states(model, sequences, folder)
         self.counts = self.frozen.starts.diff()
         self.steps_per_epoch = math.ceil(int((self.counts > 0).sum()) / s.batch)
         self.domain_of = table.domain_of
@@ -123,7 +153,8 @@ class FineTuning:
         f = self.frozen
         targets = f.targets[batch]
         domains = self.domain_of[targets]
-        states = f.global_states[batch] + self.model.threads(f.domain_states[batch], f.present[batch], domains)
+        own = self.model.threads(_take(f.domain_states, batch), f.present[batch], domains)
+        states = _take(f.global_states, batch) + own
         at = Positions(states, self.items[targets], targets, windows=f.windows[batch])
         losses = self.objective(at, lambda ids: self.items[ids], self.model.memory)
         means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
@@ -135,8 +166,8 @@ class FineTuning:
         sample = torch.nonzero(f.present).squeeze(1)[:: max(1, int(f.present.sum()) // 10_000)]
         with torch.no_grad():
             domains = self.domain_of[f.targets[sample]]
-            own = self.model.threads(f.domain_states[sample], f.present[sample], domains).norm(dim=1)
-        ratio = own / f.global_states[sample].norm(dim=1).clamp_min(1e-12)
+            own = self.model.threads(_take(f.domain_states, sample), f.present[sample], domains).norm(dim=1)
+        ratio = own / _take(f.global_states, sample).norm(dim=1).clamp_min(1e-12)
         return {"domain_to_global": float(ratio.mean()) if len(sample) else 0.0}
 
 

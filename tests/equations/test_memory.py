@@ -57,9 +57,12 @@ def slow(memory: Memory, history: list[int], v: int, domain: int) -> float:
     counts = np.bincount(ROWS.items, minlength=12)
     newest = history[::-1][:WINDOW]
     met = sum(meetings(h, v) / math.sqrt(max(1, counts[h])) / a**2 for a, h in enumerate(newest, start=1))
-    alike = [cosine(h, v) for h in newest if (h > 6) == (v > 6)]
+    own = [h for h in newest if (h > 6) == (v > 6)]
+    text = TABLE.text.double().numpy()
+    titles = max([0.0, *(cosine(h, v) for h in own)])
+    texts = max([0.0, *(float(text[h] @ text[v]) for h in own)])
     w = memory.weight[domain].tolist()
-    return w[0] * math.log1p(30 * met) + w[1] * max([0.0, *alike]) + w[2] * math.log1p(counts[v])
+    return w[0] * math.log1p(30 * met) + w[1] * math.log1p(counts[v]) + w[2] * titles + w[3] * texts
 
 
 def test_of_items_is_the_three_terms():
@@ -112,7 +115,8 @@ def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
 
 def test_the_nearest_neighbours_are_kept():
     few, all_of_them = memory_of(ROWS, neighbours=2), memory_of(ROWS)
-    for kind in ("meetings", "titles"):
-        for one, other in zip(getattr(few, kind), getattr(all_of_them, kind), strict=True):
+    for domain in range(2):
+        kept, known = ([m.meetings[domain], *m.alike[domain]] for m in (few, all_of_them))
+        for one, other in zip(kept, known, strict=True):
             best = other.weights.sort(dim=1, descending=True).values[:, :2]
             torch.testing.assert_close(one.weights, best)

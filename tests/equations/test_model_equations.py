@@ -195,6 +195,20 @@ def test_kept_states_are_those_of_the_model(kind):
     assert kept.targets.tolist() == batch.targets[batch.targets > 0].tolist()
 
 
+def test_large_frozen_states_lie_in_a_file_and_are_the_same(tmp_path, monkeypatch):
+    from edt_cli.models.batch import DeviceSequences
+
+    table = text_table(DOMAINS, ROWS)
+    model, rows = model_of("llm-edt", table), DeviceSequences(ROWS, table, 12)
+    kept = frozen_states(model, rows, tmp_path)
+    monkeypatch.setattr("edt_cli.training.phases.KEPT_BYTES", 8)
+    mapped = frozen_states(model, rows, tmp_path)
+    assert torch.equal(mapped.global_states, kept.global_states)
+    assert torch.equal(mapped.domain_states, kept.domain_states)
+    assert mapped.global_states.untyped_storage().data_ptr() != kept.global_states.untyped_storage().data_ptr()
+    assert not list(tmp_path.iterdir())
+
+
 def test_equation_14_adds_alpha_times_the_alignment():
     table = text_table(DOMAINS, ROWS)
     model = model_of("llm-edt", table)
