@@ -4,7 +4,7 @@
     python tests/benchmarks/growth.py --users 10000 100000
 
 LLM-EDT, preset `paper`, every part included; two domains, items of heavy tails, an item for five users and at most
-2 * 10^5, 13 interactions a user on average. Ranking is of --ranked users against the full catalogue of their domain.
+2 * 10^5, 13 interactions a user on average. Ranking is of --ranked users against the full catalogue of a domain.
 Each size is a process of its own; memory is the kernel's highest resident size of it.
 """
 
