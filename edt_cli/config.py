@@ -121,6 +121,9 @@ class ModelSettings(Section):
     sequence: Literal["mixed", "single"] = Field(
         "mixed", description="`single`: each domain's own items only, the single-domain systems of table 2"
     )
+    threads: Literal["adapters", "joint"] = Field(
+        "adapters", description="llm-edt: the paper's second phase, or a backbone for domains learned in the first"
+    )
     adapter: int = Field(64, ge=1, description="inner size of the fine-tuning adapters (eq. 10)")
     mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
     knn_window: int = Field(10, ge=1, description="item-kNN, memory: steps apart that still count as co-occurrence")
@@ -182,6 +185,8 @@ class Settings(Section):
     def _consistent(self) -> Self:
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
+        if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):
+            raise ValueError("model.threads = joint needs training.finetune = false and a causal backbone")
         return self
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:

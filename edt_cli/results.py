@@ -16,7 +16,7 @@ from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import figures
 from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
-from edt_cli.evaluation.ranking import Ranks, rank
+from edt_cli.evaluation.ranking import Ranks, Together, rank
 from edt_cli.events import Events
 from edt_cli.models.systems import needs, system
 from edt_cli.pipeline import Pipeline, open_dataset
@@ -94,6 +94,43 @@ def _compute(
             run.write_result(document["file"], document)
         _save_ranks(run, asked, ranks, f"{_file(split, s, dft)}-ranks")
         events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
+
+
+def evaluate_together(
+    workspace: Workspace,
+    runs: Sequence[Run],
+    split: Split,
+    s: EvaluationSettings,
+    events: Events,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The result document of an ensemble of runs on the same data, with its label; parameters and seconds are of
+    all of them. Errors: UserError where the runs are of different data."""
+    materials = [run_material(workspace, run, events, device) for run in runs]
+    dataset = materials[0].dataset
+    if len({run.plan["data_key"] for run in runs}) != 1:
+        raise UserError("runs that are to be evaluated together must be of the same data")
+    asked = [material.questions(split) for material in materials]
+    scorers = [
+        trained_scorer(material, run.settings, run.folder, question.inputs, question.targets.domains)
+        for material, run, question in zip(materials, runs, asked, strict=True)
+    ]
+    drawn = candidates(workspace, dataset, split, s.negatives)
+    ranks = rank(Together(scorers), asked[0], candidates=drawn, keep_seen=s.keep_seen, top=TOP)
+    headers = [_header(workspace, run, dataset, True) for run in runs]
+    titles = dict.fromkeys(system(run.settings.model.name).title for run in runs)
+    return {
+        **headers[0],
+        "run": " + ".join(run.name for run in runs),
+        "label": f"{' + '.join(titles)}, {len(runs)} together",
+        "parameters": sum(header["parameters"] or 0 for header in headers),
+        "seconds": sum(header["seconds"] or 0.0 for header in headers),
+        "split": split,
+        "protocol": s.protocol,
+        "negatives": s.negatives if s.protocol == "sampled" else None,
+        "keep_seen": s.keep_seen,
+        **figures(dataset, asked[0], ranks, s.protocol, materials[0].has_text),
+    }
 
 
 def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:

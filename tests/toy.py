@@ -84,6 +84,7 @@ KINDS = {
     "text and id": {"name": "sasrec", "backbone": "sasrec", "encoder": "both"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
     "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},
+    "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
     "llm-edt on gru4rec": {"name": "llm-edt", "backbone": "gru4rec", "encoder": "llm"},
     "llm-edt on bert4rec": {"name": "llm-edt", "backbone": "bert4rec", "encoder": "llm"},
 }

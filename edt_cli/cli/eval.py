@@ -42,6 +42,9 @@ def evaluate(
     keep_seen: KeepSeenOption = False,
     split: SplitOption = "test",
     groups: Annotated[bool, typer.Option("--groups", help="Also by history length, r, text and training.")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="One more row: all these runs as an ensemble, their scores added.")
+    ] = False,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
@@ -56,7 +59,7 @@ def evaluate(
     place, chosen = workspace(workspace_), str(open_device(device))
     settings = evaluation_settings(protocol, negatives, keep_seen)
     runs = runs_of(place, data, run)
-    show_results(place, runs, split_name(split), settings, chosen, as_json=json_, groups=groups)
+    show_results(place, runs, split_name(split), settings, chosen, as_json=json_, groups=groups, together=together)
 
 
 def show_results(
@@ -68,12 +71,18 @@ def show_results(
     *,
     as_json: bool,
     groups: bool = False,
+    together: bool = False,
 ) -> None:
     """Evaluate `runs` and show them: a table of HR@10 and NDCG@10, or the document of DESIGN's `--json`."""
     from edt_cli.reporting.render import render
     from edt_cli.reporting.tables import free_tables, group_tables
 
     main = [found for found in result_documents(place, runs, split, settings, device) if not found["first_phase"]]
+    if together and len(runs) > 1:
+        from edt_cli.events import Events
+        from edt_cli.results import evaluate_together
+
+        main.append(evaluate_together(place, runs, split, settings, Events(), device))
     document = {
         "data": runs[0].plan["data"],
         "split": split,

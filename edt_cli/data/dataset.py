@@ -252,7 +252,9 @@ def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndar
     key *= span
     key += times
     key -= times.min()
-    return pl.DataFrame({"key": key, "tie": tie}).select(pl.arg_sort_by("key", "tie")).to_series().to_numpy()
+    frame = pl.DataFrame({"key": key, "tie": tie})
+    del key
+    return frame.select(pl.arg_sort_by("key", "tie")).to_series().to_numpy()
 
 
 def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:

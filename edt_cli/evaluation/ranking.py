@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,17 @@ class Recalled:
         windows = self.windows[rows.to(self.windows.device)]
         with torch.no_grad():
             return self.vectors.scores(rows, domain).add_(self.memory.of_items(windows, domain))
+
+
+@dataclass(frozen=True)
+class Together:
+    """An ensemble: the sum of several systems' scores, each on the scale of its own spread over a user's items."""
+
+    scorers: Sequence[Scorer]
+
+    def scores(self, rows: Tensor, domain: int) -> Tensor:
+        found = [scorer.scores(rows, domain) for scorer in self.scorers]
+        return torch.stack([one / one.std(1, keepdim=True).clamp_min(1e-12) for one in found]).sum(0)
 
 
 def all_item_vectors(model: SequentialModel, table: ItemTable) -> Tensor:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from edt_cli.config import ModelSettings
+from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.encoders import Adapter, conditioned
 from edt_cli.models.losses import alignment, mean
 from edt_cli.models.memory import Memory
-from edt_cli.models.sequential import Objective, SequentialModel
+from edt_cli.models.sequential import Objective, Positions, SequentialModel
 
 
 class LLMEDT(SequentialModel):
@@ -40,6 +41,7 @@ class LLMEDT(SequentialModel):
             self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, s.hidden)
         self.register_buffer("profiles", profiles, persistent=False)
         self.threads = DomainThreads(len(table.domains), s)
+        self.domain_backbone = make_backbone(s) if s.threads == "joint" else None
         self.fine_tuned = False
 
     domain_of: Tensor
@@ -56,40 +58,57 @@ class LLMEDT(SequentialModel):
             terms["align"] = self.alpha * aligned
         return terms
 
+    def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
+        """With joint threads the next item is learned from u + h^d, and L_align still speaks of u."""
+        if self.domain_backbone is None:
+            return super().training_positions(batch)
+        x = self.encode_items(batch.items)
+        states = self.backbone(x, batch.lengths)
+        at = self.before_targets(batch, x, states + self.domain_positions(batch)[0])
+        return at, last_state(states, batch.lengths)
+
     def encode_positions(self, batch: Batch) -> Tensor:
         """Eq. 11: u + u^d, d the domain asked for at each position."""
         states = self.backbone(self.encode_items(batch.items), batch.lengths)
+        if self.domain_backbone is not None:
+            return states + self.domain_positions(batch)[0]
         if not self.fine_tuned:
             return states
         domain_states, present = self.domain_positions(batch)
         return states + self.threads(domain_states, present, batch.domains)
 
     def encode_last(self, batch: Batch) -> Tensor:
+        if self.domain_backbone is None and not self.fine_tuned:
+            return super().encode_last(batch)
         states, domain_states, present, asked = self.last_parts(batch)
-        return states + self.threads(domain_states, present, asked) if self.fine_tuned else states
+        own = domain_states if self.domain_backbone is not None else self.threads(domain_states, present, asked)
+        return states + own
 
     def last_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What eq. 11 adds up, at each row's last item: u and h^d [B, D], whether h^d exists, and d [B]."""
         states = self.backbone.last(self.encode_items(batch.items), batch.lengths)
         asked = batch.domains[:, 0]
         items, lengths, _ = domain_sequence(batch.items, self.domain_of, asked)
-        return states, self.backbone.last(self.encode_items(items), lengths), lengths > 0, asked
+        own = self.domain_backbone or self.backbone
+        return states, own.last(self.encode_items(items), lengths), lengths > 0, asked
 
     def domain_positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Eq. 10: h^d after the last item of domain d at or before each position, d the domain asked for there.
 
-        Returns [B, L, D] and bool [B, L], False where no such item exists yet.
+        Returns [B, L, D], zero where no such item exists yet, and bool [B, L], False there.
         """
+        backbone = self.domain_backbone or self.backbone
         out = torch.zeros(*batch.items.shape, self.settings.hidden, device=batch.items.device)
         present = torch.zeros_like(batch.items, dtype=torch.bool)
         for domain in range(len(self.threads.adapters)):
             wanted = batch.domains == domain
             asked = torch.full_like(batch.rows, domain)
             items, lengths, place = domain_sequence(batch.items, self.domain_of, asked)
-            states = self.backbone(self.encode_items(items), lengths)
+            states = backbone(self.encode_items(items), lengths)
             at = place.clamp_min(0).unsqueeze(-1).expand(*place.shape, states.shape[-1])
-            out = torch.where(wanted.unsqueeze(-1), states.gather(1, at), out)
-            present |= wanted & (place >= 0)
+            wanted &= place >= 0
+            out = torch.where(wanted.unsqueeze(-1), states.gather(1, at).to(out.dtype), out)
+            present |= wanted
         return out, present
 
     def global_and_last(self, batch: Batch) -> tuple[Tensor, Tensor]:
