@@ -69,6 +69,18 @@ class LLMSettings(Section):
     limit_users: int | None = Field(None, ge=1, description="a seeded sample of those who would be asked")
 
 
+class LimitSettings(Section):
+    """What the LLM stages may cost and how fast they may ask; none of it changes a result."""
+
+    rpm: float | None = Field(None, gt=0, description="requests a minute that the provider allows")
+    tpm: float | None = Field(None, gt=0, description="tokens a minute that the provider allows")
+    max_cost: float | None = Field(None, ge=0, description="USD that one command may spend")
+    price: str | None = Field(None, description="of the LLM: `free`, or IN,OUT in USD for a million tokens")
+    embedder_price: float | None = Field(None, ge=0, description="of the embedder, in USD for a million tokens")
+    timeout: float | None = Field(None, gt=0, description="seconds for one answer")
+    backoff: float = Field(0.5, gt=0, description="seconds before a failed call is tried again; then twice that")
+
+
 class AugmentationSettings(Section):
     """The transferable item augmenter, section 3.2."""
 
@@ -169,6 +181,7 @@ class EvaluationSettings(Section):
 class Settings(Section):
     embedding: EmbeddingSettings = EmbeddingSettings()
     llm: LLMSettings = LLMSettings()
+    limits: LimitSettings = LimitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     profiling: ProfilingSettings = ProfilingSettings()
     model: ModelSettings = ModelSettings()

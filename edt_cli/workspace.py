@@ -4,6 +4,7 @@
 <workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
 <workspace>/runs/<name>/            a training run
 <workspace>/cache/                  every LLM reply and embedding that was ever had
+<workspace>/ledger.db               every call that left the machine, and what it cost
 """
 
 from __future__ import annotations
@@ -139,6 +140,10 @@ class Workspace:
     @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
 
     def dataset(self, name: str) -> Artefact:
         """The dataset's key is in its manifest: it covers what was read, not only how."""

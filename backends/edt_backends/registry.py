@@ -25,6 +25,14 @@ def provider_names() -> list[str]:
     return sorted(installed, key=lambda name: (name != "local", name)) + sorted(SHORT_NAMES.keys() - installed)
 
 
+def installed() -> dict[str, str]:
+    """Entry point to the package that brings it, with its version; without an import."""
+    return {
+        point.name: f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        for point in entry_points(group=GROUP)
+    }
+
+
 def chat_backend(
     provider: str = "local",
     model: str | None = None,

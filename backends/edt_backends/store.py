@@ -62,7 +62,7 @@ class Observed:
 
     questions: int = 0
     replies: int = 0
-    users: int = 0
+    users: set[str] = field(default_factory=set)
     prompt_bytes: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -151,7 +151,6 @@ class ReplyCache:
     def observed(self, backend: str) -> dict[str, Observed]:
         """By the prompt's name and version; a repair counts with the prompt that it repairs ("generate@1")."""
         found: dict[str, Observed] = {}
-        users: dict[str, set[str]] = {}
         questions: dict[str, set[str]] = {}
         for key, entry in self.entries():
             asked = entry.get("asked")
@@ -165,11 +164,11 @@ class ReplyCache:
             seen.prompt_tokens += usage.prompt_tokens
             seen.completion_tokens += usage.completion_tokens
             seen.seconds += entry.get("seconds", 0.0)
-            users.setdefault(prompt, set()).update(entry.get("users", ()))
+            seen.users.update(entry.get("users", ()))
             if not repair:
                 questions.setdefault(prompt, set()).add(key.partition(" ")[0])
         for prompt, seen in found.items():
-            seen.users, seen.questions = len(users[prompt]), len(questions.get(prompt, ()))
+            seen.questions = len(questions.get(prompt, ()))
         return found
 
     def stats(self) -> CacheStats:

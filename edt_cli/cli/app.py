@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edt_cli import __version__
-from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, train
+from edt_cli.cli import augment, cache, clean, data, eval, inspect, models, providers, recommend, report, train
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 for command in (
     augment.augment,
     augment.profile,
@@ -29,6 +30,7 @@ for command in (
     recommend.recommend,
     inspect.inspect,
     models.models,
+    providers.providers,
     clean.clean,
 ):
     app.command()(command)
