@@ -132,13 +132,15 @@ class Known:
     ) -> Estimate:
         """Of requests that are known, and of `more` that are not: prompt, how many, bytes of each."""
         new: dict[str, tuple[int, int]] = {}
-        cached, users = 0, set()
+        cached, users, asked = 0, set(), set()
         for request in requests:
             if request.user is not None:
                 users.add(request.user)
-            if self.chat.contains(request):
-                cached += 1
+            key = self.chat.key(request)
+            if key in asked or self.chat.contains(request):
+                cached += 1  # one that is asked already answers, too
                 continue
+            asked.add(key)
             seen, total = new.get(request.prompt, (0, 0))
             new[request.prompt] = seen + 1, total + request_bytes(request)
         parts = [

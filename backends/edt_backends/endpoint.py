@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -39,6 +40,14 @@ def library() -> ModuleType:
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
+
+
+def unlogged() -> None:
+    """In the task that calls this, litellm makes no log record of a call: a quarter of its work, for nobody."""
+    with contextlib.suppress(ImportError):  # a private name of litellm's, which only costs time to be without
+        from litellm._internal_context import is_internal_call
+
+        is_internal_call.set(True)
 
 
 @dataclass(frozen=True)

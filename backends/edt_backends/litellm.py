@@ -20,7 +20,7 @@ from edt_backends.base import (
     Plugin,
     Usage,
 )
-from edt_backends.endpoint import Endpoint, library, rate_limits
+from edt_backends.endpoint import Endpoint, library, rate_limits, unlogged
 
 
 class LiteLLMChat(ChatBackend):
@@ -43,6 +43,7 @@ class LiteLLMChat(ChatBackend):
         return self._at.price()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
+        unlogged()
         formats = self._formats(request)
         first = min(self._simpler, len(formats) - 1)
         for number in range(first, len(formats)):
@@ -108,6 +109,7 @@ class LiteLLMEmbeddings(EmbeddingBackend):
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         if not texts:
             return EmbeddingReply(np.zeros((0, self._dimension or 0), np.float32), Usage())
+        unlogged()
         try:
             async with asyncio.timeout(self._at.seconds):
                 reply = await library().aembedding(input=list(texts), **self._at.options())

@@ -19,6 +19,7 @@ import diskcache
 
 from edt_backends.base import BackendError, Usage
 from edt_backends.json_disk import JSONOnlyDisk
+from edt_backends.wrappers import question_bytes
 
 Entry = dict[str, Any]
 
@@ -160,7 +161,7 @@ class ReplyCache:
             seen = found.setdefault(prompt, Observed())
             usage = Usage(**entry["usage"])
             seen.replies += 1
-            seen.prompt_bytes += sum(len(content.encode("utf-8", "replace")) for _, content in asked["messages"])
+            seen.prompt_bytes += question_bytes((content for _, content in asked["messages"]), asked["schema"])
             seen.prompt_tokens += usage.prompt_tokens
             seen.completion_tokens += usage.completion_tokens
             seen.seconds += entry.get("seconds", 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply
@@ -82,9 +82,14 @@ class Signal:
 
 
 def request_bytes(request: ChatRequest) -> int:
+    """`question_bytes` of a request."""
+    return question_bytes((message.content for message in request.messages), request.schema)
+
+
+def question_bytes(contents: Iterable[str], schema: Mapping[str, Any] | None) -> int:
     """Bytes of all that a provider may count as the prompt: messages with their marks, and the schema.
 
     No tokenizer makes more tokens than bytes, so this is also the most tokens that the prompt can be.
     """
-    said = sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages)
-    return said + 16 + (len(json.dumps(request.schema)) if request.schema else 0)
+    said = sum(len(content.encode("utf-8", "replace")) + 16 for content in contents)
+    return said + 16 + (len(json.dumps(schema)) if schema else 0)

@@ -22,6 +22,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 TITLE_CHARACTERS = 200
 REPEATED_CHARACTERS = 4000
 """Of an unusable reply, in the question that repairs it."""
+LAST_CHARACTERS = 300
 REPAIR = Path(__file__).parent / "prompts" / "repair.md"
 
 _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.")
@@ -94,8 +95,7 @@ class Failed:
 class Bill:
     """What the replies of a stage cost when they were made, and what was spent on them now.
 
-    `repairs` were tried, `repaired` of them led to an answer; `failed` counts questions by reason; `last` is the
-    newest reply, cleaned.
+    `repairs` were tried, `repaired` of them led to an answer; `failed` counts questions by reason.
     """
 
     replies: int = 0
@@ -111,11 +111,11 @@ class Bill:
     repaired: int = 0
     models: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
-    last: dict[str, str] = field(default_factory=dict, repr=False)
+    newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
 
     def add(self, reply: ChatReply, question: ChatRequest) -> None:
         cost = reply.usage.cost_usd
-        self.last = {"user": question.user or "", "prompt": question.prompt, "text": clean(reply.text, 300)}
+        self.newest = (question, reply)
         self.replies += 1
         self.cached += reply.cached
         self.prompt_tokens += reply.usage.prompt_tokens
@@ -132,8 +132,16 @@ class Bill:
         self.failed[failed.reason] = self.failed.get(failed.reason, 0) + 1
         return failed
 
+    def last(self) -> dict[str, str]:
+        """The newest reply, cleaned, and what it answers."""
+        if self.newest is None:
+            return {}
+        question, reply = self.newest
+        return {"user": question.user or "", "prompt": question.prompt, "text": clean(reply.text, LAST_CHARACTERS)}
+
     def summary(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name not in ("failed", "last")}
+        kept = replace(self, newest=None)
+        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest")}
 
 
 async def ask(

@@ -29,19 +29,21 @@ class Spool:
 
     def __init__(self, total: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - gone with this object
+        self._end = 0
         self._begin = array("q", [-1]) * total
         self._length = array("q", [0]) * total
 
     def put(self, number: int, document: Any) -> None:
         text = json.dumps(document).encode()
-        self._begin[number] = self._file.seek(0, 2)
-        self._length[number] = self._file.write(text)
+        self._begin[number], self._length[number] = self._end, len(text)
+        self._end += self._file.write(text)
 
     def __iter__(self) -> Iterator[Any]:
         """In the order of the numbers, each of which there must be."""
         for begin, length in zip(self._begin, self._length, strict=True):
             self._file.seek(begin)
             yield json.loads(self._file.read(length))
+        self._file.seek(self._end)
 
 
 class Tally:
@@ -68,7 +70,7 @@ class Tally:
     def report(self) -> None:
         self._told_at = time.monotonic()
         self._events.emit(
-            "calls", stage=self.stage, done=self.done, total=self.total, last=self._bill.last, **self._fields()
+            "calls", stage=self.stage, done=self.done, total=self.total, last=self._bill.last(), **self._fields()
         )
 
     def _fields(self) -> dict[str, Any]:

@@ -111,14 +111,14 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
         return
     found = estimates(pipeline)
     if llm.dry_run:
-        show(_document(pipeline, found), [_table(pipeline, found)], as_json=as_json)
+        show(_document(pipeline, found), [_report(pipeline, found)], as_json=as_json)
         raise typer.Exit
     if not any(stage.calls.high for stage in found):
         return
     if not as_json:
         from edt_cli.cli.common import stderr
 
-        stderr().print(_table(pipeline, found))
+        stderr().print(_report(pipeline, found))
     if llm.yes:
         return
     if not sys.stdin.isatty():
@@ -182,40 +182,33 @@ def _total(found: list[Estimate]) -> Span | None:
     return total
 
 
-def _table(pipeline: Pipeline, found: list[Estimate]) -> Any:
-    from rich.table import Table
+def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
+    """Lines, which any width of terminal can take; a table with ranges in it needs 120 columns."""
     from rich.text import Text
 
     from edt_cli.estimate import PAPER_USD
     from edt_cli.reporting.text import plain
 
-    name = plain(pipeline.chat_identity["name"])
-    title = f"{plain(pipeline.dataset.name)}, by {name}: what is still to be asked"
-    table = Table(title=Text(title), title_justify="left", caption_justify="left")
-    table.add_column("Stage")
-    for heading in ("users", "calls", "cached", "tokens in", "tokens out", "USD", "USD a user", "paper's", "time"):
-        table.add_column(heading, justify="right")
+    name, data = plain(pipeline.chat_identity["name"]), plain(pipeline.dataset.name)
+    if not any(stage.calls.high for stage in found):
+        return Text(f"{data}, by {name}: nothing is left to be asked.")
+    lines = [f"{data}, by {name}, still to be asked:"]
     for stage in found:
         users = max(1, stage.users)
-        cost = stage.cost_usd
-        table.add_row(
-            stage.stage,
-            f"{stage.users:,}",
-            _span(stage.calls, "{:,.0f}"),
-            f"{stage.cached:,}",
-            _span(stage.prompt_tokens, "{:,.0f}"),
-            _span(stage.completion_tokens, "{:,.0f}"),
-            "not known" if cost is None else _span(cost, "{:,.4f}"),
-            "" if cost is None else _span(cost.times(type(cost)(1 / users, 1 / users)), "{:.6f}"),
-            f"{PAPER_USD[stage.stage]:.6f}",
-            _duration(stage.seconds),
+        calls = f"{_span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
+        tokens_in, tokens_out = _span(stage.prompt_tokens, "{:,.0f}"), _span(stage.completion_tokens, "{:,.0f}")
+        lines.append(
+            f"  {stage.stage}: {calls}; {tokens_in} tokens in, {tokens_out} out; {_duration(stage.seconds)}"
         )
+        if stage.cost_usd is not None:
+            each = _span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
+            paper = f"the paper's: {PAPER_USD[stage.stage]:.6f}"
+            lines.append(f"    {_span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
+        lines.append(f"    from {stage.basis}")
     total = _total(found)
-    cost_line = "at a price that is not known" if total is None else f"{_span(total, '{:,.4f}')} USD in all"
-    lines = [f"{cost_line}, at {pipeline.settings.llm.concurrency} calls at a time."]
-    lines += [f"{stage.stage}: from {stage.basis}." for stage in found if stage.calls.high]
-    table.caption = Text("\n".join(lines) if found else "Nothing: every stage is made already.")
-    return table
+    cost = "at a price that is not known" if total is None else f"{_span(total, '{:,.4f}')} USD"
+    lines.append(f"In all {cost}, at {pipeline.settings.llm.concurrency} calls at a time.")
+    return Text("\n".join(lines))
 
 
 def _span(span: Span, form: str) -> str:

@@ -77,9 +77,8 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     for heading in ("provider", "model", "from", "key", "USD for a million tokens in, out", "answers"):
         table.add_column(heading)
     for row in rows:
-        key = (
-            "none needed" if row["key"] is None else f"{row['key']} {'is set' if row['has_key'] else 'is not set'}"
-        )
+        is_set = "is set" if row["has_key"] else "is not set"
+        key = f"{row['key']} {is_set}" if row["key"] else "none needed"
         price = row["usd_per_million"]
         cost = "not known" if price is None else "free" if not any(price) else f"{price[0]:g}, {price[1]:g}"
         problem = "" if row["has_key"] is False else row["problem"] or ""
