@@ -174,6 +174,7 @@ def generation_requests(
                 "exclude": [rows[item - 1]["id"] for item in had],
             },
             user=view.user_ids[user],
+            at_most=settings.ask,
         )
 
 

@@ -57,9 +57,13 @@ def load_prompt(path: Path) -> Prompt:
 
 
 @cache
-def schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema that a reply of this shape holds to."""
-    return shape.model_json_schema()
+def schema(shape: type[BaseModel], at_most: int | None = None) -> dict[str, Any]:
+    """The JSON schema that a reply of this shape holds to; its one list with at most so many elements."""
+    found = shape.model_json_schema()
+    if at_most is not None:
+        (listed,) = (field for field in found["properties"].values() if field.get("type") == "array")
+        listed |= {"minItems": 1, "maxItems": at_most}
+    return found
 
 
 def request(
@@ -69,12 +73,17 @@ def request(
     fields: Mapping[str, Any],
     inputs: Mapping[str, Any],
     user: str | None = None,
+    at_most: int | None = None,
 ) -> ChatRequest:
-    """One question; `inputs` are the facts for a backend that is no LLM, `task` among them."""
+    """One question; `inputs` are the facts for a backend that is no LLM, `task` among them.
+
+    `at_most`: how many elements the list in the reply is to have; a small model that is held to a grammar would
+    otherwise fill it until its tokens are spent.
+    """
     return ChatRequest(
         prompt=prompt.name,
         messages=prompt.messages(**fields),
-        schema=schema(shape),
+        schema=schema(shape, at_most),
         max_tokens=settings.max_tokens,
         temperature=settings.temperature,
         seed=settings.seed,

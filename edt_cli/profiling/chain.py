@@ -199,7 +199,7 @@ class Chain:
     def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
         clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
         facts = {"domain": self._view.domains.names[domain], "clusters": clusters}
-        return self._request("summarize", Summaries, facts, user)
+        return self._request("summarize", Summaries, facts, user, len(clusters))
 
     def _reform_request(self, number: int, domain: int) -> ChatRequest:
         names = self._view.domains.names
@@ -220,11 +220,16 @@ class Chain:
         return self._request("naive", ProfileText, {"titles": titles}, user)
 
     def _request(
-        self, task: str, shape: type[BaseModel], facts: Mapping[str, object], user: int | None = None
+        self,
+        task: str,
+        shape: type[BaseModel],
+        facts: Mapping[str, object],
+        user: int | None = None,
+        at_most: int | None = None,
     ) -> ChatRequest:
         prompt = load_prompt(PROMPTS / f"{task}.md")
         name = None if user is None else self._view.user_ids[user]
-        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name)
+        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name, at_most)
 
 
 def _nothing_said(answer: Instruction | ProfileText) -> Failed | None:
