@@ -162,18 +162,23 @@ def _text(said: str) -> Any:
 
 
 def _table(document: dict[str, Any]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     from edt_cli.reporting.text import plain
 
     title = f"Reply cache: {document['entries']:,} entries, {document['bytes'] / 1e6:.1f} MB"
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("Model")
-    for heading in ("entries", "tokens", "calls", "spent USD", "unconfirmed", "from cache", "saved USD"):
-        table.add_column(heading, justify="right")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, caption_justify="left")
+    table.add_column("Model", overflow="fold")
+    for heading in ("entries", "calls", "spent USD", "hits", "saved USD"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, row in document["models"].items():
-        counts = [f"{row[key]:,}" for key in ("entries", "tokens", "calls")]
-        spent = [f"{row[key]:.4f}" for key in ("spent_usd", "unconfirmed_usd")]
-        table.add_row(Text(plain(name)), *counts, *spent, f"{row['hits']:,}", f"{row['saved_usd']:.4f}")
+        cells = (f"{row['spent_usd']:.4f}", f"{row['hits']:,}", f"{row['saved_usd']:.4f}")
+        table.add_row(Text(plain(name)), f"{row['entries']:,}", f"{row['calls']:,}", *cells)
+    unconfirmed = sum(row["unconfirmed_usd"] for row in document["models"].values())
+    if unconfirmed:
+        table.caption = Text(
+            f"{unconfirmed:.4f} USD of it is unconfirmed: no word came back, so the most was counted."
+        )
     return table

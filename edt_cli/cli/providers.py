@@ -68,14 +68,16 @@ def _ping(listed: Listed, place: Workspace) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     from edt_cli.reporting.text import plain
 
-    table = Table(title=Text("Providers"), title_justify="left")
-    for heading in ("provider", "model", "from", "key", "USD for a million tokens in, out", "answers"):
-        table.add_column(heading)
+    table = Table(title=Text("Providers; prices in USD for a million tokens in, out"), box=SIMPLE_HEAD)
+    table.title_justify = "left"
+    for heading in ("provider", "model", "from", "key", "price", "answers"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         is_set = "is set" if row["has_key"] else "is not set"
         key = f"{row['key']} {is_set}" if row["key"] else "none needed"
