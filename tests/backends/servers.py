@@ -18,8 +18,10 @@ Script = Callable[[Body], "Reply"]
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends: JSON (or `raw` bytes) under a status, after `seconds`; `cut`: half of it, then nothing;
-    `drip`: seconds before each byte."""
+    """What the server sends: JSON, or `raw` bytes, under a status, after `seconds`.
+
+    `cut`: half of it, then nothing; `drip`: seconds before each byte.
+    """
 
     body: Body
     status: int = 200
