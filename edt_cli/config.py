@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -187,6 +188,15 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values, to be kept: an address without a name, a password or a query, where keys are."""
+        found = self.model_dump(mode="json")
+        for section in ("llm", "embedding"):
+            if address := found[section]["api_base"]:
+                parts = urlsplit(address)
+                found[section]["api_base"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return found
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
         """A validated copy with some fields of some sections replaced."""

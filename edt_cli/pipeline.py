@@ -248,7 +248,7 @@ class Pipeline:
             "data": self.dataset.name,
             "data_key": self.view.key,
             "key": self.run_key,
-            "settings": s.model_dump(mode="json"),
+            "settings": s.document(),
             "artefacts": self.artefact_keys(),
             "llm": self.chat_identity["name"] if "generated items" in needs(s.model) else "",
             "device": self.device,

@@ -141,7 +141,7 @@ def as_a_run(pipeline: Pipeline, command: str, kind: str) -> Iterator[Pipeline]:
         folder = pipeline.workspace.runs / f"{pipeline.dataset.name}-{command}-{key[:8]}"
         events = Events(folder, pipeline.events.listeners)
         stage = {"command": command, "data": pipeline.dataset.name, "key": key}
-        settings = pipeline.settings.model_dump(mode="json")
+        settings = pipeline.settings.document()
         write_json(folder / "stage.json", {**stage, "llm": pipeline.chat_identity["name"], "settings": settings})
         pipeline = replace(pipeline, events=events, shared=pipeline.providers)
     try:

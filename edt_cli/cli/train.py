@@ -107,12 +107,12 @@ def train(
         ask_before_spending(pipelines[0], llm, as_json=json_)
     runs = []
     with progress() as listen:
-        for pipeline in pipelines:
+        for number, pipeline in enumerate(pipelines):
             if final:
                 pipeline = pipeline.final()
             try:
-                if asks:
-                    pipeline = pipeline.retried()
+                if asks and number == 0:
+                    pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))
             except (KeyboardInterrupt, Stopped):
                 note("stopped; what was done is kept. The same command goes on from the last checkpoint.")
