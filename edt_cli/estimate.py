@@ -12,6 +12,7 @@ from edt_backends.store import Observed
 from edt_backends.wrappers import request_bytes
 from edt_cli.config import LimitSettings
 from edt_cli.models.systems import needs
+from edt_cli.reporting.paper import COST_PER_USER
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import TrainingView
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 10
 """Questions of one prompt in the cache, from which on they are believed."""
-PAPER_USD = {"augment": 0.000194, "profile": 0.000477, "embed": 0.00009}
-"""What the paper reports, a user, by stage: generation, summaries, embedding."""
+PAPER_STAGES = {"augment": "generation", "profile": "summarization", "embed": "embedding"}
 
 
 class Span(NamedTuple):
@@ -69,6 +69,11 @@ class Estimate:
     seconds: Span = NOTHING
     basis: str = "stated ranges"
 
+    @property
+    def paper_usd(self) -> float:
+        """What the paper reports for this stage, a user."""
+        return COST_PER_USER[PAPER_STAGES[self.stage]]
+
     def document(self) -> dict[str, Any]:
         return {
             "stage": self.stage,
@@ -81,7 +86,7 @@ class Estimate:
             "cost_usd_a_user": None
             if self.cost_usd is None
             else [part / max(1, self.users) for part in self.cost_usd],
-            "paper_usd_a_user": PAPER_USD[self.stage],
+            "paper_usd_a_user": self.paper_usd,
             "seconds": list(self.seconds),
             "basis": self.basis,
         }
@@ -91,8 +96,8 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
     """Stage by stage, in order; a stage that is made already is not among them.
 
     Questions that depend on answers that are not there yet are estimated from the replies that the cache holds for
-    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for, chance
-    stands in for them: it changes which items stand in a prompt, not how many.
+    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for, vectors
+    of chance stand in for them: other items stand in a prompt then, and about as many.
     """
     s, needed, found = pipeline.settings, needs(pipeline.settings.model), []
     chat = pipeline.providers.chat()

@@ -186,7 +186,6 @@ def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
     """Lines, which any width of terminal can take; a table with ranges in it needs 120 columns."""
     from rich.text import Text
 
-    from edt_cli.estimate import PAPER_USD
     from edt_cli.reporting.text import plain
 
     name, data = plain(pipeline.chat_identity["name"]), plain(pipeline.dataset.name)
@@ -202,7 +201,7 @@ def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
         )
         if stage.cost_usd is not None:
             each = _span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
-            paper = f"the paper's: {PAPER_USD[stage.stage]:.6f}"
+            paper = f"the paper's: {stage.paper_usd:.6f}"
             lines.append(f"    {_span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
         lines.append(f"    from {stage.basis}")
     total = _total(found)

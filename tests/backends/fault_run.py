@@ -85,7 +85,7 @@ def start(*arguments: str, workspace: Path) -> subprocess.Popen[str]:
 
 
 def output(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err[-2000:]
     return out
 

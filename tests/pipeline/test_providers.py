@@ -18,15 +18,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
 
 from fault_run import write_shop
 from model_server import answer
-from servers import Body, Reply, Server, openai_chat, serve
+from servers import Body, Reply, Server, openai_chat, openai_embeddings, serve
 
 from edt_backends.base import BackendError
+from edt_backends.ledger import Ledger
 from edt_backends.store import ReplyCache
 from edt_cli.cli.app import app
 from edt_cli.config import UserError
 from edt_cli.events import read_events
 
-CHAT = "/v1/chat/completions"
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 PRICE = (0.5, 1.5)
 USERS, TWINS = 90, 1
 """Two users bought the same one thing: their question is one."""
@@ -171,6 +172,23 @@ def test_no_limit_without_a_price(place, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     done = edt("train", "--data", "nothing", "--provider", "gpt-3.5", workspace=place)
     assert done.error == "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY"
+
+
+def test_an_embedder_that_is_paid_for_is_in_the_estimate_and_in_the_budget(place):
+    with serve({CHAT: model, EMBEDDINGS: openai_embeddings}) as server:
+        embedder = ("--embedder", "openai/served-embedder", "--set", f"embedding.api_base={server.url}/v1")
+        priced = (*embedder, "--set", "limits.embedder_price=0.02")
+        document = edt("augment", *at(server, *priced, "--dry-run"), workspace=place).json
+        embed, augment = document["stages"]
+        assert not server.asked and embed["stage"] == "embed" and 0 < embed["cost_usd"][0] < embed["cost_usd"][1]
+        assert augment["calls"][0] > 50
+        done = edt("augment", *at(server, *priced, "--yes", "--max-cost", "0.0000001"), workspace=place)
+        assert done.code == 1 and "the limit of 1e-07 USD is reached" in done.error and not server.asked
+        assert edt("augment", *at(server, *priced, "--yes"), workspace=place).code == 0
+    account = Ledger(place / "ledger.db").accounts()["openai/served-embedder"]
+    assert account.delivered == account.calls >= 2 and account.spent_usd == pytest.approx(
+        account.prompt_tokens * 0.02e-6
+    )
 
 
 def failing(users: set[str]) -> Callable[[Body], Reply]:
