@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -67,6 +68,18 @@ class LLMSettings(Section):
     seed: int = Field(42, description="the LLM stages' own: K-means, samples of users, replies")
     concurrency: int = Field(16, ge=1)
     limit_users: int | None = Field(None, ge=1, description="a seeded sample of those who would be asked")
+
+
+class LimitSettings(Section):
+    """What the LLM stages may cost and how fast they may ask; none of it changes a result."""
+
+    rpm: float | None = Field(None, gt=0, description="requests a minute that the provider allows")
+    tpm: float | None = Field(None, gt=0, description="tokens a minute that the provider allows")
+    max_cost: float | None = Field(None, ge=0, description="USD that one command may spend")
+    price: str | None = Field(None, description="of the LLM: `free`, or IN,OUT in USD for a million tokens")
+    embedder_price: float | None = Field(None, ge=0, description="of the embedder, in USD for a million tokens")
+    timeout: float | None = Field(None, gt=0, description="seconds for one answer")
+    backoff: float = Field(0.5, gt=0, description="seconds before a failed call is tried again; then twice that")
 
 
 class AugmentationSettings(Section):
@@ -175,6 +188,7 @@ class EvaluationSettings(Section):
 class Settings(Section):
     embedding: EmbeddingSettings = EmbeddingSettings()
     llm: LLMSettings = LLMSettings()
+    limits: LimitSettings = LimitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     profiling: ProfilingSettings = ProfilingSettings()
     model: ModelSettings = ModelSettings()
@@ -188,6 +202,15 @@ class Settings(Section):
         if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):
             raise ValueError("model.threads = joint needs training.finetune = false and a causal backbone")
         return self
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values, to be kept: an address without a name, a password or a query, where keys are."""
+        found = self.model_dump(mode="json")
+        for section in ("llm", "embedding"):
+            if address := found[section]["api_base"]:
+                parts = urlsplit(address)
+                found[section]["api_base"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return found
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
         """A validated copy with some fields of some sections replaced."""

@@ -2,6 +2,31 @@
 
 A step appends to `events.jsonl` (one write a line, numbered), replaces `heartbeat.json` every few seconds and
 looks at `control.json` between steps. Whoever watches, in this process or another, reads the same files.
+
+A training run has a folder in `runs/` with `run.json`; `edt augment` and `edt profile` have one with `stage.json`
+(command, data, key, llm, settings) where there is something to ask. In both, while an LLM is asked, the event
+`calls` comes every two seconds and at the end of a stage, and the heartbeat has the same fields but `last`:
+
+    stage                 "augment", "reform" or "profile"
+    done, left, total     questions (augment, reform) or users, each of several calls (profile)
+    calls, calls_left     replies had in this stage, and about how many are to come
+    hits, new             replies of the command's stage so far, from the cache and from the model
+    retries, repairs      calls made again after a failure; replies asked for again because they were of no use
+    failed                {"refused": 3, ...}: questions without an answer, by cause: "no reply", "no JSON",
+                          "wrong shape", "empty", "refused", "cut off", "no items", "nothing said"
+    prompt_tokens, completion_tokens    of new replies
+    spent_usd, limit_usd  of the command; the limit is null without --max-cost
+    unconfirmed_usd       part of spent_usd: calls of which no word came back, counted with the most they could cost
+    reserved_usd          the most that calls on their way could cost
+    saved_usd             what the hits had cost
+    calls_per_s           new replies a second, over the last minute
+    seconds_left          at the pace of the last minute; null if nothing was done in it
+    in_flight, held_s     calls on their way; seconds for which none leaves (a rate limit, an outage)
+    last                  the newest reply, cleaned: {"user", "prompt", "text"}
+
+`local`, which is no LLM, has neither retries, in_flight and held_s nor the fields in USD but saved_usd. Beside it:
+`retrying` (step, failed) when failed questions of an earlier run are asked again; `ended` (reason: "done",
+"stopped", or why it broke off).
 """
 
 from __future__ import annotations

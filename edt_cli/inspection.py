@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,10 @@ import polars as pl
 from edt_cli.config import UserError
 from edt_cli.data.imbalance import imbalance
 from edt_cli.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from edt_cli.data.dataset import Dataset
+    from edt_cli.workspace import Workspace
 
 ONE_DOMAIN = "one-domain"
 
@@ -68,6 +73,37 @@ def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
         ],
         "profile": profiles.texts[user],
     }
+
+
+def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, Any]:
+    """Every question that was ever sent about a user, word for word, and the reply; oldest first.
+
+    Errors: UserError for an unknown user.
+    """
+    from edt_backends.store import ReplyCache
+
+    user = dataset.user_ids[dataset.user(name)]
+    sent: list[dict[str, Any]] = []
+    if workspace.cache.is_dir():
+        for _, entry in ReplyCache(workspace.cache).asked_about(user):
+            asked = entry["asked"]
+            sent.append(
+                {
+                    "prompt": asked["prompt"],
+                    "backend": entry["backend"],
+                    "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["time"])),
+                    "messages": [{"role": role, "content": content} for role, content in asked["messages"]],
+                    "max_tokens": asked["max_tokens"],
+                    "temperature": asked["temperature"],
+                    "seed": asked["seed"],
+                    "schema": asked["schema"],
+                    "reply": entry["reply"],
+                    "finish_reason": entry["finish_reason"],
+                    "usage": entry["usage"],
+                    "set_aside": bool(entry.get("rejected")),
+                }
+            )
+    return {"user": user, "data": dataset.name, "sent": sent}
 
 
 SHOWN = ("title", "score_source", "score_target", "rank", "kept", "reason")

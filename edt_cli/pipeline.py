@@ -6,18 +6,19 @@ asks an LLM again, and a step with nothing changed does nothing.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edt_backends.base import ChatBackend
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
 from edt_cli.models.systems import needs, system
+from edt_cli.providers import Providers
 from edt_cli.runs import Run, open_run
-from edt_cli.workspace import Artefact, Workspace, digest, write_json
+from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from edt_cli.training.fit import Material
 
 T = TypeVar("T")
-
-CHARACTERS_A_TOKEN = 4.0
-REPLY_TOKENS = 300
 
 
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
@@ -65,66 +63,41 @@ def open_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Calls that a stage would make, those the cache answers already, and US dollars for the rest (None: the price
-    is not known). Tokens are guessed: four characters each, and 300 in a reply."""
-
-    stage: str
-    calls: int
-    cached: int
-    cost_usd: float | None
-
-
-@dataclass(frozen=True)
 class Pipeline:
-    """One dataset under one set of settings. `events` hears of every step."""
+    """One dataset under one set of settings. `events` hears of every step; `shared` is the LLM and the embedder of
+    the command, where several pipelines are to keep one budget."""
 
     workspace: Workspace
     dataset: Dataset
     settings: Settings
     events: Events = field(default_factory=Events)
     device: str = "cpu"
+    shared: Providers | None = None
 
     @cached_property
     def view(self) -> TrainingView:
         return self.dataset.training_view(final=self.settings.training.final)
 
     @cached_property
-    def _cache(self) -> Any:
-        from edt_backends.cache import ReplyCache
+    def providers(self) -> Providers:
+        return self.shared or Providers(self.workspace, self.settings, self.device)
 
-        self.workspace.cache.mkdir(parents=True, exist_ok=True)
-        return ReplyCache(self.workspace.cache)
-
-    @cached_property
+    @property
     def embedder(self) -> CachedEmbeddings:
-        from edt_backends.cache import CachedEmbeddings
-        from edt_backends.registry import embedding_backend
-
-        s = self.settings.embedding
-        return CachedEmbeddings(embedding_backend(s.embedder, s.api_base, self.device), self._cache)
+        return self.providers.embedder
 
     @cached_property
     def chat(self) -> CachedChat:
         """The LLM, or `local`, which retrieves from the training items."""
-        from edt_backends.cache import CachedChat
+        if self.settings.llm.provider != "local":
+            return self.providers.chat()
+        from edt_cli.augmentation.catalogue import TrainingCatalogue
 
-        return CachedChat(self._backend(catalogue=True), self._cache)
+        return self.providers.chat(TrainingCatalogue(self.view, self.embeddings()))
 
     @cached_property
     def chat_identity(self) -> dict[str, Any]:
-        return {**self._backend(catalogue=False).identity(), "name": self._backend(catalogue=False).name}
-
-    def _backend(self, *, catalogue: bool) -> ChatBackend:
-        from edt_backends.registry import chat_backend
-
-        s = self.settings.llm
-        items = None
-        if catalogue and s.provider == "local":
-            from edt_cli.augmentation.catalogue import TrainingCatalogue
-
-            items = TrainingCatalogue(self.view, self.embeddings())
-        return chat_backend(s.provider, s.model, s.api_base, items)
+        return {**self.providers.backend.identity(), "name": self.providers.backend.name}
 
     # Keys, from the data to the run.
 
@@ -140,13 +113,14 @@ class Pipeline:
     @cached_property
     def augmentation_key(self) -> str:
         s = self.settings.augmentation
-        return digest("augmentation", self.view.key, self.embeddings_key, s, self._llm_key) if s.enabled else "none"
+        key = digest("augmentation", self.view.key, self.embeddings_key, s, self._llm_key)
+        return self._of_try("augmentation", key) if s.enabled else "none"
 
     @cached_property
     def profiles_key(self) -> str:
         s = self.settings.profiling
         key = digest("profiles", self.view.key, self.embeddings_key, self.augmentation_key, s, self._llm_key)
-        return key if s.enabled else "none"
+        return self._of_try("profiles", key) if s.enabled else "none"
 
     def artefact_keys(self) -> dict[str, str]:
         """What a run of these settings reads, by kind."""
@@ -274,7 +248,7 @@ class Pipeline:
             "data": self.dataset.name,
             "data_key": self.view.key,
             "key": self.run_key,
-            "settings": s.model_dump(mode="json"),
+            "settings": s.document(),
             "artefacts": self.artefact_keys(),
             "llm": self.chat_identity["name"] if "generated items" in needs(s.model) else "",
             "device": self.device,
@@ -283,8 +257,8 @@ class Pipeline:
         if run.finished:
             self.events.emit("skipped", message=f"run {run.name} is finished already, nothing to do")
             return run
-        material = self.material()
         events = Events(run.folder, listeners)
+        material = replace(self, events=events, shared=self.providers).material()
         manifest: dict[str, Any] = {"plan": plan}
         if system(s.model.name).trained:
             events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
@@ -297,47 +271,21 @@ class Pipeline:
         """The pipeline that trains on every interaction, for as many epochs as were best with some held out: the
         run of these settings that tells is made first where it is missing."""
         s = self.settings.changed(training={"final": False})
-        run = replace(self, settings=s).run(self.events.listeners)
+        run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
         epochs = {name: phase["best_epoch"] for name, phase in run.manifest().get("phases", {}).items()}
         changes: dict[str, Any] = {"final": True, "epochs": max(1, epochs.get("pre-training", 1))}
         if s.training.finetune and "fine-tuning" in epochs:
             changes |= {"finetune_epochs": max(1, epochs["fine-tuning"]), "finetune": epochs["fine-tuning"] > 0}
-        return replace(self, settings=self.settings.changed(training=changes))
+        return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
 
-    def estimates(self) -> list[Estimate]:
-        """What the LLM stages that are still to be made would ask; empty where nothing is left to ask."""
-        found = []
-        needed = needs(self.settings.model)
-        s = self.settings
-        if not self.chat.paid:
-            return []
-        if s.augmentation.enabled and "generated items" in needed:
-            from edt_cli.augmentation.augment import planned_requests
+    def made(self, kind: str) -> bool:
+        """Whether the artefact of these settings is there: `embeddings`, `augmentation` or `profiles`."""
+        return self._artefact(kind, self.key_of(kind)).complete
 
-            if not self._artefact("augmentation", self.augmentation_key).complete:
-                requests = planned_requests(self.view, self.embeddings(), s.augmentation, s.llm)
-                found.append(self._estimate("augment", requests, 0))
-        if s.profiling.enabled and "user profiles" in needed:
-            from edt_cli.augmentation.artefact import Augmentation
-            from edt_cli.profiling.profile import planned_requests as planned_profiles
-
-            if not self._artefact("profiles", self.profiles_key).complete:
-                made = self._artefact("augmentation", self.augmentation_key)
-                augmented = Augmentation.load(made.path) if made.complete else Augmentation.none(self.view)
-                requests, more = planned_profiles(self.view, augmented, self.embeddings(), s.profiling, s.llm)
-                found.append(self._estimate("profile", requests, more))
-        return found
-
-    def _estimate(self, stage: str, requests: list[Any], more: int) -> Estimate:
-        new = [request for request in requests if not self.chat.contains(request)]
-        price = self.chat.price_per_token()
-        cost = None
-        if price is not None:
-            characters = sum(len(message.content) for request in new for message in request.messages)
-            mean = characters / len(new) if new else 0.0
-            tokens_in = (characters + more * mean) / CHARACTERS_A_TOKEN
-            cost = tokens_in * price[0] + (len(new) + more) * REPLY_TOKENS * price[1]
-        return Estimate(stage, len(requests) + more, len(requests) - len(new), cost)
+    def key_of(self, kind: str) -> str:
+        if kind == "embeddings":
+            return self.embeddings_key
+        return self.augmentation_key if kind == "augmentation" else self.profiles_key
 
     def _artefact(self, kind: str, key: str) -> Artefact:
         return self.workspace.artefact(kind, key)
@@ -352,12 +300,76 @@ class Pipeline:
         if artefact.complete:
             self.events.emit("skipped", step=kind, message=f"{kind} {key}: nothing has changed, kept")
         else:
-            with artefact.create() as (folder, manifest):
-                make(folder, manifest)
+            try:
+                with artefact.create() as (folder, manifest):
+                    make(folder, manifest)
+            finally:
+                if "chat" in self.__dict__:
+                    self.providers.note_hits(self.chat)
             seconds = artefact.manifest()["seconds"]
             self.events.emit("made", step=kind, key=key, message=f"{kind} {key}: made in {seconds:.1f} s")
         known[kind] = load(artefact.path)
         return known[kind]
+
+    # Questions that failed are asked again by the next run; what comes of it is an artefact under another key.
+
+    def unanswered(self, kind: str) -> bool:
+        """Whether a stage has anything left to ask: it is not made, or some of its questions failed."""
+        return not self.made(kind) or bool(self._failed(kind))
+
+    def retried(self) -> Pipeline:
+        """This pipeline after failed questions were asked once more; a stage that fares no better stays."""
+        pipeline = self
+        for kind in ("augmentation", "profiles"):
+            pipeline = pipeline._retried(kind)
+        return pipeline
+
+    def _failed(self, kind: str) -> dict[str, int]:
+        if not self.made(kind) or not self.providers.backend.cacheable:
+            return {}
+        return self._artefact(kind, self.key_of(kind)).manifest()["summary"].get("failed", {})
+
+    def _retried(self, kind: str) -> Pipeline:
+        if not (failed := self._failed(kind)):
+            return self
+        count = sum(failed.values())
+        self.events.emit(
+            "retrying", step=kind, failed=failed, message=f"{kind}: asking {count} failed questions again"
+        )
+        base = self._base[kind]
+        before = self._tries(base)
+        self._set_tries(base, before + 1)
+        again = replace(self, shared=self.providers)
+        try:
+            old, new = (getattr(pipeline, kind)().failures.drop("detail") for pipeline in (self, again))
+        except BaseException:
+            self._set_tries(base, before)
+            raise
+        if not new.equals(old):
+            return again
+        self._set_tries(base, before)
+        shutil.rmtree(self._artefact(kind, again.key_of(kind)).path)
+        return self
+
+    def _of_try(self, kind: str, base: str) -> str:
+        """The key of a stage, from the digest of what goes in and the number of the try."""
+        self._base[kind] = base
+        tries = self._tries(base)
+        return digest(base, tries) if tries else base
+
+    @cached_property
+    def _base(self) -> dict[str, str]:
+        return {}
+
+    def _tries_file(self, base: str) -> Path:
+        return self.workspace.artefacts / "tries" / f"{base}.json"
+
+    def _tries(self, base: str) -> int:
+        return read_json(self._tries_file(base))["tries"] if self._tries_file(base).is_file() else 0
+
+    def _set_tries(self, base: str, tries: int) -> None:
+        self._tries_file(base).parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._tries_file(base), {"tries": tries})
 
     # A pilot's tau is used again for the rest: another would change insertions, hence prompts, and pay twice.
 
@@ -368,8 +380,6 @@ class Pipeline:
         return self.workspace.artefacts / "calibration" / f"{key}.json"
 
     def _known_tau(self) -> float | None:
-        from edt_cli.workspace import read_json
-
         return read_json(self._tau_file)["tau"] if self._tau_file.is_file() else None
 
     def _keep_tau(self, tau: float | None) -> None:

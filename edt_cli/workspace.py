@@ -5,6 +5,7 @@
 <workspace>/runs/<name>/            a training run
 <workspace>/searches/<name>/        the trials of a search, and its study
 <workspace>/cache/                  every LLM reply and embedding that was ever had
+<workspace>/ledger.db               every call that left the machine, and what it cost
 """
 
 from __future__ import annotations
@@ -143,6 +144,10 @@ class Workspace:
     @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
 
     def dataset(self, name: str) -> Artefact:
         """The dataset's key is in its manifest: it covers what was read, not only how."""

@@ -1,1 +1,14 @@
 """Its folder is on the path, so that tests of several folders can share helpers."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A real model takes minutes and packages that compile: only where it is asked for."""
+    if "real_model" in config.getoption("-m"):
+        return
+    for item in items:
+        if item.get_closest_marker("real_model"):
+            item.add_marker(pytest.mark.skip(reason="a real model answers only with -m real_model"))

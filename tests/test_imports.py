@@ -21,12 +21,16 @@ LAYERS = (
     {"models"},
     {"evaluation"},
     {"augmentation", "profiling", "training", "runs", "housekeeping"},
-    {"ui", "experiments", "pipeline", "results", "recommend", "inspection", "reporting"},
+    {"providers"},
+    {"ui", "experiments", "pipeline", "estimate", "results", "recommend", "inspection", "reporting"},
     {"cli"},
 )
 """Parts of edt_cli, the lowest first. A part may import from its own layer too, if no circle comes of it."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
-MAY_USE_BACKENDS = {"embeddings", "augmentation", "profiling", "pipeline", "cli"}
+MAY_USE_BACKENDS = {
+    *("embeddings", "augmentation", "profiling", "providers"),
+    *("pipeline", "estimate", "inspection", "cli"),
+}
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {
     *("torch", "numpy", "scipy", "sklearn", "polars", "duckdb", "pyarrow", "safetensors"),

@@ -20,12 +20,25 @@ class BackendError(Exception):
     """One clear line for the user: what is wrong and what to do about it.
 
     `retryable` says that the same request may well succeed later (a timeout, an overload); without it nothing but
-    a change by the user helps (a wrong key, an unknown model), so a run should stop.
+    a change by the user helps (a wrong key, an unknown model), so a run should stop. `unbilled`: the request was
+    turned away or never left, so it certainly cost nothing. `status` is HTTP's, `headers` are the provider's, by
+    lower-case name.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        unbilled: bool = False,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.status = status
+        self.unbilled = unbilled
+        self.headers = headers or {}
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class ChatReply:
     """One answer, as the model gave it: the caller validates `text`.
 
     `usage` is what the answer cost when it was made; with `cached` nothing was spent now. `finish_reason` is
-    OpenAI's ("stop", "length", "content_filter").
+    OpenAI's ("stop", "length", "content_filter"). `headers` are the provider's, by lower-case name.
     """
 
     text: str
@@ -78,14 +91,19 @@ class ChatReply:
     model: str
     cached: bool = False
     finish_reason: str = "stop"
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class EmbeddingReply:
-    """`vectors` is float32 [n, d], each of length one, in the order of the texts; `usage` is what was spent now."""
+    """`vectors` is float32 [n, d], each of length one, in the order of the texts; `usage` is what was spent now.
+
+    `headers` are the provider's, by lower-case name.
+    """
 
     vectors: Vectors
     usage: Usage
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 class ChatBackend(Protocol):
@@ -110,6 +128,10 @@ class ChatBackend(Protocol):
     def price_per_token(self) -> tuple[float, float] | None:
         """US dollars for a prompt token and for a completion token; None where the price is not known."""
         return None if self.paid else (0.0, 0.0)
+
+    def status(self) -> dict[str, Any]:
+        """Counters for whoever watches; a wrapper adds its own to those of what it wraps. JSON values only."""
+        return {}
 
     def reject(self, request: ChatRequest) -> None:
         """The reply to this request was no answer (malformed, cut off, refused): one that was remembered is set
@@ -141,6 +163,10 @@ class EmbeddingBackend(Protocol):
         """US dollars for a token; None where the price is not known."""
         return None if self.paid else 0.0
 
+    def status(self) -> dict[str, Any]:
+        """As `ChatBackend.status`."""
+        return {}
+
 
 class Catalogue(Protocol):
     """The training items that `local` retrieves from; the application hands one in."""
@@ -157,10 +183,14 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """What the user asked for: `model` is what stands after the plugin's name ("llamacpp/qwen.gguf")."""
+    """What the user asked for: `model` is what stands after the plugin's name ("llamacpp/qwen.gguf").
+
+    `timeout`: seconds for one answer; None leaves it to the backend.
+    """
 
     model: str | None = None
     api_base: str | None = None
+    timeout: float | None = None
     device: str = "cpu"
     catalogue: Catalogue | None = None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,9 +18,8 @@ from urllib.parse import urlsplit
 from edt_backends.base import BackendError, Usage
 from edt_backends.registry import unknown_provider
 
-TIMEOUT_SECONDS = 120.0
-RETRIES = 2
-"""Litellm's own, which it makes for clients of OpenAI's kind only."""
+TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
+"""For one answer: of a provider, and of a server of the user's own, where calls wait for each other."""
 OWN_SERVERS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile"})
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
@@ -41,6 +42,14 @@ def library() -> ModuleType:
     return litellm
 
 
+def unlogged() -> None:
+    """In the task that calls this, litellm makes no log record of a call: a quarter of its work, for nobody."""
+    with contextlib.suppress(ImportError):  # a private name of litellm's, which only costs time to be without
+        from litellm._internal_context import is_internal_call
+
+        is_internal_call.set(True)
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model is asked for, and with which key.
@@ -55,9 +64,10 @@ class Endpoint:
     address: str | None
     key: str
     keyless: bool
+    timeout: float | None = None
 
     @classmethod
-    def find(cls, name: str | None, api_base: str | None, *, chat: bool) -> Endpoint:
+    def find(cls, name: str | None, api_base: str | None, *, chat: bool, timeout: float | None = None) -> Endpoint:
         """Errors: BackendError for a provider that litellm does not know, and for a missing key, by its name."""
         if name is None:
             raise BackendError("litellm needs a model, written PROVIDER/MODEL, such as openai/gpt-4o-mini")
@@ -77,12 +87,17 @@ class Endpoint:
             raise BackendError(f"{name} needs a key: set the environment variable {' or '.join(keys)}")
         usual = f"{family}_API_KEY"
         key = f"the key in {usual}" if usual in os.environ else "the key"
-        return cls(name, model, provider, address, key, bool(keys))
+        return cls(name, model, provider, address, key, bool(keys), timeout)
 
     @property
     def free(self) -> bool:
         """A server of the user's own. At an address on the network somebody may be keeping the bill."""
         return self.provider in OWN_SERVERS or _is_loopback(self.address)
+
+    @property
+    def seconds(self) -> float:
+        """How long one answer may take."""
+        return self.timeout or (OWN_TIMEOUT_SECONDS if self.free else TIMEOUT_SECONDS)
 
     @property
     def shown_address(self) -> str | None:
@@ -117,9 +132,13 @@ class Endpoint:
         counted = reply.usage
         prompt_tokens = getattr(counted, "prompt_tokens", None) or 0
         completion_tokens = getattr(counted, "completion_tokens", None) or 0
-        cost = 0.0 if self.free else None
-        if not self.free and self.price() is not None:
+        price = self.price()
+        if self.free or price is None or not prompt_tokens:
+            return Usage(prompt_tokens, completion_tokens, 0.0 if self.free else None)
+        try:
             cost = float(library().completion_cost(completion_response=reply, model=self.model))
+        except Exception:  # litellm's exceptions share no base; the reply is paid for, whatever it says
+            cost = prompt_tokens * price[0] + completion_tokens * price[1]
         return Usage(prompt_tokens, completion_tokens, cost)
 
     def options(self) -> dict[str, Any]:
@@ -128,8 +147,8 @@ class Endpoint:
             "model": self.model,
             "api_base": self.address,
             "api_key": "none" if self.keyless else None,
-            "timeout": TIMEOUT_SECONDS,
-            "max_retries": RETRIES,
+            "timeout": self.seconds,
+            "max_retries": 0,  # each try is paced and paid for: not litellm's to make
             "drop_params": True,
         }
 
@@ -137,10 +156,16 @@ class Endpoint:
         """One line that says what to do. Providers repeat keys in what they say: it is shown only where it must be,
         and without them."""
         status = getattr(error, "status_code", None)
+        if isinstance(error, TimeoutError):
+            status = 408
+        sent = {name.lower(): str(value) for name, value in _headers(error).items()}
         said = _without_secrets(" ".join(str(error).split()), self.address)
         said = re.sub(r"^(litellm\.)?(\w+Error: )*(\w+Exception - )?", "", said)[:200]
         at = f" at {self.shown_address}" if self.address else ""
         transient = status in (408, 409, 425, 429) or (status or 0) >= 500
+        if _never_left(error):
+            line = f"{self.name}: the server{at} cannot be reached: is it running?"
+            return BackendError(line, retryable=True, unbilled=True)
         if status == 401:
             line = f"{self.key} was refused{at}"
         elif status == 402 or "insufficient_quota" in str(error):
@@ -150,16 +175,43 @@ class Endpoint:
         elif status == 404:
             line = f"there is no such model{at}: {said}"
         elif status == 408:
-            line = f"no answer within {TIMEOUT_SECONDS:.0f} s{at}"
+            line = f"no answer within {self.seconds:g} s{at}"
         elif status == 429:
             line = f"too many requests{at}"
         elif "Connection error" in said or "APIConnectionError" in type(error).__name__:
-            return BackendError(f"{self.name}: the server{at} cannot be reached: is it running?", retryable=True)
+            return BackendError(f"{self.name}: the connection{at} broke before an answer was whole", retryable=True)
         elif status is None:
             return BackendError(f"{self.name}: no reply that can be read ({type(error).__name__})", retryable=True)
         else:
             line = said
-        return BackendError(f"{self.name}: {line} (HTTP {status})", retryable=transient)
+        return BackendError(
+            f"{self.name}: {line} (HTTP {status})",
+            retryable=transient,
+            # Turned away by the server itself, as its headers show; litellm gives codes to errors of its own too.
+            unbilled=bool(sent) and 400 <= (status or 0) < 500 and status not in (408, 499),
+            status=status,
+            headers=sent,
+        )
+
+
+def rate_limits(headers: Mapping[str, Any]) -> dict[str, str]:
+    """What of a reply's headers says how fast one may ask."""
+    return {name.lower(): str(value) for name, value in headers.items() if "ratelimit" in name.lower()}
+
+
+def _headers(error: Exception) -> Mapping[str, Any]:
+    """A provider's, which litellm keeps in one of two places."""
+    found = getattr(error, "litellm_response_headers", None)
+    return found or getattr(getattr(error, "response", None), "headers", None) or {}
+
+
+def _never_left(error: BaseException | None) -> bool:
+    """Whether no connection came about."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | socket.gaierror) or "ConnectTimeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from edt_backends.base import (
     Plugin,
     Usage,
 )
-from edt_backends.endpoint import Endpoint, library
+from edt_backends.endpoint import Endpoint, library, rate_limits, unlogged
 
 
 class LiteLLMChat(ChatBackend):
@@ -28,8 +29,8 @@ class LiteLLMChat(ChatBackend):
     A reply is asked for as structured output; a server that does not know a form of it gets the next simpler one.
     """
 
-    def __init__(self, model: str | None, api_base: str | None = None) -> None:
-        self._at = Endpoint.find(model, api_base, chat=True)
+    def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
+        self._at = Endpoint.find(model, api_base, chat=True, timeout=timeout)
         self.name = self._at.name
         self.paid = self._at.price() != (0.0, 0.0)
         schemas = self._at.address is not None or self._at.free
@@ -42,19 +43,21 @@ class LiteLLMChat(ChatBackend):
         return self._at.price()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
+        unlogged()
         formats = self._formats(request)
         first = min(self._simpler, len(formats) - 1)
         for number in range(first, len(formats)):
             try:
-                reply = await library().acompletion(
-                    messages=[{"role": message.role, "content": message.content} for message in request.messages],
-                    response_format=formats[number],
-                    max_tokens=request.max_tokens,
-                    temperature=request.temperature,
-                    seed=request.seed,
-                    **self._at.options(),
-                )
-                choice = reply.choices[0]
+                # The library's own limit starts anew with every byte.
+                async with asyncio.timeout(self._at.seconds):
+                    reply = await library().acompletion(
+                        messages=[{"role": turn.role, "content": turn.content} for turn in request.messages],
+                        response_format=formats[number],
+                        max_tokens=request.max_tokens,
+                        temperature=request.temperature,
+                        seed=request.seed,
+                        **self._at.options(),
+                    )
                 break
             except Exception as error:  # litellm's exceptions share no base
                 if _is_refusal(error):
@@ -62,11 +65,13 @@ class LiteLLMChat(ChatBackend):
                 if number + 1 == len(formats) or not re.search("response_format|json_schema", str(error)):
                     raise self._at.error(error) from None
                 self._simpler = max(self._simpler, number + 1)
+        choice = reply.choices[0] if reply.choices else None  # none at all is an empty answer, and billed like one
         return ChatReply(
-            choice.message.content or "",
+            (choice.message.content or "") if choice else "",
             self._at.usage(reply),
             reply.model or self.name,
-            finish_reason=choice.finish_reason or "stop",
+            finish_reason=(choice.finish_reason or "stop") if choice else "stop",
+            headers=rate_limits(reply._hidden_params.get("headers") or {}),
         )
 
     def _formats(self, request: ChatRequest) -> list[dict[str, Any] | None]:
@@ -84,8 +89,8 @@ class LiteLLMChat(ChatBackend):
 class LiteLLMEmbeddings(EmbeddingBackend):
     """One embedding model by litellm's name, such as openai/text-embedding-3-small."""
 
-    def __init__(self, model: str | None, api_base: str | None = None) -> None:
-        self._at = Endpoint.find(model, api_base, chat=False)
+    def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
+        self._at = Endpoint.find(model, api_base, chat=False, timeout=timeout)
         self.name = self._at.name
         self.paid = self._at.price() != (0.0, 0.0)
         self._dimension: int | None = None if self._at.free else self._at.info().get("output_vector_size")
@@ -104,8 +109,10 @@ class LiteLLMEmbeddings(EmbeddingBackend):
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         if not texts:
             return EmbeddingReply(np.zeros((0, self._dimension or 0), np.float32), Usage())
+        unlogged()
         try:
-            reply = await library().aembedding(input=list(texts), **self._at.options())
+            async with asyncio.timeout(self._at.seconds):
+                reply = await library().aembedding(input=list(texts), **self._at.options())
             rows = sorted(reply.data, key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
         except Exception as error:
@@ -114,7 +121,8 @@ class LiteLLMEmbeddings(EmbeddingBackend):
         if vectors.ndim != 2 or len(vectors) != len(texts) or not (np.isfinite(norms) & (norms > 0)).all():
             raise BackendError(f"{self.name}: no usable vectors came for {len(texts)} texts", retryable=True)
         self._dimension = vectors.shape[1]
-        return EmbeddingReply(vectors / norms, self._at.usage(reply))
+        headers = rate_limits(reply._hidden_params.get("headers") or {})
+        return EmbeddingReply(vectors / norms, self._at.usage(reply), headers)
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -124,11 +132,11 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _chat(spec: BackendSpec) -> ChatBackend:
-    return LiteLLMChat(spec.model, spec.api_base)
+    return LiteLLMChat(spec.model, spec.api_base, spec.timeout)
 
 
 def _embeddings(spec: BackendSpec) -> EmbeddingBackend:
-    return LiteLLMEmbeddings(spec.model, spec.api_base)
+    return LiteLLMEmbeddings(spec.model, spec.api_base, spec.timeout)
 
 
 plugin = Plugin(chat=_chat, embeddings=_embeddings)

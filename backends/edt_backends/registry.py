@@ -25,13 +25,22 @@ def provider_names() -> list[str]:
     return sorted(installed, key=lambda name: (name != "local", name)) + sorted(SHORT_NAMES.keys() - installed)
 
 
+def installed() -> dict[str, str]:
+    """Entry point to the package that brings it, with its version; without an import."""
+    return {
+        point.name: f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        for point in entry_points(group=GROUP)
+    }
+
+
 def chat_backend(
     provider: str = "local",
     model: str | None = None,
     api_base: str | None = None,
     catalogue: Catalogue | None = None,
+    timeout: float | None = None,
 ) -> ChatBackend:
-    """The chat backend for `--provider`, `--llm-model` and `--api-base`.
+    """The chat backend for `--provider`, `--llm-model` and `--api-base`; `timeout` in seconds for one answer.
 
     Raises BackendError, before any call, for an unknown provider, a missing key or a model that is not named.
     """
@@ -39,10 +48,12 @@ def chat_backend(
     plugin = _load(name)
     if plugin.chat is None:
         raise BackendError(f"backend {name!r} only makes embeddings; use it with --embedder")
-    return plugin.chat(BackendSpec(model=rest, api_base=api_base, catalogue=catalogue))
+    return plugin.chat(BackendSpec(model=rest, api_base=api_base, timeout=timeout, catalogue=catalogue))
 
 
-def embedding_backend(name: str = "local", api_base: str | None = None, device: str = "cpu") -> EmbeddingBackend:
+def embedding_backend(
+    name: str = "local", api_base: str | None = None, device: str = "cpu", timeout: float | None = None
+) -> EmbeddingBackend:
     """The embedding backend for `--embedder`.
 
     `local` is the MiniLM that the package carries, `local/NAME` a sentence-transformers model of that name on the
@@ -52,7 +63,7 @@ def embedding_backend(name: str = "local", api_base: str | None = None, device: 
     plugin = _load(plugin_name)
     if plugin.embeddings is None:
         raise BackendError(f"backend {plugin_name!r} makes no embeddings; use it with --provider")
-    return plugin.embeddings(BackendSpec(model=rest, api_base=api_base, device=device))
+    return plugin.embeddings(BackendSpec(model=rest, api_base=api_base, timeout=timeout, device=device))
 
 
 def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:

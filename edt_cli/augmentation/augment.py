@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +23,13 @@ from edt_cli.augmentation.generation import (
     choose_questions,
     collect,
     generation_requests,
+    no_items,
 )
 from edt_cli.augmentation.identity import identify, renumber
 from edt_cli.augmentation.insertion import choose_gaps, insert
-from edt_cli.augmentation.llm import Bill, ask, work
+from edt_cli.augmentation.llm import Bill, Failed, ask
 from edt_cli.augmentation.representatives import Representatives, find_representatives
+from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
 from edt_cli.embeddings import ItemEmbeddings
@@ -37,12 +40,11 @@ VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (
 
 def planned_requests(
     view: TrainingView, embeddings: ItemEmbeddings, settings: AugmentationSettings, llm: LLMSettings
-) -> list[ChatRequest]:
+) -> Iterator[ChatRequest]:
     """Every question that `augment` would ask, to count and price before anything is spent."""
-    if not settings.enabled:
-        return []
-    plan = _plan(view, embeddings, settings, llm)
-    return list(generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm))
+    if settings.enabled:
+        plan = _plan(view, embeddings, settings, llm)
+        yield from generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm)
 
 
 def augment(
@@ -65,10 +67,17 @@ def augment(
     plan = _plan(view, embeddings, settings, llm)
     questions = plan.questions
     requests = generation_requests(view, questions, plan.representatives, plan.clusters, settings, llm)
-    bill = Bill()
-    jobs = (partial(ask, chat, request, Reply, bill) for request in requests)
-    answers = asyncio.run(work(jobs, len(questions), llm.concurrency, events, "augment"))
-    generated = collect(view, questions, answers, settings)
+    bill, answers = Bill(), Spool(len(questions))
+
+    async def answer(number: int, request: ChatRequest) -> None:
+        found = await ask(chat, request, Reply, bill, no_items)
+        answers.put(number, [found.reason, found.detail] if isinstance(found, Failed) else found.model_dump())
+
+    jobs = (partial(answer, number, request) for number, request in enumerate(requests))
+    tally = Tally(events, "augment", len(questions), chat, bill)
+    asyncio.run(work(jobs, llm.concurrency, events, tally))
+    found = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
+    generated = collect(view, questions, found, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder)
 
     items, asked = generated.items, generated.questions
@@ -202,5 +211,5 @@ def _summary(
         "items_after": {name: items[name] + pseudo[domain] for domain, name in enumerate(names)},
         "average_length_before": len(view.prefixes.items) / max(1, users),
         "average_length_after": len(result.sequences.items) / max(1, users),
-        "llm": asdict(bill),
+        "llm": bill.summary(),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -57,6 +57,11 @@ class Items(BaseModel, Generic[Item]):
 Reply = Items[RetrievedItem]
 
 
+def no_items(reply: Reply) -> Failed | None:
+    """A reply without a single title is none."""
+    return None if any(clean(item.title, LIMITS["title"]) for item in reply.items) else Failed("no items")
+
+
 @dataclass(frozen=True)
 class Questions:
     """Question q is about `users[q]`: items of domain `targets[q]` from those of `sources[q]`; by user, target.
@@ -108,18 +113,22 @@ def choose_questions(
         wanted[:, target] = asked & represented[every, source]
         textless[:, target] = asked & ~represented[every, source]
     candidates = np.flatnonzero(wanted.any(1))
-    chosen = sample_users(candidates, llm)
+    chosen = sample_users(candidates, len(counts), llm)
     users, targets = np.nonzero(wanted[chosen])
     users = chosen[users]
     without_text = int((textless.any(1) & ~wanted.any(1)).sum())
     return Questions(users, sources[users, targets], targets, len(candidates), without_text)
 
 
-def sample_users(users: np.ndarray, llm: LLMSettings) -> np.ndarray:
-    """All, or `limit_users` of them: seeded, and a larger sample holds every smaller one. Ascending."""
+def sample_users(users: np.ndarray, everybody: int, llm: LLMSettings) -> np.ndarray:
+    """All, or `limit_users` of them: seeded, and a larger sample holds every smaller one. Ascending.
+
+    One order of all users serves every stage, so that a pilot profiles those whom it augments.
+    """
     if llm.limit_users is None or llm.limit_users >= len(users):
         return users
-    return np.sort(np.random.default_rng(llm.seed).permutation(users)[: llm.limit_users])
+    order = np.random.default_rng(llm.seed).permutation(everybody)
+    return np.sort(order[np.isin(order, users)][: llm.limit_users])
 
 
 def label(row: dict[str, str | None]) -> str:
@@ -165,6 +174,7 @@ def generation_requests(
                 "exclude": [rows[item - 1]["id"] for item in had],
             },
             user=view.user_ids[user],
+            at_most=settings.ask,
         )
 
 
@@ -191,24 +201,31 @@ class Generated:
 
 
 def collect(
-    view: TrainingView, questions: Questions, answers: Sequence[Reply | Failed], settings: AugmentationSettings
+    view: TrainingView, questions: Questions, answers: Iterable[Reply | Failed], settings: AugmentationSettings
 ) -> Generated:
     """Clean what was generated. Every item of every answer gets a row; none is dropped silently.
 
     An id is believed where it is a training item of the target domain and the title is that item's: only a
-    backend that retrieves can know both, since no id stands in a prompt.
+    backend that retrieves can know both, since no id stands in a prompt. What an LLM invents under the title of a
+    training item of the target domain (letters' case aside) is that item, not a new one.
     """
     numbers = {name: number for number, name in enumerate(view.catalogue["id"], start=1)}
     titles = view.catalogue["title"].to_list()
     trained = set(view.training_items.tolist())
+    titled = [
+        {
+            clean(titles[item - 1], LIMITS["title"]).casefold(): item
+            for item in reversed(view.domains.range(domain))
+            if item in trained and titles[item - 1]
+        }
+        for domain in range(len(view.domains))
+    ]
     failures: list[tuple[int, int, int, str, str]] = []
     columns: dict[str, list] = {name: [] for name in ("question", "place", "item", "reason", *TEXT_FIELDS)}
     for question, answer in enumerate(answers):
         user, source, target = (
             int(part[question]) for part in (questions.users, questions.sources, questions.targets)
         )
-        if not isinstance(answer, Failed) and not answer.items:
-            answer = Failed("no items")
         if isinstance(answer, Failed):
             failures.append((user, source, target, answer.reason, answer.detail))
             continue
@@ -218,7 +235,7 @@ def collect(
             number = numbers.get(item.id or "", 0)
             title = clean(titles[number - 1], LIMITS["title"]) if number else None
             if number not in trained or number not in view.domains.range(target) or title != text["title"]:
-                number = 0
+                number = titled[target].get((text["title"] or "").casefold(), 0)
             if text["title"] is None:
                 reason: str | None = "no title"
             elif place >= settings.ask:

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from edt_cli import __version__
-from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, search, train
+from edt_cli.cli import (
+    augment,
+    cache,
+    clean,
+    data,
+    eval,
+    inspect,
+    models,
+    providers,
+    recommend,
+    report,
+    search,
+    train,
+)
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
 
@@ -21,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 for command in (
     augment.augment,
     augment.profile,
@@ -30,6 +44,7 @@ for command in (
     inspect.inspect,
     models.models,
     search.search,
+    providers.providers,
     clean.clean,
 ):
     app.command()(command)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from edt_cli.config import Settings
-    from edt_cli.pipeline import Pipeline
     from edt_cli.workspace import Workspace
+
+CALLS_LINE_SECONDS = 10.0
 
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", help="Folder of data, runs and replies. [env: EDT_WORKSPACE]")
@@ -63,37 +66,6 @@ def settings_from(
     return load_settings(preset, config=config, flags=values)
 
 
-def llm_flags(
-    provider: str | None, model: str | None, api_base: str | None, embedder: str | None, limit_users: int | None
-) -> dict[str, dict[str, Any]]:
-    """The provider flags that augment, profile and train share, as settings."""
-    return {
-        "llm": {"provider": provider, "model": model, "api_base": api_base, "limit_users": limit_users},
-        "embedding": {"embedder": embedder},
-    }
-
-
-def ask_before_spending(pipeline: Pipeline, yes: bool) -> None:
-    """Show what a paid provider would be asked and what that may cost, and ask. Errors: UsageError off a terminal
-    without --yes; typer.Abort for a no."""
-    from edt_cli.config import UsageError
-
-    estimates = pipeline.estimates()
-    new = sum(estimate.calls - estimate.cached for estimate in estimates)
-    if not new:
-        return
-    known = [estimate.cost_usd for estimate in estimates if estimate.cost_usd is not None]
-    cost = f"about {sum(known):.4f} USD" if len(known) == len(estimates) else "at a price that is not known"
-    for estimate in estimates:
-        note(f"{estimate.stage}: {estimate.calls:,} calls, {estimate.cached:,} answered by the cache")
-    note(f"{pipeline.chat.name}: {new:,} new calls, {cost}")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("this asks a paid provider: say --yes to go on without a question")
-    typer.confirm("Go on?", abort=True, err=True)
-
-
 def workspace(given: Path | None) -> Workspace:
     from edt_cli.workspace import Workspace
 
@@ -120,7 +92,9 @@ def note(message: str) -> None:
 
 
 def emit_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    # JSON itself escapes control characters below 0x20 only; an LLM's reply may hold any.
+    sys.stdout.write(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def show(document: Any, renderables: list[RenderableType], *, as_json: bool) -> None:
@@ -138,7 +112,7 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A listener for `Events`: a progress bar on a terminal, plain lines off it."""
     console = stderr()
     if not console.is_terminal:
-        yield lambda record: _plain_line(console, record)
+        yield _PlainLines(console)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -148,25 +122,62 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[calls]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def listen(record: dict[str, Any]) -> None:
             if record["event"] != "progress":
-                _plain_line(console, record)
+                _message(console, record)
                 return
             stage = record["stage"]
             if stage not in tasks:
                 for task in tasks.values():
                     bars.remove_task(task)
                 tasks.clear()
-                tasks[stage] = bars.add_task(stage, total=record["total"])
-            bars.update(tasks[stage], completed=record["done"], total=record["total"])
+                tasks[stage] = bars.add_task(stage, total=record["total"], calls="")
+            calls = calls_line(record) if "calls" in record else ""
+            bars.update(tasks[stage], completed=record["done"], total=record["total"], calls=calls)
 
         yield listen
 
 
-def _plain_line(console: Console, record: dict[str, Any]) -> None:
+class _PlainLines:
+    """Messages as they come, and a line on the calls every ten seconds and at the end of a stage."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._told_at = console, time.monotonic()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        _message(self._console, record)
+        if record["event"] != "calls" or not record["total"]:
+            return
+        if record["left"] and time.monotonic() - self._told_at < CALLS_LINE_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        line = f"{record['stage']}: {record['done']:,}/{record['total']:,}; {calls_line(record)}"
+        if record["left"] and record["seconds_left"] is not None:
+            line += f"; {record['seconds_left'] / 60:.1f} min left"
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+def calls_line(record: dict[str, Any]) -> str:
+    """The fields of a `calls` event in a line."""
+    parts = [f"{record['new']:,} calls, {record['calls_per_s']:g}/s", f"{record['hits']:,} from the cache"]
+    tokens = record["prompt_tokens"] + record["completion_tokens"]
+    parts += [f"{tokens:,} tokens"] if tokens else []
+    if "spent_usd" in record:
+        limit = "" if record["limit_usd"] is None else f" of {record['limit_usd']:g}"
+        parts.append(f"{record['spent_usd']:.4f}{limit} USD")
+    parts += [f"{record[name]:,} {name}" for name in ("retries", "repairs") if record.get(name)]
+    if record["failed"]:
+        parts.append("failed: " + ", ".join(f"{count:,} {reason}" for reason, count in record["failed"].items()))
+    if record.get("held_s"):
+        parts.append(f"waiting {record['held_s']:.0f} s for the provider")
+    return "; ".join(parts)
+
+
+def _message(console: Console, record: dict[str, Any]) -> None:
     if "message" in record:
         console.print(record["message"], markup=False, soft_wrap=True)

@@ -7,43 +7,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edt_cli.cli.common import (
-    ApiBaseOption,
     ConfigOption,
     DataOption,
-    EmbedderOption,
     JsonOption,
-    LimitUsersOption,
-    LlmModelOption,
     NoUiOption,
-    ProviderOption,
     SetOption,
     WorkspaceOption,
-    YesOption,
-    ask_before_spending,
-    llm_flags,
     progress,
     settings_from,
     show,
     workspace,
 )
+from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@takes_llm_options
 def inspect(
     user: Annotated[str, typer.Argument(help="A user of the data, or `one-domain` for one with r = 1.")],
     data: DataOption = "demo",
-    provider: ProviderOption = None,
-    llm_model: LlmModelOption = None,
-    api_base: ApiBaseOption = None,
-    embedder: EmbedderOption = None,
-    limit_users: LimitUsersOption = None,
+    llm: LLMOptions = NOT_GIVEN,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Only what was ever sent about the user, and what came back.")
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    yes: YesOption = False,
     no_ui: NoUiOption = False,
 ) -> None:
     """A user's history with the inserted items marked, why each generated one was kept or not, and the profile.
@@ -54,17 +46,41 @@ def inspect(
     from edt_cli.inspection import inspect_user
     from edt_cli.pipeline import Pipeline, open_dataset
 
-    settings = settings_from(
-        "paper", config, set_, **llm_flags(provider, llm_model, api_base, embedder, limit_users)
-    )
+    settings = settings_from("paper", config, set_, **llm.settings())
     place = workspace(workspace_)
+    if prompts:
+        from edt_cli.inspection import sent_about
+
+        sent = sent_about(place, open_dataset(place, data), user)
+        show(sent, _render_sent(sent), as_json=json_)
+        return
     with progress() as listen:
         quiet = Events(listeners=(lambda record: listen(record) if record["event"] != "skipped" else None,))
         pipeline = Pipeline(place, open_dataset(place, data), settings, quiet)
-    ask_before_spending(pipeline, yes)
+    ask_before_spending(pipeline, llm, as_json=json_)
     with progress() as listen:
         document = inspect_user(pipeline, user)
     show(document, _render(document), as_json=json_)
+
+
+def _render_sent(document: dict[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    def lines(text: str) -> str:
+        return "\n".join(plain(line) for line in text.splitlines())
+
+    if not document["sent"]:
+        return [Text(f"Nothing that was ever asked about {plain(document['user'])} is in the cache.")]
+    parts = []
+    for sent in document["sent"]:
+        aside = ", set aside as of no use" if sent["set_aside"] else ""
+        parts.append(Text(plain(f"{sent['prompt']} to {sent['backend']}, {sent['time']}{aside}"), style="bold"))
+        for turn in sent["messages"]:
+            parts += [Text(f"[{turn['role']}]", style="dim"), Text(lines(turn["content"]))]
+        parts += [Text("[reply]", style="dim"), Text(lines(sent["reply"])), Text("")]
+    return list(parts)
 
 
 def _render(document: dict[str, Any]) -> list[RenderableType]:

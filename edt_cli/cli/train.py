@@ -7,29 +7,23 @@ from typing import Annotated, Any
 import typer
 
 from edt_cli.cli.common import (
-    ApiBaseOption,
     ConfigOption,
     DataOption,
     DeviceOption,
-    EmbedderOption,
     JsonOption,
-    LimitUsersOption,
-    LlmModelOption,
     NoUiOption,
-    ProviderOption,
     SetOption,
     WorkspaceOption,
-    YesOption,
-    ask_before_spending,
-    llm_flags,
     note,
     progress,
     settings_from,
     workspace,
 )
 from edt_cli.cli.eval import show_results
+from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 
 
+@takes_llm_options
 def train(
     data: DataOption = "demo",
     model: Annotated[str, typer.Option("--model", "-m", help="A system; `edt models` lists them.")] = "llm-edt",
@@ -57,17 +51,12 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Users a step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of pre-training.")] = None,
-    provider: ProviderOption = None,
-    llm_model: LlmModelOption = None,
-    api_base: ApiBaseOption = None,
-    embedder: EmbedderOption = None,
-    limit_users: LimitUsersOption = None,
+    llm: LLMOptions = NOT_GIVEN,
     final: Annotated[
         bool, typer.Option("--final", help="Train on every interaction, for use: nothing is held out.")
     ] = False,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    yes: YesOption = False,
     no_ui: NoUiOption = False,
 ) -> None:
     """Train a system, after making whatever it needs, and show how it ranks the held-out items.
@@ -79,7 +68,7 @@ def train(
     from edt_cli.models.systems import needs, system
     from edt_cli.runs import ABLATIONS
 
-    changes: dict[str, dict[str, Any]] = llm_flags(provider, llm_model, api_base, embedder, limit_users)
+    changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
     changes["training"] = {
         "loss": loss,
@@ -99,24 +88,31 @@ def train(
     settings = settings_from(preset or system(model).preset, config, set_, **changes)
 
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
+    from edt_cli.providers import Providers
 
     chosen = str(open_device(device))
     place = workspace(workspace_)
+    asks = "generated items" in needs(settings.model)
+    providers = Providers(place, settings, chosen)
+    if asks:
+        providers.check()
     with progress() as listen:
         events = Events(listeners=(listen,))
         dataset = open_dataset(place, data)
         pipelines = [
-            Pipeline(place, dataset, settings.changed(training={"seed": seed}), events, chosen)
+            Pipeline(place, dataset, settings.changed(training={"seed": seed}), events, chosen, providers)
             for seed in _seeds(seeds)
         ]
-    if "generated items" in needs(settings.model):
-        ask_before_spending(pipelines[0], yes)
+    if asks or llm.dry_run:
+        ask_before_spending(pipelines[0], llm, as_json=json_)
     runs = []
     with progress() as listen:
-        for pipeline in pipelines:
+        for number, pipeline in enumerate(pipelines):
             if final:
                 pipeline = pipeline.final()
             try:
+                if asks and number == 0:
+                    pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))
             except (KeyboardInterrupt, Stopped):
                 note("stopped; what was done is kept. The same command goes on from the last checkpoint.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -15,7 +16,8 @@ from edt_backends.base import ChatBackend, ChatRequest
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.clustering import cluster_items
 from edt_cli.augmentation.generation import label, sample_users
-from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, request, work
+from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, request
+from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import dominant, imbalance
@@ -55,6 +57,12 @@ class Outcome:
     failed: Failed | None = None
     summaries: list[tuple[int, int, str]] = field(default_factory=list)
 
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> Outcome:
+        """From its `asdict` as JSON."""
+        failed = None if kept["failed"] is None else Failed(**kept["failed"])
+        return cls(kept["profile"], kept["step"], failed, [tuple(part) for part in kept["summaries"]])
+
 
 class Chain:
     """`users`: who is asked about, ascending; `eligible`: how many would be without `limit_users`.
@@ -85,59 +93,77 @@ class Chain:
         self.degrees, self.dominants = degree(imbalance(counts)), dominant(counts)
         with_text = np.diff(self.groups.offsets).reshape(counts.shape).any(1)
         self.eligible = int(with_text.sum())
-        self.users: list[int] = sample_users(np.flatnonzero(with_text), llm).tolist()
+        self.users: list[int] = sample_users(np.flatnonzero(with_text), len(counts), llm).tolist()
         self.pairs = sorted({self._pair(user) for user in self.users})
 
     def _pair(self, user: int) -> tuple[int, int]:
         return int(self.degrees[user]), int(self.dominants[user])
 
-    def first_requests(self) -> tuple[list[ChatRequest], int]:
-        """The questions that depend on no answer, and the number of those that do."""
+    def first_requests(self) -> Iterator[ChatRequest]:
+        """The questions that depend on no answer."""
         if self._naive:
-            return [self._naive_request(user) for user in self.users], 0
-        reforms = [self._reform_request(*pair) for pair in self.pairs]
-        summaries = [
-            self._summarize_request(user, domain, groups)
-            for user in self.users
-            for domain, groups in self._titles_of(user).items()
-        ]
-        return reforms + summaries, len(self.users)
+            yield from (self._naive_request(user) for user in self.users)
+            return
+        yield from (self._reform_request(*pair) for pair in self.pairs)
+        for user in self.users:
+            for domain, groups in self._titles_of(user).items():
+                yield self._summarize_request(user, domain, groups)
+
+    @property
+    def prompts(self) -> dict[str, str] | None:
+        """Name and version of the chain's prompts, by task; None for `naive`, whose questions are all known."""
+        tasks = ("reform", "summarize", "analyze")
+        return None if self._naive else {task: load_prompt(PROMPTS / f"{task}.md").name for task in tasks}
+
+    @property
+    def chained(self) -> list[str]:
+        """The ids of the users about whom one more question, `analyze`, is asked, that depends on answers."""
+        return [] if self._naive else [self._view.user_ids[user] for user in self.users]
 
     async def run(
         self, chat: ChatBackend, events: Events, bill: Bill
-    ) -> tuple[dict[tuple[int, int], str | Failed], list[Outcome]]:
-        """The reformed instruction of each pair, or why it stays as it is; and the outcome of each user."""
+    ) -> tuple[dict[tuple[int, int], str | Failed], Iterator[Outcome]]:
+        """The reformed instruction of each pair, or why it stays as it is; and each user's outcome, in order."""
         concurrency = self._llm.concurrency
-        if self._naive:
-            naive = (partial(self._run_naive, user, chat, bill) for user in self.users)
-            return {}, await work(naive, len(self.users), concurrency, events, "profile")
-        reforms = (partial(self._reform, pair, chat, bill) for pair in self.pairs)
-        answers = await work(reforms, len(self.pairs), concurrency, events, "reform")
-        reformed = dict(zip(self.pairs, answers, strict=True))
-        texts = {
-            pair: instruction(*pair, self._view.domains.names) if isinstance(answer, Failed) else answer
-            for pair, answer in reformed.items()
-        }
-        chains = (partial(self._run, user, texts[self._pair(user)], chat, bill) for user in self.users)
-        return reformed, await work(chains, len(self.users), concurrency, events, "profile")
+        outcomes = Spool(len(self.users))
+        reformed: dict[tuple[int, int], str | Failed] = {}
+        texts: dict[tuple[int, int], str] = {}
+        if not self._naive:
+            reforms = (partial(self._reform, pair, chat, bill) for pair in self.pairs)
+            tally = Tally(events, "reform", len(self.pairs), chat, bill)
+            reformed = dict(zip(self.pairs, await work(reforms, concurrency, events, tally), strict=True))
+            texts = {
+                pair: instruction(*pair, self._view.domains.names) if isinstance(answer, Failed) else answer
+                for pair, answer in reformed.items()
+            }
+
+        async def keep(number: int, user: int) -> None:
+            found = (
+                self._run_naive(user, chat, bill)
+                if self._naive
+                else self._run(user, texts[self._pair(user)], chat, bill)
+            )
+            outcomes.put(number, asdict(await found))
+
+        chains = (partial(keep, number, user) for number, user in enumerate(self.users))
+        tally = Tally(events, "profile", len(self.users), chat, bill)
+        await work(chains, concurrency, events, tally)
+        return reformed, (Outcome.restored(kept) for kept in outcomes)
 
     async def _reform(self, pair: tuple[int, int], chat: ChatBackend, bill: Bill) -> str | Failed:
-        answer = await ask(chat, self._reform_request(*pair), Instruction, bill)
-        return answer if isinstance(answer, Failed) else _said(answer.instruction)
+        answer = await ask(chat, self._reform_request(*pair), Instruction, bill, _nothing_said)
+        return answer if isinstance(answer, Failed) else clean(answer.instruction, TEXT_CHARACTERS)
 
     async def _run(self, user: int, text: str, chat: ChatBackend, bill: Bill) -> Outcome:
         names = self._view.domains.names
         found: list[tuple[int, int, str]] = []
         for domain, groups in self._titles_of(user).items():
             question = self._summarize_request(user, domain, groups)
-            answer = await ask(chat, question, Summaries, bill)
+            answer = await ask(chat, question, Summaries, bill, partial(_nothing_said_of, groups))
             if isinstance(answer, Failed):
                 return Outcome(step="summarize", failed=answer, summaries=found)
-            said = {part.cluster: clean(part.summary, SUMMARY_CHARACTERS) for part in answer.summaries}
-            own = [(domain, cluster, said[cluster]) for cluster in groups if said.get(cluster)]
-            if not own:
-                return Outcome(step="summarize", failed=Failed("nothing said"), summaries=found)
-            found += own
+            said = _by_cluster(answer)
+            found += [(domain, cluster, said[cluster]) for cluster in groups if said.get(cluster)]
         by_domain = {
             names[domain]: [part[2] for part in parts] for domain, parts in groupby(found, lambda part: part[0])
         }
@@ -154,11 +180,10 @@ class Chain:
         chat: ChatBackend,
         bill: Bill,
     ) -> Outcome:
-        answer = await ask(chat, question, ProfileText, bill)
-        said = answer if isinstance(answer, Failed) else _said(answer.profile)
-        if isinstance(said, Failed):
-            return Outcome(step=step, failed=said, summaries=summaries)
-        return Outcome(profile=said, summaries=summaries)
+        answer = await ask(chat, question, ProfileText, bill, _nothing_said)
+        if isinstance(answer, Failed):
+            return Outcome(step=step, failed=answer, summaries=summaries)
+        return Outcome(profile=clean(answer.profile, TEXT_CHARACTERS), summaries=summaries)
 
     def _titles_of(self, user: int) -> dict[int, dict[int, list[str]]]:
         """Titles by domain and cluster, each oldest first; no empty ones."""
@@ -174,7 +199,7 @@ class Chain:
     def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
         clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
         facts = {"domain": self._view.domains.names[domain], "clusters": clusters}
-        return self._request("summarize", Summaries, facts, user)
+        return self._request("summarize", Summaries, facts, user, len(clusters))
 
     def _reform_request(self, number: int, domain: int) -> ChatRequest:
         names = self._view.domains.names
@@ -195,12 +220,27 @@ class Chain:
         return self._request("naive", ProfileText, {"titles": titles}, user)
 
     def _request(
-        self, task: str, shape: type[BaseModel], facts: Mapping[str, object], user: int | None = None
+        self,
+        task: str,
+        shape: type[BaseModel],
+        facts: Mapping[str, object],
+        user: int | None = None,
+        at_most: int | None = None,
     ) -> ChatRequest:
         prompt = load_prompt(PROMPTS / f"{task}.md")
         name = None if user is None else self._view.user_ids[user]
-        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name)
+        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name, at_most)
 
 
-def _said(text: str) -> str | Failed:
-    return clean(text, TEXT_CHARACTERS) or Failed("nothing said")
+def _nothing_said(answer: Instruction | ProfileText) -> Failed | None:
+    text = answer.profile if isinstance(answer, ProfileText) else answer.instruction
+    return None if clean(text, TEXT_CHARACTERS) else Failed("nothing said")
+
+
+def _by_cluster(answer: Summaries) -> dict[int, str]:
+    return {part.cluster: clean(part.summary, SUMMARY_CHARACTERS) for part in answer.summaries}
+
+
+def _nothing_said_of(clusters: Iterable[int], answer: Summaries) -> Failed | None:
+    said = _by_cluster(answer)
+    return None if any(said.get(cluster) for cluster in clusters) else Failed("nothing said")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict
 
 import numpy as np
 import polars as pl
 
-from edt_backends.base import ChatBackend, ChatRequest, EmbeddingBackend
+from edt_backends.base import ChatBackend, EmbeddingBackend
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.llm import Bill, Failed
 from edt_cli.config import LLMSettings, ProfilingSettings
@@ -20,19 +19,6 @@ from edt_cli.profiling.chain import Chain
 from edt_cli.profiling.groups import sources
 from edt_cli.profiling.instructions import instruction
 from edt_cli.profiling.profiles import FAILURES, INSTRUCTIONS, SUMMARIES, Profiles
-
-
-def planned_requests(
-    view: TrainingView,
-    augmentation: Augmentation,
-    embeddings: ItemEmbeddings,
-    settings: ProfilingSettings,
-    llm: LLMSettings,
-) -> tuple[list[ChatRequest], int]:
-    """The questions that `profile` would ask first, and how many more it would ask that depend on the answers."""
-    if not settings.enabled:
-        return [], 0
-    return Chain(view, augmentation, embeddings, settings, llm).first_requests()
 
 
 def profile(
@@ -92,6 +78,6 @@ def profile(
             "failed": dict(Counter(reason for _, _, reason, _ in failures).most_common()),
             "chain": settings.chain,
             "degrees": np.bincount(chain.degrees[chain.users], minlength=5).tolist(),
-            "llm": asdict(bill),
+            "llm": bill.summary(),
         },
     )

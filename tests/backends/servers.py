@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +18,18 @@ Script = Callable[[Body], "Reply"]
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends: JSON, under a status."""
+    """What the server sends: JSON, or `raw` bytes, under a status, after `seconds`.
+
+    `cut`: half of it, then nothing; `drip`: seconds before each byte.
+    """
 
     body: Body
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    seconds: float = 0.0
+    cut: bool = False
+    drip: float = 0.0
 
 
 @dataclass
@@ -51,12 +61,25 @@ def serve(scripts: dict[str, Script]) -> Iterator[Server]:
             server.asked.append(Asked(self.path, dict(self.headers), body))
             script = scripts.get(self.path)
             reply = script(body) if script else Reply({"error": {"message": f"no {self.path}"}}, 404)
-            sent = json.dumps(reply.body).encode()
+            sent = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
+            time.sleep(reply.seconds)
             self.send_response(reply.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(sent)))
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(sent)
+            if reply.drip:
+                for byte in sent:
+                    time.sleep(reply.drip)
+                    self.wfile.write(bytes([byte]))
+                return
+            self.wfile.write(sent[: len(sent) // 2] if reply.cut else sent)
+            self.close_connection |= reply.cut
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # the client did not wait
+                super().handle()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -26,6 +26,7 @@ from edt_backends.base import (
 )
 from edt_backends.cache import CachedChat, CachedEmbeddings, ReplyCache
 from edt_backends.json_disk import JSONOnlyDisk
+from edt_backends.store import digest
 
 QUESTION = ChatRequest("test@1", (Message("system", "Be brief."), Message("user", "Tea?")), seed=42)
 
@@ -215,17 +216,69 @@ class TestChat:
 
     def test_an_entry_says_what_it_is(self, cache):
         complete(CachedChat(Oracle(), cache), replace(QUESTION, user="A1"))
-        ((_, entry),) = cache.entries()
-        assert entry.pop("time") > 1e9
+        ((key, entry),) = cache.entries()
+        assert entry.pop("time") > 1e9 and 0 <= entry.pop("seconds") < 60
+        assert key == digest(entry["asked"])
         assert entry == {
             "backend": "some/oracle",
             "model": "oracle-2025-01-01",
-            "prompt": "test@1",
-            "user": "A1",
+            "users": ["A1"],
+            "asked": {
+                "identity": {"model": "oracle"},
+                "prompt": "test@1",
+                "messages": [["system", "Be brief."], ["user", "Tea?"]],
+                "schema": None,
+                "max_tokens": 1024,
+                "temperature": 0.0,
+                "seed": 42,
+            },
             "reply": "answer 1",
             "finish_reason": "length",
             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25},
+            "price": None,
         }
+
+    def test_what_the_cache_answered_is_counted(self, cache):
+        chat = CachedChat(Oracle(), cache)
+        for _ in range(3):
+            complete(chat)
+        assert (chat.hits, chat.saved_usd) == (2, 0.5)
+        assert chat.status() == {"hits": 2, "saved_usd": 0.5}
+
+
+class TestUsers:
+    """One question may be about several people, and forgetting one takes nothing from another."""
+
+    def about(self, cache, *users: str) -> None:
+        for user in users:
+            complete(CachedChat(Oracle(), cache), replace(QUESTION, user=user))
+
+    def test_forgetting(self, cache):
+        self.about(cache, "A1", "A2", "A2")
+        other = replace(QUESTION, prompt="other@1", user="A1")
+        complete(CachedChat(Oracle(), cache), other)
+        assert [entry["asked"]["prompt"] for _, entry in cache.asked_about("A1")] == ["test@1", "other@1"]
+        assert cache.forget("A1") == 2 and not list(cache.asked_about("A1"))
+        chat = CachedChat(Oracle(), cache)
+        assert chat.contains(QUESTION) and not chat.contains(other)
+        assert cache.forget("A2") == 1 and not chat.contains(QUESTION) and cache.forget("A2") == 0
+
+    def test_what_was_set_aside_is_forgotten_too(self, cache):
+        self.about(cache, "A1")
+        CachedChat(Oracle(), cache).reject(QUESTION)
+        assert cache.forget("A1") == 1 and cache.stats().entries == 0
+
+    def test_nothing_of_it_is_left_in_the_file(self, cache, tmp_path):
+        chat = CachedChat(Oracle(lambda _: "plain"), cache)
+        complete(chat, replace(QUESTION, user="A1FORGETME"))
+        key = chat.key(QUESTION)
+
+        def on_disk() -> bool:
+            return any(key.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+        assert on_disk()
+        cache.forget("A1FORGETME")
+        assert not on_disk()
 
 
 class TestEmbeddings:

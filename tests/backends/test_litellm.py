@@ -51,11 +51,6 @@ def failure(chat: ChatBackend) -> BackendError:
     return caught.value
 
 
-@pytest.fixture
-def one_try(monkeypatch):
-    monkeypatch.setattr(endpoint, "RETRIES", 0)
-
-
 class TestOpenAI:
     def test_a_plain_call_on_a_server_of_ones_own(self, tmp_path):
         with serve({CHAT: lambda _: openai_chat(ANSWER, "length")}) as server:
@@ -170,7 +165,7 @@ class TestOllama:
             assert complete(backend).text == ANSWER
         assert backend.identity()["api_base"] == server.url
 
-    def test_a_model_that_is_not_there(self, one_try):
+    def test_a_model_that_is_not_there(self):
         with serve({"/api/chat": lambda _: Reply({"error": "model 'llama9' not found"}, 404)}) as server:
             error = failure(chat_backend("ollama", "llama9", api_base=server.url))
         assert not error.retryable and "no such model" in str(error) and "llama9" in str(error)
@@ -201,7 +196,7 @@ class TestKeys:
         with pytest.raises(BackendError, match=f"unknown provider '{model}': there are local, deepseek, "):
             chat_backend(model)
 
-    def test_a_refused_key_is_one_line_without_it(self, monkeypatch, one_try, capfd):
+    def test_a_refused_key_is_one_line_without_it(self, monkeypatch, capfd):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         with serve({CHAT: lambda _: openai_error(401, f"Incorrect API key provided: {KEY}.")}) as server:
             error = failure(chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1"))
@@ -211,7 +206,7 @@ class TestKeys:
         assert not error.retryable
         assert capfd.readouterr() == ("", "")
 
-    def test_what_a_provider_says_is_shown_without_secrets(self, monkeypatch, one_try):
+    def test_what_a_provider_says_is_shown_without_secrets(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("SOME_PASSWORD", "hunter2hunter2")
         said = f"bad request\nfor {KEY} and hunter2hunter2 and Bearer abc.def and sk-other-key"
@@ -219,7 +214,7 @@ class TestKeys:
             error = failure(chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1"))
         assert str(error) == "openai/gpt-4o-mini: bad request for … and … and Bearer … and sk-… (HTTP 400)"
 
-    def test_secrets_in_an_address_stay_out_of_identity_and_errors(self, one_try):
+    def test_secrets_in_an_address_stay_out_of_identity_and_errors(self):
         backend = chat_backend("openai/x", api_base="http://someone:hunter2hunter2@localhost:9/v1?key=abcdef")
         assert backend.identity() == {
             "backend": "litellm",
@@ -244,34 +239,40 @@ class TestFailures:
             (529, "overloaded", "overloaded", True),
         ],
     )
-    def test_each_status_is_one_line(self, one_try, status, said, line, retryable):
+    def test_each_status_is_one_line(self, status, said, line, retryable):
         with serve({CHAT: lambda _: openai_error(status, said)}) as server:
             error = failure(chat_backend("openai/x", api_base=f"{server.url}/v1"))
         assert error.retryable is retryable and line in str(error) and f"HTTP {status}" in str(error)
+        assert error.unbilled is (status < 500)
         assert len(server.asked) == 1
 
-    def test_a_server_that_is_not_there(self, one_try):
+    def test_a_server_that_is_not_there(self):
         for provider in ("openai/x", "ollama/x"):
             error = failure(chat_backend(provider, api_base="http://127.0.0.1:9/v1"))
-            assert error.retryable
+            assert error.retryable and error.unbilled
             assert "the server at http://127.0.0.1:9/v1 cannot be reached: is it running?" in str(error)
 
-    def test_a_reply_without_choices(self, one_try):
-        empty = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [], "usage": {}}
+    def test_a_reply_without_choices_is_empty_and_billed(self):
+        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+        empty = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [], "usage": usage}
         with serve({CHAT: lambda _: Reply(empty)}) as server:
+            reply = complete(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert (reply.text, reply.usage) == ("", Usage(5, 1, 0.0))
+
+    @pytest.mark.parametrize("body", [{"error": None, "choices": None}, {}, {"choices": "x"}])
+    def test_what_is_no_reply_may_have_been_billed(self, body):
+        with serve({CHAT: lambda _: Reply(body)}) as server:
             error = failure(chat_backend("openai/x", api_base=f"{server.url}/v1"))
-        assert error.retryable and "no reply that can be read" in str(error)
+        assert error.retryable and not error.unbilled
 
-    def test_a_passing_failure_is_tried_again(self):
-        def flaky(_):
-            return openai_error(503, "busy") if len(server.asked) < 2 else openai_chat(ANSWER)
-
-        with serve({CHAT: flaky}) as server:
-            assert complete(chat_backend("openai/x", api_base=f"{server.url}/v1")).text == ANSWER
-        assert len(server.asked) == 2
+    def test_no_try_is_made_that_is_not_paced_and_paid_for(self):
+        for status in (429, 500):
+            with serve({CHAT: lambda _, status=status: openai_error(status, "busy")}) as server:
+                assert failure(chat_backend("openai/x", api_base=f"{server.url}/v1")).status == status
+            assert len(server.asked) == 1
 
     @pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
-    def test_a_refused_prompt_is_one_lost_answer(self, one_try, code):
+    def test_a_refused_prompt_is_one_lost_answer(self, code):
         with serve({CHAT: lambda _: openai_error(400, "not this", code=code)}) as server:
             reply = complete(chat_backend("openai/x", api_base=f"{server.url}/v1"))
         assert (reply.text, reply.finish_reason, reply.usage) == ("", "content_filter", Usage())
@@ -287,7 +288,7 @@ class TestStructuredOutput:
         ],
         ids=["deepseek", "llama-cpp-python", "neither"],
     )
-    def test_a_server_gets_the_strongest_form_that_it_knows(self, one_try, knows, refusal):
+    def test_a_server_gets_the_strongest_form_that_it_knows(self, knows, refusal):
         def answer(body):
             return (
                 openai_chat(ANSWER) if body.get("response_format", {"type": "none"})["type"] in knows else refusal

@@ -15,6 +15,7 @@ from edt_cli.augmentation.generation import (
     choose_questions,
     collect,
     generation_requests,
+    no_items,
 )
 from edt_cli.augmentation.llm import Failed
 from edt_cli.augmentation.representatives import find_representatives
@@ -123,7 +124,7 @@ def test_an_id_is_believed_only_of_a_training_item_of_the_domain_with_its_own_ti
         {"title": "Tea", "id": "I1"},
         {"title": "Pot", "id": "nothing"},
     )
-    assert found.items.tolist() == [4, 0, 0, 0, 0]
+    assert found.items.tolist() == [4, 0, 0, 0, 4]  # the last by its title
     assert found.reasons == [None] * 5
     found = collected({"title": "Pan", "id": "I3"})
     assert found.items.tolist() == [3] and found.reasons == ["had already"]
@@ -147,10 +148,21 @@ def test_what_is_generated_is_cleaned_and_no_item_is_dropped_silently(collected)
 def test_failed_answers_are_rows_of_failures():
     view = make_view([[1], [1], [1]], [1, 1])
     questions = Questions(np.arange(3), np.zeros(3, int), np.ones(3, int), 3, 0)
-    answers = [Failed("no JSON", "line 1"), Reply(items=[RetrievedItem(title="Pan")]), Reply(items=[])]
+    answers = [Failed("no JSON", "line 1"), Reply(items=[RetrievedItem(title="Pan")]), Failed("no items")]
     found = collect(view, questions, answers, AugmentationSettings())
     assert found.questions.tolist() == [1]
     assert found.failures.rows() == [(0, 0, 1, "no JSON", "line 1"), (2, 0, 1, "no items", "")]
+
+
+def test_what_is_invented_under_a_catalogue_title_is_that_item(collected):
+    found = collected({"title": "POT"}, {"title": "pan\x1b[1m"}, {"title": "Lid"}, {"title": "tea"})
+    assert found.items.tolist() == [4, 3, 0, 0]  # the lid is held out, tea is of the other domain
+    assert found.reasons == [None, "had already", None, None]
+
+
+def test_a_reply_without_a_title_is_none():
+    assert no_items(Reply(items=[])) == no_items(Reply(items=[RetrievedItem(title=" \x07")])) == Failed("no items")
+    assert no_items(Reply(items=[RetrievedItem(title=""), RetrievedItem(title="Pan")])) is None
 
 
 def test_a_list_of_categories_is_joined():

@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-import time
-from functools import partial
 
 import pytest
 from llm_fakes import Scripted
 from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Message, Usage
-from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, parse, work
-from edt_cli.events import Events, Stopped
-from edt_cli.workspace import write_json
+from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, parse
 
 
 class Answer(BaseModel):
@@ -75,95 +70,97 @@ def test_parse_refuses_everything_else(text, reason):
     assert found.detail and len(found.detail) <= 300
 
 
-REQUEST = ChatRequest("try@1", (Message("user", "?"),))
+REQUEST = ChatRequest("try@1", (Message("system", "Be brief."), Message("user", "?")), max_tokens=50)
 
 
-def asked(answer) -> tuple[Answer | Failed, bool]:
-    """What `ask` makes of an answer, and whether it was rejected."""
-    chat = Scripted(lambda request: answer)
-    return asyncio.run(ask(chat, REQUEST, Answer, Bill())), chat.rejected == [REQUEST]
+def asked(*answers) -> tuple[Answer | Failed, Scripted, Bill]:
+    """What `ask` makes of these answers, one after the other; what it asked and rejected; the bill."""
+    given, bill = iter(answers), Bill()
+    chat = Scripted(lambda request: next(given))
+    found = asyncio.run(ask(chat, REQUEST, Answer, bill, lambda answer: None if answer.word else Failed("no word")))
+    assert next(given, None) is None
+    return found, chat, bill
 
 
-def test_ask_says_why_there_is_no_answer_and_rejects_what_is_none():
-    assert asked({"word": "hi"}) == (Answer(word="hi"), False)
-    assert asked(BackendError("busy \x1b[31m", retryable=True)) == (Failed("no reply", "busy"), False)
-    assert asked(ChatReply("", Usage(), "m", finish_reason="content_filter")) == (Failed("refused"), True)
-    found, rejected = asked(ChatReply('{"word": "h', Usage(), "m", finish_reason="length"))
-    assert found.reason == "cut off" and rejected
-    found, rejected = asked("sorry")
-    assert found.reason == "no JSON" and rejected
+def cut(text: str) -> ChatReply:
+    return ChatReply(text, Usage(), "m", finish_reason="length")
+
+
+REFUSED = ChatReply("", Usage(), "m", finish_reason="content_filter")
+
+
+def test_a_good_answer_is_taken():
+    found, chat, bill = asked({"word": "hi"})
+    assert (found, chat.rejected, bill.repairs) == (Answer(word="hi"), [], 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("sorry", "no JSON"),
+        ({"word": 5}, "wrong shape"),
+        ({"word": ""}, "no word"),
+        ("", "empty"),
+        (" \n", "empty"),
+        (REFUSED, "refused"),
+        (cut('{"word": "h'), "cut off"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_of_no_use_gets_one_repair(bad, reason):
+    found, chat, bill = asked(bad, {"word": "hi"})
+    assert found == Answer(word="hi") and not chat.rejected, "a repaired question is not paid for again"
+    assert (bill.repairs, bill.repaired, bill.failed) == (1, 1, {})
+    found, chat, bill = asked(bad, bad)
+    assert isinstance(found, Failed) and found.reason == reason
+    assert chat.rejected == chat.requests and len(chat.requests) == 2, "a failure is no answer to remember"
+    assert (bill.repairs, bill.repaired, bill.failed) == (1, 0, {reason: 1})
+
+
+def test_a_repair_says_what_was_wrong():
+    _, chat, _ = asked("so\x1b[31mrry", {"word": "hi"})
+    first, second = chat.requests
+    assert second.prompt == "try@1+repair@1" and second.messages[:2] == first.messages
+    assert second.messages[2] == Message("assistant", "so\x1b[31mrry")
+    assert second.messages[3].role == "user" and '"no JSON ' in second.messages[3].content
+    assert (second.schema, second.max_tokens) == (first.schema, first.max_tokens)
+
+
+def test_a_repair_of_an_empty_reply_needs_no_empty_turn():
+    _, chat, _ = asked("", {"word": "hi"})
+    assert [message.role for message in chat.requests[1].messages] == ["system", "user"]
+    assert chat.requests[1].messages[1].content.startswith("?\n\nYour reply could not be used")
+
+
+def test_what_was_cut_off_gets_twice_the_tokens():
+    _, chat, _ = asked(cut("{"), {"word": "hi"})
+    assert chat.requests[1].messages == REQUEST.messages and chat.requests[1].max_tokens == 100
+
+
+def test_a_lost_call_is_a_failure_and_a_wrong_key_an_error():
+    found, chat, bill = asked(BackendError("busy \x1b[31m", retryable=True))
+    assert (found, chat.rejected, bill.failed) == (Failed("no reply", "busy"), [], {"no reply": 1})
+    found, chat, _ = asked("sorry", BackendError("busy", retryable=True))
+    assert found.reason == "no reply" and not chat.rejected, "the repair is still to be tried"
     with pytest.raises(BackendError, match="wrong key"):
         asked(BackendError("wrong key"))
+
+
+def test_who_is_no_llm_is_not_asked_to_repair():
+    chat = Scripted(lambda request: "sorry")
+    chat.cacheable = False
+    assert isinstance(asyncio.run(ask(chat, REQUEST, Answer, Bill())), Failed)
+    assert len(chat.requests) == 1
 
 
 def test_the_bill_tells_what_was_spent_now_from_what_the_replies_cost():
     bill = Bill()
     for reply in (
-        ChatReply("{}", Usage(10, 5, 0.25), "m"),
-        ChatReply("{}", Usage(10, 5, 0.25), "m", cached=True),
-        ChatReply("{}", Usage(1, 1, None), "n"),
+        ChatReply('{"word": "a"}', Usage(10, 5, 0.25), "m"),
+        ChatReply('{"word": "a"}', Usage(10, 5, 0.25), "m", cached=True),
+        ChatReply('{"word": "a"}', Usage(1, 1, None), "n"),
     ):
         asyncio.run(ask(Scripted(lambda request, reply=reply: reply), REQUEST, Answer, bill))
     assert (bill.replies, bill.cached, bill.prompt_tokens, bill.completion_tokens) == (3, 1, 21, 11)
     assert (bill.cost_usd, bill.spent_usd, bill.unpriced) == (0.5, 0.25, 1)
     assert bill.models == {"m": 2, "n": 1}
-
-
-def test_work_keeps_the_order_and_the_bound():
-    running, most = 0, 0
-
-    async def job(number: int) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001 * (number % 3))
-        running -= 1
-        return number
-
-    seen: list[dict] = []
-    jobs = (partial(job, number) for number in range(20))
-    found = asyncio.run(work(jobs, 20, 4, Events(listeners=(seen.append,)), "try"))
-    assert found == list(range(20))
-    assert most == 4
-    assert [record["done"] for record in seen] == list(range(1, 21))
-    assert asyncio.run(work(iter(()), 0, 4, Events(), "try")) == []
-
-
-def test_after_an_error_nothing_new_begins_and_what_runs_ends():
-    begun, ended = [], []
-
-    async def job(number: int) -> int:
-        begun.append(number)
-        if number == 1:
-            await asyncio.sleep(0)
-            raise BackendError("money spent")
-        await asyncio.sleep(0.02)
-        ended.append(number)
-        return number
-
-    with pytest.raises(BackendError, match="money spent"):
-        asyncio.run(work((partial(job, number) for number in range(50)), 50, 4, Events(), "try"))
-    assert sorted(begun) == [0, 1, 2, 3]
-    assert sorted(ended) == [0, 2, 3]
-
-
-def test_pause_holds_the_next_job_and_stop_ends_the_work(tmp_path):
-    events = Events(tmp_path)
-    begun = []
-
-    async def job(number: int) -> None:
-        begun.append(number)
-        if number == 2:
-            write_json(tmp_path / "control.json", {"request": "pause"})
-        await asyncio.sleep(0)
-
-    def stop_later() -> None:
-        time.sleep(0.3)
-        write_json(tmp_path / "control.json", {"request": "stop-now"})
-
-    stopper = threading.Thread(target=stop_later)
-    stopper.start()
-    with pytest.raises(Stopped):
-        asyncio.run(work((partial(job, number) for number in range(50)), 50, 2, events, "try"))
-    stopper.join()
-    assert begun == [0, 1, 2]

@@ -1,0 +1,191 @@
+"""What a command may spend: the most that a call can cost is reserved before it leaves, and settled afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from edt_backends.base import (
+    BackendError,
+    ChatBackend,
+    ChatReply,
+    ChatRequest,
+    EmbeddingBackend,
+    EmbeddingReply,
+    Usage,
+)
+from edt_backends.ledger import PICO, Ledger, Outcome
+from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper, Signal, request_bytes
+
+Reply = TypeVar("Reply", ChatReply, EmbeddingReply)
+Price = tuple[float, float]
+"""US dollars for a prompt token and for a completion token."""
+
+
+class OutOfBudget(BackendError):
+    """The next call could pass the limit of this command."""
+
+
+def parse_price(text: str) -> Price:
+    """`free`, or `IN,OUT` in US dollars for a million tokens, such as 0.15,0.6. Errors: BackendError."""
+    if text == "free":
+        return 0.0, 0.0
+    try:
+        prompt, completion = (float(part) / 1e6 for part in text.split(","))
+        if 0 <= prompt < 1 and 0 <= completion < 1:
+            return prompt, completion
+    except ValueError:
+        pass
+    raise BackendError(f"a price is `free` or IN,OUT in USD for a million tokens, such as 0.15,0.6; got {text!r}")
+
+
+def pico(usd: float) -> int:
+    """Whole 1e-12 US dollars, rounded up; what a float alone adds is no money."""
+    return math.ceil(usd * PICO - 1e-3)
+
+
+class Budget:
+    """Shared by all calls of a command. `limit_usd` None: no limit, but everything is recorded."""
+
+    def __init__(self, ledger: Ledger, limit_usd: float | None = None) -> None:
+        self._ledger = ledger
+        self._limit = None if limit_usd is None else math.floor(limit_usd * PICO + 1e-3)
+        self._settled = self._reserved = self._unconfirmed = 0
+        self._on_way = 0
+        self._changed = Signal()
+
+    def status(self) -> dict[str, Any]:
+        """US dollars of this command; what is unconfirmed counts as spent."""
+        return {
+            "spent_usd": self._settled / PICO,
+            "unconfirmed_usd": self._unconfirmed / PICO,
+            "reserved_usd": self._reserved / PICO,
+            "limit_usd": None if self._limit is None else self._limit / PICO,
+        }
+
+    def check(self, name: str, price: Price | float | None, how: str) -> None:
+        """Errors: BackendError where there is a limit and no price to hold it by; `how` says how to state one."""
+        if self._limit is not None and price is None:
+            raise BackendError(f"the price of {name} is not known and --max-cost needs one: state it with {how}")
+
+    async def call(
+        self, backend: str, prompt: str, most: int | None, send: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
+        """The reply of a call that can cost at most `most` (1e-12 USD); it counts with that where its cost is not
+        known. Errors: OutOfBudget before it leaves."""
+        number = await self._reserve(backend, prompt, most)
+        try:
+            reply = await send()
+        except BackendError as error:
+            outcome: Outcome = "unbilled" if error.unbilled else "unconfirmed"
+            await self._settle(number, outcome, most, 0 if error.unbilled else None, Usage())
+            raise
+        except BaseException:
+            await self._settle(number, "unconfirmed", most, None, Usage())
+            raise
+        cost = reply.usage.cost_usd
+        await self._settle(number, "delivered", most, None if cost is None else pico(cost), reply.usage)
+        return reply
+
+    async def _reserve(self, backend: str, prompt: str, most: int | None) -> int:
+        amount = most or 0
+        while self._limit is not None and self._settled + self._reserved + amount > self._limit:
+            if not self._on_way:
+                raise OutOfBudget(
+                    f"the limit of {self._limit / PICO:g} USD is reached: {self._settled / PICO:.6f} USD are "
+                    f"spent, and the next call could cost {amount / PICO:.6f}"
+                )
+            await self._changed.wait()  # what is on its way will cost less than its most
+        self._reserved += amount
+        self._on_way += 1
+        try:
+            return await self._ledger.reserve(backend, prompt, most)
+        except BaseException:
+            self._back(amount)
+            raise
+
+    async def _settle(
+        self, number: int, outcome: Outcome, most: int | None, spent: int | None, usage: Usage
+    ) -> None:
+        """`spent` None: its most. The money is only free again when the ledger says so."""
+        amount = most or 0
+        try:
+            await self._ledger.settle(number, outcome, spent, usage)
+        finally:
+            self._settled += amount if spent is None else spent
+            self._unconfirmed += amount if outcome == "unconfirmed" else 0
+            self._back(amount)
+
+    def _back(self, amount: int) -> None:
+        self._reserved -= amount
+        self._on_way -= 1
+        self._changed.tell()
+
+
+class BudgetedChat(ChatWrapper):
+    """A chat backend whose every call is in the ledger and within the budget.
+
+    `price` is what the user states, in place of what the backend knows.
+    """
+
+    def __init__(self, backend: ChatBackend, budget: Budget, price: Price | None = None) -> None:
+        super().__init__(backend)
+        self._budget, self._stated = budget, price
+        if price is not None:
+            self.paid = any(price)
+        budget.check(self.name, self.price_per_token(), "--price IN,OUT or --price free")
+
+    def price_per_token(self) -> Price | None:
+        return self._stated or self._backend.price_per_token()
+
+    def status(self) -> dict[str, Any]:
+        return self._backend.status() | self._budget.status()
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        price = self.price_per_token()
+        most = None
+        if price is not None:
+            most = pico(request_bytes(request) * price[0] + request.max_tokens * price[1])
+        return await self._budget.call(self.name, request.prompt, most, lambda: self._complete(request))
+
+    async def _complete(self, request: ChatRequest) -> ChatReply:
+        reply = await self._backend.complete(request)
+        if self._stated is None:
+            return reply
+        usage = reply.usage
+        cost = usage.prompt_tokens * self._stated[0] + usage.completion_tokens * self._stated[1]
+        uncounted = reply.text and not usage.prompt_tokens and any(self._stated)
+        return replace(reply, usage=replace(usage, cost_usd=None if uncounted else cost))
+
+
+class BudgetedEmbeddings(EmbeddingWrapper):
+    """The same for an embedding backend; `price` in US dollars for a token."""
+
+    def __init__(self, backend: EmbeddingBackend, budget: Budget, price: float | None = None) -> None:
+        super().__init__(backend)
+        self._budget, self._stated = budget, price
+        if price is not None:
+            self.paid = price > 0
+        budget.check(self.name, self.price_per_token(), "--set limits.embedder_price=USD (for a million tokens)")
+
+    def price_per_token(self) -> float | None:
+        return self._backend.price_per_token() if self._stated is None else self._stated
+
+    def status(self) -> dict[str, Any]:
+        return self._backend.status() | self._budget.status()
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        price = self.price_per_token()
+        characters = sum(len(text.encode("utf-8", "replace")) + 16 for text in texts)
+        most = None if price is None else pico(characters * price)
+        return await self._budget.call(self.name, "embed", most, lambda: self._embed(texts))
+
+    async def _embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        reply = await self._backend.embed(texts)
+        if self._stated is None:
+            return reply
+        tokens = reply.usage.prompt_tokens
+        uncounted = not tokens and self._stated > 0
+        return replace(reply, usage=replace(reply.usage, cost_usd=None if uncounted else tokens * self._stated))

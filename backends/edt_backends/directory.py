@@ -1,0 +1,87 @@
+"""Which providers there are on this machine, what they cost, and whether they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edt_backends.base import BackendError, ChatBackend, ChatRequest, Message
+from edt_backends.endpoint import OWN_SERVERS
+from edt_backends.registry import SHORT_NAMES, chat_backend, installed, provider_names
+
+PING = ChatRequest("ping@1", (Message("user", "Reply with the word OK."),), max_tokens=16)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A provider. `model` as it is shown, `source` the package that brings it; `key` the variable of its key, None
+    where none is needed; `price` in US dollars for a million tokens in and out; `problem` why it cannot be used."""
+
+    provider: str
+    model: str | None
+    source: str
+    key: str | None = None
+    has_key: bool | None = None
+    price: tuple[float, float] | None = None
+    problem: str | None = None
+    backend: ChatBackend | None = None
+
+
+def providers(
+    provider: str | None = None, model: str | None = None, api_base: str | None = None, timeout: float | None = None
+) -> Iterator[Listed]:
+    """The one that is named, or every backend that is installed, the short names, and litellm's providers whose key
+    is in the environment."""
+    packages = installed()
+    names = [provider] if provider else provider_names()
+    for name in names:
+        yield _look(name, model, api_base, timeout, packages)
+    if provider is None:
+        known = {SHORT_NAMES[name][0] for name in SHORT_NAMES if name not in packages}
+        yield from (_with_key(name) for name in _keyed() if name not in known)
+
+
+def ping(backend: ChatBackend) -> float:
+    """Seconds until it answered a question of a few tokens. Errors: BackendError."""
+    begun = time.perf_counter()
+    asyncio.run(backend.complete(PING))
+    return time.perf_counter() - begun
+
+
+def _look(
+    name: str, model: str | None, api_base: str | None, timeout: float | None, packages: dict[str, str]
+) -> Listed:
+    plugin = name.partition("/")[0]
+    source = packages.get(plugin, packages.get("litellm", ""))
+    family = SHORT_NAMES.get(plugin, (plugin, None))[0]
+    key = None if plugin in packages or family in OWN_SERVERS else _variable(family)
+    has_key = key in os.environ if key else None
+    try:
+        backend = chat_backend(name, model, api_base, timeout=timeout)
+    except BackendError as error:
+        return Listed(name, model, source, key, has_key, problem=str(error))
+    price = backend.price_per_token()
+    million = None if price is None else (price[0] * 1e6, price[1] * 1e6)
+    return Listed(name, backend.name, source, key, has_key, million, backend=backend)
+
+
+def _keyed() -> list[str]:
+    """litellm's providers whose key is in the environment."""
+    from edt_backends.endpoint import library
+
+    known = {str(getattr(name, "value", name)) for name in library().provider_list}
+    named = (match[1].lower() for name in os.environ if (match := re.fullmatch(r"(\w+)_API_KEY", name)))
+    return sorted(known.intersection(named))
+
+
+def _with_key(name: str) -> Listed:
+    source = installed().get("litellm", "")
+    return Listed(name, f"{name}/MODEL", source, _variable(name), True, problem="name a model")
+
+
+def _variable(family: str) -> str:
+    return f"{family.upper()}_API_KEY"

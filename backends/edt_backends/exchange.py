@@ -1,0 +1,114 @@
+"""Replies as JSON lines, to hand to others and to take from them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edt_backends.base import BackendError
+from edt_backends.store import Entry, ReplyCache, digest
+
+BATCH = 500
+KEY = re.compile(r"[0-9a-f]{64}")
+SHARED = (
+    *("backend", "model", "time", "seconds", "asked", "reply", "finish_reason", "usage", "price"),
+    "vector",
+)
+"""What of an entry is handed on; whose data it was is not."""
+_CHAT = {"model": str, "asked": dict, "reply": str, "finish_reason": str}
+
+
+@dataclass
+class Taken:
+    """Entries that were new, and those that were here already and stay as they are."""
+
+    new: int = 0
+    known: int = 0
+
+
+def export_lines(cache: ReplyCache, model: str | None = None) -> Iterator[str]:
+    """One line for each answer (of the backend of that name), without users' ids; what was set aside stays here."""
+    for key, entry in cache.entries():
+        if not entry.get("rejected") and model in (None, entry["backend"]):
+            shared = {name: entry[name] for name in SHARED if name in entry}
+            yield json.dumps({"key": key, "entry": shared}, ensure_ascii=True)
+
+
+def import_lines(cache: ReplyCache, lines: Iterable[str]) -> Taken:
+    """Add what is not here yet; nothing that is here is changed.
+
+    A reply's key must be the digest of the question that comes with it, so a line cannot answer another question.
+    Errors: BackendError with the number of the first line that is no entry; the lines before it are in.
+    """
+    taken = Taken()
+    batch: dict[str, Entry] = {}
+
+    def keep() -> None:
+        cache.put(batch)
+        batch.clear()
+
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            key, entry = _checked(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            keep()
+            why = str(error) if isinstance(error, ValueError) else "it has not the form of an entry"
+            raise BackendError(f"line {number} is no reply of `edt cache export` ({why}); stopped there") from None
+        if key in batch or key in cache:
+            taken.known += 1
+            continue
+        batch[key] = entry
+        taken.new += 1
+        if len(batch) == BATCH:
+            keep()
+    keep()
+    return taken
+
+
+def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
+    """Key and entry of one line, made anew from what is known of it. Errors: ValueError, KeyError, TypeError."""
+    key, given = document["key"], document["entry"]
+    entry = {name: given[name] for name in SHARED if name in given}
+    if not KEY.fullmatch(key) or not isinstance(entry["backend"], str):
+        raise ValueError("no key")
+    usage = entry["usage"]
+    entry["usage"] = {
+        "prompt_tokens": _count(usage["prompt_tokens"]),
+        "completion_tokens": _count(usage["completion_tokens"]),
+        "cost_usd": None if usage["cost_usd"] is None else _amount(usage["cost_usd"]),
+    }
+    entry["time"] = _amount(entry["time"])
+    if "vector" in entry:
+        vector = np.frombuffer(base64.b64decode(entry["vector"], validate=True), "<f4")
+        if abs(float(np.linalg.norm(vector)) - 1.0) > 1e-3:
+            raise ValueError("no unit vector")
+        return key, entry
+    if not all(isinstance(entry[name], kind) for name, kind in _CHAT.items()):
+        raise ValueError("no reply")
+    if digest(entry["asked"]) != key:
+        raise ValueError("the key is another question's")
+    entry["seconds"] = _amount(entry.get("seconds", 0.0))
+    if entry.get("price") is not None:
+        entry["price"] = [_amount(part) for part in entry["price"]]
+    return key, {**entry, "users": []}
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**40:
+        raise ValueError("no number of tokens")
+    return value
+
+
+def _amount(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise ValueError("no amount")
+    return float(value)

@@ -1,0 +1,95 @@
+"""What the wrappers around a backend have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply
+
+
+class ChatWrapper(ChatBackend):
+    """A chat backend that stands for another; a subclass changes what it is there for."""
+
+    def __init__(self, backend: ChatBackend) -> None:
+        self.name, self.paid, self.cacheable = backend.name, backend.paid, backend.cacheable
+        self._backend = backend
+
+    def identity(self) -> dict[str, Any]:
+        return self._backend.identity()
+
+    def price_per_token(self) -> tuple[float, float] | None:
+        return self._backend.price_per_token()
+
+    def status(self) -> dict[str, Any]:
+        return self._backend.status()
+
+    def reject(self, request: ChatRequest) -> None:
+        self._backend.reject(request)
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        return await self._backend.complete(request)
+
+
+class EmbeddingWrapper(EmbeddingBackend):
+    """An embedding backend that stands for another; a subclass changes what it is there for."""
+
+    def __init__(self, backend: EmbeddingBackend) -> None:
+        self.name, self.paid, self.batch_size = backend.name, backend.paid, backend.batch_size
+        self._backend = backend
+
+    @property
+    def dimension(self) -> int | None:
+        return self._backend.dimension
+
+    def identity(self) -> dict[str, Any]:
+        return self._backend.identity()
+
+    def price_per_token(self) -> float | None:
+        return self._backend.price_per_token()
+
+    def status(self) -> dict[str, Any]:
+        return self._backend.status()
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        return await self._backend.embed(texts)
+
+
+class Signal:
+    """Wakes everybody who waits. Unlike asyncio's own it may be used from one event loop after another."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def tell(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_result(None)
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Until somebody tells, or `timeout` seconds are over."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(future, timeout)
+        finally:
+            self._waiting.discard(future)
+
+
+def request_bytes(request: ChatRequest) -> int:
+    """`question_bytes` of a request."""
+    return question_bytes((message.content for message in request.messages), request.schema)
+
+
+def question_bytes(contents: Iterable[str], schema: Mapping[str, Any] | None) -> int:
+    """Bytes of all that a provider may count as the prompt: messages with their marks, and the schema.
+
+    No tokenizer makes more tokens than bytes, so this is also the most tokens that the prompt can be.
+    """
+    said = sum(len(content.encode("utf-8", "replace")) + 16 for content in contents)
+    return said + 16 + (len(json.dumps(schema)) if schema else 0)

@@ -1,0 +1,167 @@
+"""Many questions at once: in a bounded number, watched, to be paused and stopped, their answers on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import tempfile
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from edt_backends.base import BackendError, ChatBackend
+from edt_cli.augmentation.llm import Bill
+from edt_cli.events import Events
+
+T = TypeVar("T")
+
+REPORT_SECONDS = 2.0
+WINDOW_SECONDS = 60.0
+
+
+class Spool:
+    """JSON documents by number, on disk: answers to any number of questions take up no memory."""
+
+    def __init__(self, total: int) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - gone with this object
+        self._end = 0
+        self._begin = array("q", [-1]) * total
+        self._length = array("q", [0]) * total
+
+    def put(self, number: int, document: Any) -> None:
+        text = json.dumps(document).encode()
+        self._begin[number], self._length[number] = self._end, len(text)
+        self._end += self._file.write(text)
+
+    def __iter__(self) -> Iterator[Any]:
+        """In the order of the numbers, each of which there must be."""
+        for begin, length in zip(self._begin, self._length, strict=True):
+            self._file.seek(begin)
+            yield json.loads(self._file.read(length))
+        self._file.seek(self._end)
+
+
+class Tally:
+    """What a stage says of itself as it goes: see `edt_cli.events` for the fields of `calls`."""
+
+    def __init__(self, events: Events, stage: str, total: int, chat: ChatBackend, bill: Bill) -> None:
+        self.stage, self.total, self.done = stage, total, 0
+        self._events, self._chat, self._bill = events, chat, bill
+        self._told_at = 0.0
+        self._before = bill.replies
+        self._window: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, self._new)])
+
+    @property
+    def _new(self) -> int:
+        return self._bill.replies - self._bill.cached
+
+    def step(self) -> None:
+        """One more is done. Listeners hear of each, the files of a run every few seconds."""
+        self.done += 1
+        self._events.progress(self.stage, self.done, self.total, **self._fields())
+        if time.monotonic() - self._told_at >= REPORT_SECONDS:
+            self.report()
+
+    def report(self) -> None:
+        self._told_at = time.monotonic()
+        self._events.emit(
+            "calls", stage=self.stage, done=self.done, total=self.total, last=self._bill.last(), **self._fields()
+        )
+
+    def _fields(self) -> dict[str, Any]:
+        bill, now = self._bill, time.monotonic()
+        self._window.append((now, self.done, self._new))
+        while len(self._window) > 2 and (now - self._window[0][0] > WINDOW_SECONDS or len(self._window) > 1000):
+            self._window.popleft()
+        begun, done, new = self._window[0]
+        seconds = max(now - begun, 1e-6)
+        pace = (self.done - done) / seconds
+        left = self.total - self.done
+        calls = bill.replies - self._before
+        return {
+            "left": left,
+            "calls": calls,
+            "calls_left": round(left * calls / max(1, self.done)),
+            "hits": bill.cached,
+            "new": self._new,
+            "repairs": bill.repairs,
+            "failed": dict(bill.failed),
+            "prompt_tokens": bill.new_prompt_tokens,
+            "completion_tokens": bill.new_completion_tokens,
+            "calls_per_s": round((self._new - new) / seconds, 2),
+            "seconds_left": round(left / pace, 1) if pace > 0 else None,
+            **{name: value for name, value in self._chat.status().items() if name != "hits"},
+        }
+
+
+async def work(
+    jobs: Iterable[Callable[[], Awaitable[T]]], concurrency: int, events: Events, tally: Tally
+) -> list[T]:
+    """Results of `tally.total` jobs in their order, `concurrency` at a time; obeys pause and stop between jobs.
+
+    At the first error, or Ctrl-C, no new job is begun, those under way (paid for, maybe) come to their end, then it
+    is raised; a second Ctrl-C breaks off. A BackendError then also says what is done and what is left.
+    """
+    results: list[Any] = [None] * tally.total
+    queue = enumerate(jobs)
+    gate = asyncio.Lock()
+    halted = interrupted = False
+
+    def interrupt() -> None:
+        nonlocal halted, interrupted
+        halted = interrupted = True
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+    async def worker() -> None:
+        nonlocal halted
+        try:
+            while True:
+                async with gate:
+                    if not halted and events.requested() != "run":
+                        await asyncio.to_thread(events.obey)  # waits while paused; calls under way go on
+                    following = None if halted else next(queue, None)
+                if following is None:
+                    return
+                number, job = following
+                results[number] = await job()
+                tally.step()
+        except BaseException:
+            halted = True
+            raise
+
+    with _on_interrupt(interrupt):
+        workers = (worker() for _ in range(min(concurrency, tally.total)))
+        outcomes = await asyncio.gather(*workers, return_exceptions=True)
+    tally.report()
+    for outcome in outcomes:
+        if isinstance(outcome, BackendError):
+            left = tally.total - tally.done
+            where = f"{tally.stage}: {tally.done:,} of {tally.total:,} done, {left:,} left"
+            outcome.args = (f"{outcome} ({where}; the same command goes on there)",)
+        if isinstance(outcome, BaseException):
+            raise outcome
+    if interrupted:
+        raise KeyboardInterrupt
+    return results
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls the handler, where signals can be had."""
+    loop = asyncio.get_running_loop()
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            raise NotImplementedError
+        loop.add_signal_handler(signal.SIGINT, handler)
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

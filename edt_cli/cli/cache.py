@@ -1,0 +1,184 @@
+"""`edt cache`: the replies that were ever had."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.clean import ask_before_removing
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, show, workspace
+
+if TYPE_CHECKING:
+    from edt_backends.store import ReplyCache
+    from edt_cli.workspace import Workspace
+
+app = typer.Typer(name="cache", help="The replies and vectors that were ever had.", no_args_is_help=True)
+
+ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model, as `stats` names it.")]
+
+
+def _open(place: Workspace) -> ReplyCache:
+    from edt_backends.store import ReplyCache
+
+    place.cache.mkdir(parents=True, exist_ok=True)
+    return ReplyCache(place.cache)
+
+
+@app.command()
+def stats(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """Entries, size on disk, what was spent and what was saved, by model.
+
+    Saved is what a reply had cost when the cache answered in the model's place. Unconfirmed is part of spent: calls
+    of which no word came back, counted with the most that they could cost.
+
+    Example: edt cache stats
+    """
+    from edt_backends.ledger import Account, Ledger
+    from edt_backends.store import ModelStats
+
+    place = workspace(workspace_)
+    held = _open(place).stats()
+    accounts = Ledger(place.ledger).accounts() if place.ledger.is_file() else {}
+    models = {}
+    for name in sorted(held.models.keys() | accounts.keys()):
+        kept, account = held.models.get(name, ModelStats()), accounts.get(name, Account())
+        models[name] = {
+            "entries": kept.entries,
+            "tokens": kept.prompt_tokens + kept.completion_tokens,
+            "worth_usd": kept.cost_usd,
+            "calls": account.calls,
+            "spent_usd": account.spent_usd,
+            "unconfirmed_usd": account.unconfirmed_usd,
+            "hits": account.hits,
+            "saved_usd": account.saved_usd,
+        }
+    document = {"entries": held.entries, "bytes": held.bytes, "models": models}
+    show(document, [_table(document)], as_json=json_)
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path | None, typer.Argument(help="A file; without one, stdout.")] = None,
+    model: ModelOption = None,
+    workspace_: WorkspaceOption = None,
+) -> None:
+    """Replies and vectors as JSON lines, for others to import, without users' ids; the questions hold titles.
+
+    Example: edt cache export replies.jsonl
+    """
+    from edt_backends.exchange import export_lines
+    from edt_cli.config import UserError
+
+    lines = export_lines(_open(workspace(workspace_)), model)
+    count = 0
+    if out is None:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+        return
+    partial = out.with_name(f".{out.name}.part")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line + "\n")
+                count += 1
+        partial.replace(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    note(f"{count:,} replies in {out}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON lines of `edt cache export`.")],
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Add replies of others; what is here already stays as it is.
+
+    Example: edt cache import replies.jsonl
+    """
+    from edt_backends.exchange import import_lines
+    from edt_cli.config import UserError
+
+    try:
+        with file.open(encoding="utf-8") as lines:
+            taken = import_lines(_open(workspace(workspace_)), lines)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no text in UTF-8") from None
+    said = f"{taken.new:,} new, {taken.known:,} were here already"
+    show({"new": taken.new, "known": taken.known}, [_text(said)], as_json=json_)
+
+
+@app.command()
+def clear(
+    model: ModelOption = None,
+    workspace_: WorkspaceOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Remove replies, which would then have to be paid for again.
+
+    Example: edt cache clear --model deepseek/deepseek-chat
+    """
+    from edt_cli.config import UserError
+
+    cache = _open(workspace(workspace_))
+    held = cache.stats()
+    if model is not None and model not in held.models:
+        there = ", ".join(held.models) or "no replies"
+        raise UserError(f"nothing of {model!r} is in the cache; there are: {there}")
+    entries = held.models[model].entries if model is not None else held.entries
+    worth = held.models[model].cost_usd if model is not None else held.cost_usd
+    ask_before_removing(f"Remove {entries:,} replies that cost {worth:.4f} USD?", yes)
+    note(f"removed {cache.clear(model):,} replies")
+
+
+@app.command()
+def forget(
+    user: Annotated[str, typer.Argument(help="A user's id, as in the data.")],
+    workspace_: WorkspaceOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Remove what was ever asked about a user, and what came back. What was made from it stays: `edt clean`.
+
+    Example: edt cache forget A2X4HJ
+    """
+    cache = _open(workspace(workspace_))
+    count = sum(1 for _ in cache.asked_about(user))
+    if count:
+        ask_before_removing(f"Remove {count:,} questions about {user}?", yes)
+        cache.forget(user)
+    note(f"{count:,} questions about {user} were in the cache" + (" and are gone" if count else ""))
+
+
+def _text(said: str) -> Any:
+    from rich.text import Text
+
+    return Text(said)
+
+
+def _table(document: dict[str, Any]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    title = f"Reply cache: {document['entries']:,} entries, {document['bytes'] / 1e6:.1f} MB"
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, caption_justify="left")
+    table.add_column("Model", overflow="fold")
+    for heading in ("entries", "calls", "spent USD", "hits", "saved USD"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in document["models"].items():
+        cells = (f"{row['spent_usd']:.4f}", f"{row['hits']:,}", f"{row['saved_usd']:.4f}")
+        table.add_row(Text(plain(name)), f"{row['entries']:,}", f"{row['calls']:,}", *cells)
+    unconfirmed = sum(row["unconfirmed_usd"] for row in document["models"].values())
+    if unconfirmed:
+        table.caption = Text(
+            f"{unconfirmed:.4f} USD of it is unconfirmed: no word came back, so the most was counted."
+        )
+    return table

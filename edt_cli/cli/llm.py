@@ -1,0 +1,225 @@
+"""What the commands that may ask an LLM share: their options, the estimate, the question before money is spent."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from edt_cli.cli.common import (
+    ApiBaseOption,
+    EmbedderOption,
+    LimitUsersOption,
+    LlmModelOption,
+    ProviderOption,
+    YesOption,
+    note,
+    show,
+)
+
+if TYPE_CHECKING:
+    from edt_cli.estimate import Estimate, Span
+    from edt_cli.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class LLMOptions:
+    """The flags; those that were not given are None."""
+
+    provider: ProviderOption = None
+    llm_model: LlmModelOption = None
+    api_base: ApiBaseOption = None
+    embedder: EmbedderOption = None
+    limit_users: LimitUsersOption = None
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, help="Calls at a time; 16 without it.")
+    ] = None
+    rpm: Annotated[float | None, typer.Option("--rpm", help="Requests a minute that the provider allows.")] = None
+    tpm: Annotated[float | None, typer.Option("--tpm", help="Tokens a minute that the provider allows.")] = None
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", help="USD that this command may spend; it stops before more.")
+    ] = None
+    price: Annotated[
+        str | None, typer.Option("--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.")
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.")] = False
+    yes: YesOption = False
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        return {
+            "llm": {
+                "provider": self.provider,
+                "model": self.llm_model,
+                "api_base": self.api_base,
+                "limit_users": self.limit_users,
+                "concurrency": self.concurrency,
+            },
+            "embedding": {"embedder": self.embedder},
+            "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price},
+        }
+
+
+NOT_GIVEN = LLMOptions()
+
+
+def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with one option for each of LLMOptions in the place of its parameter `llm`."""
+    signature = inspect.signature(command, eval_str=True)
+    hints = get_type_hints(LLMOptions, include_extras=True)
+    names = [option.name for option in fields(LLMOptions)]
+    options = [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=option.default,
+            annotation=hints[option.name],
+        )
+        for option in fields(LLMOptions)
+    ]
+    parameters = [
+        part for own in signature.parameters.values() for part in (options if own.name == "llm" else [own])
+    ]
+
+    @wraps(command)
+    def expanded(**given: Any) -> None:
+        llm = LLMOptions(**{name: given.pop(name) for name in names})
+        command(llm=llm, **given)
+
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {part.name: part.annotation for part in parameters}
+    return expanded
+
+
+def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = False) -> None:
+    """Show what providers would be asked and what that may cost, and ask where it costs anything.
+
+    With --dry-run that is all. Errors: UsageError off a terminal without --yes; typer.Abort for a no.
+    """
+    from edt_cli.config import UsageError
+    from edt_cli.estimate import estimates
+
+    providers = pipeline.providers
+    price = providers.price
+    paid = price is None or any(price) or providers.embedder.paid
+    if not llm.dry_run and not paid:
+        return
+    found = estimates(pipeline)
+    if llm.dry_run:
+        show(_document(pipeline, found), [_report(pipeline, found)], as_json=as_json)
+        raise typer.Exit
+    if not any(stage.calls.high for stage in found):
+        return
+    if not as_json:
+        from edt_cli.cli.common import stderr
+
+        stderr().print(_report(pipeline, found))
+    if llm.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("this asks a paid provider: say --yes to go on without a question")
+    typer.confirm("Go on?", abort=True, err=True)
+
+
+@contextmanager
+def as_a_run(pipeline: Pipeline, command: str, kind: str) -> Iterator[Pipeline]:
+    """The pipeline as a run with a folder of its own, to be watched, paused and stopped, if there is work for it.
+
+    Errors: typer.Exit(130) after a stop or Ctrl-C, with a line that says how to go on.
+    """
+    from edt_backends.base import BackendError
+    from edt_cli.events import Events, Stopped
+    from edt_cli.workspace import write_json
+
+    if pipeline.unanswered(kind):
+        key = pipeline.key_of(kind)
+        folder = pipeline.workspace.runs / f"{pipeline.dataset.name}-{command}-{key[:8]}"
+        events = Events(folder, pipeline.events.listeners)
+        stage = {"command": command, "data": pipeline.dataset.name, "key": key}
+        settings = pipeline.settings.document()
+        write_json(folder / "stage.json", {**stage, "llm": pipeline.chat_identity["name"], "settings": settings})
+        pipeline = replace(pipeline, events=events, shared=pipeline.providers)
+    try:
+        yield pipeline
+    except (KeyboardInterrupt, Stopped):
+        pipeline.events.emit("ended", reason="stopped")
+        note("stopped; every answer is kept. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    except BackendError as error:
+        pipeline.events.emit("ended", reason=str(error))
+        raise
+    pipeline.events.emit("ended", reason="done")
+
+
+def _document(pipeline: Pipeline, found: list[Estimate]) -> dict[str, Any]:
+    price = pipeline.providers.price
+    total = _total(found)
+    return {
+        "data": pipeline.dataset.name,
+        "llm": pipeline.chat_identity["name"],
+        "embedder": pipeline.embedder.name,
+        "price_per_million": None if price is None else [part * 1e6 for part in price],
+        "concurrency": pipeline.settings.llm.concurrency,
+        "stages": [stage.document() for stage in found],
+        "cost_usd": None if total is None else list(total),
+        "seconds": [sum(stage.seconds[end] for stage in found) for end in (0, 1)],
+    }
+
+
+def _total(found: list[Estimate]) -> Span | None:
+    from edt_cli.estimate import NOTHING
+
+    total = NOTHING
+    for stage in found:
+        if stage.cost_usd is None:
+            return None
+        total += stage.cost_usd
+    return total
+
+
+def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
+    """Lines, which any width of terminal can take; a table with ranges in it needs 120 columns."""
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    name, data = plain(pipeline.chat_identity["name"]), plain(pipeline.dataset.name)
+    if not any(stage.calls.high for stage in found):
+        return Text(f"{data}, by {name}: nothing is left to be asked.")
+    lines = [f"{data}, by {name}, still to be asked:"]
+    for stage in found:
+        users = max(1, stage.users)
+        calls = f"{_span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
+        tokens_in, tokens_out = _span(stage.prompt_tokens, "{:,.0f}"), _span(stage.completion_tokens, "{:,.0f}")
+        lines.append(
+            f"  {stage.stage}: {calls}; {tokens_in} tokens in, {tokens_out} out; {_duration(stage.seconds)}"
+        )
+        if stage.cost_usd is not None:
+            each = _span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
+            paper = f"the paper's: {stage.paper_usd:.6f}"
+            lines.append(f"    {_span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
+        lines.append(f"    from {stage.basis}")
+    total = _total(found)
+    cost = "at a price that is not known" if total is None else f"{_span(total, '{:,.4f}')} USD"
+    lines.append(f"In all {cost}, at {pipeline.settings.llm.concurrency} calls at a time.")
+    return Text("\n".join(lines))
+
+
+def _span(span: Span, form: str) -> str:
+    low, high = form.format(span.low), form.format(span.high)
+    return low if low == high else f"{low} - {high}"
+
+
+def _duration(seconds: Span) -> str:
+    def of(value: float) -> str:
+        minutes, rest = divmod(round(value), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+    low, high = of(seconds.low), of(seconds.high)
+    return low if low == high else f"{low} - {high}"

@@ -1,0 +1,90 @@
+"""`edt providers`: what can be asked from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import ApiBaseOption, JsonOption, LlmModelOption, WorkspaceOption, show, workspace
+
+if TYPE_CHECKING:
+    from edt_backends.directory import Listed
+    from edt_cli.workspace import Workspace
+
+
+def providers(
+    provider: Annotated[str | None, typer.Argument(help="Only this one, as --provider takes it.")] = None,
+    llm_model: LlmModelOption = None,
+    api_base: ApiBaseOption = None,
+    ping: Annotated[
+        bool, typer.Option("--ping", help="Ask each that can be asked a question of a few tokens.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that a ping may take.")] = 30.0,
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Which providers there are, which key is there, the price, and with --ping whether it answers.
+
+    Beside these, --provider takes any PROVIDER/MODEL of litellm. Keys are looked for and never shown.
+
+    Example: edt providers openai/gpt-4o-mini --ping
+    """
+    from edt_backends import directory
+
+    rows = []
+    for listed in directory.providers(provider, llm_model, api_base, timeout):
+        answers = _ping(listed, workspace(workspace_)) if ping else None
+        rows.append(
+            {
+                "provider": listed.provider,
+                "model": listed.model,
+                "installed": listed.source,
+                "key": listed.key,
+                "has_key": listed.has_key,
+                "usd_per_million": None if listed.price is None else list(listed.price),
+                "answers": answers,
+                "problem": listed.problem,
+            }
+        )
+    show({"providers": rows}, [_table(rows)], as_json=json_)
+
+
+def _ping(listed: Listed, place: Workspace) -> str:
+    """In how many seconds it answered, or why not. What is sent is in the ledger like every call."""
+    from edt_backends.base import BackendError
+    from edt_backends.budget import Budget, BudgetedChat
+    from edt_backends.directory import ping
+    from edt_backends.ledger import Ledger
+
+    if listed.backend is None:
+        return "not asked"
+    if not listed.backend.cacheable:
+        return "yes, on this machine"
+    try:
+        return f"yes, in {ping(BudgetedChat(listed.backend, Budget(Ledger(place.ledger)))):.1f} s"
+    except BackendError as error:
+        return f"no: {error}"
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from edt_cli.reporting.text import plain
+
+    table = Table(title=Text("Providers; prices in USD for a million tokens in, out"), box=SIMPLE_HEAD)
+    table.title_justify = "left"
+    for heading in ("provider", "model", "from", "key", "price", "answers"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        is_set = "is set" if row["has_key"] else "is not set"
+        key = f"{row['key']} {is_set}" if row["key"] else "none needed"
+        price = row["usd_per_million"]
+        cost = "not known" if price is None else "free" if not any(price) else f"{price[0]:g}, {price[1]:g}"
+        problem = "" if row["has_key"] is False else row["problem"] or ""
+        said = row["answers"] if row["answers"] and not row["problem"] else problem
+        cells = (row["provider"], row["model"] or "", row["installed"], key, "" if row["problem"] else cost, said)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    return table

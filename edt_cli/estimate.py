@@ -1,0 +1,292 @@
+"""What the LLM stages that are not made yet would ask, how long that takes and what it costs. None is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edt_backends.base import ChatRequest
+from edt_backends.cache import CachedChat
+from edt_backends.store import Observed
+from edt_backends.wrappers import request_bytes
+from edt_cli.config import LimitSettings
+from edt_cli.models.systems import needs
+from edt_cli.reporting.paper import COST_PER_USER
+
+if TYPE_CHECKING:
+    from edt_cli.data.dataset import TrainingView
+    from edt_cli.embeddings import ItemEmbeddings
+    from edt_cli.pipeline import Pipeline
+
+ENOUGH = 10
+"""Questions of one prompt in the cache, from which on they are believed."""
+PAPER_STAGES = {"augment": "generation", "profile": "summarization", "embed": "embedding"}
+
+
+class Span(NamedTuple):
+    """From, to; equal where the estimate is one number."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: object) -> Span:
+        assert isinstance(other, Span)
+        return Span(self.low + other.low, self.high + other.high)
+
+    def times(self, other: Span) -> Span:
+        return Span(self.low * other.low, self.high * other.high)
+
+
+NOTHING, ONCE = Span(0.0, 0.0), Span(1.0, 1.0)
+TOKENS_A_BYTE = Span(1 / 5, 1 / 3)
+SECONDS_A_CALL = Span(1.0, 10.0)
+REPLY_TOKENS = {
+    "generate": Span(120, 500),
+    "summarize": Span(60, 400),
+    "reform": Span(60, 160),
+    "analyze": Span(90, 220),
+    "naive": Span(90, 220),
+}
+ANALYZE_BYTES = Span(1200, 4000)
+PROFILE_TOKENS, ITEM_TOKENS = Span(60, 150), Span(15, 80)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One stage. `calls` to make, those `cached` not among them; `cost_usd` None where the price is not known.
+
+    `seconds` at the concurrency and the limits of the settings. `basis`: where the figures come from.
+    """
+
+    stage: str
+    users: int
+    calls: Span = NOTHING
+    cached: int = 0
+    prompt_tokens: Span = NOTHING
+    completion_tokens: Span = NOTHING
+    cost_usd: Span | None = NOTHING
+    seconds: Span = NOTHING
+    basis: str = "stated ranges"
+
+    @property
+    def paper_usd(self) -> float:
+        """What the paper reports for this stage, a user."""
+        return COST_PER_USER[PAPER_STAGES[self.stage]]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "users": self.users,
+            "calls": list(self.calls),
+            "cached": self.cached,
+            "prompt_tokens": list(self.prompt_tokens),
+            "completion_tokens": list(self.completion_tokens),
+            "cost_usd": None if self.cost_usd is None else list(self.cost_usd),
+            "cost_usd_a_user": None
+            if self.cost_usd is None
+            else [part / max(1, self.users) for part in self.cost_usd],
+            "paper_usd_a_user": self.paper_usd,
+            "seconds": list(self.seconds),
+            "basis": self.basis,
+        }
+
+
+def estimates(pipeline: Pipeline) -> list[Estimate]:
+    """Stage by stage, in order; a stage that is made already is not among them.
+
+    Questions that depend on answers that are not there yet are estimated from the replies that the cache holds for
+    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for, vectors
+    of chance stand in for them: other items stand in a prompt then, and about as many.
+    """
+    s, needed, found = pipeline.settings, needs(pipeline.settings.model), []
+    chat = pipeline.providers.chat()
+    asks_items = s.augmentation.enabled and "generated items" in needed and pipeline.unanswered("augmentation")
+    asks_profiles = s.profiling.enabled and "user profiles" in needed and pipeline.unanswered("profiles")
+    observed = pipeline.providers.cache.observed(chat.name)
+    known = Known(chat, pipeline.providers.price, observed, s.llm.concurrency, s.limits)
+    vectors = _vectors(pipeline) if asks_items or asks_profiles else None
+    items = 0
+    if asks_items and vectors is not None:
+        from edt_cli.augmentation.augment import planned_requests
+
+        stage = known.stage("augment", planned_requests(pipeline.view, vectors, s.augmentation, s.llm))
+        items = int(stage.calls.high) * s.augmentation.ask
+        found.append(stage)
+    profiles = 0
+    if asks_profiles and vectors is not None:
+        stage = _profiles(pipeline, vectors, known)
+        profiles = stage.users
+        found.append(stage)
+    embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes))
+    return [embedded, *found] if embedded else found
+
+
+@dataclass
+class Known:
+    """What questions take, as far as the cache can tell; and what that costs."""
+
+    chat: CachedChat
+    price: tuple[float, float] | None
+    observed: dict[str, Observed]
+    concurrency: int
+    limits: LimitSettings
+
+    def stage(
+        self, name: str, requests: Iterable[ChatRequest], more: Iterable[tuple[str, Span, Span]] = ()
+    ) -> Estimate:
+        """Of requests that are known, and of `more` that are not: prompt, how many, bytes of each."""
+        new: dict[str, tuple[int, int]] = {}
+        cached, users, asked = 0, set(), set()
+        for request in requests:
+            if request.user is not None:
+                users.add(request.user)
+            key = self.chat.key(request)
+            if key in asked or self.chat.contains(request):
+                cached += 1  # one that is asked already answers, too
+                continue
+            asked.add(key)
+            seen, total = new.get(request.prompt, (0, 0))
+            new[request.prompt] = seen + 1, total + request_bytes(request)
+        parts = [
+            (prompt, Span(number, number), Span(size / number, size / number))
+            for prompt, (number, size) in new.items()
+        ]
+        calls = prompt_tokens = completion_tokens = seconds = NOTHING
+        for prompt, count, size in [*parts, *more]:
+            replies, tokens_in, tokens_out, each = self.a_question(prompt, size)
+            calls += count.times(replies)
+            prompt_tokens += count.times(tokens_in)
+            completion_tokens += count.times(tokens_out)
+            seconds += count.times(replies).times(each)
+        cost = None
+        if self.price is not None:
+            into, out = (Span(price, price) for price in self.price)
+            cost = prompt_tokens.times(into) + completion_tokens.times(out)
+        return Estimate(
+            name,
+            len(users),
+            calls,
+            cached,
+            prompt_tokens,
+            completion_tokens,
+            cost,
+            self._duration(calls, prompt_tokens + completion_tokens, seconds),
+            self._basis([prompt for prompt, _, _ in [*parts, *more]]),
+        )
+
+    def seen(self, prompt: str) -> Observed | None:
+        found = self.observed.get(prompt)
+        return found if found is not None and found.questions >= ENOUGH else None
+
+    def a_question(self, prompt: str, size: Span) -> tuple[Span, Span, Span, Span]:
+        """Replies (repairs count), tokens in, tokens out and seconds a reply, of a question of so many bytes."""
+        seen = self.seen(prompt)
+        if seen is None:
+            out = REPLY_TOKENS[prompt.partition("@")[0]]
+            return ONCE, size.times(TOKENS_A_BYTE), out, SECONDS_A_CALL
+        replies = seen.replies / seen.questions
+        tokens_in = seen.prompt_tokens / max(1, seen.prompt_bytes) * replies
+        tokens_out = seen.completion_tokens / seen.questions
+        each = seen.seconds / seen.replies
+        return (
+            Span(replies, replies),
+            size.times(Span(tokens_in, tokens_in)),
+            Span(tokens_out, tokens_out),
+            Span(each, each),
+        )
+
+    def size(self, prompt: str, otherwise: Span) -> Span:
+        """Bytes of a question that cannot be written yet."""
+        seen = self.seen(prompt)
+        return Span(*[seen.prompt_bytes / seen.replies] * 2) if seen else otherwise
+
+    def _basis(self, prompts: list[str]) -> str:
+        unique = dict.fromkeys(prompts)
+        counts = {prompt: seen.questions for prompt in unique if (seen := self.seen(prompt))}
+        if not counts:
+            return "stated ranges"
+        said = ", ".join(f"{count:,} of {prompt}" for prompt, count in counts.items())
+        return f"replies in the cache: {said}" + ("" if len(counts) == len(unique) else "; stated ranges")
+
+    def _duration(self, calls: Span, tokens: Span, seconds: Span) -> Span:
+        """Whatever holds longest: waiting for answers, requests a minute, tokens a minute."""
+
+        def of(calls: float, tokens: float, seconds: float) -> float:
+            rpm, tpm = self.limits.rpm, self.limits.tpm
+            return max(
+                seconds / self.concurrency, calls / rpm * 60 if rpm else 0.0, tokens / tpm * 60 if tpm else 0.0
+            )
+
+        return Span(of(calls.low, tokens.low, seconds.low), of(calls.high, tokens.high, seconds.high))
+
+
+def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Estimate:
+    """The chain of section 3.4.2. As long as the augmentation is not made, how many summaries a user needs, and of
+    what length, is what it was for those users in the cache whose chain is done."""
+    from edt_cli.augmentation.artefact import Augmentation
+    from edt_cli.profiling.chain import Chain
+
+    s = pipeline.settings
+    made = pipeline.made("augmentation") or not s.augmentation.enabled
+    augmented = pipeline.augmentation() if made else Augmentation.none(pipeline.view)
+    chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
+    names = chain.prompts
+    requests: list[ChatRequest] | Iterable[ChatRequest] = chain.first_requests()
+    if names is None:
+        return known.stage("profile", requests)
+    analyzed = known.observed.get(names["analyze"], Observed()).users
+    waiting = [user for user in chain.chained if user not in analyzed]
+    more = [(names["analyze"], Span(len(waiting), len(waiting)), known.size(names["analyze"], ANALYZE_BYTES))]
+    if not made:
+        left = set(waiting)
+        seen = known.seen(names["summarize"])
+        least = sum(request.user in left for request in chain.first_requests())
+        count = Span(least, max(least, len(waiting) * len(pipeline.view.domains)))
+        if seen is not None and seen.users:
+            count = Span(*[len(waiting) * seen.questions / len(seen.users)] * 2)
+        sizes = [request_bytes(request) for request in chain.first_requests() if request.user in left]
+        mean = sum(sizes) / max(1, len(sizes))
+        more.append((names["summarize"], count, known.size(names["summarize"], Span(mean, 1.5 * mean))))
+        requests = (request for request in chain.first_requests() if request.user not in left)
+    return replace(known.stage("profile", requests, more), users=len(chain.users))
+
+
+def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Estimate | None:
+    """Texts for the embedder: the catalogue's that are not known yet, generated items and profiles."""
+    embedder = pipeline.providers.embedder
+    if not embedder.paid:
+        return None
+    from edt_cli.embeddings import item_texts
+
+    texts = [text for text in item_texts(pipeline.dataset.catalogue) if text is not None]
+    missing = [] if pipeline.made("embeddings") else embedder.missing(texts)
+    size = float(sum(len(text.encode("utf-8", "replace")) for text in missing))
+    tokens = Span(size, size).times(TOKENS_A_BYTE)
+    tokens += Span(items, items).times(ITEM_TOKENS) + Span(profiles, profiles).times(PROFILE_TOKENS)
+    if not tokens.high:
+        return None
+    price = embedder.price_per_token()
+    batches = -(-len(missing) // embedder.batch_size) + -(-(items + profiles) // embedder.batch_size)
+    calls = Span(batches, batches)
+    cost = None if price is None else tokens.times(Span(price, price))
+    cached = 0 if pipeline.made("embeddings") else len(set(texts)) - len(missing)
+    return Estimate("embed", users, calls, cached, tokens, NOTHING, cost, calls.times(Span(0.2, 2.0)))
+
+
+def _vectors(pipeline: Pipeline) -> ItemEmbeddings:
+    if pipeline.made("embeddings") or not pipeline.providers.embedder.paid:
+        return pipeline.embeddings()
+    return _stand_in(pipeline.view)
+
+
+def _stand_in(view: TrainingView) -> ItemEmbeddings:
+    """Unit vectors by chance, the same each time."""
+    import numpy as np
+
+    from edt_cli.embeddings import ItemEmbeddings, item_texts
+
+    has_text = np.array([False, *(text is not None for text in item_texts(view.catalogue))])
+    vectors = np.random.default_rng(0).normal(size=(len(has_text), 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return ItemEmbeddings(np.where(has_text[:, None], vectors, 0).astype(np.float32), has_text)

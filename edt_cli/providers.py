@@ -1,0 +1,117 @@
+"""The LLM and the embedder of one command: what they say is remembered, paid within a budget, and paced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from edt_backends.base import ChatBackend
+from edt_cli.config import Settings
+from edt_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from edt_backends.base import Catalogue, EmbeddingBackend
+    from edt_backends.budget import Budget, Price
+    from edt_backends.cache import CachedChat, CachedEmbeddings
+    from edt_backends.ledger import Ledger
+    from edt_backends.limits import Pace
+    from edt_backends.store import ReplyCache
+
+
+@dataclass(frozen=True)
+class Providers:
+    """Shared by all steps of a command, so that a limit holds for all of them together."""
+
+    workspace: Workspace
+    settings: Settings
+    device: str = "cpu"
+
+    @cached_property
+    def cache(self) -> ReplyCache:
+        from edt_backends.store import ReplyCache
+
+        self.workspace.cache.mkdir(parents=True, exist_ok=True)
+        return ReplyCache(self.workspace.cache)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from edt_backends.ledger import Ledger
+
+        return Ledger(self.workspace.ledger)
+
+    @cached_property
+    def budget(self) -> Budget:
+        from edt_backends.budget import Budget
+
+        return Budget(self.ledger, self.settings.limits.max_cost)
+
+    @cached_property
+    def backend(self) -> ChatBackend:
+        """The LLM itself; without a catalogue `local` can be named, not asked. Errors: BackendError."""
+        return self._backend(None)
+
+    @cached_property
+    def price(self) -> tuple[float, float] | None:
+        """US dollars for a prompt token and a completion token, as stated or as known; None where neither is."""
+        return self._stated or self.backend.price_per_token()
+
+    @cached_property
+    def embedder(self) -> CachedEmbeddings:
+        from edt_backends.budget import BudgetedEmbeddings
+        from edt_backends.cache import CachedEmbeddings
+        from edt_backends.limits import PacedEmbeddings
+        from edt_backends.registry import embedding_backend
+
+        s, limits = self.settings.embedding, self.settings.limits
+        backend: EmbeddingBackend = embedding_backend(s.embedder, s.api_base, self.device, limits.timeout)
+        if s.embedder.partition("/")[0] != "local":
+            price = None if limits.embedder_price is None else limits.embedder_price / 1e6
+            backend = PacedEmbeddings(BudgetedEmbeddings(backend, self.budget, price), self._pace(1))
+        return CachedEmbeddings(backend, self.cache)
+
+    def chat(self, catalogue: Catalogue | None = None) -> CachedChat:
+        """The LLM with all that is around it; `local` retrieves from the catalogue and needs none of it."""
+        from edt_backends.budget import BudgetedChat
+        from edt_backends.cache import CachedChat
+        from edt_backends.limits import PacedChat
+
+        backend = self._backend(catalogue)
+        if backend.cacheable:
+            backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
+        return CachedChat(backend, self.cache)
+
+    def check(self) -> None:
+        """Errors: BackendError for a missing key, an unknown provider, a limit without a price; before any work."""
+        self.chat()
+        assert self.embedder
+
+    def note_hits(self, chat: CachedChat) -> None:
+        """Put down what the cache has answered in this command so far."""
+        from edt_backends.budget import pico
+
+        if chat.hits:
+            self.ledger.save_hits(chat.name, chat.hits, pico(chat.saved_usd))
+
+    @cached_property
+    def _stated(self) -> Price | None:
+        from edt_backends.budget import parse_price
+
+        text = self.settings.limits.price
+        return None if text is None else parse_price(text)
+
+    @cached_property
+    def _chat_pace(self) -> Pace:
+        return self._pace(self.settings.llm.concurrency)
+
+    def _pace(self, concurrency: int) -> Pace:
+        from edt_backends.limits import Pace, Patience
+
+        limits = self.settings.limits
+        return Pace(concurrency, limits.rpm, limits.tpm, Patience(first=limits.backoff))
+
+    def _backend(self, catalogue: Catalogue | None) -> ChatBackend:
+        from edt_backends.registry import chat_backend
+
+        s = self.settings.llm
+        return chat_backend(s.provider, s.model, s.api_base, catalogue, self.settings.limits.timeout)

@@ -1,0 +1,16 @@
+"""Nothing is lost, asked twice or left out of the books, whatever fails and whoever is killed.
+
+The full run, 2,000 users through `edt augment` and three kills, is `tests/benchmarks/providers.py faults`.
+"""
+
+from __future__ import annotations
+
+from fault_run import run
+
+
+def test_a_small_fault_run(tmp_path):
+    books = run(tmp_path, users=100, kills=1, seed=3)
+    books.check()
+    seen = books.counts["by what became of them"]
+    assert {"delivered", "429", "500", "hang", "dropped"} <= seen.keys(), "the faults did not all happen"
+    assert books.counts["answers in the cache"] >= 100

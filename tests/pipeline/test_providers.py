@@ -1,0 +1,285 @@
+"""Money, from the command line: estimates, limits, failed users, the cache's own commands; a real server behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
+
+from fault_run import write_shop
+from model_server import answer
+from servers import Body, Reply, Server, openai_chat, openai_embeddings, serve
+
+from edt_backends.base import BackendError
+from edt_backends.ledger import Ledger
+from edt_backends.store import ReplyCache
+from edt_cli.cli.app import app
+from edt_cli.config import UserError
+from edt_cli.events import read_events
+
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+PRICE = (0.5, 1.5)
+USERS, TWINS = 90, 1
+"""Two users bought the same one thing: their question is one."""
+
+
+@dataclass
+class Done:
+    """How a command ended, as `main` would end it."""
+
+    code: int
+    out: str
+    error: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def edt(*arguments: str, workspace: Path) -> Done:
+    result = CliRunner().invoke(app, [*arguments], env={"EDT_WORKSPACE": str(workspace), "COLUMNS": "160"})
+    if isinstance(result.exception, UserError | BackendError):
+        return Done(1, result.stdout, str(result.exception))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def turns(body: Body) -> tuple[str, str]:
+    system = " ".join(turn["content"] for turn in body["messages"] if turn["role"] == "system")
+    return system, next(turn["content"] for turn in body["messages"] if turn["role"] == "user")
+
+
+def model(body: Body) -> Reply:
+    """Answers as it is asked to, in as many words as chance has it; tokens are a quarter of the bytes."""
+    system, user = turns(body)
+    document = answer(system, user, random.Random(user))
+    if "items" in document:
+        document["items"] = document["items"][: 2 + len(user) % 4]
+    reply = openai_chat(json.dumps(document))
+    reply.body["usage"] = {
+        "prompt_tokens": (len(system) + len(user)) // 4,
+        "completion_tokens": len(json.dumps(document)) // 4,
+    }
+    return reply
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A workspace with the data and its embeddings."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder, USERS)
+    files = ("--a", str(folder / "a.csv"), "--b", str(folder / "b.csv"))
+    assert edt("data", "prepare", "shop", *files, workspace=folder / "ws").code == 0
+    assert edt("augment", "--data", "shop", "--json", workspace=folder / "ws").code == 0
+    return folder / "ws"
+
+
+@pytest.fixture
+def place(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "ws")
+    return tmp_path / "ws"
+
+
+@pytest.fixture
+def served():
+    with serve({CHAT: model}) as server:
+        yield server
+
+
+def at(server: Server, *more: str) -> tuple[str, ...]:
+    llm = ("--provider", "openai/served", "--api-base", f"{server.url}/v1", "--price", f"{PRICE[0]},{PRICE[1]}")
+    return (*llm, "--data", "shop", "--set", "limits.backoff=0.01", "--json", *more)
+
+
+def bill(server: Server, since: int = 0) -> float:
+    total = 0.0
+    for asked in server.asked[since:]:
+        usage = model(asked.body).body["usage"]
+        total += usage["prompt_tokens"] * PRICE[0] + usage["completion_tokens"] * PRICE[1]
+    return total / 1e6
+
+
+def test_a_dry_run_calls_nobody_and_a_paid_run_asks_first(place, served):
+    done = edt("profile", *at(served, "--dry-run"), workspace=place)
+    assert done.code == 0 and not served.asked
+    document = done.json
+    assert document["price_per_million"] == list(PRICE) and document["llm"] == "openai/served"
+    augment, profile = document["stages"]
+    assert (augment["stage"], profile["stage"]) == ("augment", "profile")
+    for stage in document["stages"]:
+        assert 0 < stage["calls"][0] <= stage["calls"][1] and stage["cached"] <= 2
+        assert 0 < stage["cost_usd"][0] < stage["cost_usd"][1] and 0 < stage["seconds"][0] <= stage["seconds"][1]
+        assert stage["basis"] == "stated ranges"
+    assert augment["paper_usd_a_user"] == 0.000194
+    done = edt("profile", *at(served), workspace=place)
+    assert done.code == 1 and "say --yes" in done.error and not served.asked
+    done = edt("augment", *at(served, "--price", "free", "--limit-users", "3"), workspace=place)
+    assert done.code == 0 and len(served.asked) == 3, "what costs nothing is not asked about"
+
+
+def test_after_a_pilot_the_estimate_is_near_what_the_rest_costs(place, served):
+    assert edt("profile", *at(served, "--yes", "--limit-users", "25"), workspace=place).code == 0
+    done = len(served.asked)
+    document = edt("profile", *at(served, "--dry-run"), workspace=place).json
+    assert len(served.asked) == done
+    assert all(stage["basis"].startswith("replies in the cache: ") for stage in document["stages"])
+    before = bill(served)
+    assert edt("profile", *at(served, "--yes"), workspace=place).code == 0
+    cost = bill(served) - before
+    low, high = document["cost_usd"]
+    assert cost * 0.75 <= low <= high <= cost * 1.25
+    calls = [sum(stage["calls"][end] for stage in document["stages"]) for end in (0, 1)]
+    assert (len(served.asked) - done) * 0.75 <= calls[0] <= calls[1] <= (len(served.asked) - done) * 1.25
+    after = edt("profile", *at(served, "--dry-run"), workspace=place).json
+    assert after["stages"] == []
+
+
+def test_a_limit_stops_cleanly_and_the_next_run_goes_on(place, served):
+    done = edt("augment", *at(served, "--yes", "--max-cost", "0.01"), workspace=place)
+    assert done.code == 1 and not done.out
+    assert (
+        done.error.startswith("the limit of 0.01 USD is reached: ") and " left; the same command goes" in done.error
+    )
+    asked = len(served.asked)
+    assert asked > 0 and bill(served) <= 0.01
+    (run,) = (path.parent for path in (place / "runs").glob("*/stage.json") if "openai/served" in path.read_text())
+    events = read_events(run)
+    last = [event for event in events if event["event"] == "calls"][-1]
+    assert last["limit_usd"] == 0.01 and 0 < last["done"] < last["total"] == last["done"] + last["left"]
+    assert last["spent_usd"] == pytest.approx(bill(served))
+    assert events[-1]["event"] == "ended" and "limit of 0.01" in events[-1]["reason"]
+    summary = edt("augment", *at(served, "--yes"), workspace=place).json
+    assert len(served.asked) == summary["asked"] - TWINS and summary["llm"]["cached"] == asked + TWINS
+
+
+def test_no_limit_without_a_price(place, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    done = edt(
+        "augment", "--data", "shop", "--provider", "openai/no-such-model", "--max-cost", "1", workspace=place
+    )
+    assert done.code == 1 and "the price of openai/no-such-model is not known" in done.error
+    monkeypatch.delenv("OPENAI_API_KEY")
+    done = edt("train", "--data", "nothing", "--provider", "gpt-3.5", workspace=place)
+    assert done.error == "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY"
+
+
+def test_an_embedder_that_is_paid_for_is_in_the_estimate_and_in_the_budget(place):
+    with serve({CHAT: model, EMBEDDINGS: openai_embeddings}) as server:
+        embedder = ("--embedder", "openai/served-embedder", "--set", f"embedding.api_base={server.url}/v1")
+        priced = (*embedder, "--set", "limits.embedder_price=0.02")
+        document = edt("augment", *at(server, *priced, "--dry-run"), workspace=place).json
+        embed, augment = document["stages"]
+        assert not server.asked and embed["stage"] == "embed" and 0 < embed["cost_usd"][0] < embed["cost_usd"][1]
+        assert augment["calls"][0] > 50
+        done = edt("augment", *at(server, *priced, "--yes", "--max-cost", "0.0000001"), workspace=place)
+        assert done.code == 1 and "the limit of 1e-07 USD is reached" in done.error and not server.asked
+        assert edt("augment", *at(server, *priced, "--yes"), workspace=place).code == 0
+    account = Ledger(place / "ledger.db").accounts()["openai/served-embedder"]
+    assert account.delivered == account.calls >= 2 and account.spent_usd == pytest.approx(
+        account.prompt_tokens * 0.02e-6
+    )
+
+
+def failing(users: set[str]) -> Callable[[Body], Reply]:
+    """The model, but that it answers nothing of use to questions that hold one of these words."""
+
+    def script(body: Body) -> Reply:
+        return openai_chat("Sorry.") if any(user in turns(body)[1] for user in users) else model(body)
+
+    return script
+
+
+def test_failed_users_are_kept_shown_and_asked_again_by_the_next_run(place):
+    scripts = {CHAT: failing({'"Suggest', "copper"})}
+    with serve(scripts) as server:
+        first = edt("augment", *at(server, "--yes"), workspace=place).json
+        failed = first["failed"]["no JSON"]
+        assert 0 < failed < first["asked"] and first["users"] == USERS
+        before = len(server.asked)
+        again = edt("augment", *at(server, "--yes"), workspace=place).json
+        assert 2 * failed - 2 * TWINS <= len(server.asked) - before <= 2 * failed, (
+            "each failed question and its repair, nothing else"
+        )
+        assert again["key"] == first["key"], "nothing came of it"
+        scripts[CHAT] = model
+        before = len(server.asked)
+        document = edt("augment", *at(server, "--dry-run"), workspace=place).json
+        assert document["stages"][0]["calls"][1] >= failed
+        done = edt("augment", *at(server, "--yes"), workspace=place).json
+        assert done["failed"] == {} and failed - TWINS <= len(server.asked) - before <= failed
+        assert done["key"] != first["key"], "what is made from it is made anew"
+        before = len(server.asked)
+        assert edt("augment", *at(server, "--yes"), workspace=place).json["key"] == done["key"]
+        assert len(server.asked) == before
+
+
+def test_what_was_sent_about_a_user_is_shown_word_for_word_and_forgotten(place, served):
+    edt("profile", *at(served, "--yes", "--limit-users", "4"), workspace=place)
+    sent = {json.dumps(asked.body["messages"]) for asked in served.asked}
+    cache = ReplyCache(place / "cache")
+    user = next(entry["users"][0] for _, entry in cache.entries() if entry.get("users"))
+    entries = edt("inspect", user, "--data", "shop", "--prompts", "--json", workspace=place).json["sent"]
+    assert entries and all(json.dumps(entry["messages"]) in sent for entry in entries)
+    assert edt("inspect", "nobody", "--data", "shop", "--prompts", workspace=place).code == 1
+    text = edt("inspect", user, "--data", "shop", "--prompts", workspace=place).out
+    assert "[system]" in text and entries[0]["reply"].splitlines()[0][:30] in text
+    assert edt("cache", "forget", user, "--yes", workspace=place).code == 0
+    assert edt("inspect", user, "--data", "shop", "--prompts", "--json", workspace=place).json["sent"] == []
+    assert "is in the cache" in edt("inspect", user, "--data", "shop", "--prompts", workspace=place).out
+
+
+def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
+    edt("augment", *at(served, "--yes"), workspace=place)
+    asked = len(served.asked)
+    stats = edt("cache", "stats", "--json", workspace=place).json
+    ours = stats["models"]["openai/served"]
+    assert ours["entries"] == ours["calls"] == asked and ours["spent_usd"] == pytest.approx(bill(served))
+    assert "openai/served" in edt("cache", "stats", workspace=place).out
+    file = tmp_path / "replies.jsonl"
+    assert edt("cache", "export", str(file), "--model", "openai/served", workspace=place).code == 0
+    assert len(file.read_text().splitlines()) == asked and "U1" not in file.read_text().replace('U1"', "")
+    other = tmp_path / "other"
+    shutil.copytree(place, other, ignore=shutil.ignore_patterns("cache", "ledger*", "augmentation", "runs"))
+    assert edt("cache", "import", str(file), "--json", workspace=other).json == {"new": asked, "known": 0}
+    summary = edt("augment", *at(served, "--yes"), workspace=other).json
+    assert len(served.asked) == asked and summary["llm"]["spent_usd"] == 0
+    saved = edt("cache", "stats", "--json", workspace=other).json["models"]["openai/served"]
+    assert saved["hits"] == asked + TWINS and saved["saved_usd"] == pytest.approx(bill(served), rel=0.05)
+    assert "there are: " in edt("cache", "clear", "--model", "nobody", "--yes", workspace=place).error
+    assert edt("cache", "clear", "--model", "openai/served", "--yes", workspace=place).code == 0
+    left = edt("cache", "stats", "--json", workspace=place).json["models"]["openai/served"]
+    assert (left["entries"], left["calls"]) == (0, asked), "what was spent stays on record"
+    file.write_text('{"key": 1}\n')
+    assert "line 1 is no reply" in edt("cache", "import", str(file), workspace=place).error
+
+
+def test_providers(place, served, monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-secret-0123456789")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-0123456789")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    done = edt("providers", "--json", workspace=place)
+    assert "secret" not in done.out
+    rows = {row["provider"]: row for row in done.json["providers"]}
+    assert next(iter(rows)) == "local" and rows["local"]["usd_per_million"] == [0, 0]
+    deepseek = rows["deepseek"]
+    assert (deepseek["key"], deepseek["has_key"], deepseek["problem"]) == ("DEEPSEEK_API_KEY", True, None)
+    assert deepseek["usd_per_million"][1] > 0
+    assert rows["gpt-3.5"]["has_key"] is False and "OPENAI_API_KEY" in rows["gpt-3.5"]["problem"]
+    assert rows["ollama"]["key"] is None and "anthropic" in rows
+    own = ("providers", "openai/served", "--api-base", f"{served.url}/v1", "--ping", "--json")
+    (row,) = edt(*own, workspace=place).json["providers"]
+    assert row["answers"].startswith("yes, in ") and len(served.asked) == 1
+    dead = ("providers", "openai/served", "--api-base", "http://127.0.0.1:9/v1", "--ping", "--json")
+    assert "cannot be reached" in edt(*dead, workspace=place).json["providers"][0]["answers"]
+    assert "DEEPSEEK_API_KEY" in edt("providers", workspace=place).out
