@@ -168,8 +168,8 @@ def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings)
 def _toml(settings: Settings, title: str) -> str:
     """What differs from the defaults."""
     lines = [f"# {title}"]
-    for section, fields in settings.model_dump(mode="json").items():
-        plain = Settings().model_dump(mode="json")[section]
+    for section, fields in settings.document().items():
+        plain = Settings().document()[section]
         changed = {field: value for field, value in fields.items() if value != plain[field] and value is not None}
         if changed:
             lines += ["", f"[{section}]", *(f"{field} = {_literal(value)}" for field, value in changed.items())]
