@@ -3,6 +3,7 @@
 <workspace>/data/<name>/            a prepared dataset
 <workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
 <workspace>/runs/<name>/            a training run
+<workspace>/jobs/<name>/            a process at work, or one of the last that were
 <workspace>/cache/                  every LLM reply and embedding that was ever had
 """
 
@@ -131,6 +132,10 @@ class Workspace:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
 
     @property
     def artefacts(self) -> Path:

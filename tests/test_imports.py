@@ -20,13 +20,13 @@ LAYERS = (
     {"embeddings", "data"},
     {"models"},
     {"evaluation"},
-    {"augmentation", "profiling", "training", "runs", "housekeeping"},
+    {"augmentation", "profiling", "training", "runs", "jobs", "housekeeping"},
     {"ui", "experiments", "pipeline", "results", "recommend", "inspection", "reporting"},
     {"cli"},
 )
 """Parts of edt_cli, the lowest first. A part may import from its own layer too, if no circle comes of it."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
-MAY_USE_BACKENDS = {"embeddings", "augmentation", "profiling", "pipeline", "cli"}
+MAY_USE_BACKENDS = {"embeddings", "augmentation", "profiling", "pipeline", "ui", "cli"}
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {
     *("torch", "numpy", "scipy", "sklearn", "polars", "duckdb", "pyarrow", "safetensors"),

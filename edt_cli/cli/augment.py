@@ -26,6 +26,7 @@ from edt_cli.cli.common import (
     show,
     workspace,
 )
+from edt_cli.cli.watch import stopping, viewed, watch
 
 if TYPE_CHECKING:
     from edt_cli.events import Events
@@ -57,14 +58,22 @@ def augment(
 
     Example: edt augment --data food-kitchen --provider ollama --llm-model llama3.1 --limit-users 50
     """
+    from edt_cli.events import Events
+    from edt_cli.jobs import at_work
+
     changes = llm_flags(provider, llm_model, api_base, embedder, limit_users)
     changes["augmentation"] = {"tau": tau, "direction": direction, "ground": ground}
     settings = settings_from("paper", config, set_, **changes, profiling={"enabled": False})
-    with progress() as listen:
-        pipeline = _pipeline(workspace_, data, settings, listen)
-    ask_before_spending(pipeline, yes)
-    with progress() as listen:
-        made = _pipeline(workspace_, data, settings, listen).augmentation()
+    if viewed(no_ui, json_):
+        if settings.llm.provider != "local":
+            ask_before_spending(_pipeline(workspace_, data, settings, Events()), yes)
+        watch(workspace(workspace_), "augment", data)
+    with stopping(), at_work(workspace(workspace_), "augment", data) as events:
+        pipeline = _pipeline(workspace_, data, settings, events)
+        ask_before_spending(pipeline, yes)
+        with progress() as listen:
+            events.listeners = (listen,)
+            made = pipeline.augmentation()
     _show_summary(f"augmentation of {data}", pipeline, pipeline.augmentation_key, made.summary, json_)
 
 
@@ -87,23 +96,31 @@ def profile(
 
     Example: edt profile --data food-kitchen --provider deepseek
     """
+    from edt_cli.events import Events
+    from edt_cli.jobs import at_work
+
     changes = llm_flags(provider, llm_model, api_base, embedder, limit_users)
     settings = settings_from("paper", config, set_, **changes, augmentation={"tau": tau})
-    with progress() as listen:
-        pipeline = _pipeline(workspace_, data, settings, listen)
-    ask_before_spending(pipeline, yes)
-    with progress() as listen:
-        made = _pipeline(workspace_, data, settings, listen).profiles()
+    if viewed(no_ui, json_):
+        if settings.llm.provider != "local":
+            ask_before_spending(_pipeline(workspace_, data, settings, Events()), yes)
+        watch(workspace(workspace_), "profile", data)
+    with stopping(), at_work(workspace(workspace_), "profile", data) as events:
+        pipeline = _pipeline(workspace_, data, settings, events)
+        ask_before_spending(pipeline, yes)
+        with progress() as listen:
+            events.listeners = (listen,)
+            made = pipeline.profiles()
     _show_summary(f"profiles of {data}", pipeline, pipeline.profiles_key, made.summary, json_)
 
 
-def _pipeline(place: Any, data: str, settings: Any, listen: Any) -> Pipeline:
-    from edt_cli.events import Events
+def _pipeline(place: Any, data: str, settings: Any, events: Events) -> Pipeline:
     from edt_cli.pipeline import Pipeline, open_dataset
 
     root = workspace(place)
-    events: Events = Events(listeners=(listen,))
-    return Pipeline(root, open_dataset(root, data), settings, events)
+    with progress() as listen:
+        events.listeners = (listen,)
+        return Pipeline(root, open_dataset(root, data), settings, events)
 
 
 def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, Any], as_json: bool) -> None:

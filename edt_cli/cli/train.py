@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,11 @@ from edt_cli.cli.common import (
     workspace,
 )
 from edt_cli.cli.eval import show_results
+from edt_cli.cli.watch import stopping, viewed, watch
+
+if TYPE_CHECKING:
+    from edt_cli.events import Events
+    from edt_cli.pipeline import Pipeline
 
 
 def train(
@@ -75,7 +80,8 @@ def train(
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
     from edt_cli.config import EvaluationSettings, UsageError
-    from edt_cli.events import Events, Stopped
+    from edt_cli.events import Events
+    from edt_cli.jobs import at_work
     from edt_cli.models.systems import needs, system
     from edt_cli.runs import ABLATIONS
 
@@ -100,36 +106,39 @@ def train(
 
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
 
-    chosen = str(open_device(device))
-    place = workspace(workspace_)
-    with progress() as listen:
-        events = Events(listeners=(listen,))
-        dataset = open_dataset(place, data)
-        pipelines = [
-            Pipeline(place, dataset, settings.changed(training={"seed": seed}), events, chosen)
-            for seed in _seeds(seeds)
-        ]
-    if "generated items" in needs(settings.model):
-        ask_before_spending(pipelines[0], yes)
-    runs = []
-    with progress() as listen:
-        for pipeline in pipelines:
-            if final:
-                pipeline = pipeline.final()
-            try:
-                runs.append(pipeline.run((listen,)))
-            except (KeyboardInterrupt, Stopped):
-                note("stopped; what was done is kept. The same command goes on from the last checkpoint.")
-                raise typer.Exit(130) from None
-    if final:
-        for run in runs:
-            note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
-        if json_:
-            from edt_cli.cli.common import emit_json
+    place, numbers = workspace(workspace_), _seeds(seeds)
+    asks = "generated items" in needs(settings.model)
 
-            emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
-        return
-    show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+    def pipelines(events: Events, device: str) -> list[Pipeline]:
+        with progress() as listen:
+            events.listeners = (listen,)
+            dataset = open_dataset(place, data)
+        each = [settings.changed(training={"seed": seed}) for seed in numbers]
+        return [Pipeline(place, dataset, one, events, device) for one in each]
+
+    if viewed(no_ui, json_):
+        if asks and settings.llm.provider != "local":
+            ask_before_spending(pipelines(Events(), "cpu")[0], yes)
+        watch(place, "train", data)
+    chosen = str(open_device(device))
+    runs = []
+    with stopping(), at_work(place, "train", data, model=model, seeds=numbers, final=final) as events:
+        made = pipelines(events, chosen)
+        if asks:
+            ask_before_spending(made[0], yes)
+        with progress() as listen:
+            events.listeners = (listen,)
+            for pipeline in made:
+                runs.append((pipeline.final() if final else pipeline).run((listen,)))
+        if not final:
+            show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+            return
+    for run in runs:
+        note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
+    if json_:
+        from edt_cli.cli.common import emit_json
+
+        emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
 
 
 def _seeds(text: str) -> list[int]:
