@@ -1,0 +1,194 @@
+"""The live part of a run's screen: where it stands, its curves, the machine, the seeds, the log."""
+
+from __future__ import annotations
+
+import time
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from edt_cli.ui.chart import Chart, number
+from edt_cli.ui.followed import Followed
+from edt_cli.ui.library import sign
+from edt_cli.ui.machine import Machine, lines
+from edt_cli.ui.state import PhaseState
+from edt_cli.ui.text import bar, duration, fit, paragraph, safe, short
+
+
+class Watch(Vertical):
+    """Shows a `Followed`; decides nothing."""
+
+    DEFAULT_CSS = """
+    Watch { height: 1fr; }
+    Watch #where { height: auto; }
+    Watch #charts { height: 1fr; min-height: 6; }
+    Watch #money { height: 1fr; display: none; }
+    Watch #machine { height: auto; max-height: 6; }
+    Watch #seeds { height: auto; max-height: 8; }
+    Watch #log { height: 7; }
+    Watch.zoomed #log, Watch.zoomed #machine, Watch.zoomed #seeds { display: none; }
+    Watch.asking #charts { display: none; }
+    Watch.asking #money { display: block; }
+    Watch.one-chart #loss { display: none; }
+    """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.shown_phase: str | None = None
+        self.machine: Machine | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="where", markup=False)
+        with Horizontal(id="charts"):
+            yield Chart("loss", id="loss")
+            yield Chart("validation NDCG@10", id="ndcg")
+        yield Static(id="money", classes="frame", markup=False)
+        yield Static(id="machine", markup=False)
+        yield Static(id="seeds", markup=False)
+        yield Static(id="log", classes="frame", markup=False)
+
+    def show(self, followed: Followed) -> None:
+        phases = followed.run.state.phases if followed.run else {}
+        phase = phases.get(self.shown_phase or "") or followed.phase
+        width = max(20, self.size.width)
+        working = followed.working
+        asking = bool(working.llm) and working is not (followed.run.state if followed.run else None)
+        self.set_class(asking, "asking")
+        self._put("#where", Text("\n".join(self._where(followed, phase, width)), no_wrap=True, overflow="crop"))
+        if phase is not None:
+            best = phase.best_epoch if phase.best else None
+            told = f"{phase.name}, by epoch"
+            self.query_one("#loss", Chart).show(phase.losses, note=told)
+            self.query_one("#ndcg", Chart).show(phase.ndcg, note=told, mark=best)
+        if asking:
+            self._put("#money", Text("\n".join(self._money(working.llm, width - 4))))
+        self._put("#seeds", Text("\n".join(self._seeds(followed, width)), no_wrap=True, overflow="crop"))
+        self._log(followed, width)
+        self._machine(followed, width)
+
+    def _put(self, selector: str, text: Text) -> None:
+        shown = self.query_one(selector, Static)
+        if getattr(shown, "told", None) != text.plain:
+            shown.told = text.plain  # type: ignore[attr-defined]
+            shown.update(text)
+            shown.display = bool(text.plain) if selector in ("#seeds", "#machine") else shown.display
+
+    def _where(self, followed: Followed, phase: PhaseState | None, width: int) -> list[str]:
+        state, working = followed.state, followed.working
+        status = sign(followed.status)
+        if working.asked and not followed.ended:
+            status += f" ({working.asked.replace('-', ' ')} asked)"
+        if followed.status == "silent":
+            status += f" for {duration(followed.silent_for)}: no process is there; the same command goes on"
+        elif followed.quiet:
+            status += f", nothing heard for {duration(followed.silent_for)}"
+        job = followed.job.state if followed.job else None
+        began = (job.began if job else None) or state.began
+        until = time.time() if not followed.ended and followed.there else state.time
+        clock = duration((until or 0) - began) if began and until else "-"
+        head = [f"{status}   {clock}"]
+        if followed.message:
+            head.append(safe(followed.message, width))
+        if phase is not None:
+            return [*head, *self._of_phase(phase, followed, width)]
+        if working.stage_total:
+            share = working.stage_done / working.stage_total
+            progress = f"{bar(share, 20)} {working.stage_done:,}/{working.stage_total:,}"
+            head.append(f"{safe(working.stage, 40)}  {progress}")
+        return head
+
+    def _of_phase(self, phase: PhaseState, followed: Followed, width: int) -> list[str]:
+        epoch = f"{phase.name} epoch {phase.epoch}/{phase.epochs}"
+        done = phase.epoch / phase.epochs if phase.epochs else 0.0
+        parts = [epoch, bar(done, 10)]
+        if not followed.ended and phase.steps:
+            parts.append(f"batch {phase.batch}/{phase.steps}")
+        if not followed.ended and phase is followed.phase:
+            parts.append(f"at most {duration(phase.left())} left")
+        if followed.state.speed:
+            parts.append(f"{short(followed.state.speed)} samples/s")
+        best = "  ".join(
+            f"{safe(name, 14)} {number(value)}" for name, value in phase.best.items() if name != "mean"
+        )
+        patience = f"   patience {phase.patience} left" if phase.patience is not None else ""
+        return ["  ".join(parts), f"best so far at epoch {phase.best_epoch}: {best or '-'}{patience}"]
+
+    def _money(self, llm: dict[str, object], width: int) -> list[str]:
+        """Hits, new calls, retries and failures as letters in one bar; what it costs; the last reply."""
+
+        def count(name: str) -> float:
+            value = llm.get(name)
+            return float(value) if isinstance(value, int | float) else 0.0
+
+        failures = llm.get("failures")
+        causes = {safe(k, 40): v for k, v in failures.items()} if isinstance(failures, dict) else {}
+        lost = sum(v for v in causes.values() if isinstance(v, int))
+        done, total, hits = count("calls_done"), count("calls_total"), count("cache_hits")
+        new = max(0.0, done - hits - lost)
+        room = max(10, min(60, width - 2))
+        scale = room / max(1.0, total or done)
+        letters = [("h", hits), ("n", new), ("r", count("retries")), ("f", lost)]
+        drawn = "".join(letter * round(value * scale) for letter, value in letters if letter != "r")[:room]
+        found = [
+            f"calls {done:,.0f} of {total:,.0f}" if total else f"calls {done:,.0f}",
+            f"[{drawn.ljust(room, '.')}]",
+            f"h hits {hits:,.0f}   n new {new:,.0f}   retries {count('retries'):,.0f}   f failures {lost:,.0f}",
+        ]
+        if causes:
+            found.append("failures by cause: " + ", ".join(f"{cause} {n}" for cause, n in causes.items()))
+        if "tokens" in llm:
+            found.append(f"tokens {_counted(llm['tokens'])}")
+        if "spent" in llm:
+            limit = count("limit")
+            parts = [f"spent ${count('spent'):.4f}"]
+            parts += [f"projected ${count('projected'):.4f}"] if "projected" in llm else []
+            parts += [f"limit ${limit:.4f} {bar(count('spent') / limit, 10)}"] if limit else ["no limit"]
+            found.append("   ".join(parts))
+        if llm.get("last_reply"):
+            found += ["", "last reply:", paragraph(llm["last_reply"], 4000)]
+        return found
+
+    def _seeds(self, followed: Followed, width: int) -> list[str]:
+        """A line a run of the job where there are several: done, at work, to come."""
+        job = followed.job.state if followed.job else None
+        if job is None:
+            return []
+        planned = job.job.get("seeds")
+        count = max(len(planned) if isinstance(planned, list) else 0, len(job.runs))
+        if count < 2:
+            return []
+        found = []
+        for place in range(count):
+            seed = planned[place] if isinstance(planned, list) and place < len(planned) else ""
+            summary = followed.summaries.get(job.runs[place]) if place < len(job.runs) else None
+            if summary is None:
+                found.append(fit(f"  . seed {seed}  to come", width))
+                continue
+            best = "  ".join(f"{safe(k, 14)} {number(v)}" for k, v in summary.best.items() if k != "mean")
+            epoch = f"  epoch {summary.epoch}" if summary.epoch else ""
+            found.append(fit(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
+        return found
+
+    def _log(self, followed: Followed, width: int) -> None:
+        frame = self.query_one("#log", Static)
+        room = max(1, frame.size.height - frame.gutter.height) if frame.size.height else 5
+        told = followed.log[-room:]
+        frame.border_title = "log, following"
+        clock = [time.strftime("%H:%M:%S", time.localtime(moment)) for moment, _ in told]
+        rows = [fit(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, told, strict=True)]
+        self._put("#log", Text("\n".join(rows), no_wrap=True, overflow="crop"))
+
+    def _machine(self, followed: Followed, width: int) -> None:
+        if followed.pid is None or self.machine is None:
+            elsewhere = f"at work on {safe(followed.host, 40)}" if followed.there and followed.host else ""
+            self._put("#machine", Text("" if followed.ended else elsewhere))
+            return
+        self._put("#machine", Text("\n".join(fit(line, width) for line in lines(self.machine, width))))
+
+
+def _counted(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{safe(name, 20)} {_counted(count)}" for name, count in value.items())
+    return f"{value:,.0f}" if isinstance(value, int | float) else safe(value, 40)
