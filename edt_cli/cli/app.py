@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edt_cli import __version__
-from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, train
+from edt_cli.cli import augment, clean, data, eval, inspect, models, recommend, report, train, ui
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
 
@@ -30,6 +30,7 @@ for command in (
     inspect.inspect,
     models.models,
     clean.clean,
+    ui.ui,
 ):
     app.command()(command)
 app.command("eval")(eval.evaluate)

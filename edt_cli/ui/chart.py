@@ -1,7 +1,7 @@
 """Curves in braille, or in letters where a terminal has ASCII alone.
 
-Drawn from the lowest and the highest value of each column of dots, so that 10,000 points cost what a screenful does.
-Series differ in colour, in their stroke and by the name at their end: never in colour alone.
+Drawn from the lowest and the highest value of each column of dots: many points cost what a screenful does. Series
+differ in colour, in their stroke and by the name at their end: never in colour alone.
 """
 
 from __future__ import annotations

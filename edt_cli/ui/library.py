@@ -116,7 +116,7 @@ def live_job(workspace: Workspace, run: str = "") -> Path | None:
 
 
 def find_followed(workspace: Workspace, name: str) -> Path:
-    """The folder of a run or a job by its name, its beginning or its path. Errors: UserError where there is none."""
+    """A run's or a job's folder by its name, its beginning or its path. Errors: UserError where there is none."""
     if Path(name).is_dir():
         return Path(name)
     folders = [path for root in (workspace.runs, workspace.jobs) if root.is_dir() for path in root.iterdir()]

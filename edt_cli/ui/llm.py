@@ -61,7 +61,7 @@ class LlmCache(Pane):
         self.held = held
         self.home.spent = held.cost_usd
         self.home.tell()
-        told = f"{held.entries:,} entries, {size(held.bytes)} on disk; they cost ${held.cost_usd:.4f} when they were made"
+        told = f"{held.entries:,} entries, {size(held.bytes)} on disk; they cost ${held.cost_usd:.4f} when made"
         self.query_one("#told", Static).update(f"{told}\nremoved by nothing but you: every reply is paid for once")
         figures = [Col(name, 11, right=True) for name in ("entries", "tokens in", "tokens out", "USD")]
         models = held.models

@@ -108,7 +108,7 @@ class Runs(Pane):
         row = self.rows[number]
         lines = [f"{row.name}   {sign(row.status)}"]
         if row.status == "damaged":
-            return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove this folder and train again\n{row.folder}"
+            return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
         if row.figures:
             lines.append(
                 "  ".join(

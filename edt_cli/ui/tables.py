@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -55,7 +56,7 @@ class Tables(Pane):
     def entered(self) -> None:
         marked = self.home.marked_runs()
         self.made = _ours(marked or self.home.runs, bool(marked)) + [
-            (f"paper {number}: {table.title}", lambda table=table: [table]) for number, table in TABLES.items()
+            (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
         ]
         self.query_one("#names", Rows).load([Col("table", 60)], len(self.made), lambda row: (self.made[row][0],))
 
@@ -137,7 +138,7 @@ def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
 ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverage@10", "popularity@10")
 
 
-def _maker(rows: list[RunRow], make: Callable[[list, list], list[Table]]) -> Made:  # type: ignore[type-arg]
+def _maker(rows: list[RunRow], make: Callable[[list, list], list[Table]]) -> Made:
     def made() -> list[Table]:
         runs = open_runs(rows)
         documents = [

@@ -56,7 +56,8 @@ class Watch(Vertical):
         working = followed.working
         asking = bool(working.llm) and working is not (followed.run.state if followed.run else None)
         self.set_class(asking, "asking")
-        self._put("#where", Text("\n".join(self._where(followed, phase, width)), no_wrap=True, overflow="crop"))
+        where = [fit(line, width) for line in self._where(followed, phase, width)]
+        self._put("#where", Text("\n".join(where), no_wrap=True, overflow="crop"))
         if phase is not None:
             best = phase.best_epoch if phase.best else None
             told = f"{phase.name}, by epoch"
@@ -92,28 +93,30 @@ class Watch(Vertical):
         if followed.message:
             head.append(safe(followed.message, width))
         if phase is not None:
-            return [*head, *self._of_phase(phase, followed, width)]
+            return [*head, *self._of_phase(phase, followed)]
         if working.stage_total:
             share = working.stage_done / working.stage_total
             progress = f"{bar(share, 20)} {working.stage_done:,}/{working.stage_total:,}"
             head.append(f"{safe(working.stage, 40)}  {progress}")
         return head
 
-    def _of_phase(self, phase: PhaseState, followed: Followed, width: int) -> list[str]:
+    def _of_phase(self, phase: PhaseState, followed: Followed) -> list[str]:
         epoch = f"{phase.name} epoch {phase.epoch}/{phase.epochs}"
         done = phase.epoch / phase.epochs if phase.epochs else 0.0
         parts = [epoch, bar(done, 10)]
         if not followed.ended and phase.steps:
             parts.append(f"batch {phase.batch}/{phase.steps}")
-        if not followed.ended and phase is followed.phase:
-            parts.append(f"at most {duration(phase.left())} left")
-        if followed.state.speed:
-            parts.append(f"{short(followed.state.speed)} samples/s")
+        left = phase.left()
+        if not followed.ended and phase is followed.phase and left is not None:
+            parts.append(f"at most {duration(left)} left")
         best = "  ".join(
             f"{safe(name, 14)} {number(value)}" for name, value in phase.best.items() if name != "mean"
         )
-        patience = f"   patience {phase.patience} left" if phase.patience is not None else ""
-        return ["  ".join(parts), f"best so far at epoch {phase.best_epoch}: {best or '-'}{patience}"]
+        more = [f"best at {phase.best_epoch}: {best or '-'}"]
+        more += [f"patience {phase.patience} left"] if phase.patience is not None else []
+        speed = followed.run.state.speed if followed.run and not followed.ended else None
+        more += [f"{short(speed)} samples/s"] if speed else []
+        return ["  ".join(parts), "   ".join(more)]
 
     def _money(self, llm: dict[str, object], width: int) -> list[str]:
         """Hits, new calls, retries and failures as letters in one bar; what it costs; the last reply."""
