@@ -28,7 +28,7 @@ ASIDE = ("run.key", "run.data_key")
 @dataclass(frozen=True)
 class Compared:
     """`names` short enough for the ends of curves; `lines`: a setting and its value in each run, where they differ;
-    `differences`: (run, domain, first's NDCG@10, this one's, difference, interval, users)."""
+    `differences`: run, domain, first's NDCG@10, this one's, difference, interval, whether it holds no 0, users."""
 
     names: list[str]
     phases: dict[str, dict[str, Curve]]
@@ -84,11 +84,12 @@ class Compare(Pane):
         told = [f"{safe(found.names[0], 60)} is first; differences are of the others to it", *found.notes]
         self.query_one("#told", Static).update("\n".join(told))
         heads = [
-            *(Col(name, width) for name, width in (("run", 16), ("domain", 9))),
+            *(Col(name, width) for name, width in (("run", 14), ("domain", 9))),
             *(Col(name, 6, right=True) for name in ("first", "N@10")),
             Col("differs", 8, right=True),
             Col("95% interval", 18),
-            Col("users", 7, right=True),
+            Col("clear", 5),
+            Col("users", 6, right=True),
         ]
         self.query_one("#differences", Rows).load(heads, len(found.differences), found.differences.__getitem__)
         columns = [Col("setting", 24), *(Col(name, 18) for name in found.names)]
@@ -162,9 +163,10 @@ def _paired(first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:
         own = both.filter(pl.col("domain") == number)
         a, b = (ndcg_of(own[column].to_numpy()) for column in ("rank_full", "rank_full_second"))
         d = paired_bootstrap(a, b)
-        told = f"[{d.low:+.4f}, {d.high:+.4f}]" + ("" if d.clear else " holds 0")
+        interval, clear = f"[{d.low:+.4f}, {d.high:+.4f}]", "yes" if d.clear else "no"
         domain = domains[number] if number < len(domains) else str(number)
-        found.append((name, domain, f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}", told, f"{d.users:,}"))
+        means = (f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}")
+        found.append((name, domain, *means, interval, clear, f"{d.users:,}"))
     return found
 
 

@@ -18,7 +18,7 @@ from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import fit, safe
 from edt_cli.workspace import Artefact
 
-COLUMNS = [Col("data", 24), Col("domains", 24), Col("made", 20), Col("ready", 10)]
+COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)]
 
 
 class Datasets(Pane):

@@ -34,7 +34,7 @@ class LlmCache(Pane):
 
     DEFAULT_CSS = """
     LlmCache #left { height: 1fr; width: 1fr; }
-    LlmCache #told { height: 2; }
+    LlmCache #told { height: auto; max-height: 4; }
     LlmCache #models { height: 5; }
     LlmCache #reply { height: 1fr; }
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.segment import Segment
 from rich.style import Style
@@ -18,7 +19,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from edt_cli.ui.text import fit
+from edt_cli.ui.text import crop, fit, safe
 
 REVERSE = Style(reverse=True)
 BOLD = Style(bold=True)
@@ -27,12 +28,14 @@ UNDERLINED = Style(bold=True, underline=True)
 
 @dataclass(frozen=True)
 class Col:
-    """A column of `width` cells. `key`: what the owner sorts by when the cursor stands here."""
+    """A column of `width` cells. `key`: what the owner sorts by when the cursor stands here. `group`: a head over
+    neighbours that share it."""
 
     title: str
     width: int
     right: bool = False
     key: str = ""
+    group: str = ""
 
 
 class Rows(ScrollView, can_focus=True):
@@ -80,7 +83,7 @@ class Rows(ScrollView, can_focus=True):
         Binding("o", "sort", "Sort on this column", show=False),
     ]
     DEFAULT_CSS = "Rows { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }"
-    COMPONENT_CLASSES = {"rows--head", "rows--dim"}
+    COMPONENT_CLASSES = {"rows--head"}
 
     def __init__(self, *, empty: str = "nothing here yet", id: str | None = None) -> None:
         super().__init__(id=id)
@@ -89,6 +92,7 @@ class Rows(ScrollView, can_focus=True):
         self.cursor = 0
         self.column = 0
         self.first = 0
+        self.head = 1
         self.empty = empty
         self.sorted_by = ("", False)
         self._cell: Callable[[int], Sequence[str]] = lambda row: ()
@@ -106,24 +110,25 @@ class Rows(ScrollView, can_focus=True):
         self.columns, self.count, self._cell, self.sorted_by = columns, count, cell, sorted_by
         self.column = min(self.column, max(0, len(columns) - 1))
         self.first = min(self.first, self.column)
-        self.virtual_size = Size(self.size.width, count + 1)
+        self.head = 2 if any(column.group for column in columns) else 1
+        self.virtual_size = Size(self.size.width, count + self.head)
         self.cursor = min(max(0, self.cursor if cursor is None else cursor), max(0, count - 1))
         self._show_cursor()
         self.refresh()
         self.post_message(self.Moved(self, self.cursor))
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, self.count + 1)
+        self.virtual_size = Size(self.size.width, self.count + self.head)
         self._show_cursor()
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         base = self.rich_style
-        if y == 0:
-            return self._head(width)
-        row = y - 1 + self.scroll_offset.y
+        if y < self.head:
+            return self._head(width) if y == self.head - 1 else self._groups(width)
+        row = y - self.head + self.scroll_offset.y
         if row >= self.count:
-            if self.count == 0 and y == 2:
+            if self.count == 0 and y == self.head + 1:
                 return Strip([Segment(fit(f"  {self.empty}", width), base)])
             return Strip.blank(width, base)
         here = row == self.cursor
@@ -147,6 +152,15 @@ class Rows(ScrollView, can_focus=True):
             segments += [Segment(fit(title, room, right=col.right), style + own), Segment(" ", style)]
         return Strip(segments).adjust_cell_length(width, style)
 
+    def _groups(self, width: int) -> Strip:
+        """The groups' names, each over the columns that it holds."""
+        style = self.get_component_rich_style("rows--head")
+        line = " "
+        for group, places in groupby(self._places(width), key=lambda place: self.columns[place[0]].group):
+            span = [room for _, room in places]
+            line += crop(safe(group).center(sum(span) + len(span) - 1), sum(span) + len(span) - 1) + " "
+        return Strip([Segment(line, style + BOLD)]).adjust_cell_length(width, style)
+
     def _places(self, width: int) -> list[tuple[int, int]]:
         """(column, cells) of what is seen: the first, then from `first` on; the widest takes what is left over."""
         if not self.columns:
@@ -167,7 +181,7 @@ class Rows(ScrollView, can_focus=True):
         return places
 
     def _show_cursor(self) -> None:
-        page = max(1, self.size.height - 1)
+        page = max(1, self.size.height - self.head)
         top = self.scroll_offset.y
         if self.cursor < top:
             top = self.cursor
@@ -185,7 +199,7 @@ class Rows(ScrollView, can_focus=True):
         self._show_cursor()
         if top == self.scroll_offset.y:
             for moved in (old, row):
-                self.refresh(Region(0, moved + 1 - top, self.size.width, 1))
+                self.refresh(Region(0, moved + self.head - top, self.size.width, 1))
         else:
             self.refresh()
         self.post_message(self.Moved(self, row))
@@ -194,7 +208,7 @@ class Rows(ScrollView, can_focus=True):
         self._go(self.cursor + by)
 
     def action_page(self, by: int) -> None:
-        self._go(self.cursor + by * max(1, self.size.height - 2))
+        self._go(self.cursor + by * max(1, self.size.height - self.head - 1))
 
     def action_go(self, row: int) -> None:
         self._go(row if row >= 0 else self.count - 1)
@@ -221,10 +235,8 @@ class Rows(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         self.focus()
-        if event.y == 0:
-            return
-        row = event.y - 1 + self.scroll_offset.y
-        if row < self.count:
+        row = event.y - self.head + self.scroll_offset.y
+        if event.y >= self.head and row < self.count:
             again = row == self.cursor
             self._go(row)
             if again:

@@ -96,8 +96,8 @@ class Runs(Pane):
 
     def _tell(self) -> None:
         marked = f"  {len(self.home.marked)} marked" if self.home.marked else ""
-        told = f" / {self.text or 'all'}   {len(self.rows)} of {len(self.all)}{marked}"
-        self.query_one("#told", Static).update(safe(told, 300))
+        told = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.all)}{marked}"
+        self.query_one("#told", Static).update(told)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self.query_one("#facts", Static).update(self._facts(event.row))
@@ -106,7 +106,7 @@ class Runs(Pane):
         if number >= len(self.rows):
             return ""
         row = self.rows[number]
-        lines = [f"{row.name}   {sign(row.status)}"]
+        lines = [f"{safe(row.name, 80)}   {sign(row.status)}"]
         if row.status == "damaged":
             return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
         if row.figures:
@@ -123,12 +123,13 @@ class Runs(Pane):
                 for name, value in mine.items()
                 if first.get(name) != value
             ]
-            lines.append(f"against {others[0].name}: {', '.join(differing) or 'the same settings'}")
+            lines.append(safe(f"against {others[0].name}: {', '.join(differing) or 'the same settings'}", 600))
         else:
             lines.append("space marks a run; what this one sets otherwise is then shown here")
         llm = row.plan.get("llm")
-        lines.append(f"{row.title} on {row.data}{', ' + str(llm) if llm else ''}, {row.plan.get('device', '')}")
-        return "\n".join(safe(line, 600) for line in lines)
+        by = f", {llm}" if llm else ""
+        lines.append(safe(f"{row.title} on {row.data}{by}, {row.plan.get('device', '')}", 300))
+        return "\n".join(line[:600] for line in lines)
 
     def on_rows_sorted(self, event: Rows.Sorted) -> None:
         key, down = self.sorted_by

@@ -74,11 +74,11 @@ async def press(pilot: Pilot[None], keys: list[str]) -> None:
 async def settled(pilot: Pilot[None]) -> None:
     """Wait until nothing is read any more."""
     app = pilot.app
-    for _ in range(int(LONGEST_S / 0.05)):
-        await pilot.pause(0.05)
+    for _ in range(int(LONGEST_S / 0.02)):
+        await pilot.pause(0.02)
         if all(worker.is_finished for worker in app.workers):
             break
-    await pilot.pause(0.05)
+    await pilot.pause()
 
 
 def _length(path: Path) -> int:

@@ -79,9 +79,8 @@ class Tables(Pane):
         columns = [Col(table.stub[1], min(28, label + 1))]
         columns += [Col(table.stub[0] or "group", 10)] if table.row_groups else []
         for place, column in enumerate(table.columns):
-            head = f"{column.group} {column.name}".strip()
             widest = max([len(_told(row.cells[place])) for row in table.rows], default=6)
-            columns.append(Col(head, max(widest, min(len(head), 18)), right=True))
+            columns.append(Col(column.name, max(widest, len(column.name)), right=True, group=column.group))
 
         def cells(number: int) -> tuple[str, ...]:
             row = table.rows[number]

@@ -31,13 +31,17 @@ def safe(text: Any, limit: int = LONGEST) -> str:
 
 def fit(text: Any, width: int, *, right: bool = False) -> str:
     """`text` in exactly `width` cells, with … where something is missing."""
+    return crop(safe(text, max(width, 1) * 2), width, right=right)
+
+
+def crop(shown: str, width: int, *, right: bool = False) -> str:
+    """`fit` for a line of our own making, whose spaces mean something and whose parts are safe already."""
     if width <= 0:
         return ""
-    shown = safe(text, max(width, 1) * 2)
-    size = cell_len(shown)
-    if size > width:
+    missing = width - cell_len(shown)
+    if missing < 0:
         return set_cell_size(shown, width - 1) + "…"
-    return " " * (width - size) + shown if right else shown + " " * (width - size)
+    return " " * missing + shown if right else shown + " " * missing
 
 
 def paragraph(text: Any, limit: int = 20_000) -> str:

@@ -74,7 +74,7 @@ class Users(Pane):
     ]
     DEFAULT_CSS = """
     Users { layout: vertical; }
-    Users #told { height: 1; }
+    Users #told { height: auto; max-height: 4; }
     """
 
     def __init__(self) -> None:
@@ -121,14 +121,14 @@ class Users(Pane):
             ),
             Col("r", 5, right=True, key="r"),
             Col("inserted", 8, right=True, key="inserted"),
-            Col("profile", 7, key="profile"),
+            Col("profile", 8, key="profile"),
         ]
         count = len(m.dataset.user_ids) if self.order is None else len(self.order)
         rows = self.query_one(Rows)
         rows.load(columns, count, self._cells, cursor=cursor, sorted_by=self.sorted_by)
         source = f"with the artefacts of {m.row.name}" if m.row else "as they happened (no LLM-EDT run)"
-        told = f" {m.dataset.name}: {count:,} of {len(m.dataset.user_ids):,} users {source}  / {self.text or 'all'}"
-        self.query_one("#told", Static).update(safe(told, 300))
+        told = f" / {safe(self.text, 100) or 'all'}   {count:,} of {len(m.dataset.user_ids):,} users of "
+        self.query_one("#told", Static).update(told + safe(f"{m.dataset.name} {source}", 200))
 
     def _cells(self, place: int) -> tuple[str, ...]:
         m = self.material

@@ -14,7 +14,7 @@ from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import sign
 from edt_cli.ui.machine import Machine, lines
 from edt_cli.ui.state import PhaseState
-from edt_cli.ui.text import bar, duration, fit, paragraph, safe, short
+from edt_cli.ui.text import bar, crop, duration, paragraph, safe, short
 
 
 class Watch(Vertical):
@@ -28,6 +28,7 @@ class Watch(Vertical):
     Watch #machine { height: auto; max-height: 6; }
     Watch #seeds { height: auto; max-height: 8; }
     Watch #log { height: 7; }
+    Watch #machine.empty, Watch #seeds.empty { display: none; }
     Watch.zoomed #log, Watch.zoomed #machine, Watch.zoomed #seeds { display: none; }
     Watch.asking #charts { display: none; }
     Watch.asking #money { display: block; }
@@ -56,7 +57,7 @@ class Watch(Vertical):
         working = followed.working
         asking = bool(working.llm) and working is not (followed.run.state if followed.run else None)
         self.set_class(asking, "asking")
-        where = [fit(line, width) for line in self._where(followed, phase, width)]
+        where = [crop(line, width) for line in self._where(followed, phase, width)]
         self._put("#where", Text("\n".join(where), no_wrap=True, overflow="crop"))
         if phase is not None:
             best = phase.best_epoch if phase.best else None
@@ -74,7 +75,7 @@ class Watch(Vertical):
         if getattr(shown, "told", None) != text.plain:
             shown.told = text.plain  # type: ignore[attr-defined]
             shown.update(text)
-            shown.display = bool(text.plain) if selector in ("#seeds", "#machine") else shown.display
+            shown.set_class(not text.plain, "empty")
 
     def _where(self, followed: Followed, phase: PhaseState | None, width: int) -> list[str]:
         state, working = followed.state, followed.working
@@ -167,20 +168,20 @@ class Watch(Vertical):
             seed = planned[place] if isinstance(planned, list) and place < len(planned) else ""
             summary = followed.summaries.get(job.runs[place]) if place < len(job.runs) else None
             if summary is None:
-                found.append(fit(f"  . seed {seed}  to come", width))
+                found.append(crop(f"  . seed {seed}  to come", width))
                 continue
             best = "  ".join(f"{safe(k, 14)} {number(v)}" for k, v in summary.best.items() if k != "mean")
             epoch = f"  epoch {summary.epoch}" if summary.epoch else ""
-            found.append(fit(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
+            found.append(crop(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
         return found
 
     def _log(self, followed: Followed, width: int) -> None:
         frame = self.query_one("#log", Static)
-        room = max(1, frame.size.height - frame.gutter.height) if frame.size.height else 5
+        room = frame.size.height or 5
         told = followed.log[-room:]
         frame.border_title = "log, following"
         clock = [time.strftime("%H:%M:%S", time.localtime(moment)) for moment, _ in told]
-        rows = [fit(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, told, strict=True)]
+        rows = [crop(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, told, strict=True)]
         self._put("#log", Text("\n".join(rows), no_wrap=True, overflow="crop"))
 
     def _machine(self, followed: Followed, width: int) -> None:
@@ -188,7 +189,7 @@ class Watch(Vertical):
             elsewhere = f"at work on {safe(followed.host, 40)}" if followed.there and followed.host else ""
             self._put("#machine", Text("" if followed.ended else elsewhere))
             return
-        self._put("#machine", Text("\n".join(fit(line, width) for line in lines(self.machine, width))))
+        self._put("#machine", Text("\n".join(crop(line, width) for line in lines(self.machine, width))))
 
 
 def _counted(value: object) -> str:

@@ -72,7 +72,9 @@ def make_workspace(root: Path) -> Workspace:
     broken.mkdir(parents=True)
     (broken / "manifest.json").write_text("{no json")
     _artefacts(workspace, made)
-    full = run(workspace, "pair-llm-edt-s42-aaaa", {"epochs": 30, "second": 12}, finished=True, skill=3.0, made=made)
+    full = run(
+        workspace, "pair-llm-edt-s42-aaaa", {"epochs": 30, "second": 12}, finished=True, skill=3.0, made=made
+    )
     assert full.is_dir()
     run(workspace, "pair-llm-edt-s44-bbbb", {"epochs": 25}, finished=True, skill=3.2, seed=44, made=made)
     run(workspace, "pair-sasrec-s42-cccc", {"epochs": 20}, finished=True, skill=5.0, model="sasrec", made=made)
