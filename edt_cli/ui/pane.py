@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual.containers import Container
 
-from edt_cli.config import UserError
-
 if TYPE_CHECKING:
     from edt_cli.ui.app import EdtApp
     from edt_cli.ui.home import Home
@@ -36,13 +34,14 @@ class Pane(Container):
 
     def reads(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
         """`work` in another thread, `then` with what it found in this one; a later call takes the earlier's place.
-        What a user can mend is said in one line."""
+        An error is said in one line."""
 
         async def both() -> None:
             try:
                 found = await asyncio.to_thread(work)
             except Exception as error:  # a damaged file must not end the app
-                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                # Ours say what a user can do; of others the class says most.
+                kind = "" if type(error).__module__.startswith("edt_") else f"{type(error).__name__}: "
                 if self.is_attached:
                     self.failed(f"{kind}{error}")
                 return

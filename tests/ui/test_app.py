@@ -305,7 +305,7 @@ def test_damaged_things_are_shown_as_damaged(tmp_path):
         await press(pilot, ["5"])
         await seen(pilot, "is damaged")
         await press(pilot, ["6"])
-        await seen(pilot, "cannot be used")
+        await seen(pilot, "file is not a database")
         await press(pilot, ["2", "slash", "ctrl+u", *typed("status=finished"), "enter"])
         await press(pilot, ["space", "space", "space", "c"])
         assert "sasrec" in text_of(pilot.app)
