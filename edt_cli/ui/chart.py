@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -45,7 +46,7 @@ def draw(
     """The curves in `width` x `height` cells, None where there is no number to draw. `log`: only values above 0."""
     across, down = (1, 1) if ascii_only else (2, 4)
     columns, dots = width * across, height * down
-    ends = [(points[0][0], points[-1][0]) for curve in curves if (points := list(curve))]
+    ends = [(curve.first, curve.end) for curve in curves if len(curve)]
     series = [[point for point in curve if not log or point[1] > 0] for curve in curves]
     values = [value for points in series for _, *both in points for value in both if value == value]
     if not values or width < 1 or height < 1:
@@ -157,6 +158,11 @@ class Chart(Widget):
             self._strips = None
             self.refresh()
 
+    def draw_now(self, curves: Mapping[str, Curve], width: int, height: int) -> list[Strip]:
+        """The lines of a chart of that size, drawn whether or not anything has changed."""
+        self._curves = dict(curves)
+        return self._render_all(width, height)
+
     def toggle_log(self) -> None:
         self.log_axis = not self.log_axis
         self._strips = None
@@ -177,6 +183,7 @@ class Chart(Widget):
         return lines[y] if y < len(lines) else Strip.blank(self.size.width, self.rich_style)
 
     def _render_all(self, width: int, height: int) -> list[Strip]:
+        base = self.rich_style
         axis = self.get_component_rich_style("chart--axis")
         styles = [self.get_component_rich_style(f"chart--{number}") for number in range(4)]
         names = [fit(name, min(NAMES, cell_len(name))) for name in self._curves]
@@ -187,24 +194,22 @@ class Chart(Widget):
         picture = draw(curves, plot, height - 1, ascii_only=ascii_only, log=self.log_axis)
         if picture is None:
             middle = fit("nothing to draw yet".center(max(0, width)), width)
-            blank = Strip.blank(width, self.rich_style)
+            blank = Strip.blank(width, base)
             return [Strip([Segment(middle, axis)]) if y == height // 2 else blank for y in range(height)]
         ends = _apart(picture.ends, height - 1)
         strips = []
         for y, row in enumerate(picture.rows):
             segments = [Segment(self._value(y, picture, height - 1).rjust(6) + " ", axis)]
-            for glyph, owner in row:
-                segments.append(Segment(glyph, styles[owner % 4] if owner is not None else self.rich_style))
+            for owner, cells in groupby(row, key=lambda cell: cell[1]):
+                glyphs = "".join(glyph for glyph, _ in cells)
+                segments.append(Segment(glyphs, base if owner is None else styles[owner % 4]))
             named = ends.get(y)
             if margin:
                 text = fit(names[named] if named is not None else "", margin - 1)
-                segments.append(Segment(" " + text, self._name_style(styles, named)))
-            strips.append(Strip(segments, width).simplify())
+                segments.append(Segment(" " + text, base if named is None else styles[named % 4]))
+            strips.append(Strip(segments, width))
         strips.append(self._bottom(width, plot, axis))
         return strips
-
-    def _name_style(self, styles: list[Style], named: int | None) -> Style:
-        return self.rich_style if named is None else styles[named % 4]
 
     def _value(self, y: int, picture: Picture, height: int) -> str:
         """A figure at the top, the middle and the bottom."""
@@ -217,12 +222,8 @@ class Chart(Widget):
         return number(low + (high - low) * share)
 
     def _bottom(self, width: int, plot: int, axis: Style) -> Strip:
-        xs = [
-            x
-            for curve in self._curves.values()
-            for x in [*(point[0] for point in curve)][:: max(1, len(curve) - 1)]
-        ]
-        first, last = min(xs, default=0), max(xs, default=0)
+        drawn = [curve for curve in self._curves.values() if len(curve)]
+        first, last = (min(c.first for c in drawn), max(c.end for c in drawn)) if drawn else (0.0, 0.0)
         left, right = f"{first:g}", f"{last:g}"
         line = left + " " * max(1, plot - len(left) - len(right)) + right
         if self.mark is not None and last > first and plot > 12:

@@ -27,6 +27,16 @@ class Curve:
     def __iter__(self) -> Iterator[tuple[float, float, float]]:
         return zip(self._x, self._low, self._high, strict=True)
 
+    @property
+    def first(self) -> float:
+        """The x it begins with."""
+        return self._x[0]
+
+    @property
+    def end(self) -> float:
+        """The x of its last bucket."""
+        return self._x[-1]
+
     def add(self, x: float, y: float | None) -> None:
         value = math.nan if y is None or not math.isfinite(y) else y
         if self._x and x < self._x[-1]:

@@ -29,9 +29,11 @@ class Terminal:
         self.code: int | None = None
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            own = {"EDT_WORKSPACE": str(place), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **environment}
+            own = {"EDT_WORKSPACE": str(place), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
             # With execv the child would also get the LINES and COLUMNS that readline, which pytest imports, has set.
-            os.execve(sys.executable, [sys.executable, "-m", "edt_cli", *arguments], {**os.environ, **own})
+            os.execve(
+                sys.executable, [sys.executable, "-m", "edt_cli", *arguments], {**os.environ, **own, **environment}
+            )
         self.cooked = termios.tcgetattr(self.master)
         self.resize(*size)
 
@@ -65,7 +67,7 @@ class Terminal:
         test = (lambda text: holds in text) if isinstance(holds, str) else holds
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.pump(0.2)
+            self.pump(0.05)
             if test(self.text):
                 return self.text
         raise AssertionError(f"{holds!r} never came:\n{self.text}")
