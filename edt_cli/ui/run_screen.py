@@ -127,6 +127,7 @@ class RunScreen(EdtScreen):
         if self.followed.pid is not None:
             watch = self.pane("Watch")
             watch.machine = await asyncio.to_thread(read_machine, self.followed.pid)
+            self.show_all()
 
     def choose(self, name: str) -> None:
         super().choose(name)

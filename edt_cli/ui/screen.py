@@ -13,7 +13,7 @@ from textual.widgets import ContentSwitcher, Footer, Static
 
 from edt_cli.ui.dialogs import Help
 from edt_cli.ui.sections import Sections
-from edt_cli.ui.text import fit
+from edt_cli.ui.text import safe
 
 if TYPE_CHECKING:
     from edt_cli.ui.app import EdtApp
@@ -38,6 +38,10 @@ class EdtScreen(Screen[None]):
 
     names: ClassVar[list[str]]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, str] = {}
+
     @property
     def edt(self) -> EdtApp:
         return cast("EdtApp", self.app)
@@ -60,9 +64,11 @@ class EdtScreen(Screen[None]):
 
     def say(self, place: str, aside: str | None = None) -> None:
         """Where one is, and what is to be known everywhere."""
-        self.query_one("#place", Static).update(fit(place, min(len(place) * 2 + 1, 400)).rstrip())
-        if aside is not None:
-            self.query_one("#aside", Static).update(fit(aside, min(len(aside) * 2 + 1, 200)).rstrip())
+        # Only what is new: an update is sent to the terminal, though it be the same.
+        for name, told in (("#place", place), ("#aside", aside)):
+            if told is not None and self._said.get(name) != told:
+                self._said[name] = told
+                self.query_one(name, Static).update(safe(told, 300))
 
     @property
     def chosen(self) -> str:

@@ -185,11 +185,12 @@ class Watch(Vertical):
         self._put("#log", Text("\n".join(rows), no_wrap=True, overflow="crop"))
 
     def _machine(self, followed: Followed, width: int) -> None:
-        if followed.pid is None or self.machine is None:
-            elsewhere = f"at work on {safe(followed.host, 40)}" if followed.there and followed.host else ""
-            self._put("#machine", Text("" if followed.ended else elsewhere))
-            return
-        self._put("#machine", Text("\n".join(crop(line, width) for line in lines(self.machine, width))))
+        told: list[str] = []
+        if followed.pid is not None:
+            told = lines(self.machine, width) if self.machine is not None else []
+        elif followed.there and followed.host and not followed.ended:
+            told = [f"at work on {safe(followed.host, 40)}"]
+        self._put("#machine", Text("\n".join(crop(line, width) for line in told)))
 
 
 def _counted(value: object) -> str:

@@ -50,6 +50,8 @@ def test_the_screen_is_as_it_was_looked_at(name, size, app_on, still):
         app = app_on(attach)
         async with app.run_test(size=size) as pilot:
             await press(pilot, ["slash" if key == "/" else "space" if key == " " else key for key in keys])
+            while attach == LIVE and "CPU" not in text_of(app):
+                await pilot.pause(0.05)
             return text_of(app)
 
     text = asyncio.run(shown())
