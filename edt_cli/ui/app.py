@@ -42,7 +42,8 @@ class EdtApp(App[None]):
         Binding("t", "light_or_dark", "Light or dark", show=False),
     ]
     CSS = """
-    .frame { border: round $panel-lighten-2; border-title-style: bold; padding: 0 1; }
+    .frame { border: round $frame; border-title-style: bold;
+        border-title-color: $foreground; border-subtitle-color: $foreground-muted; padding: 0 1; }
     .frame:focus-within { border: round $primary; }
     .bar { background: $panel; }
     Sections { background: $panel; }
@@ -56,7 +57,7 @@ class EdtApp(App[None]):
     Chart { padding: 0 1; }
     .-wide Pane { layout: horizontal; }
     .-wide Runs, .-wide Users { layout: vertical; }
-    .-wide Datasets Rows { height: 1fr; width: 60; }
+    .-wide Datasets Rows { height: 1fr; width: 79; }
     .-wide Runs #facts { height: 10; }
     .-wide Tables #names { height: 1fr; width: 56; }
     .-wide LlmCache #models { height: 10; }

@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from edt_cli.ui.curves import Curve
-from edt_cli.ui.text import fit
+from edt_cli.ui.text import crop, fit
 
 BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -232,7 +232,7 @@ class Chart(Widget):
             place = min(place, plot - len(sign))
             if place > len(left) and place + len(sign) < plot - len(right):
                 line = line[:place] + sign + line[place + len(sign) :]
-        return Strip([Segment(fit(" " * 7 + line, width), axis)])
+        return Strip([Segment(crop(" " * 7 + line, width), axis)])
 
 
 def _apart(ends: Mapping[int, int], height: int) -> dict[int, int]:

@@ -19,7 +19,7 @@ Shot = tuple[str, list[str]]
 SHOTS: list[Shot] = [
     ("datasets", ["1"]),
     ("runs", ["2"]),
-    ("compare", ["2", "g", "space", "space", "space", "c"]),
+    ("compare", ["2", "slash", *"finished", "enter", "space", "space", "space", "c"]),
     ("tables", ["4"]),
     ("users", ["5"]),
     ("user", ["5", "enter"]),

@@ -22,7 +22,10 @@ DARK = Theme(
     surface="#121212",
     panel="#262626",
     dark=True,
-    variables={"series-0": "#5fafff", "series-1": "#ffaf5f", "series-2": "#87d787", "series-3": "#d7afff"},
+    variables={
+        **{"series-0": "#5fafff", "series-1": "#ffaf5f", "series-2": "#87d787", "series-3": "#d7afff"},
+        "frame": "#585858",
+    },
 )
 LIGHT = Theme(
     name="edt-light",
@@ -37,7 +40,10 @@ LIGHT = Theme(
     surface="#ffffff",
     panel="#e4e4e4",
     dark=False,
-    variables={"series-0": "#005faf", "series-1": "#af5f00", "series-2": "#005f00", "series-3": "#5f00af"},
+    variables={
+        **{"series-0": "#005faf", "series-1": "#af5f00", "series-2": "#005f00", "series-3": "#5f00af"},
+        "frame": "#a8a8a8",
+    },
 )
 
 _BOXES = {

@@ -126,7 +126,7 @@ class Users(Pane):
         count = len(m.dataset.user_ids) if self.order is None else len(self.order)
         rows = self.query_one(Rows)
         rows.load(columns, count, self._cells, cursor=cursor, sorted_by=self.sorted_by)
-        source = f"with the artefacts of {m.row.name}" if m.row else "as they happened (no LLM-EDT run)"
+        source = f"as {m.row.name} has them" if m.row else "as they happened (no LLM-EDT run)"
         told = f" / {safe(self.text, 100) or 'all'}   {count:,} of {len(m.dataset.user_ids):,} users of "
         self.query_one("#told", Static).update(told + safe(f"{m.dataset.name} {source}", 200))
 

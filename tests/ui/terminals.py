@@ -30,7 +30,7 @@ class Terminal:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             own = {"EDT_WORKSPACE": str(place), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-            # With execv the child would also get the LINES and COLUMNS that readline, which pytest imports, has set.
+            # With execv the child also gets the LINES and COLUMNS that readline, which pytest imports, has set.
             os.execve(
                 sys.executable, [sys.executable, "-m", "edt_cli", *arguments], {**os.environ, **own, **environment}
             )

@@ -13,9 +13,13 @@ from made import HOSTILE, beat, epochs, events_of, make_workspace, run
 from rich.cells import cell_len
 from screens import lines_of, text_of
 from textual.pilot import Pilot
+from typer.testing import CliRunner
 
+from edt_cli.cli.app import app as edt
+from edt_cli.config import UserError
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.followed import Followed
+from edt_cli.ui.library import find_followed
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
@@ -425,3 +429,29 @@ def test_a_followed_run_is_known_with_its_job(tmp_path):
     while followed.take(followed.read()):
         pass
     assert (followed.name, followed.status) == ("one", "training")
+
+
+def test_screenshots_are_written_by_the_command(workspace, monkeypatch):
+    monkeypatch.setattr("edt_cli.ui.screenshots.SHOTS", [("runs", ["2"])])
+    monkeypatch.setattr("edt_cli.ui.screenshots.SIZES", {"80x24": (80, 24)})
+    done = CliRunner().invoke(edt, ["ui", "--workspace", "ws", "--screenshots", "shots"])
+    assert done.exit_code == 0, done.output
+    assert "pair-sasrec" in Path("shots/runs-80x24.svg").read_text()
+    assert "validation" in Path("shots/run-80x24.svg").read_text()
+
+
+def test_off_a_terminal_the_app_says_what_to_use(workspace):
+    done = CliRunner().invoke(edt, ["ui", "--workspace", "ws"])
+    assert "needs a terminal" in str(done.exception)
+    done = CliRunner().invoke(edt, ["ui", "--workspace", "ws", "--attach", "nowhere"])
+    assert "needs a terminal" in str(done.exception)
+
+
+def test_a_run_is_found_by_how_it_begins_by_its_path_or_not_at_all(workspace):
+    found = find_followed(workspace, "pair-sasrec-s42")
+    assert found.name == "pair-sasrec-s42-cccc"
+    assert find_followed(workspace, str(found)) == found
+    with pytest.raises(UserError, match="3 runs named 'pair-llm'"):
+        find_followed(workspace, "pair-llm")
+    with pytest.raises(UserError, match="no run and no job named 'x'"):
+        find_followed(workspace, "x")

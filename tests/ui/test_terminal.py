@@ -1,4 +1,4 @@
-"""Real runs under a pseudo-terminal: from start to finish, left and found again, and whatever happens to the view."""
+"""Real runs under a pseudo-terminal: from start to finish, left and found again, whatever happens to the view."""
 
 from __future__ import annotations
 
