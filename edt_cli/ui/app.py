@@ -25,7 +25,7 @@ from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
 from edt_cli.workspace import Workspace
 
 WITHOUT_COLOUR = ("vt100", "vt102", "vt220", "vt320", "xterm-mono", "screen-mono")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class EdtApp(App[None]):

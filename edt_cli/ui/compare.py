@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from edt_cli.config import UserError
 from edt_cli.runs import RESULTS
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
@@ -19,6 +20,7 @@ from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.run_screen import flat
 from edt_cli.ui.text import safe
+from edt_cli.workspace import Workspace
 
 MOST = 8
 RANKS = f"{RESULTS}/test-full-ranks.parquet"
@@ -77,7 +79,8 @@ class Compare(Pane):
             return
         turn = self.turn % len(marked)
         self.query_one("#told", Static).update("reading ...")
-        self.reads(lambda: compare(marked[turn:] + marked[:turn]), self._show)
+        workspace = self.edt.workspace
+        self.reads(lambda: compare(workspace, marked[turn:] + marked[:turn]), self._show)
 
     def _show(self, found: Compared) -> None:
         self.compared = found
@@ -116,7 +119,7 @@ class Compare(Pane):
         self.entered()
 
 
-def compare(rows: list[RunRow]) -> Compared:
+def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
     """Reads events and ranks of each: not for the thread that draws."""
     names = _short_names([row.name for row in rows])
     phases: dict[str, dict[str, Curve]] = {}
@@ -135,8 +138,8 @@ def compare(rows: list[RunRow]) -> Compared:
     differences, notes = [], []
     for name, row in zip(names[1:], rows[1:], strict=True):
         try:
-            differences += _paired(rows[0], row, name)
-        except (OSError, ValueError) as error:
+            differences += _paired(workspace, rows[0], row, name)
+        except (OSError, ValueError, UserError) as error:
             notes.append(f"{safe(name, 40)}: {safe(error, 100)}")
     return Compared(names, phases, lines, differences, notes)
 
@@ -145,28 +148,32 @@ def _facts(row: RunRow) -> dict[str, Any]:
     return {name: value for name, value in row.plan.items() if name in ("data", "data_key", "llm", "device")}
 
 
-def _paired(first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:
+def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:
     """Over the users that both ranked an item for, by domain. Errors: ValueError where they cannot be paired."""
     import polars as pl
 
     from edt_cli.evaluation.significance import ndcg_of, paired_bootstrap
 
+    def ranks(row: RunRow) -> pl.DataFrame:
+        try:
+            return pl.read_parquet(_ranks(row)).select("user", "item", "domain", "rank_full")
+        except pl.exceptions.PolarsError:
+            raise ValueError(f"the ranks of {row.name} are damaged: remove them, then edt eval") from None
+
     if first.plan.get("data_key") != second.plan.get("data_key"):
         raise ValueError("made on other data, no paired difference")
-    frames = [pl.read_parquet(_ranks(row)).select("user", "item", "domain", "rank_full") for row in (first, second)]
-    both = frames[0].join(frames[1], on=["user", "item", "domain"], suffix="_second")
+    both = ranks(first).join(ranks(second), on=["user", "item", "domain"], suffix="_second")
     if both.is_empty():
         raise ValueError("no user in common, no paired difference")
-    domains = list(dict.fromkeys(key.removeprefix("ndcg_") for key in first.figures if key.startswith("ndcg_")))
+    domains = workspace.dataset(first.data).manifest()["domains"]
     found: list[tuple[str, ...]] = []
     for number in sorted(both["domain"].unique()):
         own = both.filter(pl.col("domain") == number)
         a, b = (ndcg_of(own[column].to_numpy()) for column in ("rank_full", "rank_full_second"))
         d = paired_bootstrap(a, b)
         interval, clear = f"[{d.low:+.4f}, {d.high:+.4f}]", "yes" if d.clear else "no"
-        domain = domains[number] if number < len(domains) else str(number)
         means = (f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}")
-        found.append((name, domain, *means, interval, clear, f"{d.users:,}"))
+        found.append((name, domains[number], *means, interval, clear, f"{d.users:,}"))
     return found
 
 

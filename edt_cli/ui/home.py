@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import SystemCommand
@@ -43,7 +44,7 @@ class Home(EdtScreen):
         return [Datasets(), Runs(), Compare(), Tables(), Users(), LlmCache()]
 
     def on_mount(self) -> None:
-        self.say(f"edt > workspace {self.edt.workspace.root}", "reading")
+        self.say(f"edt > workspace {_place(self.edt.workspace.root)}", "reading")
         self.set_interval(REREAD_S, self.reread)
         self.run_worker(self._start(), exit_on_error=False)
 
@@ -73,7 +74,7 @@ class Home(EdtScreen):
         live = sum(row.status in ("training", "paused") for row in self.runs)
         cost = f"${self.spent:.2f}" if self.spent is not None else ""
         parts = [f"live {live}", self._disk, cost]
-        self.say(f"edt > workspace {self.edt.workspace.root}", "  ".join(part for part in parts if part))
+        self.say(f"edt > workspace {_place(self.edt.workspace.root)}", "  ".join(part for part in parts if part))
         sections = self.query_one(Sections)
         sections.count("Runs", short(len(self.runs)))
         sections.count("Compare", str(len(self.marked)) if self.marked else "")
@@ -93,3 +94,11 @@ class Home(EdtScreen):
             yield SystemCommand(
                 f"Users of {artefact.key}", "Histories and profiles", partial(self.show_users, artefact.key)
             )
+
+
+def _place(path: Path) -> str:
+    """`~/edt-workspace` for what is below one's home."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)

@@ -217,7 +217,7 @@ class Rows(ScrollView, can_focus=True):
         self.column = min(max(0, self.column + by), max(0, len(self.columns) - 1))
         if self.column < self.first:
             self.first = self.column
-        while self.column not in [number for number, _ in self._places(self.size.width)]:
+        while self.first < self.column and self.column not in dict(self._places(self.size.width)):
             self.first = max(1, self.first) + 1
         self.refresh()
 

@@ -110,7 +110,8 @@ class RunScreen(EdtScreen):
 
     def show_all(self) -> None:
         followed = self.followed
-        self.say(f"edt > runs > {followed.name}", sign(followed.status))
+        kind = "runs" if followed.run else "jobs"
+        self.say(f"edt > {kind} > {followed.name}", sign(followed.status))
         if self.chosen == "Watch":
             self.pane("Watch").show(followed)
         elif self.chosen == "Log":

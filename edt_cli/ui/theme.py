@@ -47,7 +47,7 @@ LIGHT = Theme(
 )
 
 _BOXES = {
-    **dict.fromkeys("─━═╌┄▔▁▂▀▄╴╶", "-"),
+    **dict.fromkeys("─━═╌┄▔▁▂▃▀▄╴╶", "-"),
     **dict.fromkeys("│┃║▏▎▍▌▐▕▊▋▉╵╷", "|"),
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛╔╗╚╝╠╣╦╩╬▗▖▘▝▙▛▜▟", "+"),
     **dict.fromkeys("█▇▆▅", "#"),

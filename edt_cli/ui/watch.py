@@ -13,7 +13,7 @@ from edt_cli.ui.chart import Chart, number
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import sign
 from edt_cli.ui.machine import Machine, lines
-from edt_cli.ui.state import PhaseState
+from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.ui.text import bar, crop, duration, paragraph, safe, short
 
 
@@ -55,7 +55,7 @@ class Watch(Vertical):
         phase = phases.get(self.shown_phase or "") or followed.phase
         width = max(20, self.size.width)
         working = followed.working
-        asking = bool(working.llm) and working is not (followed.run.state if followed.run else None)
+        asking = phase is None
         self.set_class(asking, "asking")
         where = [crop(line, width) for line in self._where(followed, phase, width)]
         self._put("#where", Text("\n".join(where), no_wrap=True, overflow="crop"))
@@ -65,7 +65,7 @@ class Watch(Vertical):
             self.query_one("#loss", Chart).show(phase.losses, note=told)
             self.query_one("#ndcg", Chart).show(phase.ndcg, note=told, mark=best)
         if asking:
-            self._put("#money", Text("\n".join(self._money(working.llm, width - 4))))
+            self._put("#money", Text("\n".join(self._stage(working, width - 4))))
         self._put("#seeds", Text("\n".join(self._seeds(followed, width)), no_wrap=True, overflow="crop"))
         self._log(followed, width)
         self._machine(followed, width)
@@ -95,10 +95,6 @@ class Watch(Vertical):
             head.append(safe(followed.message, width))
         if phase is not None:
             return [*head, *self._of_phase(phase, followed)]
-        if working.stage_total:
-            share = working.stage_done / working.stage_total
-            progress = f"{bar(share, 20)} {working.stage_done:,}/{working.stage_total:,}"
-            head.append(f"{safe(working.stage, 40)}  {progress}")
         return head
 
     def _of_phase(self, phase: PhaseState, followed: Followed) -> list[str]:
@@ -118,6 +114,15 @@ class Watch(Vertical):
         speed = followed.run.state.speed if followed.run and not followed.ended else None
         more += [f"{short(speed)} samples/s"] if speed else []
         return ["  ".join(parts), "   ".join(more)]
+
+    def _stage(self, working: RunState, width: int) -> list[str]:
+        """What comes before training: how far it is, and of an LLM stage what it asks and costs."""
+        if not working.stage_total:
+            return []
+        share = working.stage_done / working.stage_total
+        told = f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"
+        found = [told, bar(share, max(10, min(60, width - 2))), ""]
+        return [*found, *self._money(working.llm, width)] if working.llm else found
 
     def _money(self, llm: dict[str, object], width: int) -> list[str]:
         """Hits, new calls, retries and failures as letters in one bar; what it costs; the last reply."""
