@@ -185,10 +185,12 @@ def _ranks(row: RunRow) -> Path:
 
 
 def _short_names(names: list[str]) -> list[str]:
-    """Without the beginning that all share, cut at a dash."""
+    """Without the beginning that all share, cut at a dash, and without the key at the end where that is clear."""
     first, *others = names
     shared = 0
     while shared < len(first) and all(name[: shared + 1] == first[: shared + 1] for name in others):
         shared += 1
     cut = first.rfind("-", 0, shared) + 1
-    return [name[cut:] for name in names]
+    ends = [name[cut:] for name in names]
+    without_key = [name.rpartition("-")[0] for name in ends]
+    return without_key if all(without_key) and len(set(without_key)) == len(names) else ends

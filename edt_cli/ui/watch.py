@@ -32,6 +32,7 @@ class Watch(Vertical):
     Watch.zoomed #log, Watch.zoomed #machine, Watch.zoomed #seeds { display: none; }
     Watch.asking #charts { display: none; }
     Watch.asking #money { display: block; }
+    Watch.asking #log { height: 5; }
     Watch.one-chart #loss { display: none; }
     """
 
@@ -119,10 +120,10 @@ class Watch(Vertical):
         """What comes before training: how far it is, and of an LLM stage what it asks and costs."""
         if not working.stage_total:
             return []
-        share = working.stage_done / working.stage_total
         told = f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"
-        found = [told, bar(share, max(10, min(60, width - 2))), ""]
-        return [*found, *self._money(working.llm, width)] if working.llm else found
+        if working.llm:
+            return [told, *self._money(working.llm, width)]
+        return [told, bar(working.stage_done / working.stage_total, max(10, min(60, width - 2)))]
 
     def _money(self, llm: dict[str, object], width: int) -> list[str]:
         """Hits, new calls, retries and failures as letters in one bar; what it costs; the last reply."""
@@ -156,7 +157,7 @@ class Watch(Vertical):
             parts += [f"limit ${limit:.4f} {bar(count('spent') / limit, 10)}"] if limit else ["no limit"]
             found.append("   ".join(parts))
         if llm.get("last_reply"):
-            found += ["", "last reply:", paragraph(llm["last_reply"], 4000)]
+            found += ["last reply:", paragraph(llm["last_reply"], 4000)]
         return found
 
     def _seeds(self, followed: Followed, width: int) -> list[str]:

@@ -62,7 +62,7 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.screen.display)
 
-    def wait(self, holds: Callable[[str], bool] | str, seconds: float = 90.0) -> str:
+    def wait(self, holds: Callable[[str], bool] | str, seconds: float = 200.0) -> str:
         """Until the screen shows it."""
         test = (lambda text: holds in text) if isinstance(holds, str) else holds
         until = time.monotonic() + seconds
@@ -75,7 +75,7 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def end(self, seconds: float = 60.0) -> int:
+    def end(self, seconds: float = 200.0) -> int:
         """Wait for the process; its exit status, or minus the signal."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
