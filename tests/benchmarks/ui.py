@@ -45,7 +45,7 @@ TRAIN = ("train", "--model", "sasrec", "--encoder", "id", "--device", "cpu", "--
 def start(place: Path) -> None:
     """Every run has its plan, its events, and every second one results."""
     workspace = Workspace(place)
-    made = dataset_of({f"U{user}": ["a1", "b1", "b2", "a2"][:: 1 - 2 * (user % 2)] for user in range(50)})
+    made = dataset_of({f"U{user}": ["a1", "a2", "b1", "b2"][:: 1 - 2 * (user % 2)] for user in range(50)})
     for number in range(500):
         run(workspace, f"pair-sasrec-s{number}", {"epochs": 40}, finished=bool(number % 2), seed=number, made=made)
     for way in ("first", "again", "again"):
