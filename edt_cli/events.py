@@ -3,9 +3,8 @@
 A step appends to `events.jsonl` (one write a line, numbered), replaces `heartbeat.json` every few seconds and
 looks at `control.json` between steps. Whoever watches, in this process or another, reads the same files.
 
-A training run has a folder in `runs/` with `run.json`; `edt augment` and `edt profile` have one with `stage.json`
-(command, data, key, llm, settings) where there is something to ask. In both, while an LLM is asked, the event
-`calls` comes every two seconds and at the end of a stage, and the heartbeat has the same fields but `last`:
+A training run has a folder in `runs/`, every process at work one in `jobs/`. There, while an LLM is asked, the
+event `calls` comes every two seconds and at the end of a stage, and the heartbeat has the same fields but `last`:
 
     stage                 "augment", "reform" or "profile"
     done, left, total     questions (augment, reform) or users, each of several calls (profile)
@@ -25,17 +24,22 @@ A training run has a folder in `runs/` with `run.json`; `edt augment` and `edt p
     last                  the newest reply, cleaned: {"user", "prompt", "text"}
 
 `local`, which is no LLM, has neither retries, in_flight and held_s nor the fields in USD but saved_usd. Beside it:
-`retrying` (step, failed) when failed questions of an earlier run are asked again; `ended` (reason: "done",
-"stopped", or why it broke off).
+`retrying` (step, failed) when failed questions of an earlier run are asked again; `ended` (outcome: "finished",
+"stopped" or "failed", and the error) as a job's last word.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from edt_cli.workspace import write_json
@@ -60,6 +64,7 @@ class Events:
         self._number = 0
         self._beat = 0.0
         self._control: tuple[int, Request] = (0, "run")
+        self._interrupted = False
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._number = _last_number(folder / "events.jsonl")
@@ -84,10 +89,13 @@ class Events:
         now = time.monotonic()
         if self.folder is not None and now - self._beat >= HEARTBEAT_SECONDS:
             self._beat = now
-            write_json(self.folder / "heartbeat.json", {"time": time.time(), "pid": os.getpid(), **record})
+            signs = {"time": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
+            write_json(self.folder / "heartbeat.json", {**signs, **record})
 
     def requested(self) -> Request:
         """What `control.json` asks for now ({"request": "pause"}); a damaged file asks for nothing."""
+        if self._interrupted:
+            return "stop-after-epoch"
         if self.folder is None:
             return "run"
         path = self.folder / "control.json"
@@ -113,10 +121,32 @@ class Events:
                 self.progress("paused", 0, 1)
             self.emit("resumed")
         if request == "stop-now" or (request == "stop-after-epoch" and epoch_ended):
-            assert self.folder is not None
-            (self.folder / "control.json").unlink(missing_ok=True)
+            if self.folder is not None:
+                (self.folder / "control.json").unlink(missing_ok=True)
             self.emit("stopped", request=request)
             raise Stopped(request)
+
+    @contextmanager
+    def gently_interrupted(self) -> Iterator[None]:
+        """The first Ctrl-C asks to stop after this epoch, whose checkpoint is then on disk; the second is obeyed at
+        once. Only where Ctrl-C would otherwise be a KeyboardInterrupt."""
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            told = "stopping after this epoch, with a checkpoint on disk; Ctrl-C again stops at once"
+            self._tell({"event": "interrupted", "message": told})
+
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _tell(self, record: dict[str, Any]) -> None:
         for listener in self.listeners:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from edt_cli.config import UserError
 from edt_cli.workspace import Workspace, read_json, size_on_disk
 
-KINDS = ("data", "raw", "artefacts", "runs", "searches", "cache")
+KINDS = ("data", "raw", "artefacts", "runs", "searches", "jobs", "cache")
 DAY_S = 86_400
 
 

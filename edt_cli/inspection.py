@@ -10,33 +10,45 @@ import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.imbalance import imbalance
-from edt_cli.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from edt_cli.augmentation.artefact import Augmentation
     from edt_cli.data.dataset import Dataset
+    from edt_cli.pipeline import Pipeline
+    from edt_cli.profiling.profiles import Profiles
     from edt_cli.workspace import Workspace
 
 ONE_DOMAIN = "one-domain"
 
 
 def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    """The history as one timeline with inserted items, every generated item with its two scores, the profile.
+    """`describe_user` with the artefacts of a pipeline; makes what is missing.
 
-    name: a user's id, or `one-domain`: the first user with r = 1 who was given an item. Makes what is missing.
+    name: a user's id, or `one-domain`: the first user with r = 1 who was given an item.
     Errors: UserError for an unknown user.
     """
-    dataset, made, profiles = pipeline.dataset, pipeline.augmentation(), pipeline.profiles()
-    counts = pipeline.view.prefixes.domain_counts(dataset.domains)
-    ratios = imbalance(counts)
-    if name == ONE_DOMAIN:
-        helped = np.flatnonzero(
-            (ratios == 1) & np.isin(np.arange(len(ratios)), made.sequences.users[made.inserted])
-        )
-        if not len(helped):
-            raise UserError(f"no user of {dataset.name} with items in one domain only was given one")
-        user = int(helped[0])
-    else:
-        user = dataset.user(name)
+    made, profiles = pipeline.augmentation(), pipeline.profiles()
+    user = _first_helped(pipeline, made) if name == ONE_DOMAIN else pipeline.dataset.user(name)
+    return describe_user(pipeline.dataset, made, profiles, user, pipeline.chat_identity["name"])
+
+
+def _first_helped(pipeline: Pipeline, made: Augmentation) -> int:
+    ratios = imbalance(pipeline.view.prefixes.domain_counts(pipeline.dataset.domains))
+    helped = np.flatnonzero((ratios == 1) & np.isin(np.arange(len(ratios)), made.sequences.users[made.inserted]))
+    if not len(helped):
+        raise UserError(f"no user of {pipeline.dataset.name} with items in one domain only was given one")
+    return int(helped[0])
+
+
+def describe_user(
+    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, final: bool = False
+) -> dict[str, Any]:
+    """The history as one timeline with inserted items, every generated item with its two scores, the profile.
+
+    `final`: the artefacts were made from every interaction, nothing was held out.
+    """
+    length = int((dataset.sequences.lengths if final else dataset.train_lengths)[user])
+    counts = dataset.sequences.rows(np.array([user])).prefixes(np.array([length])).domain_counts(dataset.domains)
     names = dataset.domains.names
     domain_of = made.domain_of(dataset.domains)
     titles = pl.concat([dataset.catalogue["title"], made.pseudo["title"]])
@@ -55,16 +67,16 @@ def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
         item(int(made.sequences.items[place]), "inserted" if made.inserted[place] else "train")
         for place in range(begin, end)
     ]
-    for position in range(int(pipeline.view.prefixes.lengths[user]), int(dataset.sequences.lengths[user])):
+    for position in range(length, int(dataset.sequences.lengths[user])):
         held = [split for split, places in dataset.target_positions.items() if places[user] == position]
         history.append(item(int(dataset.sequences.of(user)[position]), held[0] if held else "later"))
     generated = made.generated.filter(pl.col("user") == user)
     return {
         "user": dataset.user_ids[user],
         "data": dataset.name,
-        "counts": {domain: int(count) for domain, count in zip(names, counts[user], strict=True)},
-        "r": float(ratios[user]),
-        "llm": pipeline.chat_identity["name"],
+        "counts": {domain: int(count) for domain, count in zip(names, counts[0], strict=True)},
+        "r": float(imbalance(counts)[0]),
+        "llm": llm,
         "tau": made.summary.get("tau"),
         "history": history,
         "generated": [

@@ -255,16 +255,26 @@ class Pipeline:
         }
         run = open_run(self.workspace, plan)
         if run.finished:
-            self.events.emit("skipped", message=f"run {run.name} is finished already, nothing to do")
+            message = f"run {run.name} is finished already, nothing to do"
+            self.events.emit("skipped", run=run.name, seed=s.training.seed, message=message)
             return run
+        # What was asked of an earlier process is not asked of this one.
+        (run.folder / "control.json").unlink(missing_ok=True)
+        self.events.emit("run", run=run.name, seed=s.training.seed)
+        material = self.material()
         events = Events(run.folder, listeners)
-        material = replace(self, events=events, shared=self.providers).material()
         manifest: dict[str, Any] = {"plan": plan}
         if system(s.model.name).trained:
             events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
-            manifest |= train(material, s, run.folder, events)
+            try:
+                with events.gently_interrupted():
+                    manifest |= train(material, s, run.folder, events)
+            except UserError as error:
+                events.emit("failed", error=str(error))
+                raise
         write_json(run.folder / "manifest.json", manifest)
         events.emit("finished", run=run.name, message=f"run {run.name} is finished")
+        self.events.emit("done", run=run.name)
         return run
 
     def final(self) -> Pipeline:

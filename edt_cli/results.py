@@ -20,7 +20,7 @@ from edt_cli.evaluation.ranking import Ranks, Together, rank
 from edt_cli.events import Events
 from edt_cli.models.systems import needs, system
 from edt_cli.pipeline import Pipeline, open_dataset
-from edt_cli.runs import ABLATIONS, RESULTS, Run, flat_settings, variant
+from edt_cli.runs import ABLATIONS, RESULTS, Run, variant
 from edt_cli.training.fit import Material, trained_scorer
 from edt_cli.workspace import Workspace, write_atomic
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
 WITHOUT_DFT = ABLATIONS["dft"][0]
-UNTOLD = ("training.seed", "training.finetune", "evaluation.")
-"""Settings that a label does not tell: what a row already says, or what changes no run."""
 
 
 def run_material(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> Material:
@@ -171,41 +169,6 @@ def _save_ranks(run: Run, asked: Questions, ranks: Ranks, name: str) -> None:
 def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
     parts = [split, s.protocol if s.protocol == "full" else f"{s.protocol}-{s.negatives}"]
     return "-".join(parts + ["keep-seen"] * s.keep_seen + ["without-dft"] * (not dft))
-
-
-def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str, Any]]:
-    """With `label`: the system's name and the settings that set this one apart from others of the same variant.
-
-    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
-    """
-    settings = {run.name: flat_settings(run.settings) for run in runs}
-    kinds: dict[tuple[str, ...], set[str]] = {}
-    for document in documents:
-        kinds.setdefault(_kind(document), set()).add(document["run"])
-    found = []
-    for document in documents:
-        mine = settings[document["run"]]
-        others = [settings[run] for run in kinds[_kind(document)]]
-        differing = sorted(
-            name
-            for name, value in mine.items()
-            if not name.startswith(UNTOLD) and any(other[name] != value for other in others)
-        )
-        parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
-        title = system(document["model"]).title
-        found.append({**document, "label": f"{title} ({', '.join(parts)})" if parts else title})
-    own = {
-        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
-    }
-    return [
-        document
-        for document in found
-        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
-    ]
-
-
-def _kind(document: dict[str, Any]) -> tuple[str, ...]:
-    return document["data"], document["model"], document["variant"]
 
 
 def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:

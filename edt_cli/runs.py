@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import Settings, UserError
+from edt_cli.models.systems import system
 from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
 
 PLAN = "run.json"
@@ -131,3 +132,42 @@ def flat_settings(settings: Settings) -> dict[str, Any]:
         for section, fields in settings.model_dump().items()
         for field, value in fields.items()
     }
+
+
+UNTOLD = ("training.seed", "training.finetune", "evaluation.")
+"""Settings that a label does not tell: what a row already says, or what changes no run."""
+
+
+def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str, Any]]:
+    """With `label`: the system's name and the settings that set this one apart from others of the same variant.
+
+    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
+    """
+    settings = {run.name: flat_settings(run.settings) for run in runs}
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for document in documents:
+        kinds.setdefault(_kind(document), set()).add(document["run"])
+    found = []
+    for document in documents:
+        mine = settings[document["run"]]
+        others = [settings[run] for run in kinds[_kind(document)]]
+        differing = sorted(
+            name
+            for name, value in mine.items()
+            if not name.startswith(UNTOLD) and any(other[name] != value for other in others)
+        )
+        parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
+        title = system(document["model"]).title
+        found.append({**document, "label": f"{title} ({', '.join(parts)})" if parts else title})
+    own = {
+        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
+    }
+    return [
+        document
+        for document in found
+        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
+    ]
+
+
+def _kind(document: dict[str, Any]) -> tuple[str, ...]:
+    return document["data"], document["model"], document["variant"]

@@ -4,6 +4,7 @@
 <workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
 <workspace>/runs/<name>/            a training run
 <workspace>/searches/<name>/        the trials of a search, and its study
+<workspace>/jobs/<name>/            a process at work, or one of the last that were
 <workspace>/cache/                  every LLM reply and embedding that was ever had
 <workspace>/ledger.db               every call that left the machine, and what it cost
 """
@@ -136,6 +137,10 @@ class Workspace:
     @property
     def runs(self) -> Path:
         return self.root / self.folder
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
 
     @property
     def artefacts(self) -> Path:

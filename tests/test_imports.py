@@ -20,7 +20,7 @@ LAYERS = (
     {"embeddings", "data"},
     {"models"},
     {"evaluation"},
-    {"augmentation", "profiling", "training", "runs", "housekeeping"},
+    {"augmentation", "profiling", "training", "runs", "jobs", "housekeeping"},
     {"providers"},
     {"ui", "experiments", "pipeline", "estimate", "results", "recommend", "inspection", "reporting"},
     {"cli"},
@@ -29,7 +29,7 @@ LAYERS = (
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 MAY_USE_BACKENDS = {
     *("embeddings", "augmentation", "profiling", "providers"),
-    *("pipeline", "estimate", "inspection", "cli"),
+    *("pipeline", "estimate", "inspection", "ui", "cli"),
 }
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {
@@ -70,7 +70,7 @@ def test_every_part_has_its_layer():
     parts = {
         path.stem for path in APPLICATION.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
-    assert parts - {"__init__"} <= set(HEIGHT), (
+    assert parts - {"__init__", "__main__"} <= set(HEIGHT), (
         "a new part: give it a layer above, by what DESIGN says it may import"
     )
 
@@ -105,6 +105,12 @@ def test_reporting_knows_no_model_and_no_run():
 def test_who_uses_the_backends():
     users = {source for _, source, name in OWN if name.split(".")[0] == "edt_backends"}
     assert users <= MAY_USE_BACKENDS
+
+
+def test_only_commands_open_the_app():
+    """Training, and whatever else makes something, knows nothing of who watches."""
+    users = {source for _, source, name in OWN if name.startswith("edt_cli.ui") or name.split(".")[0] == "textual"}
+    assert users <= {"ui", "cli"}
 
 
 def test_the_backends_stand_alone():

@@ -22,6 +22,7 @@ from edt_cli.cli import (
     report,
     search,
     train,
+    ui,
 )
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
@@ -46,6 +47,7 @@ for command in (
     search.search,
     providers.providers,
     clean.clean,
+    ui.ui,
 ):
     app.command()(command)
 app.command("eval")(eval.evaluate)
@@ -68,13 +70,8 @@ def root(
 
 def main() -> None:
     """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
-    from edt_backends.base import BackendError
-
     try:
         app()
-    except (UserError, BackendError) as error:
-        note(f"error: {error}")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         note("interrupted")
         sys.exit(130)
@@ -82,3 +79,11 @@ def main() -> None:
         # The reader of a pipe went away (`edt report | head`): nothing to say, and nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        # Not imported before there is an error: it brings numpy along.
+        from edt_backends.base import BackendError
+
+        if not isinstance(error, UserError | BackendError):
+            raise
+        note(f"error: {error}")
+        sys.exit(2 if isinstance(error, UsageError) else 1)

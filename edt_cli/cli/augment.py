@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,10 +20,14 @@ from edt_cli.cli.common import (
     show,
     workspace,
 )
-from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, as_a_run, ask_before_spending, takes_llm_options
+from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
+from edt_cli.cli.watch import stopping, viewed, watch
 
 if TYPE_CHECKING:
+    from edt_cli.config import Settings
+    from edt_cli.events import Events
     from edt_cli.pipeline import Pipeline
+    from edt_cli.workspace import Workspace
 
 TauOption = Annotated[
     str | None, typer.Option("--tau", help="Filter threshold: a cosine, a quantile such as q0.80, or `paper`.")
@@ -49,11 +54,8 @@ def augment(
     changes = llm.settings()
     changes["augmentation"] = {"tau": tau, "direction": direction, "ground": ground}
     settings = settings_from("paper", config, set_, **changes, profiling={"enabled": False})
-    with progress() as listen:
-        pipeline = _pipeline(workspace_, data, settings, listen)
-    ask_before_spending(pipeline, llm, as_json=json_)
-    with progress() as listen, as_a_run(_heard(pipeline, listen), "augment", "augmentation") as run:
-        pipeline = run.retried()
+    place = workspace(workspace_)
+    with _at_work("augment", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.augmentation()
     _show_summary(f"augmentation of {data}", pipeline, pipeline.augmentation_key, made.summary, json_)
 
@@ -75,30 +77,41 @@ def profile(
     """
     changes = llm.settings()
     settings = settings_from("paper", config, set_, **changes, augmentation={"tau": tau})
-    with progress() as listen:
-        pipeline = _pipeline(workspace_, data, settings, listen)
-    ask_before_spending(pipeline, llm, as_json=json_)
-    with progress() as listen, as_a_run(_heard(pipeline, listen), "profile", "profiles") as run:
-        pipeline = run.retried()
+    place = workspace(workspace_)
+    with _at_work("profile", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.profiles()
     _show_summary(f"profiles of {data}", pipeline, pipeline.profiles_key, made.summary, json_)
 
 
-def _pipeline(place: Any, data: str, settings: Any, listen: Any) -> Pipeline:
+@contextmanager
+def _at_work(
+    command: str, place: Workspace, data: str, settings: Settings, llm: LLMOptions, *, no_ui: bool, json_: bool
+) -> Iterator[Pipeline]:
+    """The pipeline, after the question before money is spent; on a terminal the work goes to a process of its own
+    and a view of it opens."""
     from edt_cli.events import Events
+    from edt_cli.jobs import at_work
+
+    if llm.dry_run or viewed(no_ui, json_):
+        ask_before_spending(_pipeline(place, data, settings, Events()), llm, as_json=json_)
+        watch(place, command, data)
+    with stopping(), at_work(place, command, data) as events:
+        pipeline = _pipeline(place, data, settings, events)
+        ask_before_spending(pipeline, llm, as_json=json_)
+        with progress() as listen:
+            events.listeners = (listen,)
+            yield pipeline.retried()
+
+
+def _pipeline(place: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
     from edt_cli.pipeline import Pipeline, open_dataset
     from edt_cli.providers import Providers
 
-    root = workspace(place)
-    providers = Providers(root, settings)
+    providers = Providers(place, settings)
     providers.check()
-    return Pipeline(root, open_dataset(root, data), settings, Events(listeners=(listen,)), shared=providers)
-
-
-def _heard(pipeline: Pipeline, listen: Any) -> Pipeline:
-    from edt_cli.events import Events
-
-    return replace(pipeline, events=Events(listeners=(listen,)), shared=pipeline.providers)
+    with progress() as listen:
+        events.listeners = (listen,)
+        return Pipeline(place, open_dataset(place, data), settings, events, shared=providers)
 
 
 def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, Any], as_json: bool) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -19,7 +18,6 @@ from edt_cli.cli.common import (
     LlmModelOption,
     ProviderOption,
     YesOption,
-    note,
     show,
 )
 
@@ -124,36 +122,6 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
     if not sys.stdin.isatty():
         raise UsageError("this asks a paid provider: say --yes to go on without a question")
     typer.confirm("Go on?", abort=True, err=True)
-
-
-@contextmanager
-def as_a_run(pipeline: Pipeline, command: str, kind: str) -> Iterator[Pipeline]:
-    """The pipeline as a run with a folder of its own, to be watched, paused and stopped, if there is work for it.
-
-    Errors: typer.Exit(130) after a stop or Ctrl-C, with a line that says how to go on.
-    """
-    from edt_backends.base import BackendError
-    from edt_cli.events import Events, Stopped
-    from edt_cli.workspace import write_json
-
-    if pipeline.unanswered(kind):
-        key = pipeline.key_of(kind)
-        folder = pipeline.workspace.runs / f"{pipeline.dataset.name}-{command}-{key[:8]}"
-        events = Events(folder, pipeline.events.listeners)
-        stage = {"command": command, "data": pipeline.dataset.name, "key": key}
-        settings = pipeline.settings.document()
-        write_json(folder / "stage.json", {**stage, "llm": pipeline.chat_identity["name"], "settings": settings})
-        pipeline = replace(pipeline, events=events, shared=pipeline.providers)
-    try:
-        yield pipeline
-    except (KeyboardInterrupt, Stopped):
-        pipeline.events.emit("ended", reason="stopped")
-        note("stopped; every answer is kept. The same command goes on from here.")
-        raise typer.Exit(130) from None
-    except BackendError as error:
-        pipeline.events.emit("ended", reason=str(error))
-        raise
-    pipeline.events.emit("ended", reason="done")
 
 
 def _document(pipeline: Pipeline, found: list[Estimate]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,11 @@ from edt_cli.cli.common import (
 )
 from edt_cli.cli.eval import show_results
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
+from edt_cli.cli.watch import stopping, viewed, watch
+
+if TYPE_CHECKING:
+    from edt_cli.events import Events
+    from edt_cli.pipeline import Pipeline
 
 
 @takes_llm_options
@@ -64,7 +69,8 @@ def train(
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
     from edt_cli.config import EvaluationSettings, UsageError
-    from edt_cli.events import Events, Stopped
+    from edt_cli.events import Events
+    from edt_cli.jobs import at_work
     from edt_cli.models.systems import needs, system
     from edt_cli.runs import ABLATIONS
 
@@ -90,42 +96,46 @@ def train(
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
     from edt_cli.providers import Providers
 
-    chosen = str(open_device(device))
-    place = workspace(workspace_)
+    place, numbers = workspace(workspace_), _seeds(seeds)
     asks = "generated items" in needs(settings.model)
-    providers = Providers(place, settings, chosen)
-    if asks:
-        providers.check()
-    with progress() as listen:
-        events = Events(listeners=(listen,))
-        dataset = open_dataset(place, data)
-        pipelines = [
-            Pipeline(place, dataset, settings.changed(training={"seed": seed}), events, chosen, providers)
-            for seed in _seeds(seeds)
-        ]
-    if asks or llm.dry_run:
-        ask_before_spending(pipelines[0], llm, as_json=json_)
+
+    def pipelines(events: Events, device: str) -> list[Pipeline]:
+        providers = Providers(place, settings, device)
+        if asks:
+            providers.check()
+        with progress() as listen:
+            events.listeners = (listen,)
+            dataset = open_dataset(place, data)
+        each = [settings.changed(training={"seed": seed}) for seed in numbers]
+        return [Pipeline(place, dataset, one, events, device, providers) for one in each]
+
+    if llm.dry_run or viewed(no_ui, json_):
+        if asks or llm.dry_run:
+            ask_before_spending(pipelines(Events(), "cpu")[0], llm, as_json=json_)
+        watch(place, "train", data)
+    chosen = str(open_device(device))
     runs = []
-    with progress() as listen:
-        for number, pipeline in enumerate(pipelines):
-            if final:
-                pipeline = pipeline.final()
-            try:
+    with stopping(), at_work(place, "train", data, model=model, seeds=numbers, final=final) as events:
+        made = pipelines(events, chosen)
+        if asks:
+            ask_before_spending(made[0], llm, as_json=json_)
+        with progress() as listen:
+            events.listeners = (listen,)
+            for number, pipeline in enumerate(made):
+                if final:
+                    pipeline = pipeline.final()
                 if asks and number == 0:
                     pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))
-            except (KeyboardInterrupt, Stopped):
-                note("stopped; what was done is kept. The same command goes on from the last checkpoint.")
-                raise typer.Exit(130) from None
-    if final:
-        for run in runs:
-            note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
-        if json_:
-            from edt_cli.cli.common import emit_json
+        if not final:
+            show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+            return
+    for run in runs:
+        note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
+    if json_:
+        from edt_cli.cli.common import emit_json
 
-            emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
-        return
-    show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+        emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
 
 
 def _seeds(text: str) -> list[int]:

@@ -130,7 +130,8 @@ def run_phase(
             optimizer.zero_grad(set_to_none=True)
             p.step += 1
             sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
-            events.progress(f"{phase.name} epoch {p.epoch + 1}", number, phase.steps_per_epoch)
+            stage = f"{phase.name} epoch {p.epoch + 1}"
+            events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
         p.epoch += 1
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):

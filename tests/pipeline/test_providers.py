@@ -153,12 +153,12 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on(place, served):
     )
     asked = len(served.asked)
     assert asked > 0 and bill(served) <= 0.01
-    (run,) = (path.parent for path in (place / "runs").glob("*/stage.json") if "openai/served" in path.read_text())
-    events = read_events(run)
+    events = read_events(max((place / "jobs").iterdir()))
     last = [event for event in events if event["event"] == "calls"][-1]
     assert last["limit_usd"] == 0.01 and 0 < last["done"] < last["total"] == last["done"] + last["left"]
     assert last["spent_usd"] == pytest.approx(bill(served))
-    assert events[-1]["event"] == "ended" and "limit of 0.01" in events[-1]["reason"]
+    assert events[-1]["event"] == "ended" and events[-1]["outcome"] == "failed"
+    assert "limit of 0.01" in events[-1]["error"]
     summary = edt("augment", *at(served, "--yes"), workspace=place).json
     assert len(served.asked) == summary["asked"] - TWINS and summary["llm"]["cached"] == asked + TWINS
 

@@ -1,0 +1,63 @@
+"""The live view before a command that takes long: the work is a process of its own, the view may go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from edt_cli.cli.common import note
+
+if TYPE_CHECKING:
+    from edt_cli.jobs import Launched
+    from edt_cli.workspace import Workspace
+
+
+def viewed(no_ui: bool, as_json: bool) -> bool:
+    """Whether a live view opens: on a terminal that can move its cursor, and not against anybody's wish."""
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    return on_terminal and os.environ.get("TERM") != "dumb" and not (no_ui or as_json)
+
+
+def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
+    """Begin this command as a detached process and look at it until it ends or the view is left."""
+    from edt_cli.jobs import launch
+    from edt_cli.ui.app import follow
+
+    launched = launch(workspace, command, data, sys.argv[1:], os.get_terminal_size().columns)
+    try:
+        follow(workspace, launched)
+    except Exception as error:
+        note(f"the view broke ({type(error).__name__}: {error}); the work is not touched by that")
+    raise typer.Exit(_last_words(launched, command))
+
+
+def _last_words(launched: Launched, command: str) -> int:
+    """What the process printed, if it has ended; else how to see it again. Returns the exit status to hand on."""
+    from edt_cli.jobs import ERRORS, OUTPUT
+
+    code = launched.code()
+    if code is None:
+        note(f"edt {command} goes on by itself; look at it with: edt ui --attach {launched.folder.name}")
+        return 0
+    sys.stdout.write((launched.folder / OUTPUT).read_text("utf-8", "replace"))
+    if code:
+        errors = (launched.folder / ERRORS).read_text("utf-8", "replace").split("\n")
+        note(next((line for line in reversed(errors) if line.strip()), f"ended by signal {-code}"))
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """A stop that was asked for, by a request or by Ctrl-C, ends with status 130 and how to go on."""
+    from edt_cli.events import Stopped
+
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        note("stopped; what was done is kept. The same command goes on from there.")
+        raise typer.Exit(130) from None

@@ -1,0 +1,196 @@
+"""Marked runs beside each other: curves overlaid, the settings that differ, paired differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from edt_cli.config import UserError
+from edt_cli.runs import RESULTS
+from edt_cli.ui.chart import Chart
+from edt_cli.ui.curves import Curve
+from edt_cli.ui.library import RunRow, fold_all
+from edt_cli.ui.pane import Pane
+from edt_cli.ui.rows import Col, Rows
+from edt_cli.ui.run_screen import flat
+from edt_cli.ui.text import safe
+from edt_cli.workspace import Workspace
+
+MOST = 8
+RANKS = f"{RESULTS}/test-full-ranks.parquet"
+ASIDE = ("run.key", "run.data_key")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`names` short enough for the ends of curves; `lines`: a setting and its value in each run, where they differ;
+    `differences`: run, domain, first's NDCG@10, this one's, difference, interval, whether it holds no 0, users."""
+
+    names: list[str]
+    phases: dict[str, dict[str, Curve]]
+    lines: list[tuple[str, ...]]
+    differences: list[tuple[str, ...]]
+    notes: list[str] = field(default_factory=list)
+
+
+class Compare(Pane):
+    """What differs is always against the first of the marked runs; `f` puts the one under the cursor first."""
+
+    BINDINGS = [
+        Binding("L", "log_axis", "Log axis", key_display="L", show=False),
+        Binding("left_square_bracket", "phase(-1)", "Phase before", key_display="["),
+        Binding("right_square_bracket", "phase(1)", "Phase after", key_display="]", show=False),
+        Binding("f", "first", "Next run first"),
+    ]
+    DEFAULT_CSS = """
+    Compare #told { height: auto; max-height: 4; }
+    Compare #left { height: 1fr; width: 1fr; }
+    Compare #right { height: 1fr; width: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compared: Compared | None = None
+        self.shown_phase = -1
+        self.turn = 0
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="left"):
+            yield Static(id="told", classes="bar", markup=False)
+            yield Chart("validation NDCG@10, mean of domains", id="overlaid")
+        with Vertical(id="right"):
+            yield Rows(id="differences", empty="no paired ranks: edt eval for both runs")
+            yield Rows(id="settings", empty="the same settings")
+
+    def entered(self) -> None:
+        marked = self.home.marked_runs()[:MOST]
+        if len(marked) < 2:
+            self.compared = None
+            self.query_one("#told", Static).update("mark two runs or more in 2 Runs (space), then come back")
+            for rows in self.query(Rows):
+                rows.load([], 0, lambda row: ())
+            self.query_one(Chart).show({})
+            return
+        turn = self.turn % len(marked)
+        self.query_one("#told", Static).update("reading ...")
+        workspace = self.edt.workspace
+        self.reads(lambda: compare(workspace, marked[turn:] + marked[:turn]), self._show)
+
+    def _show(self, found: Compared) -> None:
+        self.compared = found
+        told = [f"{safe(found.names[0], 60)} is first; differences are of the others to it", *found.notes]
+        self.query_one("#told", Static).update("\n".join(told))
+        heads = [
+            *(Col(name, width) for name, width in (("run", 14), ("domain", 9))),
+            *(Col(name, 6, right=True) for name in ("first", "N@10")),
+            Col("differs", 8, right=True),
+            Col("95% interval", 18),
+            Col("clear", 5),
+            Col("users", 6, right=True),
+        ]
+        self.query_one("#differences", Rows).load(heads, len(found.differences), found.differences.__getitem__)
+        columns = [Col("setting", 24), *(Col(name, 18) for name in found.names)]
+        self.query_one("#settings", Rows).load(columns, len(found.lines), found.lines.__getitem__)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self.compared is None or not self.compared.phases:
+            self.query_one(Chart).show({})
+            return
+        names = list(self.compared.phases)
+        name = names[self.shown_phase % len(names)]
+        self.query_one(Chart).show(self.compared.phases[name], note=f"{name}, by epoch")
+
+    def action_phase(self, by: int) -> None:
+        self.shown_phase += by
+        self._draw()
+
+    def action_log_axis(self) -> None:
+        self.query_one(Chart).toggle_log()
+
+    def action_first(self) -> None:
+        self.turn += 1
+        self.entered()
+
+
+def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
+    """Reads events and ranks of each: not for the thread that draws."""
+    names = _short_names([row.name for row in rows])
+    phases: dict[str, dict[str, Curve]] = {}
+    for name, row in zip(names, rows, strict=True):
+        for phase in fold_all(row.folder).phases.values():
+            if phase.ndcg:
+                mean = phase.ndcg.get("mean") or next(iter(phase.ndcg.values()))
+                phases.setdefault(phase.name, {})[name] = mean
+    settings = [flat({**row.plan.get("settings", {}), "run": _facts(row)}) for row in rows]
+    keys = list(dict.fromkeys(name for one in settings for name in one))
+    lines = [
+        (name, *(one.get(name, "-") for one in settings))
+        for name in keys
+        if name not in ASIDE and len({one.get(name) for one in settings}) > 1
+    ]
+    differences, notes = [], []
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        try:
+            differences += _paired(workspace, rows[0], row, name)
+        except (OSError, ValueError, UserError) as error:
+            notes.append(f"{safe(name, 40)}: {safe(error, 100)}")
+    return Compared(names, phases, lines, differences, notes)
+
+
+def _facts(row: RunRow) -> dict[str, Any]:
+    return {name: value for name, value in row.plan.items() if name in ("data", "data_key", "llm", "device")}
+
+
+def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:
+    """Over the users that both ranked an item for, by domain. Errors: ValueError where they cannot be paired."""
+    import polars as pl
+
+    from edt_cli.evaluation.significance import ndcg_of, paired_bootstrap
+
+    def ranks(row: RunRow) -> pl.DataFrame:
+        try:
+            return pl.read_parquet(_ranks(row)).select("user", "item", "domain", "rank_full")
+        except pl.exceptions.PolarsError:
+            raise ValueError(f"the ranks of {row.name} are damaged: remove them, then edt eval") from None
+
+    if first.plan.get("data_key") != second.plan.get("data_key"):
+        raise ValueError("made on other data, no paired difference")
+    both = ranks(first).join(ranks(second), on=["user", "item", "domain"], suffix="_second")
+    if both.is_empty():
+        raise ValueError("no user in common, no paired difference")
+    domains = workspace.dataset(first.data).manifest()["domains"]
+    found: list[tuple[str, ...]] = []
+    for number in sorted(both["domain"].unique()):
+        own = both.filter(pl.col("domain") == number)
+        a, b = (ndcg_of(own[column].to_numpy()) for column in ("rank_full", "rank_full_second"))
+        d = paired_bootstrap(a, b)
+        interval, clear = f"[{d.low:+.4f}, {d.high:+.4f}]", "yes" if d.clear else "no"
+        means = (f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}")
+        found.append((name, domains[number], *means, interval, clear, f"{d.users:,}"))
+    return found
+
+
+def _ranks(row: RunRow) -> Path:
+    path = row.folder / RANKS
+    if not path.is_file():
+        raise ValueError(f"{row.name} has no ranks yet: edt eval --run {row.name}")
+    return path
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Without the beginning that all share, cut at a dash, and without the key at the end where that is clear."""
+    first, *others = names
+    shared = 0
+    while shared < len(first) and all(name[: shared + 1] == first[: shared + 1] for name in others):
+        shared += 1
+    cut = first.rfind("-", 0, shared) + 1
+    ends = [name[cut:] for name in names]
+    without_key = [name.rpartition("-")[0] for name in ends]
+    return without_key if all(without_key) and len(set(without_key)) == len(names) else ends

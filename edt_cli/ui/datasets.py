@@ -1,0 +1,127 @@
+"""The prepared datasets: their statistics, figure 1, users to try things with."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from edt_cli.reporting.figures import bar_chart
+from edt_cli.ui.pane import Pane
+from edt_cli.ui.rows import Col, Rows
+from edt_cli.ui.text import fit, safe
+from edt_cli.workspace import Artefact
+
+COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)]
+
+
+class Datasets(Pane):
+    """`u` or enter: the users of the dataset under the cursor."""
+
+    BINDINGS = [Binding("u,enter", "users", "Users", key_display="u")]
+    DEFAULT_CSS = """
+    Datasets Rows { height: 6; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.datasets: list[Artefact] = []
+        self._known: dict[tuple[str, int], RenderableType] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Rows(empty="no dataset yet: edt data prepare NAME, or edt train --data demo")
+        with VerticalScroll(classes="frame facts", can_focus=True) as scroll:
+            scroll.border_title = "statistics"
+            yield Static(id="statistics", markup=False)
+
+    def entered(self) -> None:
+        self.datasets = self.edt.workspace.datasets()
+        lines = [_line(artefact) for artefact in self.datasets]
+        self.query_one(Rows).load(COLUMNS, len(lines), lines.__getitem__)
+
+    def on_rows_moved(self, event: Rows.Moved) -> None:
+        shown = self.query_one("#statistics", Static)
+        if event.row >= len(self.datasets):
+            shown.update("")
+            return
+        artefact = self.datasets[event.row]
+        stamp = (artefact.key, (artefact.path / "manifest.json").stat().st_mtime_ns)
+        if stamp in self._known:
+            shown.update(self._known[stamp])
+            return
+        shown.update("counting ...")
+
+        def then(found: dict[str, Any]) -> None:
+            self._known[stamp] = describe(found)
+            shown.update(self._known[stamp])
+
+        self.reads(lambda: _statistics(artefact), then)
+
+    def failed(self, message: str) -> None:
+        self.query_one("#statistics", Static).update(Text(f"! damaged: {safe(message, 300)}"))
+
+    def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        self.action_users()
+
+    def action_users(self) -> None:
+        row = self.query_one(Rows).cursor
+        if row < len(self.datasets):
+            self.home.show_users(self.datasets[row].key)
+
+
+def _line(artefact: Artefact) -> tuple[str, ...]:
+    try:
+        manifest = artefact.manifest()
+        domains = ", ".join(manifest.get("domains", []))
+        name = f"{artefact.key} (synthetic)" if manifest.get("synthetic") else artefact.key
+        return name, domains, str(manifest.get("made", "")), "v ready"
+    except Exception as error:  # whatever a manifest holds
+        return artefact.key, f"{type(error).__name__}", "", "! damaged"
+
+
+def _statistics(artefact: Artefact) -> dict[str, Any]:
+    from edt_cli.data.dataset import load
+    from edt_cli.data.stats import statistics
+
+    return statistics(load(artefact), artefact.manifest())
+
+
+def describe(found: dict[str, Any]) -> RenderableType:
+    """Table 1's figures, ties, the distribution of r (figure 1), sample users."""
+    lines = [
+        f"{found['users']:,} users   {found['interactions']:,} interactions   "
+        f"{_share(found['average_length'], '.2f')} a user",
+        f"{found['users_in_several_domains']:,} users in several domains"
+        + ("   SYNTHETIC" if found["synthetic"] else ""),
+        "",
+        fit("domain", 16) + "".join(f"{name:>13}" for name in ("users", "items", "interactions", "with text")),
+    ]
+    for domain in found["domains"]:
+        counts = "".join(f"{domain[name]:>13,}" for name in ("users", "items", "interactions"))
+        lines.append(fit(domain["domain"], 16) + counts + f"{_share(domain['items_with_text']):>13}")
+    ties = found["ties"]
+    tied = f"ties in time: {_share(ties['steps'])} of steps, {_share(ties['test_targets'])} of test targets"
+    edges = found["r"]["edges"]
+    bins = [f"r {low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
+    chart = bar_chart(
+        bins, found["r"]["users"], "Users by r (0: as many of each domain, 1: one domain only)", width=70
+    )
+    sample = found["sample"]
+    last = [f"one domain: {', '.join(safe(name, 40) for name in sample['one_domain'])}"]
+    last += [f"several: {', '.join(safe(name, 40) for name in sample['several_domains'])}"]
+    settings = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+    return Group(
+        Text("\n".join([*lines, "", tied, ""])),
+        chart,
+        Text("\n".join(["", "Users to try", *last, "", f"settings: {safe(settings, 400)}"])),
+    )
+
+
+def _share(value: float | None, form: str = ".1%") -> str:
+    return "-" if value is None else format(value, form)

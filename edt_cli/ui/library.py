@@ -1,0 +1,212 @@
+"""What a workspace holds, read fast and forgivingly: a damaged folder is shown as damaged, never an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edt_cli.config import Settings, UserError
+from edt_cli.jobs import alive, heartbeat, jobs_of
+from edt_cli.models.systems import SYSTEMS
+from edt_cli.runs import PLAN, RESULTS, Run, variant
+from edt_cli.ui.follow import Tail
+from edt_cli.ui.state import RunState
+from edt_cli.workspace import MANIFEST, Workspace
+
+SIGNS = {
+    "finished": "v",
+    "training": ">",
+    "working": ">",
+    "starting": ".",
+    "paused": "=",
+    "stopped": "o",
+    "failed": "x",
+    "silent": "?",
+    "damaged": "!",
+}
+"""A sign for each state, beside its word: nothing is told by colour alone."""
+MAIN_RESULT = "test-full.json"
+TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as the list shows it. `figures`: `ndcg_food`, `hr_food`, ...: NDCG@10 and HR@10 of the test, full
+    ranking. `fields`: what a filter can ask for, these figures among them."""
+
+    folder: Path
+    status: str
+    when: float
+    plan: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    title: str = ""
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def data(self) -> str:
+        return str(self.plan.get("data", ""))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        settings = self.plan.get("settings", {})
+        flat = {
+            name: value
+            for section in settings.values()
+            if isinstance(section, dict)
+            for name, value in section.items()
+            if name != "model"
+        }
+        own = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
+        return {**flat, **own, "seed": self.seed, "title": self.title, **self.figures}
+
+
+def model_of(plan: dict[str, Any]) -> str:
+    try:
+        return str(plan["settings"]["model"]["name"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def read_runs(workspace: Workspace) -> list[RunRow]:
+    """Every run folder, the newest first."""
+    folders = [path for path in workspace.runs.iterdir() if path.is_dir()] if workspace.runs.is_dir() else []
+    rows = [read_run(folder) for folder in folders if not folder.name.startswith(".")]
+    return sorted(rows, key=lambda row: (-row.when, row.name))
+
+
+def read_run(folder: Path) -> RunRow:
+    plan = _json(folder / PLAN)
+    when = _when(folder)
+    if plan is None or not isinstance(plan.get("settings"), dict):
+        return RunRow(folder, "damaged", when)
+    training = plan["settings"].get("training")
+    seed = training.get("seed") if isinstance(training, dict) else None
+    return RunRow(folder, status_of(folder), when, plan, _figures(folder), _title(plan), seed)
+
+
+def status_of(folder: Path) -> str:
+    """finished, training, paused, stopped, failed, starting, silent (nobody is there any more) or damaged."""
+    if (folder / MANIFEST).is_file():
+        return "finished" if _json(folder / MANIFEST) is not None else "damaged"
+    beat = heartbeat(folder)
+    last = _last_event(folder)
+    if alive(beat):
+        return "paused" if last == "paused" else "training"
+    if last in ("stopped", "failed"):
+        return last
+    return "silent" if beat or last else "starting"
+
+
+def sign(status: str) -> str:
+    return f"{SIGNS.get(status, '?')} {status}"
+
+
+def live_job(workspace: Workspace, run: str = "") -> Path | None:
+    """The newest job at work, or the one that makes `run`."""
+    for folder in reversed(jobs_of(workspace)[-20:]):
+        if alive(heartbeat(folder)) and (not run or run in _runs_of_job(folder)):
+            return folder
+    return None
+
+
+def find_followed(workspace: Workspace, name: str) -> Path:
+    """A run's or a job's folder by its name, its beginning or its path. Errors: UserError where there is none."""
+    if Path(name).is_dir():
+        return Path(name)
+    folders = [path for root in (workspace.runs, workspace.jobs) if root.is_dir() for path in root.iterdir()]
+    matching = [path for path in folders if path.name == name] or [p for p in folders if p.name.startswith(name)]
+    if len(matching) != 1:
+        what = "no run and no job" if not matching else f"{len(matching)} runs"
+        raise UserError(f"{what} named {name!r} in {workspace.root}")
+    return matching[0]
+
+
+def fold_all(folder: Path) -> RunState:
+    """Everything that the events of a folder amount to."""
+    state, tail = RunState(), Tail(folder / "events.jsonl")
+    more = True
+    while more:
+        records, more = tail.read(seconds=1.0)
+        for record in records:
+            state.fold(record)
+    return state
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """The result documents that can be read."""
+    found = (_json(path) for path in sorted((folder / RESULTS).glob("*.json")))
+    return [document for document in found if document is not None and "first_phase" in document]
+
+
+def open_runs(rows: list[RunRow]) -> list[Run]:
+    return [Run(row.folder, row.plan) for row in rows]
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return _json(folder / MANIFEST) or {}
+
+
+def _runs_of_job(folder: Path) -> set[str]:
+    return set(fold_all(folder).runs)
+
+
+def _title(plan: dict[str, Any]) -> str:
+    """The system's name with its ablation, as table 3 calls it."""
+    name = model_of(plan)
+    title = SYSTEMS[name].title if name in SYSTEMS else name
+    try:
+        ablation = variant(Settings.model_validate(plan["settings"]))
+    except ValueError:
+        return title
+    return f"{title} {ablation}".strip()
+
+
+def _figures(folder: Path) -> dict[str, float]:
+    document = _json(folder / RESULTS / MAIN_RESULT)
+    domains = document.get("domains") if document else None
+    if not isinstance(domains, dict):
+        return {}
+    return {
+        f"{metric}_{domain}": figures[f"{metric}@10"]
+        for domain, figures in domains.items()
+        for metric in ("hr", "ndcg")
+        if isinstance(figures, dict) and isinstance(figures.get(f"{metric}@10"), float)
+    }
+
+
+def _when(folder: Path) -> float:
+    for name in (MANIFEST, "events.jsonl", PLAN, "."):
+        try:
+            return (folder / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def _last_event(folder: Path) -> str:
+    try:
+        with (folder / "events.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            return str(json.loads(line)["event"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,247 @@
+"""A list of any length: only what is seen is rendered, so 100,000 rows cost what a screenful does.
+
+The row of the cursor has a sign before it, the column of the cursor is underlined in the head; the first column
+stays where it is while the others move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from edt_cli.ui.text import crop, fit, safe
+
+REVERSE = Style(reverse=True)
+BOLD = Style(bold=True)
+UNDERLINED = Style(bold=True, underline=True)
+
+
+@dataclass(frozen=True)
+class Col:
+    """A column of `width` cells. `key`: what the owner sorts by when the cursor stands here. `group`: a head over
+    neighbours that share it."""
+
+    title: str
+    width: int
+    right: bool = False
+    key: str = ""
+    group: str = ""
+
+
+class Rows(ScrollView, can_focus=True):
+    """`cell(row)` gives the texts of a row. Arrows and hjkl move, enter chooses, space marks, o sorts."""
+
+    class Moved(Message):
+        """The cursor came to another row."""
+
+        def __init__(self, rows: Rows, row: int) -> None:
+            super().__init__()
+            self.rows, self.row = rows, row
+
+        @property
+        def control(self) -> Rows:
+            return self.rows
+
+    class Chosen(Moved):
+        """Enter, or a second click."""
+
+    class Marked(Moved):
+        """Space."""
+
+    class Sorted(Message):
+        """`o` on a column that has a key."""
+
+        def __init__(self, rows: Rows, key: str) -> None:
+            super().__init__()
+            self.rows, self.key = rows, key
+
+        @property
+        def control(self) -> Rows:
+            return self.rows
+
+    BINDINGS = [
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False),
+        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False),
+        Binding("g,home", "go(0)", "First", show=False),
+        Binding("G,end", "go(-1)", "Last", show=False),
+        Binding("right,l", "column(1)", "Next column", show=False),
+        Binding("left,h", "column(-1)", "Previous column", show=False),
+        Binding("enter", "choose", "Open", show=False),
+        Binding("space", "mark", "Mark", show=False),
+        Binding("o", "sort", "Sort on this column", show=False),
+    ]
+    DEFAULT_CSS = "Rows { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }"
+    COMPONENT_CLASSES = {"rows--head"}
+
+    def __init__(self, *, empty: str = "nothing here yet", id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.columns: Sequence[Col] = ()
+        self.count = 0
+        self.cursor = 0
+        self.column = 0
+        self.first = 0
+        self.head = 1
+        self.empty = empty
+        self.sorted_by = ("", False)
+        self._cell: Callable[[int], Sequence[str]] = lambda row: ()
+
+    def load(
+        self,
+        columns: Sequence[Col],
+        count: int,
+        cell: Callable[[int], Sequence[str]],
+        *,
+        cursor: int | None = None,
+        sorted_by: tuple[str, bool] = ("", False),
+    ) -> None:
+        """Show `count` rows; the cursor stays where it was, or goes to `cursor`."""
+        self.columns, self.count, self._cell, self.sorted_by = columns, count, cell, sorted_by
+        self.column = min(self.column, max(0, len(columns) - 1))
+        self.first = min(self.first, self.column)
+        self.head = 2 if any(column.group for column in columns) else 1
+        self.virtual_size = Size(self.size.width, count + self.head)
+        self.cursor = min(max(0, self.cursor if cursor is None else cursor), max(0, count - 1))
+        self._show_cursor()
+        self.refresh()
+        self.post_message(self.Moved(self, self.cursor))
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(self.size.width, self.count + self.head)
+        self._show_cursor()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        base = self.rich_style
+        if y < self.head:
+            return self._head(width) if y == self.head - 1 else self._groups(width)
+        row = y - self.head + self.scroll_offset.y
+        if row >= self.count:
+            if self.count == 0 and y == self.head + 1:
+                return Strip([Segment(fit(f"  {self.empty}", width), base)])
+            return Strip.blank(width, base)
+        here = row == self.cursor
+        cells = self._cell(row)
+        parts = [
+            fit(cells[number] if number < len(cells) else "", room, right=self.columns[number].right)
+            for number, room in self._places(width)
+        ]
+        style = base + REVERSE if here and self.has_focus else base + BOLD if here else base
+        line = (">" if here else " ") + " ".join(parts)
+        return Strip([Segment(line, style)]).adjust_cell_length(width, style)
+
+    def _head(self, width: int) -> Strip:
+        style = self.get_component_rich_style("rows--head")
+        segments = [Segment(" ", style)]
+        for number, room in self._places(width):
+            col = self.columns[number]
+            key, down = self.sorted_by
+            title = col.title + (("v" if down else "^") if key and key == col.key else "")
+            own = UNDERLINED if number == self.column and self.has_focus else BOLD
+            segments += [Segment(fit(title, room, right=col.right), style + own), Segment(" ", style)]
+        return Strip(segments).adjust_cell_length(width, style)
+
+    def _groups(self, width: int) -> Strip:
+        """The groups' names, each over the columns that it holds."""
+        style = self.get_component_rich_style("rows--head")
+        line = " "
+        for group, places in groupby(self._places(width), key=lambda place: self.columns[place[0]].group):
+            span = [room for _, room in places]
+            line += crop(safe(group).center(sum(span) + len(span) - 1), sum(span) + len(span) - 1) + " "
+        return Strip([Segment(line, style + BOLD)]).adjust_cell_length(width, style)
+
+    def _places(self, width: int) -> list[tuple[int, int]]:
+        """(column, cells) of what is seen: the first, then from `first` on; the widest takes what is left over."""
+        if not self.columns:
+            return []
+        numbers = [0, *range(max(1, self.first), len(self.columns))]
+        places: list[tuple[int, int]] = []
+        left = width - 1
+        for number in numbers:
+            room = min(self.columns[number].width, left)
+            if room < min(4, self.columns[number].width):
+                break
+            places.append((number, room))
+            left -= room + 1
+        if left > 0 and places and len(places) == len(numbers):
+            widest = max(range(len(places)), key=lambda place: places[place][1])
+            if not self.columns[places[widest][0]].right:
+                places[widest] = (places[widest][0], places[widest][1] + left + 1)
+        return places
+
+    def _show_cursor(self) -> None:
+        page = max(1, self.size.height - self.head)
+        top = self.scroll_offset.y
+        if self.cursor < top:
+            top = self.cursor
+        elif self.cursor >= top + page:
+            top = self.cursor - page + 1
+        if top != self.scroll_offset.y:
+            self.scroll_to(y=top, animate=False, force=True)
+
+    def _go(self, row: int) -> None:
+        row = min(max(0, row), max(0, self.count - 1))
+        if row == self.cursor:
+            return
+        old, top = self.cursor, self.scroll_offset.y
+        self.cursor = row
+        self._show_cursor()
+        if top == self.scroll_offset.y:
+            for moved in (old, row):
+                self.refresh(Region(0, moved + self.head - top, self.size.width, 1))
+        else:
+            self.refresh()
+        self.post_message(self.Moved(self, row))
+
+    def action_move(self, by: int) -> None:
+        self._go(self.cursor + by)
+
+    def action_page(self, by: int) -> None:
+        self._go(self.cursor + by * max(1, self.size.height - self.head - 1))
+
+    def action_go(self, row: int) -> None:
+        self._go(row if row >= 0 else self.count - 1)
+
+    def action_column(self, by: int) -> None:
+        self.column = min(max(0, self.column + by), max(0, len(self.columns) - 1))
+        if self.column < self.first:
+            self.first = self.column
+        while self.first < self.column and self.column not in dict(self._places(self.size.width)):
+            self.first = max(1, self.first) + 1
+        self.refresh()
+
+    def action_choose(self) -> None:
+        if self.count:
+            self.post_message(self.Chosen(self, self.cursor))
+
+    def action_mark(self) -> None:
+        if self.count:
+            self.post_message(self.Marked(self, self.cursor))
+
+    def action_sort(self) -> None:
+        if self.columns and self.columns[self.column].key:
+            self.post_message(self.Sorted(self, self.columns[self.column].key))
+
+    def on_click(self, event: events.Click) -> None:
+        self.focus()
+        row = event.y - self.head + self.scroll_offset.y
+        if event.y >= self.head and row < self.count:
+            again = row == self.cursor
+            self._go(row)
+            if again:
+                self.action_choose()
+
+    def watch_has_focus(self, value: bool) -> None:
+        super().watch_has_focus(value)
+        self.refresh()

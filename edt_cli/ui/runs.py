@@ -1,0 +1,188 @@
+"""The runs: sort on the cursor's column, filter by fields and comparisons, mark to compare."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.widgets import Static
+
+from edt_cli.config import UserError
+from edt_cli.ui.dialogs import Question
+from edt_cli.ui.filters import parse
+from edt_cli.ui.library import RunRow, sign
+from edt_cli.ui.pane import Pane
+from edt_cli.ui.rows import Col, Rows
+from edt_cli.ui.run_screen import flat
+from edt_cli.ui.text import ago, safe
+
+HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
+
+
+class Runs(Pane):
+    """The list holds what the filter lets through, in the order that `o` asked for."""
+
+    BINDINGS = [
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("c", "compare", "Compare"),
+        Binding("u", "users", "Users", show=False),
+        Binding("M", "unmark", "Unmark all", show=False),
+    ]
+    DEFAULT_CSS = """
+    Runs { layout: vertical; }
+    Runs #told { height: 1; }
+    Runs #facts { height: 7; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[RunRow] = []
+        self.rows: list[RunRow] = []
+        self.text = ""
+        self.sorted_by = ("", False)
+        self._figures: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="told", classes="bar", markup=False)
+        yield Rows(empty="no run yet: edt train --data demo")
+        facts = Static(id="facts", classes="frame facts", markup=False)
+        facts.border_title = "run"
+        yield facts
+
+    def show(self, runs: list[RunRow]) -> None:
+        self.all = runs
+        self._arrange()
+
+    def _arrange(self) -> None:
+        rows = self.query_one(Rows)
+        at = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
+        try:
+            test = parse(self.text)
+        except UserError as error:
+            self.failed(str(error))
+            return
+        self.rows = [row for row in self.all if test(row.fields)] if self.text else list(self.all)
+        key, down = self.sorted_by
+        if key:
+            known = [row for row in self.rows if _value(row, key) is not None]
+            known.sort(key=lambda row: _value(row, key), reverse=down)
+            self.rows = known + [row for row in self.rows if _value(row, key) is None]
+        place = next((number for number, row in enumerate(self.rows) if row.name == at), 0)
+        figures = sorted({name for row in self.all for name in row.figures}, key=_figure_order)[:24]
+        columns = [
+            Col("run", 29, key="name"),
+            Col("state", 10, key="status"),
+            *(Col(_short(name), max(6, len(_short(name))), right=True, key=name) for name in figures),
+            Col("when", 5, right=True, key="when"),
+            Col("seed", 4, right=True, key="seed"),
+            Col("system", 16, key="title"),
+            Col("data", 14, key="data"),
+        ]
+        now = time.time()
+        self._figures = figures
+        rows.load(
+            columns, len(self.rows), lambda row: self._cells(row, now), cursor=place, sorted_by=self.sorted_by
+        )
+        self._tell()
+
+    def _cells(self, number: int, now: float) -> tuple[str, ...]:
+        row = self.rows[number]
+        mark = "*" if row.name in self.home.marked else " "
+        seed = "" if row.seed is None else str(row.seed)
+        figures = (f"{row.figures[name]:.4f}" if name in row.figures else "" for name in self._figures)
+        return f"{mark}{row.name}", sign(row.status), *figures, ago(now - row.when), seed, row.title, row.data
+
+    def _tell(self) -> None:
+        marked = f"  {len(self.home.marked)} marked" if self.home.marked else ""
+        told = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.all)}{marked}"
+        self.query_one("#told", Static).update(told)
+
+    def on_rows_moved(self, event: Rows.Moved) -> None:
+        self.query_one("#facts", Static).update(self._facts(event.row))
+
+    def _facts(self, number: int) -> str:
+        if number >= len(self.rows):
+            return ""
+        row = self.rows[number]
+        lines = [f"{safe(row.name, 80)}   {sign(row.status)}"]
+        if row.status == "damaged":
+            return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
+        if row.figures:
+            lines.append(
+                "  ".join(
+                    f"{_short(name)} {row.figures[name]:.4f}" for name in sorted(row.figures, key=_figure_order)
+                )
+            )
+        others = [other for other in self.home.marked_runs() if other.name != row.name]
+        if others:
+            mine, first = (flat(one.plan.get("settings", {})) for one in (row, others[0]))
+            differing = [
+                f"{name} {first.get(name, '-')} -> {value}"
+                for name, value in mine.items()
+                if first.get(name) != value
+            ]
+            lines.append(safe(f"against {others[0].name}: {', '.join(differing) or 'the same settings'}", 600))
+        else:
+            lines.append("space marks a run; what this one sets otherwise is then shown here")
+        llm = row.plan.get("llm")
+        by = f", {llm}" if llm else ""
+        lines.append(safe(f"{row.title} on {row.data}{by}, {row.plan.get('device', '')}", 300))
+        return "\n".join(line[:600] for line in lines)
+
+    def on_rows_sorted(self, event: Rows.Sorted) -> None:
+        key, down = self.sorted_by
+        # Numbers from the best down first, names from a up.
+        first = event.key not in ("name", "status", "title", "data", "seed")
+        self.sorted_by = (event.key, not down) if key == event.key else (event.key, first)
+        self._arrange()
+
+    def on_rows_marked(self, event: Rows.Marked) -> None:
+        name = self.rows[event.row].name
+        self.home.marked.symmetric_difference_update({name})
+        rows = self.query_one(Rows)
+        rows.refresh()
+        rows.action_move(1)
+        self._tell()
+        self.home.tell()
+
+    def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        self.edt.open_run(self.rows[event.row].folder)
+
+    def action_filter(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.text = text
+                self._arrange()
+
+        self.app.push_screen(Question(HINT, self.text), answered)
+
+    def action_compare(self) -> None:
+        self.home.choose("Compare")
+
+    def action_users(self) -> None:
+        rows = self.query_one(Rows)
+        if rows.cursor < len(self.rows):
+            row = self.rows[rows.cursor]
+            self.home.show_users(row.data, row)
+
+    def action_unmark(self) -> None:
+        self.home.marked.clear()
+        self.query_one(Rows).refresh()
+        self._tell()
+        self.home.tell()
+
+
+def _value(row: RunRow, key: str) -> Any:
+    return row.figures.get(key) if key in row.figures or "_" in key else getattr(row, key)
+
+
+def _figure_order(name: str) -> tuple[bool, str]:
+    metric, _, domain = name.partition("_")
+    return metric != "ndcg", domain
+
+
+def _short(name: str) -> str:
+    metric, _, domain = name.partition("_")
+    return safe(f"{domain} {'N' if metric == 'ndcg' else 'H'}", 14)

@@ -1,0 +1,156 @@
+"""The paper's tables and ours, as tables one can move in and copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from edt_cli.config import UserError
+from edt_cli.reporting import tables as build
+from edt_cli.reporting.paper import TABLES
+from edt_cli.reporting.render import render
+from edt_cli.reporting.table import Cell, Measure, Table
+from edt_cli.runs import labelled
+from edt_cli.ui.library import RunRow, open_runs, results_of
+from edt_cli.ui.pane import Pane
+from edt_cli.ui.rows import Col, Rows
+from edt_cli.ui.text import paragraph
+
+MARKS = {"best": "*", "second": "+", "": " "}
+Made = Callable[[], list[Table]]
+
+
+class Tables(Pane):
+    """Left the names, right the table; best and second have the signs * and +."""
+
+    BINDINGS = [
+        Binding("y", "copy('latex')", "Copy LaTeX"),
+        Binding("Y", "copy('markdown')", "Copy Markdown", key_display="Y"),
+        Binding("enter", "into", "Into the table", show=False),
+    ]
+    DEFAULT_CSS = """
+    Tables #names { height: 8; }
+    Tables #right { height: 1fr; width: 1fr; }
+    Tables #title { height: auto; max-height: 2; }
+    Tables #notes { height: auto; max-height: 5; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, Made]] = []
+        self.table: Table | None = None
+        self._shown = ""
+
+    def compose(self) -> ComposeResult:
+        yield Rows(id="names", empty="no table")
+        with Vertical(id="right"):
+            yield Static(id="title", classes="bar", markup=False)
+            yield Rows(id="table", empty="no run for this table yet: edt train")
+            yield Static(id="notes", classes="bar", markup=False)
+
+    def entered(self) -> None:
+        marked = self.home.marked_runs()
+        self.made = _ours(marked or self.home.runs, bool(marked)) + [
+            (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
+        ]
+        self.query_one("#names", Rows).load([Col("table", 60)], len(self.made), lambda row: (self.made[row][0],))
+
+    def on_rows_moved(self, event: Rows.Moved) -> None:
+        if event.rows.id == "names" and event.row < len(self.made):
+            name, make = self.made[event.row]
+            self._shown = name
+            self.reads(make, self._show)
+
+    def _show(self, found: list[Table]) -> None:
+        self.table = found[0] if found else None
+        rows = self.query_one("#table", Rows)
+        if self.table is None:
+            rows.load([], 0, lambda row: ())
+            return
+        table = self.table
+        self.query_one("#title", Static).update(paragraph(table.heading, 300))
+        self.query_one("#notes", Static).update(paragraph("\n".join(table.notes), 1200))
+        label = max((len(row.label) for row in table.rows), default=8)
+        columns = [Col(table.stub[1], min(28, label + 1))]
+        columns += [Col(table.stub[0] or "group", 10)] if table.row_groups else []
+        for place, column in enumerate(table.columns):
+            widest = max([len(_told(row.cells[place])) for row in table.rows], default=6)
+            columns.append(Col(column.name, max(widest, len(column.name)), right=True, group=column.group))
+
+        def cells(number: int) -> tuple[str, ...]:
+            row = table.rows[number]
+            group = (row.group,) if table.row_groups else ()
+            return (row.label, *group, *(_told(cell) for cell in row.cells))
+
+        rows.load(columns, len(table.rows), cells)
+
+    def failed(self, message: str) -> None:
+        self.table = None
+        self.query_one("#table", Rows).load([], 0, lambda row: ())
+        self.query_one("#title", Static).update(paragraph(self._shown, 300))
+        self.query_one("#notes", Static).update(paragraph(message, 1000))
+
+    def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        if event.rows.id == "names":
+            self.query_one("#table", Rows).focus()
+
+    def action_copy(self, form: str) -> None:
+        if self.table is None:
+            self.notify("there is no table to copy", markup=False)
+            return
+        self.app.copy_to_clipboard(str(render(self.table, form)))
+        self.notify(
+            f"copied as {form}, where the terminal lets an app copy; edt report --format {form} writes the same",
+            markup=False,
+        )
+
+
+def _told(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell}{MARKS[cell.mark]}" if isinstance(cell, Measure) else str(cell)
+
+
+def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
+    """Tables of finished runs, a dataset at a time; of marked runs if there are any."""
+    said = "marked runs" if only_marked else "all runs"
+    found: list[tuple[str, Made]] = []
+    for data in dict.fromkeys(row.data for row in rows if row.status == "finished"):
+        own = [row for row in rows if row.data == data and row.status == "finished" and row.figures]
+        newest = own[0].plan.get("data_key") if own else None
+        own = [row for row in own if row.plan.get("data_key") == newest]
+        for title, make in (
+            ("table 2, overall", lambda main, every: build.table_2(main)),
+            ("table 3, ablations", lambda main, every: build.table_3(every)),
+            ("all metrics", lambda main, every: build.free_tables(main, ALL)),
+            ("by length", lambda main, every: build.group_tables(main, "length")),
+        ):
+            found.append((f"ours, {data}, {said}: {title}", _maker(own, make)))
+    return found
+
+
+ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverage@10", "popularity@10")
+
+
+def _maker(rows: list[RunRow], make: Callable[[list, list], list[Table]]) -> Made:
+    def made() -> list[Table]:
+        runs = open_runs(rows)
+        documents = [
+            document
+            for row in rows
+            for document in results_of(row.folder)
+            if document.get("split") == "test"
+            and document.get("protocol") == "full"
+            and not document.get("keep_seen")
+        ]
+        if not documents:
+            raise UserError("no evaluated run for this table yet: edt train, then edt eval")
+        every = labelled(documents, runs)
+        return make([document for document in every if not document["first_phase"]], every)
+
+    return made

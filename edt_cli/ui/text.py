@@ -1,0 +1,92 @@
+"""Text from catalogues, LLMs and files, made to fit cells: never markup, never a code that a terminal obeys."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from edt_cli.reporting.text import plain
+
+LONGEST = 2000
+_INVISIBLE = {"Cf", "Co", "Cn", "Zl", "Zp"}
+
+
+def safe(text: Any, limit: int = LONGEST) -> str:
+    """One line of at most `limit` characters whose width every terminal counts alike: joiners, variation selectors
+    and piles of combining marks are left out."""
+    cleaned = unicodedata.normalize("NFC", plain(str(text)[: 2 * limit]))
+    kept: list[str] = []
+    marks = 0
+    for char in cleaned:
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if category in _INVISIBLE or "\ufe00" <= char <= "\ufe0f" or marks > 2:
+            continue
+        kept.append(char)
+    whole = "".join(kept)
+    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
+
+
+def fit(text: Any, width: int, *, right: bool = False) -> str:
+    """`text` in exactly `width` cells, with … where something is missing."""
+    return crop(safe(text, max(width, 1) * 2), width, right=right)
+
+
+def crop(shown: str, width: int, *, right: bool = False) -> str:
+    """`fit` for a line of our own making, whose spaces mean something and whose parts are safe already."""
+    if width <= 0:
+        return ""
+    missing = width - cell_len(shown)
+    if missing < 0:
+        return set_cell_size(shown, width - 1) + "…"
+    return " " * missing + shown if right else shown + " " * missing
+
+
+def paragraph(text: Any, limit: int = 20_000) -> str:
+    """Several lines, each safe."""
+    return "\n".join(safe(line) for line in str(text)[:limit].splitlines())
+
+
+def duration(seconds: float | None) -> str:
+    """`41:10`, `3:07:22`, `2d 04h`."""
+    if seconds is None or seconds < 0:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24}d {hours % 24:02d}h"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def ago(seconds: float) -> str:
+    """`now`, `5m`, `3h`, `12d`."""
+    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{letter}"
+    return "now"
+
+
+def size(count: float) -> str:
+    """Bytes as `412M`, `4.1G`."""
+    for letter in ("", "K", "M", "G"):
+        if count < 1000:
+            return f"{count:.0f}{letter}" if letter in ("", "K") or count >= 100 else f"{count:.1f}{letter}"
+        count /= 1024
+    return f"{count:.1f}T"
+
+
+def short(count: float) -> str:
+    """`9,933`, `18k`, `5.2M`."""
+    if count >= 10e6:
+        return f"{count / 1e6:.0f}M"
+    if count >= 1e6:
+        return f"{count / 1e6:.1f}M"
+    return f"{count / 1e3:.0f}k" if count >= 10e3 else f"{count:,.0f}"
+
+
+def bar(share: float, width: int) -> str:
+    """`███░░`: what is full stands in its length."""
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "█" * full + "░" * (width - full)

@@ -1,0 +1,153 @@
+"""One user: the history as one timeline with what was inserted, why each generated item is in or out, the profile,
+and what a run recommends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Static
+
+from edt_cli.inspection import describe_user
+from edt_cli.ui.library import RunRow
+from edt_cli.ui.rows import Col
+from edt_cli.ui.run_screen import Listing
+from edt_cli.ui.screen import EdtScreen
+from edt_cli.ui.text import paragraph, safe
+from edt_cli.ui.users import Material
+
+PARTS = {"train": "", "inserted": "+", "valid": "valid", "test": "test", "later": "later"}
+COUNT = 20
+
+
+class Profile(VerticalScroll, can_focus=True):
+    """A text to read."""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="profile", markup=False)
+
+
+class UserScreen(EdtScreen):
+    """Recommendations are asked of `edt recommend` in a process of its own: the app itself loads no model."""
+
+    names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
+    BINDINGS = [Binding("r", "next_run", "Next run", show=False)]
+
+    def __init__(self, material: Material, user: int) -> None:
+        super().__init__()
+        self.material = material
+        self.user = user
+        self.name_of_user = material.dataset.user_ids[user]
+        self._asked: int | None = None
+        self.run_number = 0
+
+    def panes(self) -> list[Widget]:
+        return [
+            Listing("no interaction"),
+            Listing("nothing was generated for this user"),
+            Profile(),
+            Listing("choose a run with r"),
+        ]
+
+    def on_mount(self) -> None:
+        m = self.material
+        document = describe_user(m.dataset, m.made, m.profiles, self.user, m.llm, final=m.final)
+        counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
+        place = f"edt > users > {m.dataset.name} > {safe(self.name_of_user, 40)}"
+        self.say(place, f"{counts}, r = {document['r']:.2f}")
+        rows = [
+            (str(place), PARTS[item["part"]], item["domain"], _title(item["title"]), item["item"] or "made up")
+            for place, item in enumerate(document["history"], start=1)
+        ]
+        heads = [Col("#", 4, right=True), Col("", 6), Col("domain", 12), Col("title", 40), Col("item", 12)]
+        self.pane("Timeline").show(heads, rows)
+        generated = [
+            (
+                "yes" if item["kept"] else "no",
+                item["domain"],
+                _title(item["title"]),
+                _score(item["score_source"]),
+                _score(item["score_target"]),
+                str(item["reason"]),
+            )
+            for item in document["generated"]
+        ]
+        columns = [Col("kept", 4), Col("domain", 12), Col("title", 30), Col("source", 6, right=True)]
+        self.pane("Generated").show([*columns, Col("target", 6, right=True), Col("why", 14)], generated)
+        tau = f"   tau = {document['tau']:.3f}" if document["tau"] is not None else ""
+        told = f"written by {m.llm or 'nobody'}{tau}\n\n{document['profile'] or 'no profile'}"
+        self.query_one("#profile", Static).update(paragraph(told))
+        self.choose("Timeline")
+
+    def runs(self) -> list[RunRow]:
+        from edt_cli.ui.home import Home
+
+        home = next((screen for screen in self.app.screen_stack if isinstance(screen, Home)), None)
+        rows = home.runs if home else []
+        return [row for row in rows if row.status == "finished" and row.data == self.material.dataset.name]
+
+    def choose(self, name: str) -> None:
+        super().choose(name)
+        if name == "Recommended" and self._asked != self.run_number:
+            self._recommend()
+
+    def action_next_run(self) -> None:
+        self.run_number += 1
+        self.choose("Recommended")
+
+    def _recommend(self) -> None:
+        pane, runs = self.pane("Recommended"), self.runs()
+        if not runs:
+            pane.show([Col("", 70)], [("no finished run of this data: edt train",)])
+            return
+        self._asked = self.run_number
+        row = runs[self.run_number % len(runs)]
+        pane.show([Col("", 70)], [(f"asking {row.name} ... (r: the next of {len(runs)} runs)",)])
+        self.run_worker(self._ask(row), exclusive=True, group="recommend")
+
+    async def _ask(self, row: RunRow) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.name_of_user),
+            *("--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.edt.workspace.root)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await process.communicate()
+        except asyncio.CancelledError:
+            process.terminate()
+            raise
+        if self.is_attached:
+            self._show_recommended(row, out, err.decode("utf-8", "replace"))
+
+    def _show_recommended(self, row: RunRow, out: bytes, err: str) -> None:
+        pane = self.pane("Recommended")
+        try:
+            users: dict[str, Any] = json.loads(out)["users"]
+        except (ValueError, KeyError):
+            last = next((line for line in reversed(err.splitlines()) if line.strip()), "no answer")
+            pane.show([Col("", 70)], [(last,)])
+            return
+        lines = [
+            (str(item["rank"]), domain, _title(item["title"]), f"{item['score']:.3f}", item["item"])
+            for domains in users.values()
+            for domain, items in domains.items()
+            for item in items
+        ]
+        heads = [Col("#", 3, right=True), Col("domain", 12), Col(f"title, by {row.name}", 40)]
+        pane.show([*heads, Col("score", 8, right=True), Col("item", 12)], lines)
+
+
+def _title(title: str | None) -> str:
+    return safe(title, 300) if title else "(no title)"
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f"{score:.3f}"

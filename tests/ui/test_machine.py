@@ -1,0 +1,81 @@
+"""The machine's line: several GPUs by NVML, a driver that will not say, and no GPU at all."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from edt_cli.ui import machine
+
+
+class NVMLError(Exception):
+    pass
+
+
+def nvml(count: int) -> SimpleNamespace:
+    """The library's calls, as the second of its GPUs answers them: with its temperature alone."""
+
+    def said(value):
+        def call(handle, *arguments):
+            if handle:
+                raise NVMLError("not supported")
+            return value
+
+        return call
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: count,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetName=said(b"H"),
+        nvmlDeviceGetUtilizationRates=said(SimpleNamespace(gpu=84)),
+        nvmlDeviceGetMemoryInfo=said(SimpleNamespace(used=31 << 30, total=80 << 30)),
+        nvmlDeviceGetPowerUsage=said(412_000),
+        nvmlDeviceGetTemperature=lambda handle, sensor: 61 - handle,
+    )
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    machine._nvml.cache_clear()
+    yield
+    machine._nvml.cache_clear()
+
+
+def test_several_gpus_and_what_a_driver_does_not_say(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(2))
+    told = machine.lines(machine.read_machine(), 80)
+    assert told[0] == "GPU0  ████████░░  84%  mem 31.0G/80.0G  412W  61C"
+    assert told[1] == "GPU1  60C"
+    assert told[2].startswith("CPU ") and "ram" in told[2]
+
+
+def test_without_the_library_or_without_a_driver_there_is_no_gpu(monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *arguments, **more):
+        if name == "pynvml":
+            raise ImportError(name)
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    assert machine.read_machine().gpus == ()
+    monkeypatch.undo()
+    machine._nvml.cache_clear()
+    broken = nvml(1)
+
+    def no_driver():
+        raise NVMLError("no driver")
+
+    broken.nvmlInit = no_driver
+    monkeypatch.setitem(sys.modules, "pynvml", broken)
+    assert machine.read_machine().gpus == ()
+
+
+def test_a_process_that_is_gone_has_no_memory():
+    assert machine.read_machine(2**22 + 1).own is None
