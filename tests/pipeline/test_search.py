@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from toy import random_dataset
@@ -11,6 +12,7 @@ from edt_cli.experiments.search import SearchSettings, search
 from edt_cli.runs import all_runs
 from edt_cli.workspace import Workspace
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = {
     "model": {"hidden": 8, "blocks": 1, "max_length": 12},
     "training": {"epochs": 2, "batch": 16, "loss": "ce", "negatives": 4},
@@ -90,3 +92,12 @@ def test_a_file_that_makes_no_search_is_one_clear_line(tmp_path, text, says):
 def test_an_unknown_setting_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"training\.speed"):
         search(Workspace(tmp_path), random_dataset(), searched(**{"training.speed": [1.0, 2.0]}))
+
+
+def test_the_example_is_a_search_whose_every_corner_is_valid():
+    s = SearchSettings.read(EXAMPLES / "search.toml")
+    for end in (0, -1):
+        settings = s.with_choices(
+            {n: v[end] if isinstance(v, list) else (v.low, v.high)[end] for n, v in s.space.items()}
+        )
+        assert settings.model.memory and not settings.training.finetune

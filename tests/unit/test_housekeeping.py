@@ -92,8 +92,8 @@ def test_a_run_with_a_damaged_plan_stops_nothing(workspace):
 def test_holdings(workspace):
     found = {holding.kind: (holding.count, holding.size > 0) for holding in holdings(workspace)}
     assert found == {
-        "data": (1, True), "raw": (1, True), "artefacts": (6, True), "runs": (1, True), "jobs": (0, False),
-        "cache": (1, True),
+        "data": (1, True), "raw": (1, True), "artefacts": (6, True), "runs": (1, True), "searches": (0, False),
+        "jobs": (0, False), "cache": (1, True),
     }  # fmt: skip
     assert all(holding.count == 0 for holding in holdings(Workspace(workspace.root / "nowhere")))
     assert removable(Workspace(workspace.root / "nowhere"), cache=True, raw=True) == []
