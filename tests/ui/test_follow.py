@@ -173,14 +173,14 @@ def test_rubbish_in_events_is_no_error():
     assert all("\x1b" not in name and len(name) <= 40 for name in state.phases)
 
 
-def test_300_epochs_and_20000_more_take_no_memory():
+def test_300_epochs_and_thousands_more_take_no_memory():
     state = RunState()
     for n in range(300):
         state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
     for n in range(300, 3000):
         state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
     tracemalloc.start()
-    for n in range(3000, 23_000):
+    for n in range(3000, 9000):
         state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
