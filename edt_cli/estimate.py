@@ -96,8 +96,8 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
     """Stage by stage, in order; a stage that is made already is not among them.
 
     Questions that depend on answers that are not there yet are estimated from the replies that the cache holds for
-    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for, vectors
-    of chance stand in for them: other items stand in a prompt then, and about as many.
+    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for, others
+    of chance stand in for them: then other items stand in a prompt, and about as many.
     """
     s, needed, found = pipeline.settings, needs(pipeline.settings.model), []
     chat = pipeline.providers.chat()
