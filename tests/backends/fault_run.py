@@ -25,7 +25,7 @@ from edt_backends.store import ReplyCache
 
 SERVER, STACK = (Path(__file__).with_name(name) for name in ("model_server.py", "stack.py"))
 MAIN = "from edt_cli.cli.app import main; main()"
-CONCURRENCY = 16
+CONCURRENCY, TIMEOUT = 16, 3
 _logs: dict[str, Path] = {}
 
 
@@ -154,12 +154,13 @@ def run(folder: Path, *, users: int, kills: int, seed: int, faults: float = 0.2,
         write_shop(folder, users)
         files = ("--a", str(folder / "a.csv"), "--b", str(folder / "b.csv"))
         output(edt("data", "prepare", "shop", *files, workspace=workspace))
-    with server(seconds=0.02, faults=faults, hang=3, seed=seed, log=True) as url:
+    with server(seconds=0.02, faults=faults, hang=TIMEOUT + 2, seed=seed, log=True) as url:
         log = log_of(url)
         command = [
             *("-c", MAIN, "augment", "--data", "shop", "--direction", "both", "--yes", "--json"),
             *("--provider", "openai/served", "--api-base", url, "--price", f"{PRICE[0]},{PRICE[1]}"),
-            *("--set", "limits.timeout=1", "--set", "limits.backoff=0.02"),
+            *("--set", f"limits.timeout={TIMEOUT}", "--set", "limits.backoff=0.02"),
+            *("--set", "augmentation.ask=1"),  # fewer texts to embed
         ]
         if not whole:
             command = [str(STACK), str(workspace), url, str(users)]

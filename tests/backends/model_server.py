@@ -128,6 +128,8 @@ def handler(model: Model) -> type[BaseHTTPRequestHandler]:
                 self.reply(200, document, cut=True)
                 return
             try:
+                if self.client_is_gone():
+                    raise OSError
                 self.reply(200, document)
                 model.note(digest, "delivered", fault is None, usage)
             except OSError:
@@ -146,6 +148,13 @@ def handler(model: Model) -> type[BaseHTTPRequestHandler]:
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
+
+        def client_is_gone(self) -> bool:
+            """Killed, or it waited no longer: a write would go through all the same."""
+            try:
+                return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False
 
         def do_GET(self) -> None:
             self.reply(200, {"data": []})

@@ -65,6 +65,6 @@ def answer_all(chat: ChatBackend, questions: int | list[ChatRequest], concurrenc
 
 
 if __name__ == "__main__":
-    chat = stack(Path(sys.argv[1]), sys.argv[2], timeout=1, backoff=0.02)
+    chat = stack(Path(sys.argv[1]), sys.argv[2], timeout=3, backoff=0.02)
     _, bill = answer_all(chat, int(sys.argv[3]))
     sys.stdout.write(json.dumps({"asked": int(sys.argv[3]), "failed": bill.failed}))
