@@ -167,6 +167,7 @@ class TrainingSettings(Section):
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
     negatives: int = Field(1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)")
+    seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")

@@ -79,8 +79,8 @@ class NextItem:
         encode_items: Callable[[Tensor], Tensor],
         memory: Memory | None,
     ) -> Tensor:
-        """Sampled softmax at the positions `rows`, whose targets are of `domain`; what the user has had is no
-        negative, as it is no candidate at evaluation."""
+        """Sampled softmax at the positions `rows`, whose targets are of `domain`. Without `seen_negatives` what the
+        user has had is no negative, as it is no candidate at evaluation."""
         drawn = self.negatives.shared(domain, self.settings.negatives)
         states, targets = at.states[rows], at.targets[rows]
         own = (_exact(states) * _exact(at.positive[rows])).sum(-1)
@@ -89,7 +89,9 @@ class NextItem:
             windows = at.windows[rows]
             own = own + memory.of_targets(windows, targets, domain)
             others = others + memory.of_items(windows, domain, drawn)
-        had = targets[:, None] if at.had is None else torch.cat([at.had[rows], targets[:, None]], 1)
+        had = targets[:, None]
+        if at.had is not None and not self.settings.seen_negatives:
+            had = torch.cat([at.had[rows], had], 1)
         place = torch.full_like(self.negatives.domain_of, len(drawn))
         place[drawn] = torch.arange(len(drawn), device=drawn.device)
         hits = torch.zeros(len(rows), len(drawn) + 1, dtype=torch.bool, device=drawn.device)

@@ -75,7 +75,7 @@ def test_sampled_softmax_and_its_gradient():
 
 def test_softmax_over_shared_negatives_of_the_domain_and_none_that_the_user_has_had():
     table = text_table(DOMAINS, ROWS)
-    settings = TrainingSettings(loss="ce", negatives=3, loss_temperature=0.5)
+    settings = TrainingSettings(loss="ce", negatives=3, loss_temperature=0.5, seen_negatives=False)
     objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
     again = Negatives.over(table, torch.Generator().manual_seed(0))
     drawn = {domain: again.shared(domain, 3) for domain in range(2)}

@@ -36,6 +36,7 @@ def material_of(made, profiles: bool = True) -> Material:
 
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
     values = {"batch": 16, "epochs": 4, "finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
+    values["finetune"] = KINDS[kind].get("threads") != "joint"
     return Settings(
         model=ModelSettings(**{**SMALL, **KINDS[kind], **model}),
         training=TrainingSettings(**{**values, **(training or {})}),
