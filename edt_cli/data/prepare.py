@@ -269,6 +269,7 @@ def _saved(
     tally: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the tables; returns the rest of the manifest."""
+    tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
     saved = save(dataset, folder)
     return saved | {
@@ -277,7 +278,7 @@ def _saved(
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),
         "items": dict(zip(domains, np.diff(dataset.domains.starts).tolist(), strict=True)),
-        "tie_order": _tie_order(frame, items),
+        "tie_order": tie_order,
         "tally": tally,
     }
 
