@@ -163,10 +163,16 @@ class TrainingSettings(Section):
     min_steps: int = Field(600, ge=0, description="of pre-training, before patience counts")
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
+    plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
+    minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the epoch in which they pass")
     loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
     negatives: int = Field(1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)")
+    negatives_of: int | None = Field(
+        None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
+    )
     seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
@@ -195,9 +201,15 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="what only this system has; `edt models NAME` lists it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        shared = self.training.negatives_of
+        if shared is not None and (self.training.loss != "ce" or shared < self.training.negatives):
+            raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):
@@ -219,17 +231,18 @@ class Settings(Section):
 
 
 def load_settings(
-    preset: str,
+    preset: str | Path,
     *,
     config: Path | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Settings by precedence. `flags` is {section: {field: value}}; None values count as not given.
+    """Settings by precedence. `preset`: a name, or the file of a system that is not built in. `flags` is
+    {section: {field: value}}; None values count as not given.
 
     Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
     """
-    values = _read_toml(preset_path(preset))
+    values = _read_toml(preset if isinstance(preset, Path) else preset_path(preset))
     if config is not None:
         values = _merged(values, _read_toml(config))
     values = _merged(values, _from_environment(os.environ if environment is None else environment))
@@ -270,8 +283,8 @@ def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
     for section, field in Settings.model_fields.items():
-        assert isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        for name in field.annotation.model_fields:
+        kind = field.annotation
+        for name in kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else ():
             value = environment.get(f"EDT_{section}_{name}".upper())
             if value is not None:
                 values.setdefault(section, {})[name] = None if value == "none" else value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
-from edt_cli.models.systems import needs, system
+from edt_cli.models.systems import needs, options_of, system
 from edt_cli.providers import Providers
 from edt_cli.runs import Run, open_run
 from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
@@ -137,7 +137,8 @@ class Pipeline:
     @cached_property
     def run_key(self) -> str:
         s = self.settings
-        return digest("run", self.view.key, s.model, s.training, self.artefact_keys())
+        own = options_of(s.model.name, s.options).model_dump()
+        return digest("run", self.view.key, s.model, s.training, self.artefact_keys(), *([own] if own else []))
 
     # Steps.
 

@@ -9,7 +9,8 @@ import torch
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
 from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
-from edt_cli.models.systems import make_model
+from edt_cli.models.given import Given
+from edt_cli.models.systems import make_model, needs, options_of
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
 
@@ -91,15 +92,31 @@ KINDS = {
 """Every model, and LLM-EDT on every backbone."""
 
 
+def model_settings(kind: str, **settings: object) -> tuple[ModelSettings, dict[str, object]]:
+    """Of a small model, and the options that its system has to itself."""
+    values = {**SMALL, **KINDS[kind], **settings}
+    own = {name: value for name, value in values.items() if name not in ModelSettings.model_fields}
+    return ModelSettings(**{name: value for name, value in values.items() if name not in own}), own
+
+
 def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
     """A model with random weights, its threads (if it has them) fine-tuned to something that is not zero."""
     torch.manual_seed(seed)
-    chosen = ModelSettings(**{**SMALL, **KINDS[kind], **settings})
+    chosen, own = model_settings(kind, **settings)
     profiles = (
         torch.nn.functional.normalize(torch.randn(64, table.text.shape[1])) if table.text is not None else None
     )
-    view = view_of(table.domains, random_sequences(table.domains))
-    model = make_model(chosen, TrainingSettings(), table, profiles if chosen.name == "llm-edt" else None, view)
+    rows = random_sequences(table.domains)
+    given = Given(
+        table,
+        chosen,
+        TrainingSettings(),
+        options_of(chosen.name, own),
+        rows,
+        view_of(table.domains, rows),
+        profiles if "user profiles" in needs(chosen) else None,
+    )
+    model = make_model(given)
     if chosen.name == "llm-edt":
         model.fine_tuned = True
         for adapter in model.threads.adapters:

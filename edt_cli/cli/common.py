@@ -54,7 +54,7 @@ SetOption = Annotated[
 
 
 def settings_from(
-    preset: str, config: Path | None, assignments: list[str] | None, **flags: dict[str, Any]
+    preset: str | Path, config: Path | None, assignments: list[str] | None, **flags: dict[str, Any]
 ) -> Settings:
     """Settings by precedence; flags that were not given are None and count for nothing."""
     from edt_cli.config import load_settings, parse_assignments

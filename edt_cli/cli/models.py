@@ -13,11 +13,11 @@ def models(json_: JsonOption = False) -> None:
     from rich.table import Table
 
     from edt_cli.config import load_settings
-    from edt_cli.models.systems import SYSTEMS, needs
+    from edt_cli.models.systems import needs, systems
 
     table = Table("model", "system", "paper", "needs")
     rows = []
-    for name, system in SYSTEMS.items():
+    for name, system in systems().items():
         required: list[str] = [*needs(load_settings(system.preset, environment={}).model)] or ["ids"]
         paper = f"{system.paper} {system.year or ''}".strip()
         rows.append({"model": name, "system": system.title, "paper": paper, "needs": required})

@@ -11,40 +11,31 @@ from torch import Tensor, nn
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import make_backbone
-from edt_cli.models.batch import Batch, ItemTable, last_state
+from edt_cli.models.batch import Batch, last_state
+from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import Adapter, conditioned
+from edt_cli.models.given import Given
 from edt_cli.models.losses import alignment, mean
-from edt_cli.models.memory import Memory
-from edt_cli.models.sequential import Objective, Positions, SequentialModel
+from edt_cli.models.sequential import Objective, PlainModel, Positions
 
 
-class LLMEDT(SequentialModel):
-    """`profiles`: float32 [U, d_L], zero rows for users without one, or None (`w/o Profiling`)."""
+class LLMEDT(PlainModel):
+    """Without profiles: `w/o Profiling`."""
 
-    def __init__(
-        self,
-        table: ItemTable,
-        s: ModelSettings,
-        memory: Memory | None = None,
-        *,
-        profiles: Tensor | None = None,
-        alpha: float = 0.7,
-        align_temperature: float = 1.0,
-    ) -> None:
-        super().__init__(table, s, memory)
-        self.alpha = alpha
-        self.align_temperature = align_temperature
-        self.register_buffer("domain_of", table.domain_of, persistent=False)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        s, profiles = given.model, given.profiles
+        self.alpha = given.training.alpha
+        self.align_temperature = given.training.align_temperature
         if profiles is not None:
             known = profiles.abs().sum(1) > 0
             profiles = conditioned(profiles, known)
             self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, s.hidden)
         self.register_buffer("profiles", profiles, persistent=False)
-        self.threads = DomainThreads(len(table.domains), s)
+        self.threads = DomainThreads(self.domains, s)
         self.domain_backbone = make_backbone(s) if s.threads == "joint" else None
         self.fine_tuned = False
 
-    domain_of: Tensor
     profiles: Tensor | None
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
@@ -98,18 +89,11 @@ class LLMEDT(SequentialModel):
         Returns [B, L, D], zero where no such item exists yet, and bool [B, L], False there.
         """
         backbone = self.domain_backbone or self.backbone
-        out = torch.zeros(*batch.items.shape, self.settings.hidden, device=batch.items.device)
-        present = torch.zeros_like(batch.items, dtype=torch.bool)
-        for domain in range(len(self.threads.adapters)):
-            wanted = batch.domains == domain
-            asked = torch.full_like(batch.rows, domain)
-            items, lengths, place = domain_sequence(batch.items, self.domain_of, asked)
-            states = backbone(self.encode_items(items), lengths)
-            at = place.clamp_min(0).unsqueeze(-1).expand(*place.shape, states.shape[-1])
-            wanted &= place >= 0
-            out = torch.where(wanted.unsqueeze(-1), states.gather(1, at).to(out.dtype), out)
-            present |= wanted
-        return out, present
+
+        def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
+            return backbone(self.encode_items(items), lengths)
+
+        return domain_positions(batch, self.domain_of, self.domains, encode)
 
     def global_and_last(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """u at each position [B, L, D] and after each row's last item [B, D]."""
@@ -141,17 +125,3 @@ class DomainThreads(nn.Module):
             rows = (domains == domain) & present
             out[rows] = adapter(domain_states[rows])
         return out
-
-
-def domain_sequence(items: Tensor, domain_of: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq. 2: the items of one domain in their order, for each row.
-
-    items: long [B, L]; asked: long [B]. Returns items [B, L'], lengths [B], and for each mixed position the place
-    in the new sequence of the last such item at or before it ([B, L], -1: none yet).
-    """
-    own = (domain_of[items] == asked[:, None]) & (items > 0)
-    lengths = own.sum(1)
-    first = torch.argsort((~own).to(torch.int8), dim=1, stable=True)[:, : max(1, int(lengths.max()))]
-    chosen = items.gather(1, first)
-    steps = torch.arange(chosen.shape[1], device=items.device)
-    return torch.where(steps < lengths[:, None], chosen, 0), lengths, own.cumsum(1) - 1

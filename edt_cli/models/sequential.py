@@ -9,10 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import ModelSettings
+from edt_cli.config import Section
 from edt_cli.models.backbones import BERT4Rec, make_backbone
-from edt_cli.models.batch import Batch, ItemTable, last_state
+from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.encoders import make_encoder
+from edt_cli.models.given import Given, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.memory import Memory
 
@@ -41,15 +42,22 @@ class Objective(Protocol):
 
 
 class SequentialModel(nn.Module):
-    """`encode_positions` and `encode_items` give vectors whose inner product is the score; `memory`, where there is
-    one, adds to it."""
+    """The contract: `encode_positions` and `encode_items` give vectors whose inner product is the score; `memory`,
+    where there is one, adds to it. A system gives `encode_positions`, and whatever else differs."""
 
-    def __init__(self, table: ItemTable, s: ModelSettings, memory: Memory | None = None) -> None:
+    Options: type[Section] = NoOptions
+    """The settings that a system has to itself."""
+
+    def __init__(self, given: Given) -> None:
         super().__init__()
+        s = given.model
         self.settings = s
-        self.encoder = make_encoder(s.encoder, table, s.hidden)
-        self.backbone = make_backbone(s)
-        self.memory = memory
+        self.domains = len(given.table.domains)
+        self.register_buffer("domain_of", given.table.domain_of, persistent=False)
+        self.encoder = make_encoder(s.encoder, given.table, s.hidden)
+        self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
+
+    domain_of: Tensor
 
     def encode_items(self, ids: Tensor) -> Tensor:
         """long [...] -> [..., D]."""
@@ -60,25 +68,17 @@ class SequentialModel(nn.Module):
 
         Output j depends on items up to j and on that one domain, nothing else.
         """
-        return self.backbone(self.encode_items(batch.items), batch.lengths)
+        raise NotImplementedError
 
     def encode_last(self, batch: Batch) -> Tensor:
         """[B, D]: `encode_positions` at each row's last item, zero for a row without items."""
-        return self.backbone.last(self.encode_items(batch.items), batch.lengths)
+        return last_state(self.encode_positions(batch), batch.lengths)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        """What to learn from, and the state after each row's last item [B, D].
-
-        With a causal backbone that is every position that has a next item; with BERT4Rec the masked ones.
-        """
-        x = self.encode_items(batch.items)
-        if isinstance(self.backbone, BERT4Rec):
-            masked = self._mask(batch)
-            states = self.backbone.restore(x, batch.lengths, masked)
-            at = Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
-            return at, self.backbone.last(x, batch.lengths)
-        states = self.backbone(x, batch.lengths)
-        return self.before_targets(batch, x, states), last_state(states, batch.lengths)
+        """What to learn from: every position that has a next item; and each row's last state [B, D]."""
+        states = self.encode_positions(batch)
+        at = self.before_targets(batch, self.encode_items(batch.items), states)
+        return at, last_state(states, batch.lengths)
 
     def before_targets(self, batch: Batch, x: Tensor, states: Tensor) -> Positions:
         """Every position that has a next item, from item vectors and states [B, L, D]."""
@@ -92,6 +92,31 @@ class SequentialModel(nn.Module):
         """Named terms, weighted already; their sum is minimised."""
         at, _ = self.training_positions(batch)
         return {"next_item": mean(objective(at, self.encode_items, self.memory))}
+
+
+class PlainModel(SequentialModel):
+    """A backbone over the items as they come: SASRec, GRU4Rec, BERT4Rec."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.backbone = make_backbone(given.model)
+
+    def encode_positions(self, batch: Batch) -> Tensor:
+        return self.backbone(self.encode_items(batch.items), batch.lengths)
+
+    def encode_last(self, batch: Batch) -> Tensor:
+        return self.backbone.last(self.encode_items(batch.items), batch.lengths)
+
+    def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
+        """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
+        x = self.encode_items(batch.items)
+        if isinstance(self.backbone, BERT4Rec):
+            masked = self._mask(batch)
+            states = self.backbone.restore(x, batch.lengths, masked)
+            at = Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
+            return at, self.backbone.last(x, batch.lengths)
+        states = self.backbone(x, batch.lengths)
+        return self.before_targets(batch, x, states), last_state(states, batch.lengths)
 
     def _mask(self, batch: Batch) -> Tensor:
         """A share of each row's items, and the last one of rows where chance took none."""

@@ -1,80 +1,106 @@
-"""The systems by name: who wrote which paper, what each needs, and how one is made."""
+"""The systems by name: who wrote which paper, what each needs, and how one is made.
+
+Others than those here come by the entry-point group `edt.models`, each a `System`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from edt_cli.config import ModelSettings, UsageError
+from edt_cli.config import ModelSettings, Section, UsageError, UserError, validated
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from edt_cli.config import TrainingSettings
-    from edt_cli.data.dataset import TrainingView
-    from edt_cli.models.batch import ItemTable
+    from edt_cli.models.given import Given
     from edt_cli.models.sequential import SequentialModel
 
 Need = Literal["item text", "generated items", "user profiles"]
+GROUP = "edt.models"
 
 
 @dataclass(frozen=True)
 class System:
-    """`preset`: its own settings. `trained`: whether there is anything to train."""
+    """`preset`: its own settings, by name or as a file. `model`: its class, "module:Class", imported when used; ""
+    where there is nothing to train. `needs`: beyond what its item encoder needs."""
 
     name: str
     title: str
     paper: str
     year: int | None
-    preset: str
-    trained: bool = True
+    preset: str | Path
+    model: str = "edt_cli.models.sequential:PlainModel"
+    needs: tuple[Need, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.model)
 
 
-SYSTEMS = {
-    system.name: system
-    for system in (
-        System("llm-edt", "LLM-EDT", "Liu et al., SIGIR", 2026, "paper"),
-        System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
-        System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec"),
-        System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec"),
-        System("popularity", "Popularity", "", None, "popularity", trained=False),
-        System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", trained=False),
-    )
-}
+BUILT_IN = (
+    System(
+        *("llm-edt", "LLM-EDT", "Liu et al., SIGIR", 2026, "paper", "edt_cli.models.llm_edt:LLMEDT"),
+        needs=("item text", "generated items", "user profiles"),
+    ),
+    System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
+    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec"),
+    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec"),
+    System("popularity", "Popularity", "", None, "popularity", model=""),
+    System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
+)
+
+
+@cache
+def systems() -> dict[str, System]:
+    """Every system by name, the built-in ones first; one that is installed beside them cannot take their names."""
+    found = {one.name: one for one in BUILT_IN}
+    for entry in entry_points(group=GROUP):
+        if entry.name not in found:
+            try:
+                found[entry.name] = entry.load()
+            except Exception as error:
+                # Somebody else's package: whatever is wrong with it must not take the others away.
+                raise UserError(f"the model {entry.name!r} cannot be loaded ({type(error).__name__})") from None
+    return found
 
 
 def system(name: str) -> System:
-    if name not in SYSTEMS:
-        raise UsageError(f"unknown model {name!r}; there are: {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]
+    if name not in systems():
+        raise UsageError(f"unknown model {name!r}; there are: {', '.join(systems())}")
+    return systems()[name]
 
 
 def needs(s: ModelSettings) -> list[Need]:
     """What the pipeline must make before this model can be trained."""
-    if not system(s.name).trained:
-        return []
-    if s.name == "llm-edt":
-        return ["item text", "generated items", "user profiles"]
-    return ["item text"] if s.encoder != "id" else []
+    known = system(s.name)
+    by_text: tuple[Need, ...] = ("item text",) if known.trained and s.encoder != "id" else ()
+    return list(dict.fromkeys((*by_text, *known.needs)))
 
 
-def make_model(
-    s: ModelSettings,
-    t: TrainingSettings,
-    table: ItemTable,
-    profiles: Tensor | None,
-    view: TrainingView | None = None,
-) -> SequentialModel:
-    """A model with fresh weights, on the table's device. `view`: what a memory is made of, where s.memory."""
-    from edt_cli.models.llm_edt import LLMEDT
-    from edt_cli.models.memory import Memory
-    from edt_cli.models.sequential import SequentialModel
+def model_class(name: str) -> type[SequentialModel]:
+    """Imports torch. Errors: UsageError for a system without anything to train."""
+    module, _, attribute = system(name).model.partition(":")
+    if not module:
+        raise UsageError(f"{name} has nothing to train")
+    return getattr(import_module(module), attribute)
 
-    memory = Memory(view, table, s) if s.memory and view is not None else None
-    if s.name == "llm-edt":
-        model: SequentialModel = LLMEDT(
-            table, s, memory, profiles=profiles, alpha=t.alpha, align_temperature=t.align_temperature
-        )
-    else:
-        model = SequentialModel(table, s, memory)
-    return model.to(table.domain_of.device)
+
+def options_of(name: str, values: Mapping[str, Any]) -> Section:
+    """The settings that a system has to itself, validated. Errors: UsageError for one that it does not have."""
+    from edt_cli.models.given import NoOptions
+
+    kind = model_class(name).Options if system(name).trained else NoOptions
+    unknown = [option for option in values if option not in kind.model_fields]
+    if unknown:
+        has = f"it has: {', '.join(kind.model_fields)}" if kind.model_fields else "it has none of its own"
+        raise UsageError(f"{name} has no option {unknown[0]!r}; {has}")
+    return validated(kind, values)
+
+
+def make_model(given: Given) -> SequentialModel:
+    """A model with fresh weights, on the table's device."""
+    return model_class(given.model.name)(given).to(given.table.domain_of.device)

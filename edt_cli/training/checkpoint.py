@@ -19,7 +19,8 @@ from edt_cli.workspace import write_atomic
 @dataclass
 class Progress:
     """Where a phase stands. `best` is the best validation NDCG@10 so far, at `best_epoch`; `bad` counts the
-    validations since. A phase ends when `done` is true."""
+    validations since, `flat` those since it or the last cut of the learning rate, which is times `cut` now. The
+    phase is over when `ended` says by what: "patience", "epochs" or "minutes"."""
 
     phase: str
     epoch: int = 0
@@ -27,7 +28,9 @@ class Progress:
     best: float = -1.0
     best_epoch: int = 0
     bad: int = 0
-    done: bool = False
+    flat: int = 0
+    cut: float = 1.0
+    ended: str = ""
     seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -18,11 +18,12 @@ from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
 from edt_cli.events import Events
 from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.given import Given
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.models.llm_edt import LLMEDT
 from edt_cli.models.popularity import Popularity
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.models.systems import make_model
+from edt_cli.models.systems import make_model, options_of
 from edt_cli.training.checkpoint import load_weights, read_progress
 from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
 from edt_cli.training.phases import FineTuning, FrozenQuestions, Pretraining
@@ -50,6 +51,14 @@ class Material:
     def device(self) -> torch.device:
         return self.table.domain_of.device
 
+    def given(self, settings: Settings) -> Given:
+        """What the model of `settings` is made of; `single` systems have a row for each user and domain."""
+        rows = self.sequences
+        if settings.model.sequence == "single":
+            rows = domain_rows(rows, self.table)
+        own = options_of(settings.model.name, settings.options)
+        return Given(self.table, settings.model, settings.training, own, rows, self.view, self.profiles)
+
     @cached_property
     def has_text(self) -> np.ndarray:
         """bool [1 + N]."""
@@ -71,11 +80,10 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     """
     s = settings.training
     torch.manual_seed(s.seed)
-    model = make_model(settings.model, s, material.table, material.profiles, material.view)
-    rows = material.sequences
-    if settings.model.sequence == "single":
-        rows = domain_rows(rows, material.table)
-    sequences = DeviceSequences(rows, material.table, settings.model.max_length)
+    given = material.given(settings)
+    model = make_model(given)
+    assert given.sequences is not None
+    sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length)
     if not bool((sequences.lengths > 1).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     asked = None if s.final else material.questions("valid")
@@ -113,7 +121,7 @@ def trained_scorer(
 
 def trained_model(material: Material, settings: Settings, folder: Path, *, dft: bool = True) -> SequentialModel:
     """The model with the best weights of a finished run."""
-    model = make_model(settings.model, settings.training, material.table, material.profiles, material.view)
+    model = make_model(material.given(settings))
     fine_tuned = dft and isinstance(model, LLMEDT) and settings.training.finetune
     load_weights(folder / (FINETUNED if fine_tuned else PRETRAINED), model)
     if isinstance(model, LLMEDT):

@@ -89,13 +89,16 @@ def run_phase(
         found = validate() if validate is not None else {}
         better = validate is None or found["mean"] > p.best
         if better:
-            p.best, p.best_epoch, p.bad = found.get("mean", p.best), p.epoch, 0
+            p.best, p.best_epoch, p.bad, p.flat = found.get("mean", p.best), p.epoch, 0, 0
             save_weights(weights, phase.model, phase=phase.name, epoch=p.epoch, ndcg=found)
-        elif p.step >= phase.min_steps:
-            p.bad += 1
-        p.done = p.epoch >= phase.epochs or p.bad >= s.patience
+        else:
+            p.bad += p.step >= phase.min_steps
+            p.flat += 1
+        if s.schedule == "plateau" and p.flat > s.plateau_patience:
+            p.cut, p.flat = p.cut * s.plateau_factor, 0
         p.notes = phase.notes()
         p.seconds += time.perf_counter() - clock
+        p.ended = _ended(p, phase, s)
         save_checkpoint(checkpoint, phase.model, optimizer, phase.generators, p)
         events.emit(
             "epoch",
@@ -116,13 +119,13 @@ def run_phase(
     if p.epoch == 0:
         judge({})
         clock = time.perf_counter()
-    while not p.done:
+    while not p.ended:
         sums: dict[str, Tensor] = {}
         phase.model.train(phase.name != "fine-tuning")
         for number, batch in enumerate(phase.batches(), start=1):
             events.obey()
             for group in optimizer.param_groups:
-                group["lr"] = group["pace"] * learning_rate(phase.lr, p.step, total_steps, s)
+                group["lr"] = group["pace"] * p.cut * learning_rate(phase.lr, p.step, total_steps, s)
             with _precision(phase.model, s):
                 terms = phase.loss(batch)
             torch.stack(list(terms.values())).sum().backward()
@@ -139,10 +142,19 @@ def run_phase(
         if p.epoch % between == 0 or p.epoch >= phase.epochs:
             judge(losses)
             clock = time.perf_counter()
-            if not p.done:
+            if not p.ended:
                 events.obey(epoch_ended=True)
     load_weights(weights, phase.model)
     return p
+
+
+def _ended(p: Progress, phase: Phase, s: TrainingSettings) -> str:
+    """What ends the phase here, if anything: "patience", the most "epochs" or "minutes" that it may have."""
+    if p.bad >= s.patience:
+        return "patience"
+    if s.minutes is not None and p.seconds >= 60 * s.minutes:
+        return "minutes"
+    return "epochs" if p.epoch >= phase.epochs else ""
 
 
 def _groups(model: nn.Module, s: TrainingSettings) -> list[dict[str, Any]]:
@@ -157,10 +169,11 @@ def _groups(model: nn.Module, s: TrainingSettings) -> list[dict[str, Any]]:
 
 
 def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:
-    """Linear warm-up over `warmup` steps, then constant, or a cosine to zero at `total`."""
+    """Linear warm-up over `warmup` steps, then constant, or a cosine to zero at `total`. What a plateau cuts is
+    counted with the progress of the phase."""
     if step < s.warmup:
         return base * (step + 1) / s.warmup
-    if s.schedule == "constant":
+    if s.schedule != "cosine":
         return base
     share = (step - s.warmup) / max(1, total - s.warmup)
     return base * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))

@@ -80,8 +80,10 @@ class NextItem:
         memory: Memory | None,
     ) -> Tensor:
         """Sampled softmax at the positions `rows`, whose targets are of `domain`. Without `seen_negatives` what the
-        user has had is no negative, as it is no candidate at evaluation."""
-        drawn = self.negatives.shared(domain, self.settings.negatives)
+        user has had is no negative, as it is no candidate at evaluation. With `negatives_of` a position has the
+        `negatives` next to a place of its own in the shared ones, which lie in no order."""
+        s = self.settings
+        drawn = self.negatives.shared(domain, s.negatives_of or s.negatives)
         states, targets = at.states[rows], at.targets[rows]
         own = (_exact(states) * _exact(at.positive[rows])).sum(-1)
         others = _exact(linear(states, encode_items(drawn)))
@@ -90,13 +92,19 @@ class NextItem:
             own = own + memory.of_targets(windows, targets, domain)
             others = others + memory.of_items(windows, domain, drawn)
         had = targets[:, None]
-        if at.had is not None and not self.settings.seen_negatives:
+        if at.had is not None and not s.seen_negatives:
             had = torch.cat([at.had[rows], had], 1)
         place = torch.full_like(self.negatives.domain_of, len(drawn))
         place[drawn] = torch.arange(len(drawn), device=drawn.device)
         hits = torch.zeros(len(rows), len(drawn) + 1, dtype=torch.bool, device=drawn.device)
         hits = hits.scatter_(1, place[had], True)[:, :-1]
-        t = self.settings.loss_temperature
+        if s.negatives_of is not None and len(drawn) > s.negatives:
+            first = torch.randint(
+                len(drawn), (len(rows), 1), device=drawn.device, generator=self.negatives.generator
+            )
+            own_columns = (first + torch.arange(s.negatives, device=drawn.device)) % len(drawn)
+            others, hits = others.gather(1, own_columns), hits.gather(1, own_columns)
+        t = s.loss_temperature
         return sampled_softmax(own / t, others.masked_fill_(hits, float("-inf")).div_(t))
 
 

@@ -32,6 +32,7 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.evaluation.metrics import ranking_metrics
     from edt_cli.evaluation.ranking import model_scorer
     from edt_cli.models.batch import DeviceSequences, item_table
+    from edt_cli.models.given import Given, NoOptions
     from edt_cli.models.systems import make_model
     from edt_cli.training.phases import FineTuning, Pretraining
 
@@ -51,7 +52,7 @@ def measure(users: int, ranked: int) -> dict:
     table = item_table(domains, sequences, vectors=vectors)
     s, t = ModelSettings(), TrainingSettings()
     torch.manual_seed(42)
-    model = make_model(s, t, table, profiles)
+    model = make_model(Given(table, s, t, NoOptions(), profiles=profiles))
     on_device = DeviceSequences(sequences, table, s.max_length)
 
     def epoch(phase: Pretraining | FineTuning) -> float:

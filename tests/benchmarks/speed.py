@@ -48,7 +48,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
     torch.manual_seed(42)
-    model = make_model(s.model, s.training, material.table, material.profiles, material.view)
+    model = make_model(material.given(s))
     phase = Pretraining(
         model, DeviceSequences(material.sequences, material.table, s.model.max_length), material.table, s.training
     )
@@ -78,7 +78,7 @@ def finetune(data: str) -> dict:
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
-    model = make_model(s.model, s.training, material.table, material.profiles)
+    model = make_model(material.given(s))
     sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
     phase = FineTuning(model, sequences, material.table, s.training)
     optimizer = torch.optim.AdamW(model.threads.parameters(), lr=s.training.finetune_lr)
@@ -101,7 +101,7 @@ def ranking(data: str) -> dict:
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
-    model = make_model(s.model, s.training, material.table, material.profiles)
+    model = make_model(material.given(s))
     asked = material.questions("test")
     drawn = candidates(made.workspace, made.dataset, "test", 100)
 

@@ -8,8 +8,8 @@ import torch
 from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import TrainingSettings
+from edt_cli.models.domain_sequences import domain_sequence
 from edt_cli.models.encoders import Adapter
-from edt_cli.models.llm_edt import domain_sequence
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
 from edt_cli.models.sequential import Positions
 from edt_cli.training.objective import Negatives, NextItem
@@ -165,12 +165,12 @@ def state_after(model, items: list[int]) -> torch.Tensor:
 def test_fine_tuning_starts_from_the_pre_trained_model():
     """The outer layer starts at zero, so eq. 11 gives u at first."""
     from edt_cli.config import ModelSettings
+    from edt_cli.models.given import Given, NoOptions
     from edt_cli.models.systems import make_model
 
     table = text_table(DOMAINS, ROWS)
-    model = make_model(
-        ModelSettings(hidden=8, blocks=1, adapter=4, dropout=0), TrainingSettings(), table, None
-    ).eval()
+    settings = ModelSettings(hidden=8, blocks=1, adapter=4, dropout=0)
+    model = make_model(Given(table, settings, TrainingSettings(), NoOptions())).eval()
     batch = batch_of(table, ROWS)
     with torch.no_grad():
         before = model.encode_positions(batch)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import KINDS, SMALL, dataset, random_dataset
+from toy import KINDS, dataset, model_settings, random_dataset
 
-from edt_cli.config import ModelSettings, Settings, TrainingSettings, UserError
+from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events, Stopped, read_events
 from edt_cli.models.batch import item_table
@@ -37,8 +37,10 @@ def material_of(made, profiles: bool = True) -> Material:
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
     values = {"batch": 16, "epochs": 4, "finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
     values["finetune"] = KINDS[kind].get("threads") != "joint"
+    chosen, own = model_settings(kind, **model)
     return Settings(
-        model=ModelSettings(**{**SMALL, **KINDS[kind], **model}),
+        model=chosen,
+        options=own,
         training=TrainingSettings(**{**values, **(training or {})}),
     )
 
