@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import last_state
-from edt_cli.models.layers import Dropout, Linear, linear
+from edt_cli.models.layers import Dropout, Linear, dropped_attention, linear
 
 
 class Backbone(nn.Module):
@@ -27,6 +27,10 @@ class Backbone(nn.Module):
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, L, D] -> [B, D], zero for an empty sequence."""
         return last_state(self(x, lengths), lengths)
+
+
+AT_ONCE = 1 << 22
+"""Attention weights of a batch: above this, only some rows' are at hand at one time."""
 
 
 class Attention(nn.Module):
@@ -61,6 +65,8 @@ class Attention(nn.Module):
     def _dropped(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         if causal:
             mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
+        if len(q) * q.shape[1] * q.shape[2] ** 2 > AT_ONCE and not torch.is_autocast_enabled("cpu"):
+            return dropped_attention(q, k, v, mask, self.drop.rate)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
