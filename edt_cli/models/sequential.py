@@ -32,6 +32,11 @@ class Positions:
     had: Tensor | None = None
     windows: Tensor | None = None
 
+    def among(self, rows: Tensor, states: Tensor) -> Positions:
+        """Those at `rows` (an index of the P), with other states for them."""
+        had, windows = (None if kept is None else kept[rows] for kept in (self.had, self.windows))
+        return Positions(states, self.positive[rows], self.targets[rows], had, windows)
+
 
 class Objective(Protocol):
     """The next-item loss: P positions -> losses [P]."""
