@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from slow import feedforward, post_norm_block
 from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import TrainingSettings
@@ -43,25 +44,9 @@ def task_state(model, items: list[int], task: int) -> torch.Tensor:
 
 
 def transformer(expert, x: torch.Tensor) -> torch.Tensor:
-    """Two heads of 4, causal, one position after the other."""
     for block in expert.blocks:
-        q, k, v = (x @ block.attention.qkv.weight.T + block.attention.qkv.bias).split(8, 1)
-        rows = []
-        for i in range(len(x)):
-            heads = []
-            for h in (slice(0, 4), slice(4, 8)):
-                attention = torch.softmax(torch.stack([q[i, h] @ k[j, h] for j in range(i + 1)]) / 2, 0)
-                heads.append(sum(attention[j] * v[j, h] for j in range(i + 1)))
-            out = block.attention.out.weight @ torch.cat(heads) + block.attention.out.bias
-            rows.append(feedforward(block.feedforward, block.norm(x[i] + out)))
-        x = torch.stack(rows)
+        x = post_norm_block(block, x, lambda i: range(i + 1))
     return x
-
-
-def feedforward(part, x: torch.Tensor) -> torch.Tensor:
-    inner = part.inner.weight @ x + part.inner.bias
-    gelu = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
-    return part.norm(x + part.outer.weight @ gelu + part.outer.bias)
 
 
 def test_both_tasks_are_weighed_out_of_the_same_experts_over_what_each_sees(model):
