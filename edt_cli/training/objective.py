@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import ItemTable
@@ -63,7 +64,11 @@ class NextItem:
         """P positions -> losses [P]."""
         s = self.settings
         if s.loss != "ce":
-            negative = encode_items(self.negatives.each(at.targets, s.negatives))
+            drawn, items = self.negatives.each(at.targets, s.negatives), len(self.negatives.domain_of)
+            if drawn.numel() < items:
+                negative = encode_items(drawn)
+            else:
+                negative = F.embedding(drawn, encode_items(torch.arange(items, device=drawn.device)))
             return OWN_NEGATIVES[s.loss](at.states, at.positive, negative)
         losses = _exact(at.states.new_zeros(len(at.states)))
         domains = self.negatives.domain_of[at.targets]
