@@ -13,14 +13,14 @@ Other than the public code:
 - Its gates read the whole flattened sequence, later items and padding among them. Here a gate reads the mean of
   the embeddings that the position may see. Its noise stays on at evaluation; here it is of training alone.
 - Its experts, towers and gates are each one module listed several times. Here they are as many as the paper has.
-- Its gates are `partitioned` (the option): noisy, and each side's experts share a fixed part. The paper's, a
-  softmax over all experts, is the default.
+- Its gates are `partitioned` (the option): noisy, and each side's experts share a fixed part. A softmax over all
+  experts, as mixtures of experts have it, is the default.
 - Its single-domain sequences attend to the empty places of the other domains' items; here they do not exist.
 - Its alpha and beta are learned by name only: they get no gradient, and their random start can turn the sign of the
-  gap. Here they are fixed, a moving average.
+  gap. Here they are fixed, a moving average at a pace of our choice.
 - Its loss sums over positions and divides by 1,000; here each term is a mean. Negatives are the harness's: of the
-  target's domain. SC-MIM's negative is another user's single state in that domain; the code has another user's
-  item there.
+  target's domain. SC-MIM's negative is a single state of that domain drawn from the batch; the code has another
+  user's item there.
 """
 
 from __future__ import annotations
