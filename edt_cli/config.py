@@ -168,8 +168,10 @@ class TrainingSettings(Section):
     plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
     plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
     minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the epoch in which they pass")
-    loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
-    negatives: int = Field(1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)")
+    loss: Literal["bpr", "bce", "ce", "top1", "bpr-max"] = Field(
+        "bpr", description="eq. 9 and 12; `ce` is sampled softmax; `top1` and `bpr-max` are GRU4Rec's"
+    )
+    negatives: int = Field(1, ge=1, description="a position's own, or shared within a domain and batch (ce)")
     negatives_of: int | None = Field(
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )

@@ -51,7 +51,9 @@ def train(
     sequence: Annotated[
         str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.")
     ] = None,
-    loss: Annotated[str | None, typer.Option("--loss", help="bpr, bce or ce (sampled softmax).")] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="bpr, bce, ce (sampled softmax), top1 or bpr-max.")
+    ] = None,
     negatives: Annotated[int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Users a step.")] = None,

@@ -47,8 +47,9 @@ BUILT_IN = (
         needs=("item text", "generated items", "user profiles"),
     ),
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
-    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec"),
-    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec"),
+    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )
