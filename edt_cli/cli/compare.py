@@ -39,8 +39,10 @@ def compare(
     yes: YesOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Make the runs of a plan, such as the paper's table 2, and show its tables. What is finished is not made again,
-    what was cut off goes on, a run that fails stops no other. `edt report --plan` shows what there is so far.
+    """Make the runs of a plan, such as the paper's table 2, and show its tables.
+
+    What is finished is not made again, what was cut off goes on, and a run that fails stops no other.
+    What there is so far: edt report --plan PLAN.
 
     Example: edt compare examples/table-2.toml --jobs 2
     """

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from edt_cli.config import EvaluationSettings, Settings
 from edt_cli.evaluation.candidates import candidates
@@ -31,11 +32,9 @@ from edt_cli.runs import Run
 from edt_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from edt_cli.data.dataset import Dataset
 
-State = Literal["finished", "not evaluated", "at work", "begun", "to do"]
+State = Literal["finished", "not evaluated", "at work", "failed", "begun", "to do"]
 POLL_S = 0.2
 WIDTH = 100
 LEVEL = 0.05
@@ -70,7 +69,9 @@ class Comparison:
         if run is None:
             return "to do"
         if not run.finished:
-            return "at work" if alive(heartbeat(run.folder)) else "begun"
+            if alive(heartbeat(run.folder)):
+                return "at work"
+            return "failed" if [event["event"] for event in read_events(run.folder)[-1:]] == ["failed"] else "begun"
         done = all(evaluated(run, "test", s) for s in self.plan.evaluations)
         return "finished" if done else "not evaluated"
 
@@ -297,8 +298,6 @@ def _claim(
 
 def _of_users(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
     """The targets of a domain, and NDCG@10 of each user: the mean over the runs of several seeds."""
-    import polars as pl
-
     own = [frame.filter(pl.col("domain") == domain) for frame in frames]
     targets = own[0].drop("rank")
     if not all(frame.drop("rank").equals(targets) for frame in own):

@@ -121,9 +121,9 @@ class Plan(Section):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of a plan."""
+    """One run of a plan; a key by itself."""
 
     data: str
     label: str

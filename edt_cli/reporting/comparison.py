@@ -119,10 +119,9 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     ours = [shown for row, shown in pairs if row.model == grid.method]
     others = [shown for row, shown in pairs if row.model != grid.method]
     gains = [
-        improvement(row, others, f"Improv. of {row.label} (%)" if len(ours) > 1 else "Improv. (%)")
-        for row in ours
-        if others
+        improvement(row, others, f"Improv. of {row.label} (%)" if len(ours) > 1 else "Improv. (%)") for row in ours
     ]
+    gains = [row for row in gains if any(row.cells)]
     behind = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
     notes = [seeds_note([(label, runs) for label, runs in behind if runs]), users_note(outcomes)]
     data = ", ".join(names.get(one, one) for one in grid.domains)
@@ -161,7 +160,7 @@ def _tests(
     def figure(value: float | None) -> Cell:
         return MISSING if value is None else Measure(value)
 
-    heads = ("N@10", "Best rival", "N@10", "Difference", "95% from", "to", "p", "p (Holm)", "Verdict")
+    heads = ("N@10", "Best rival", "Its N@10", "Difference", "95% from", "to", "p", "p (Holm)", "Verdict")
     several = len({claim["method"] for claim in claims}) > 1
     rows = tuple(
         TableRow(
