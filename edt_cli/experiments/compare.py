@@ -96,7 +96,8 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
             while len(at_work) < jobs and (found := _next(c, waiting, at_work)):
                 cell, missing = found
                 waiting.remove(cell)
-                process = launch(c.workspace, "train", cell.data, cell.arguments(device), WIDTH, threads)
+                arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root)]
+                process = launch(c.workspace, "train", cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
                 message = f"{cell}: begins; to look at it: edt ui --attach {process.folder.name}"
                 events.emit("cell", message=message)
