@@ -244,9 +244,9 @@ def load_settings(
 
     Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
     """
-    values = _read_toml(preset if isinstance(preset, Path) else preset_path(preset))
+    values = read_toml(preset if isinstance(preset, Path) else preset_path(preset))
     if config is not None:
-        values = _merged(values, _read_toml(config))
+        values = _merged(values, read_toml(config))
     values = _merged(values, _from_environment(os.environ if environment is None else environment))
     values = _merged(values, flags or {})
     try:
@@ -266,7 +266,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
     """`["training.lr=1e-4"]` (the CLI's `--set`) to {section: {field: text}}; pydantic turns text to type."""
     values: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
-        match = re.fullmatch(r"([a-z_]+)\.([a-z_]+)=(.*)", assignment)
+        match = re.fullmatch(r"([a-z_]+)\.([a-z_][a-z0-9_]*)=(.*)", assignment)
         if not match:
             raise UsageError(f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}")
         section, field, value = match.groups()
@@ -293,7 +293,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
     return values
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Errors: UserError for a file that cannot be read or is no TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
