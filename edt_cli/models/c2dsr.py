@@ -62,7 +62,7 @@ class C2DSR(SequentialModel):
         self.discriminators = nn.ModuleList(Discriminator(s.hidden) for _ in range(self.domains))
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        """h + h^d, d the domain asked for: the mixed state, and the one after the last item of d, if there is one."""
+        """h + h^d, d the domain asked for: the mixed state, and that after the last item of d if there is one."""
         states = self.mixed(self.mixed_items(batch.items), batch.lengths)
         return states + domain_positions(batch, self.domain_of, self.domains, self._encode_own)[0]
 
@@ -135,7 +135,7 @@ class Discriminator(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, own: Tensor, true: Tensor, false: Tensor) -> Tensor:
-        """[U, D] each -> scalar: -log sigmoid(D(own, true)) - log(1 - sigmoid(D(own, false))), the mean over users."""
+        """[U, D] each -> scalar: -log sigmoid(D(own, true)) - log(1 - sigmoid(D(own, false))), the mean."""
         asked = own @ self.weight
         score_true, score_false = ((asked * other).sum(1) + self.bias for other in (true, false))
         return mean(F.softplus(-score_true) + F.softplus(score_false))
@@ -182,9 +182,7 @@ def transitions(rows: Sequences, items: int) -> dict[str, Tensor]:
     """What comes right after each item, in compressed rows: item i's are following[starts[i]:starts[i + 1]], and
     `share` is how often it was each of them."""
     joined = rows.users[1:] == rows.users[:-1]
-    pairs, counts = np.unique(
-        rows.items[:-1][joined] * items + rows.items[1:][joined], return_counts=True
-    )
+    pairs, counts = np.unique(rows.items[:-1][joined] * items + rows.items[1:][joined], return_counts=True)
     sources, following = pairs // items, pairs % items
     starts = np.searchsorted(sources, np.arange(items + 1))
     share = counts / np.bincount(sources, counts, minlength=items)[sources]

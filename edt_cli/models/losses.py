@@ -69,7 +69,7 @@ def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
 
 
 def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy: of all 2N vectors a row's other view must be the nearest by cosine.
+    """Normalised temperature-scaled cross entropy: of all 2N vectors a row's other view must be nearest by cosine.
 
     one, other: [N, D]. Returns a scalar; 0 for a batch of none.
     """

@@ -85,8 +85,10 @@ class SequentialModel(nn.Module):
         real = batch.targets[:, :-1] > 0
         return self.positions(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
 
-    def positions(self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor) -> Positions:
-        """The P `places` (bool [B, L]) with their states and the vectors of their targets [P, D]; targets: [B, L]."""
+    def positions(
+        self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
+    ) -> Positions:
+        """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
         windows = None if self.memory is None else self.memory.windows(batch.items)[places]
         return Positions(states, positive, targets[places], had(batch, places), windows)
 

@@ -7,10 +7,12 @@ and keeps them apart (TCL).
 The paper and its public code have one target domain and a model for it. Here every domain is the target where it is
 asked for, and all others are its source: encoders and item vectors are a domain's own whichever role it has, what
 stands upon them (`Target`) is there once for each target. Other departures from the public code:
-- the code attends by a loop over positions and builds each pair's five vectors; the first layer is linear in four of
+- the code loops over positions and builds five vectors for each pair; the first layer is linear in four of
   them, so that here only one is built, for all positions at once;
-- a position without a source (or target) item before it gathers zero, not the mean of padding; padding is not
-  attended to; attention blocks are SASRec's own (the code normalises queries, but not keys and values);
+- a position without a source (or target) item before it gathers zero, where the code takes the mean of that whole
+  sequence, later items and padding included;
+- padding is not attended to, positions count from the first item, and attention blocks are SASRec's own (the code
+  normalises queries, but not keys and values);
 - encoders start afresh, not from a SASRec that was trained for each sequence before;
 - a batch's contrast is among users with both source and target items before their last target.
 """
@@ -45,8 +47,8 @@ class Options(Section):
 
 
 class TriCDR(SequentialModel):
-    """The base's `encoder` holds the vectors of source and target items, which score as well; the mixed sequence
-    has its own."""
+    """The base's `encoder` holds the vectors of source and target items, which score too; the mixed sequence has
+    others."""
 
     Options = Options
 
@@ -71,7 +73,7 @@ class TriCDR(SequentialModel):
         return last_state(self._gathered(batch, steps == batch.lengths[:, None] - 1)[0], batch.lengths)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """L_rec + the two contrasts of TCL, on what TCA gathered before each user's last item of each target domain."""
+        """L_rec + the two contrasts of TCL, on what TCA gathered before each user's last item of each domain."""
         states, triples = self._gathered(batch, batch.targets > 0)
         at = self.before_targets(batch, self.encode_items(batch.items), states)
         own = self.options
@@ -111,6 +113,7 @@ class TriCDR(SequentialModel):
 
         out, triples = torch.zeros_like(mixed), []
         for domain, target in enumerate(self.targets):
+            assert isinstance(target, Target)
             asked = places & (batch.domains == domain)
             order, counts = packed(asked)
             before = steps[:, None] <= order[:, None, :]
@@ -129,7 +132,7 @@ class TriCDR(SequentialModel):
         return out, triples
 
     def _newest(self, batch: Batch, domain: int) -> Tensor:
-        """[B, L, D]: the state after the last item of `domain` at or before each position, zero where there is none."""
+        """[B, L, D]: the state after the last item of `domain` at or before each position, zero without one."""
         items, lengths, place = domain_sequence(batch.items, self.domain_of, torch.full_like(batch.rows, domain))
         return at_positions(self.own[domain](self.encoder(items), lengths), place)
 
@@ -147,8 +150,8 @@ class Target(nn.Module):
         )
 
     def attend(self, query: Tensor, over: Tensor, facts: Tensor, *visible: Tensor) -> list[Tensor]:
-        """TCA: what Q queries gather from L facts, for each mask of `visible` (bool [B, L, Q]): [B, Q, D] each, zero
-        where nothing is visible.
+        """TCA: what Q queries gather from L facts, for each mask of `visible` (bool [B, L, Q]): [B, Q, D] each,
+        zero where nothing is visible.
 
         query, over: [B, Q, D], the target state and the mean mixed one; facts: [B, L, D]. A fact f weighs
         softmax MLP([f, q, f * q, q - f, o]).
@@ -156,7 +159,9 @@ class Target(nn.Module):
         of_fact, of_query, of_product, of_difference, of_mean = self.pair.weight.chunk(5, 1)
         pairs = linear(facts.unsqueeze(2) * query.unsqueeze(1), of_product)
         pairs = pairs + linear(facts, of_fact - of_difference).unsqueeze(2)
-        pairs = pairs + (linear(query, of_query + of_difference) + linear(over, of_mean, self.pair.bias)).unsqueeze(1)
+        pairs = pairs + (linear(query, of_query + of_difference) + linear(over, of_mean, self.pair.bias)).unsqueeze(
+            1
+        )
         scores = self.score(pairs).squeeze(-1)
         return [
             (scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask).transpose(1, 2) @ facts
