@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.data.dataset import Domains, Sequences
+from edt_cli.data.dataset import Domains, Sequences, grouped
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,13 @@ def item_table(
     seen[sequences.items] = True
     text = None if vectors is None else torch.from_numpy(vectors).float()
     return ItemTable(domains, torch.from_numpy(domain_of).clamp_min(0), torch.from_numpy(seen), text)
+
+
+def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
+    """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
+    domains = len(table.domains)
+    row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
+    return grouped(row, sequences.items, len(sequences) * domains)
 
 
 @dataclass(frozen=True)
@@ -99,3 +106,9 @@ def last_state(states: Tensor, lengths: Tensor) -> Tensor:
     """[B, L, D] -> [B, D]: the state after the last item; zero for an empty sequence."""
     last = states[torch.arange(len(states), device=states.device), (lengths - 1).clamp_min(0)]
     return last * (lengths > 0).unsqueeze(1)
+
+
+def mean_state(states: Tensor, places: Tensor) -> Tensor:
+    """[B, L, D] -> [B, D]: the mean over `places` (bool [B, L]), of which each row has one at least."""
+    weights = places.to(states.dtype)
+    return (weights.unsqueeze(1) @ states).squeeze(1) / weights.sum(1, keepdim=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.models.batch import Batch
 
@@ -17,11 +18,28 @@ def domain_sequence(items: Tensor, domain_of: Tensor, asked: Tensor) -> tuple[Te
     in the new sequence of the last such item at or before it ([B, L], -1: none yet).
     """
     own = (domain_of[items] == asked[:, None]) & (items > 0)
-    lengths = own.sum(1)
-    first = torch.argsort((~own).to(torch.int8), dim=1, stable=True)[:, : max(1, int(lengths.max()))]
-    chosen = items.gather(1, first)
-    steps = torch.arange(chosen.shape[1], device=items.device)
-    return torch.where(steps < lengths[:, None], chosen, 0), lengths, own.cumsum(1) - 1
+    order, lengths = packed(own)
+    steps = torch.arange(order.shape[1], device=items.device)
+    return torch.where(steps < lengths[:, None], items.gather(1, order), 0), lengths, own.cumsum(1) - 1
+
+
+def packed(places: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the true elements of each row of `places` (bool [B, L]) are, in their order: long [B, L'], and how many
+    they are, [B]; what comes after them is of no use."""
+    counts = places.sum(1)
+    return torch.argsort((~places).to(torch.int8), dim=1, stable=True)[:, : max(1, int(counts.max()))], counts
+
+
+def next_of_domain(items: Tensor, domain_of: Tensor, domains: int) -> Tensor:
+    """long [B, L]: for each item of `items` the next one of its own domain, 0 where there is none."""
+    length = items.shape[1]
+    steps, ended = torch.arange(length, device=items.device), F.pad(items, (0, 1))
+    out = torch.zeros_like(items)
+    for domain in range(domains):
+        own = (domain_of[items] == domain) & (items > 0)
+        here_or_later = torch.where(own, steps, length).flip(1).cummin(1).values.flip(1)
+        out = torch.where(own, ended.gather(1, F.pad(here_or_later[:, 1:], (0, 1), value=length)), out)
+    return out
 
 
 def at_positions(states: Tensor, place: Tensor) -> Tensor:

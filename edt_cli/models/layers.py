@@ -129,7 +129,8 @@ _ONEDNN = (
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    # Columns cut out of a larger matrix would take hundreds of times as long.
+    return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
 
 
 class _OneDNN(torch.autograd.Function):

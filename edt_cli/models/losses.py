@@ -84,3 +84,14 @@ def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
     others = cosines.masked_fill(torch.eye(len(users), dtype=torch.bool, device=users.device), float("-inf"))
     both = torch.logsumexp(others, 1) + torch.logsumexp(others, 0)
     return (both - 2 * own).mean()
+
+
+def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross entropy: of all 2N vectors a row's other view must be nearest by cosine.
+
+    one, other: [N, D]. Returns a scalar; 0 for a batch of none.
+    """
+    both = F.normalize(torch.cat([one, other]), dim=1)
+    cosines = (both @ both.T / temperature).fill_diagonal_(float("-inf"))
+    partner = torch.arange(len(both), device=both.device).roll(len(one))
+    return mean(F.cross_entropy(cosines, partner, reduction="none"))

@@ -97,10 +97,14 @@ class SequentialModel(nn.Module):
     def before_targets(self, batch: Batch, x: Tensor, states: Tensor) -> Positions:
         """Every position that has a next item, from item vectors and states [B, L, D]."""
         real = batch.targets[:, :-1] > 0
-        windows = None if self.memory is None else self.memory.windows(batch.items)[:, :-1][real]
-        return Positions(
-            states[:, :-1][real], x[:, 1:][real], batch.targets[:, :-1][real], had(batch, real), windows
-        )
+        return self.positions(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
+
+    def positions(
+        self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
+    ) -> Positions:
+        """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
+        windows = None if self.memory is None else self.memory.windows(batch.items)[places]
+        return Positions(states, positive, targets[places], had(batch, places), windows)
 
     def positions_to_learn(self, batch: Batch) -> Positions:
         """`training_positions` where nobody asks for the last states."""

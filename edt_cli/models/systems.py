@@ -49,6 +49,8 @@ BUILT_IN = (
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
     System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.sequential:BiasedModel"),
     System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("c2dsr", "C2DSR", "Cao et al., CIKM", 2022, "c2dsr", "edt_cli.models.c2dsr:C2DSR"),
+    System("tricdr", "TriCDR", "Ma et al., TOIS", 2024, "tricdr", "edt_cli.models.tricdr:TriCDR"),
     System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),

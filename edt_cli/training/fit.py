@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from edt_cli.config import Settings, UserError
-from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView, grouped
+from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
 from edt_cli.events import Events
-from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.batch import DeviceSequences, ItemTable, domain_rows
 from edt_cli.models.given import Given
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.models.llm_edt import LLMEDT
@@ -127,13 +127,6 @@ def trained_model(material: Material, settings: Settings, folder: Path, *, dft: 
     if isinstance(model, LLMEDT):
         model.fine_tuned = fine_tuned
     return model.eval()
-
-
-def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
-    """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
-    domains = len(table.domains)
-    row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
-    return grouped(row, sequences.items, len(sequences) * domains)
 
 
 def _ndcg(material: Material, asked: Questions, scorer: Scorer) -> dict[str, float]:
