@@ -49,6 +49,7 @@ BUILT_IN = (
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
     System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec"),
     System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec"),
+    System("abxi", "ABXI", "Bian et al., WWW", 2025, "abxi", "edt_cli.models.abxi:ABXI"),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )
