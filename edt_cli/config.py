@@ -174,6 +174,7 @@ class TrainingSettings(Section):
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )
     seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
+    all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
