@@ -211,6 +211,8 @@ class Settings(Section):
         shared = self.training.negatives_of
         if shared is not None and (self.training.loss != "ce" or shared < self.training.negatives):
             raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
+        if self.training.all_domains and self.training.loss != "ce":
+            raise ValueError("training.all_domains needs training.loss = ce")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):

@@ -1,13 +1,17 @@
-"""ABXI (Bian et al., WWW '25): one encoder for the mixed sequence and those of the domains, with a LoRA for each, and
-an invariant interest taken from the mixed sequence and adapted to the domain that is asked for.
+"""ABXI (Bian et al., WWW '25): one encoder for the mixed sequence and for each domain's own, told apart by a LoRA,
+and an invariant interest, taken from the mixed sequence and adapted to the domain that is asked for.
 
 Where this differs from the released code:
 - Positions count from the oldest item. There they count from the newest, so that in training a state knows how many
   items its sequence still holds.
-- Padding is not attended to. There it is (a key of zero), and a domain's sequence in training has gaps besides: it
-  lies at the places of the mixed sequence where that domain is the next one's. Here it has none, as in evaluation.
-- A user may have items of one domain only. Whatever another domain would say is then zero before its last norm, as
-  it is there at the positions before a domain's first item.
+- Padding is not attended to. There it is (a key of zero), and in training a domain's sequence has gaps besides: it
+  lies at the places of the mixed one where that domain comes next. Here it never has any, as in evaluation there.
+- A user may have items of one domain only. What another domain says is then zero before its last norm, as it is
+  there at positions before a domain's first item.
+- Positions draw their negatives out of some that a batch shares (`training.negatives_of`). As there, as many come
+  from each other domain (`training.all_domains`), though only items of the domain that is asked for are ranked.
+- The release that the paper points to clears its gradients once an epoch, so that a step repeats those before it.
+  The later one, behind the figures of its README, does not, and neither does this.
 """
 
 from __future__ import annotations
@@ -25,10 +29,15 @@ from edt_cli.models.given import Given
 from edt_cli.models.layers import Dropout, Linear, LoRA, SwiGLU
 from edt_cli.models.sequential import Objective, Positions, SequentialModel, had
 
+INNER = 680 / 256
+"""The inner size of a SwiGLU for a hidden size of 1: with three matrices, nearly what 4 is with two."""
+
 
 class ABXIOptions(Section):
-    domain_rank: int = Field(16, ge=1, description="of the LoRA that the encoder has for each sequence")
-    invariant_rank: int = Field(64, ge=1, description="of the LoRA that the invariant projector has for each domain")
+    domain_rank: int = Field(16, ge=1, description="of the encoder's LoRA for each sequence")
+    invariant_rank: int = Field(
+        64, ge=1, description="of the LoRA that the invariant projector has for each domain"
+    )
 
 
 class ABXI(SequentialModel):
@@ -139,7 +148,3 @@ class Adapted(nn.Module):
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """x and f(x): [P, D]."""
         return self.norm(x + self.drop(shared) + self.drop(self.lora(x)))
-
-
-INNER = 680 / 256
-"""The inner size of a SwiGLU for each unit of the hidden size: 2/3 of the 4 that a plain one would have."""
