@@ -168,8 +168,10 @@ class TrainingSettings(Section):
     plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
     plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
     minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the epoch in which they pass")
-    loss: Literal["bpr", "bce", "ce"] = Field("bpr", description="eq. 9 and 12; `ce` is sampled softmax")
-    negatives: int = Field(1, ge=1, description="a position (bpr, bce), or shared within a domain and batch (ce)")
+    loss: Literal["bpr", "bce", "ce", "top1", "bpr-max"] = Field(
+        "bpr", description="eq. 9 and 12; `ce` is sampled softmax; `top1` and `bpr-max` are GRU4Rec's"
+    )
+    negatives: int = Field(1, ge=1, description="a position's own, or shared within a domain and batch (ce)")
     negatives_of: int | None = Field(
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )
@@ -245,9 +247,9 @@ def load_settings(
 
     Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
     """
-    values = _read_toml(preset if isinstance(preset, Path) else preset_path(preset))
+    values = read_toml(preset if isinstance(preset, Path) else preset_path(preset))
     if config is not None:
-        values = _merged(values, _read_toml(config))
+        values = _merged(values, read_toml(config))
     values = _merged(values, _from_environment(os.environ if environment is None else environment))
     values = _merged(values, flags or {})
     try:
@@ -267,7 +269,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
     """`["training.lr=1e-4"]` (the CLI's `--set`) to {section: {field: text}}; pydantic turns text to type."""
     values: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
-        match = re.fullmatch(r"([a-z_]+)\.([a-z_]+)=(.*)", assignment)
+        match = re.fullmatch(r"([a-z_]+)\.([a-z_][a-z0-9_]*)=(.*)", assignment)
         if not match:
             raise UsageError(f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}")
         section, field, value = match.groups()
@@ -294,7 +296,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
     return values
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Errors: UserError for a file that cannot be read or is no TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -15,8 +15,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,8 +39,13 @@ def jobs_of(workspace: Workspace) -> list[Path]:
 def new_folder(workspace: Workspace, command: str, data: str) -> Path:
     """Also forgets all but the newest jobs, those still at work excepted."""
     name = re.sub(r"[^\w.-]", "-", data)[:40]
-    folder = workspace.jobs / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}"
+    workspace.jobs.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = workspace.jobs / (stem if number == 1 else f"{stem}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
     for old in jobs_of(workspace)[:-KEPT]:
         if not alive(heartbeat(old)):
             shutil.rmtree(old, ignore_errors=True)
@@ -86,12 +92,29 @@ class Launched:
         """Its exit status, None while it is at work."""
         return self._process.poll()
 
+    def last_words(self) -> str:
+        """The last line that it had for its errors, or the signal that ended it."""
+        code, errors = self.code() or 0, (self.folder / ERRORS).read_text("utf-8", "replace").split("\n")
+        return next((line for line in reversed(errors) if line.strip()), f"ended by signal {-code}")
 
-def launch(workspace: Workspace, command: str, data: str, arguments: Sequence[str], width: int) -> Launched:
+    def end(self) -> None:
+        """Ask it to stop at once, and wait until it has."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def launch(
+    workspace: Workspace,
+    command: str,
+    data: str,
+    arguments: Sequence[str],
+    width: int,
+    environment: Mapping[str, str] | None = None,
+) -> Launched:
     """The same command as a process and a session of its own, without a view: closing a terminal, a lost connection
     and a crash of the view leave it at work. What it prints goes to its folder, `width` cells wide."""
     folder = new_folder(workspace, command, data)
-    environment = {**os.environ, ENVIRONMENT: str(folder), "COLUMNS": str(width)}
+    environment = {**os.environ, **(environment or {}), ENVIRONMENT: str(folder), "COLUMNS": str(width)}
     with (folder / OUTPUT).open("wb") as out, (folder / ERRORS).open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "edt_cli", *arguments, "--no-ui", "--yes"],

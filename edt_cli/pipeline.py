@@ -7,17 +7,20 @@ asks an LLM again, and a step with nothing changed does nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
 from edt_cli.models.systems import needs, options_of, system
 from edt_cli.providers import Providers
-from edt_cli.runs import Run, open_run
+from edt_cli.runs import Run, existing_run, open_run
 from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -98,6 +101,11 @@ class Pipeline:
     @cached_property
     def chat_identity(self) -> dict[str, Any]:
         return {**self.providers.backend.identity(), "name": self.providers.backend.name}
+
+    @property
+    def llm_name(self) -> str:
+        """Who has a part in a run of these settings, such as `local (no LLM)`; "" where no LLM has."""
+        return self.chat_identity["name"] if "generated items" in needs(self.settings.model) else ""
 
     # Keys, from the data to the run.
 
@@ -242,19 +250,43 @@ class Pipeline:
 
     def run(self, listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()) -> Run:
         """Train, or go on training, or find that this run is finished already."""
-        from edt_cli.training.fit import train
+        run = open_run(self.workspace, self._plan())
+        with self._alone(run):
+            return self._made(run, listeners)
 
-        s = self.settings
-        plan = {
+    def existing(self) -> Run | None:
+        """The run of these settings, finished or not, if it was ever begun."""
+        return existing_run(self.workspace, self._plan())
+
+    def _plan(self) -> dict[str, Any]:
+        return {
             "data": self.dataset.name,
             "data_key": self.view.key,
             "key": self.run_key,
-            "settings": s.document(),
+            "settings": self.settings.document(),
             "artefacts": self.artefact_keys(),
-            "llm": self.chat_identity["name"] if "generated items" in needs(s.model) else "",
+            "llm": self.llm_name,
             "device": self.device,
         }
-        run = open_run(self.workspace, plan)
+
+    @contextmanager
+    def _alone(self, run: Run) -> Iterator[None]:
+        """Two processes never make the same run: the second waits, then finds it finished or goes on with it."""
+        lock = FileLock(run.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.events.emit("waiting", run=run.name, message=f"another process makes {run.name}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _made(self, run: Run, listeners: tuple[Callable[[dict[str, Any]], None], ...]) -> Run:
+        from edt_cli.training.fit import train
+
+        s = self.settings
         if run.finished:
             message = f"run {run.name} is finished already, nothing to do"
             self.events.emit("skipped", run=run.name, seed=s.training.seed, message=message)
@@ -264,7 +296,7 @@ class Pipeline:
         self.events.emit("run", run=run.name, seed=s.training.seed)
         material = self.material()
         events = Events(run.folder, listeners)
-        manifest: dict[str, Any] = {"plan": plan}
+        manifest: dict[str, Any] = {"plan": run.plan}
         if system(s.model.name).trained:
             events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
             try:

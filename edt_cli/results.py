@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import Ranks, Together, rank
 from edt_cli.events import Events
-from edt_cli.models.systems import needs, system
+from edt_cli.models.systems import needs, title_of
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.runs import ABLATIONS, RESULTS, Run, variant
 from edt_cli.training.fit import Material, trained_scorer
@@ -27,6 +28,7 @@ from edt_cli.workspace import Workspace, write_atomic
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
+RANKS = "-ranks.parquet"
 WITHOUT_DFT = ABLATIONS["dft"][0]
 
 
@@ -48,12 +50,22 @@ def evaluate(
 
     Computed once for both protocols, then read. Errors: UserError where nothing is held out.
     """
-    variants = [True] + ([False] if run.settings.model.name == "llm-edt" and run.settings.training.finetune else [])
-    files = [_file(split, s, dft) for dft in variants]
-    if not all((run.folder / RESULTS / f"{name}.json").is_file() for name in files):
+    variants = _variants(run)
+    if not evaluated(run, split, s):
         _compute(workspace, run, split, s, variants, events, device)
     documents = {document["file"]: document for document in run.results()}
-    return [documents[name] for name in files]
+    return [documents[_file(split, s, dft)] for dft in variants]
+
+
+def evaluated(run: Run, split: Split, s: EvaluationSettings) -> bool:
+    """Whether `evaluate` has nothing left to compute."""
+    names = [_file(split, s, dft) for dft in _variants(run)]
+    return all((run.folder / RESULTS / f"{name}{end}").is_file() for name in names for end in (".json", RANKS))
+
+
+def _variants(run: Run) -> list[bool]:
+    """With the second phase; and without it, where there is one."""
+    return [True] + ([False] if run.settings.model.name == "llm-edt" and run.settings.training.finetune else [])
 
 
 def _compute(
@@ -76,8 +88,10 @@ def _compute(
         raise UserError(f"{dataset.name} has no {split} target: its users have fewer than three interactions")
     drawn = candidates(workspace, dataset, split, s.negatives)
     for dft in variants:
+        started = time.perf_counter()
         scorer = trained_scorer(material, run.settings, run.folder, asked.inputs, asked.targets.domains, dft=dft)
         ranks = rank(scorer, asked, candidates=drawn, keep_seen=s.keep_seen, top=TOP)
+        seconds = time.perf_counter() - started
         for protocol in ("full", "sampled"):
             under = s.model_copy(update={"protocol": protocol})
             document = {
@@ -87,10 +101,11 @@ def _compute(
                 "protocol": protocol,
                 "negatives": s.negatives if protocol == "sampled" else None,
                 "keep_seen": s.keep_seen,
+                "rank_seconds": round(seconds, 3),
                 **figures(dataset, asked, ranks, protocol, material.has_text),
             }
             run.write_result(document["file"], document)
-        _save_ranks(run, asked, ranks, f"{_file(split, s, dft)}-ranks")
+            _save_ranks(run, asked, ranks, protocol, f"{document['file']}{RANKS}")
         events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
 
 
@@ -116,7 +131,7 @@ def evaluate_together(
     drawn = candidates(workspace, dataset, split, s.negatives)
     ranks = rank(Together(scorers), asked[0], candidates=drawn, keep_seen=s.keep_seen, top=TOP)
     headers = [_header(workspace, run, dataset, True) for run in runs]
-    titles = dict.fromkeys(system(run.settings.model.name).title for run in runs)
+    titles = dict.fromkeys(title_of(run.settings.model.name) for run in runs)
     return {
         **headers[0],
         "run": " + ".join(run.name for run in runs),
@@ -150,20 +165,29 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict
     }
 
 
-def _save_ranks(run: Run, asked: Questions, ranks: Ranks, name: str) -> None:
-    """Each user's rank, so that differences between runs can be paired."""
+def _save_ranks(run: Run, asked: Questions, ranks: Ranks, protocol: str, name: str) -> None:
+    """Each user's rank under one protocol, so that differences between runs can be paired."""
     frame = pl.DataFrame(
         {
             "user": asked.targets.users.astype(np.int32),
             "item": asked.targets.items.astype(np.int32),
             "domain": asked.targets.domains.astype(np.int8),
-            "rank_full": ranks.full,
-            "rank_sampled": ranks.sampled if ranks.sampled is not None else np.full(len(asked), np.nan),
+            f"rank_{protocol}": ranks.full if protocol == "full" else ranks.sampled,
         }
     )
     buffer = BytesIO()
     frame.write_parquet(buffer)
-    write_atomic(run.folder / RESULTS / f"{name}.parquet", buffer.getvalue())
+    write_atomic(run.folder / RESULTS / name, buffer.getvalue())
+
+
+def ranks_of(run: Run, document: dict[str, Any]) -> pl.DataFrame:
+    """user, item, domain, rank: what is behind a result document. Errors: UserError where the file is damaged."""
+    path = run.folder / RESULTS / f"{document['file']}{RANKS}"
+    try:
+        frame = pl.read_parquet(path)
+        return frame.select("user", "item", "domain", pl.col(f"rank_{document['protocol']}").alias("rank"))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}); remove it and evaluate again") from None
 
 
 def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import Settings, UserError
-from edt_cli.models.systems import system
+from edt_cli.models.systems import title_of
 from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
 
 PLAN = "run.json"
@@ -23,6 +23,9 @@ ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "sra": ("w/o S-R-A", {"profiling": {"chain": "naive"}}),
 }
 """Every row of table 3: its name there, and the settings that make it."""
+
+MATCH_PAPER: dict[str, dict[str, Any]] = {"model": {"hidden": 128}, "training": {"batch": 512}}
+"""What all systems of table 2 have alike (section 4.1.3)."""
 
 
 def variant(settings: Settings) -> str:
@@ -75,13 +78,22 @@ class Run:
 
 def open_run(workspace: Workspace, plan: dict[str, Any]) -> Run:
     """The folder of a run with this plan, made if it is not there. Named by data, model, seed and key."""
-    settings = Settings.model_validate(plan["settings"])
-    name = f"{plan['data']}-{settings.model.name}-s{settings.training.seed}-{plan['key'][:8]}"
-    folder = workspace.runs / name
+    folder = _folder(workspace, plan)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).is_file():
         write_json(folder / PLAN, plan)
     return Run(folder, plan)
+
+
+def existing_run(workspace: Workspace, plan: dict[str, Any]) -> Run | None:
+    """The run that `open_run` would open, if there is one."""
+    folder = _folder(workspace, plan)
+    return Run(folder, read_json(folder / PLAN)) if (folder / PLAN).is_file() else None
+
+
+def _folder(workspace: Workspace, plan: dict[str, Any]) -> Path:
+    settings = Settings.model_validate(plan["settings"])
+    return workspace.runs / f"{plan['data']}-{settings.model.name}-s{settings.training.seed}-{plan['key'][:8]}"
 
 
 def all_runs(workspace: Workspace) -> list[Run]:
@@ -157,7 +169,7 @@ def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str,
             if not name.startswith(UNTOLD) and any(other[name] != value for other in others)
         )
         parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
-        title = system(document["model"]).title
+        title = title_of(document["model"])
         found.append({**document, "label": f"{title} ({', '.join(parts)})" if parts else title})
     own = {
         (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]

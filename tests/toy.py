@@ -82,6 +82,8 @@ KINDS = {
     "sasrec": {"name": "sasrec", "backbone": "sasrec", "encoder": "id"},
     "gru4rec": {"name": "gru4rec", "backbone": "gru4rec", "encoder": "id"},
     "bert4rec": {"name": "bert4rec", "backbone": "bert4rec", "encoder": "id"},
+    "syncrec": {"name": "syncrec", "encoder": "id"},
+    "syncrec with partitioned gates": {"name": "syncrec", "encoder": "id", "gate": "partitioned"},
     "text and id": {"name": "sasrec", "backbone": "sasrec", "encoder": "both"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
     "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},

@@ -1,25 +1,110 @@
-"""`edt models`: the systems that can be trained."""
+"""`edt models`: the systems that can be trained, and the settings of one."""
 
 from __future__ import annotations
 
-from edt_cli.cli.common import JsonOption, show
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import JsonOption, WorkspaceOption, note, show, workspace
+
+if TYPE_CHECKING:
+    from edt_cli.config import Settings
+    from edt_cli.data.dataset import Dataset
+    from edt_cli.models.systems import System
 
 
-def models(json_: JsonOption = False) -> None:
-    """List the systems: the paper of each, and what it needs.
+def models(
+    name: Annotated[str | None, typer.Argument(help="A system, to see its preset and its own options.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Also how many parameters each has on this dataset.")
+    ] = None,
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the systems: the paper of each, and what it needs; or show the settings of one.
 
-    Example: edt models --json
+    Example: edt models llm-edt --data food-kitchen
     """
+    from edt_cli.pipeline import open_dataset
+
+    dataset = open_dataset(workspace(workspace_), data) if data else None
+    if name is None:
+        _list(dataset, as_json=json_)
+    else:
+        _show(name, dataset, as_json=json_)
+
+
+def _list(dataset: Dataset | None, *, as_json: bool) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    from edt_cli.config import load_settings
-    from edt_cli.models.systems import needs, systems
+    from edt_cli.config import UserError, load_settings
+    from edt_cli.models.systems import broken, systems
 
-    table = Table("model", "system", "paper", "needs")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    bad = dict(broken())
     for name, system in systems().items():
-        required: list[str] = [*needs(load_settings(system.preset, environment={}).model)] or ["ids"]
-        paper = f"{system.paper} {system.year or ''}".strip()
-        rows.append({"model": name, "system": system.title, "paper": paper, "needs": required})
-        table.add_row(name, system.title, paper, ", ".join(required))
-    show({"models": rows}, [table], as_json=json_)
+        try:
+            rows.append(_row(system, load_settings(system.preset, environment={}), dataset))
+        except UserError as error:
+            bad[name] = str(error)
+    table = Table("model", "system", "paper", "needs")
+    if dataset:
+        table.add_column(f"parameters on {dataset.name}", justify="right")
+    for row in rows:
+        cells = [row["model"], row["system"], row["paper"], ", ".join(row["needs"])]
+        cells += [f"{row['parameters']:,}"] if dataset else []
+        table.add_row(*map(Text, cells))
+    document = {"models": rows, "broken": [{"model": name, "why": why} for name, why in bad.items()]}
+    show(document, [table], as_json=as_json)
+    for name, why in bad.items():
+        note(f"{name} is installed and cannot be used: {why}")
+
+
+def _row(system: System, settings: Settings, dataset: Dataset | None) -> dict[str, Any]:
+    from edt_cli.models.systems import needs
+
+    row: dict[str, Any] = {
+        "model": system.name,
+        "system": system.title,
+        "paper": f"{system.paper} {system.year or ''}".strip(),
+        "needs": list(map(str, needs(settings.model))) or ["ids"],
+    }
+    if dataset:
+        from edt_cli.experiments.sizes import parameters
+
+        row["parameters"] = parameters(dataset, settings)
+    return row
+
+
+def _show(name: str, dataset: Dataset | None, *, as_json: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edt_cli.config import load_settings, preset_path
+    from edt_cli.models.systems import options_of, system
+
+    known = system(name)
+    settings = load_settings(known.preset, environment={})
+    row = _row(known, settings, dataset)
+    path = preset_path(known.preset) if isinstance(known.preset, str) else known.preset
+    own = options_of(name, settings.options)
+    options = [
+        {
+            "option": field,
+            "value": getattr(own, field),
+            "default": about.get_default(call_default_factory=True),
+            "about": about.description or "",
+        }
+        for field, about in type(own).model_fields.items()
+    ]
+    document = {**row, "preset": path.read_text("utf-8"), "options": options}
+    facts = [f"{row['system']}: {row['paper']}. Needs {', '.join(row['needs'])}."]
+    facts += [f"{row['parameters']:,} parameters on {dataset.name}."] if dataset else []
+    lines = [Text(" ".join(facts)), Text(f"\n{document['preset'].strip()}\n")]
+    table = Table("option", "here", "default", "")
+    for option in options:
+        table.add_row(*(Text(str(option[key])) for key in ("option", "value", "default", "about")))
+    rest = table if options else Text("It has no options of its own.")
+    show(document, [*lines, rest], as_json=as_json)

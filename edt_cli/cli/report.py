@@ -42,6 +42,10 @@ def report(
     table: Annotated[
         int | None, typer.Option("--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations.")
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="The tables of a plan of `edt compare`, as far as it is made."),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Metrics of a free table, such as mrr or hr@5; repeatable.")
     ] = None,
@@ -73,7 +77,9 @@ def report(
         raise UsageError(f"--format is one of {', '.join(FORMS)}; got {form!r}")
     place = workspace(workspace_)
     found: list[Table]
-    if paper:
+    if plan is not None:
+        found = _of_plan(place, plan, device)
+    elif paper:
         found = [TABLES[table or 2]]
     elif table == 1:
         found = [build.table_1(_statistics(place, data))]
@@ -94,6 +100,20 @@ def report(
         else:
             found = _all_there_is(main, documents)
     _write(found, form, out)
+
+
+def _of_plan(place: Workspace, path: Path, device: str) -> list[Table]:
+    from edt_cli.config import UserError
+    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.compare import found as finished
+    from edt_cli.experiments.plan import Plan
+    from edt_cli.pipeline import open_device
+    from edt_cli.reporting.comparison import comparison_tables
+
+    result = finished(Comparison.open(place, Plan.read(path)), str(open_device(device)))
+    if not result.outcomes:
+        raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
+    return comparison_tables(result.grid, result.outcomes, result.claims)
 
 
 def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:

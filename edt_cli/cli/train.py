@@ -45,13 +45,19 @@ def train(
             help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable.",
         ),
     ] = None,
+    match_paper: Annotated[
+        bool,
+        typer.Option("--match-paper", help="Hidden size 128 and batch 512 over any preset, as the paper compares."),
+    ] = False,
     device: DeviceOption = "auto",
     encoder: Annotated[str | None, typer.Option("--encoder", help="Items by llm, id or both.")] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", help="sasrec, gru4rec or bert4rec.")] = None,
     sequence: Annotated[
         str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.")
     ] = None,
-    loss: Annotated[str | None, typer.Option("--loss", help="bpr, bce or ce (sampled softmax).")] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="bpr, bce, ce (sampled softmax), top1 or bpr-max.")
+    ] = None,
     negatives: Annotated[int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Users a step.")] = None,
@@ -68,11 +74,11 @@ def train(
 
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
-    from edt_cli.config import EvaluationSettings, UsageError
+    from edt_cli.config import UsageError
     from edt_cli.events import Events
     from edt_cli.jobs import at_work
     from edt_cli.models.systems import needs, system
-    from edt_cli.runs import ABLATIONS
+    from edt_cli.runs import ABLATIONS, MATCH_PAPER
 
     changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
@@ -91,6 +97,10 @@ def train(
             changes[section] = {**changes.get(section, {}), **fields}
     if ablate and model != "llm-edt":
         raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
+    if match_paper and (batch or any(one.startswith(("model.hidden=", "training.batch=")) for one in set_ or [])):
+        raise UsageError("--match-paper sets model.hidden and training.batch; leave them to it")
+    for section, fields in MATCH_PAPER.items() if match_paper else ():
+        changes[section] |= fields
     settings = settings_from(preset or system(model).preset, config, set_, **changes)
 
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
@@ -128,7 +138,7 @@ def train(
                     pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))
         if not final:
-            show_results(place, runs, "test", EvaluationSettings(), chosen, as_json=json_)
+            show_results(place, runs, "test", settings.evaluation, chosen, as_json=json_)
             return
     for run in runs:
         note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")

@@ -38,7 +38,7 @@ def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
 
 def _last_words(launched: Launched, command: str) -> int:
     """What the process printed, if it has ended; else how to see it again. Returns the exit status to hand on."""
-    from edt_cli.jobs import ERRORS, OUTPUT
+    from edt_cli.jobs import OUTPUT
 
     code = launched.code()
     if code is None:
@@ -46,8 +46,7 @@ def _last_words(launched: Launched, command: str) -> int:
         return 0
     sys.stdout.write((launched.folder / OUTPUT).read_text("utf-8", "replace"))
     if code:
-        errors = (launched.folder / ERRORS).read_text("utf-8", "replace").split("\n")
-        note(next((line for line in reversed(errors) if line.strip()), f"ended by signal {-code}"))
+        note(launched.last_words())
     return code if code >= 0 else 128 - code
 
 

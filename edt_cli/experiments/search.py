@@ -5,7 +5,6 @@ The study lies in SQLite beside its trials: what was cut off goes on where it wa
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,16 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import Field, model_validator
 
-from edt_cli.config import Section, Settings, UsageError, UserError, load_settings, parse_assignments, validated
+from edt_cli.config import (
+    Section,
+    Settings,
+    UsageError,
+    UserError,
+    load_settings,
+    parse_assignments,
+    read_toml,
+    validated,
+)
 from edt_cli.data.dataset import Dataset
 from edt_cli.events import Events
 from edt_cli.pipeline import Pipeline
@@ -53,13 +61,7 @@ class SearchSettings(Section):
     @classmethod
     def read(cls, path: Path) -> SearchSettings:
         """Errors: UserError for an unreadable file; UsageError for one that makes no search."""
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is no valid TOML: {error}") from None
-        return validated(cls, values)
+        return validated(cls, read_toml(path))
 
     def with_choices(self, choices: dict[str, Any]) -> Settings:
         """The settings of a trial. Errors: UsageError for a field that does not exist or a value out of range."""

@@ -82,12 +82,16 @@ class ABXI(SequentialModel):
         mixed, own = self._attend_last(batch.items, batch.lengths), self._attend_last(items, lengths)
         return self._interests(mixed, own, lengths > 0, asked) * (batch.lengths > 0).unsqueeze(1)
 
-    def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """For each domain: the mean over a user's targets of that domain, averaged over the users of the batch."""
+    def positions_to_learn(self, batch: Batch) -> Positions:
         real = batch.targets > 0
         targets = batch.targets[real]
-        at = Positions(self._states(batch, real), self.encode_items(targets), targets, had(batch, real))
-        losses = objective(at, self.encode_items)
+        windows = None if self.memory is None else self.memory.windows(batch.items)[real]
+        return Positions(self._states(batch, real), self.encode_items(targets), targets, had(batch, real), windows)
+
+    def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        """For each domain: the mean over a user's targets of that domain, averaged over the users of the batch."""
+        losses = objective(self.positions_to_learn(batch), self.encode_items, self.memory)
+        real = batch.targets > 0
         terms = {}
         for domain in range(self.domains):
             own = real & (batch.domains == domain)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import last_state
-from edt_cli.models.layers import Dropout, Linear, linear
+from edt_cli.models.layers import Dropout, Linear, dropped_attention, linear
 
 
 class Backbone(nn.Module):
@@ -27,6 +27,10 @@ class Backbone(nn.Module):
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, L, D] -> [B, D], zero for an empty sequence."""
         return last_state(self(x, lengths), lengths)
+
+
+AT_ONCE = 1 << 22
+"""Attention weights of a batch: above this, only some rows' are at hand at one time."""
 
 
 class Attention(nn.Module):
@@ -62,6 +66,8 @@ class Attention(nn.Module):
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         if causal:
             mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
+        if len(q) * q.shape[1] * q.shape[2] ** 2 > AT_ONCE and not torch.is_autocast_enabled("cpu"):
+            return dropped_attention(q, k, v, mask, self.drop.rate)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
@@ -136,20 +142,40 @@ class GRU4Rec(Backbone):
         return self.out(states)
 
 
+class FeedForward(nn.Module):
+    """LN(x + drop(FFN(x))), GELU of width 4d (BERT4Rec, eq. 4-6)."""
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.inner = Linear(s.hidden, 4 * s.hidden)
+        self.outer = Linear(4 * s.hidden, s.hidden)
+        self.norm = nn.LayerNorm(s.hidden)
+        self.drop = Dropout(s.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.drop(self.outer(F.gelu(self.inner(x)))))
+
+
 class BERT4RecBlock(nn.Module):
-    """LN(x + drop(attention(x))), then LN(x + drop(FFN(x))), GELU of width 4d (BERT4Rec, eq. 1-6)."""
+    """LN(x + drop(attention(x))), then `FeedForward` (BERT4Rec, eq. 1-6)."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.attention = Attention(s.hidden, s.heads, s.dropout)
-        self.norm_attention = nn.LayerNorm(s.hidden)
-        self.feedforward = nn.Sequential(Linear(s.hidden, 4 * s.hidden), nn.GELU(), Linear(4 * s.hidden, s.hidden))
-        self.norm_feedforward = nn.LayerNorm(s.hidden)
+        self.norm = nn.LayerNorm(s.hidden)
         self.drop = Dropout(s.dropout)
+        self.feedforward = FeedForward(s)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.norm_attention(x + self.drop(self.attention(x, mask)))
-        return self.norm_feedforward(x + self.drop(self.feedforward(x)))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: bool, broadcastable to [B, heads, L, L], True where a query may look; without one, causal."""
+        attended = self.attention(x, mask, causal=mask is None)
+        return self.feedforward(self.norm(x + self.drop(attended)))
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, D]: `forward` at each row's last of `lengths` states alone, which sees all of them; no dropout."""
+        own = last_state(x, lengths)
+        visible = torch.arange(x.shape[1], device=x.device) < lengths.clamp_min(1)[:, None]
+        return self.feedforward(self.norm(own + self.attention.of_last(x, own, visible)))
 
 
 class BERT4Rec(Backbone):
@@ -174,20 +200,31 @@ class BERT4Rec(Backbone):
 
     def restore(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
         """States [B, L, D] of a sequence in which the items at `masked` (bool [B, L]) are hidden."""
-        steps = torch.arange(x.shape[1], device=x.device)
-        x = torch.where(masked.unsqueeze(-1), self.mask_token, x)
-        age = (lengths[:, None] - 1 - steps).clamp_min(0)
-        x = self.drop(self.norm(x + self.positions(age)))
-        visible = (steps < lengths[:, None])[:, None, None, :]
+        x = self._embedded(x, lengths, masked)
+        visible = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, None, None, :]
         for block in self.blocks:
             x = block(x, visible)
         return self.out(x)
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        steps = torch.arange(x.shape[1] + 1, device=x.device)
+        """A mask stands after the last item; the last block is asked there alone."""
+        full = lengths + 1
+        x = F.pad(x, (0, 0, 0, 1))
+        steps = torch.arange(x.shape[1], device=x.device)
         masked = steps == lengths[:, None]
-        states = self.restore(F.pad(x, (0, 0, 0, 1)), lengths + 1, masked)
-        return last_state(states, lengths + 1) * (lengths > 0).unsqueeze(1)
+        if self.training:
+            return last_state(self.restore(x, full, masked), full) * (lengths > 0).unsqueeze(1)
+        x = self._embedded(x, full, masked)
+        visible = (steps < full[:, None])[:, None, None, :]
+        for block in self.blocks[:-1]:
+            x = block(x, visible)
+        final = cast(BERT4RecBlock, self.blocks[-1])
+        return self.out(final.last(x, full)) * (lengths > 0).unsqueeze(1)
+
+    def _embedded(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1], device=x.device)
+        age = (lengths[:, None] - 1 - steps).clamp_min(0)
+        return self.drop(self.norm(torch.where(masked.unsqueeze(-1), self.mask_token, x) + self.positions(age)))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Each prefix by itself, a mask appended: L times the work, and the only way that sees no future."""

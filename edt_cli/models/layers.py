@@ -31,14 +31,78 @@ class Dropout(nn.Module):
 class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        ctx.keep = bits[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
+        ctx.keep = _kept(x.shape, dropped)
         ctx.scale = LEVELS / (LEVELS - dropped)
         return x * ctx.keep.to(x.dtype).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.keep.to(gradient.dtype).mul_(ctx.scale), None
+
+
+def _kept(shape: torch.Size, dropped: int) -> Tensor:
+    """bool `shape`: what is kept where `dropped` of LEVELS values are not."""
+    count = shape.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    return bits[:count].view(shape) >= dropped - LEVELS // 2
+
+
+def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rate: float) -> Tensor:
+    """dropout(softmax(q k^T / sqrt(d))) v on a CPU. q, k, v: [B, H, L, d]; mask: bool, broadcastable to [B, H, L, L],
+    True where a query may look. Returns [B, H, L, d].
+
+    The matrices of L x L are made for a few rows at a time and again on the way back, so that neither the cache nor
+    memory has to hold them; what is kept of them is which values were dropped.
+    """
+    return _DroppedAttention.apply(q, k, v, mask, round(rate * LEVELS))
+
+
+CELLS = 1 << 20
+"""Of the L x L matrices that are at hand at one time."""
+
+
+class _DroppedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropped: int) -> Tensor:
+        ctx.keep = _kept(q.shape[:3] + q.shape[2:3], dropped)
+        ctx.scale = LEVELS / (LEVELS - dropped)
+        ctx.save_for_backward(q, k, v, mask)
+        out = torch.empty_like(v)
+        for rows in _few(q):
+            weights = _weights(q[rows], k[rows], _of(mask, rows))
+            out[rows] = weights.mul_(ctx.keep[rows]).mul_(ctx.scale) @ v[rows]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, mask = ctx.saved_tensors
+        of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
+        scale = q.shape[-1] ** -0.5
+        for rows in _few(q):
+            weights = _weights(q[rows], k[rows], _of(mask, rows))
+            kept = ctx.keep[rows].to(q.dtype).mul_(ctx.scale)
+            of_v[rows] = (weights * kept).transpose(-2, -1) @ gradient[rows]
+            of_weights = (gradient[rows] @ v[rows].transpose(-2, -1)).mul_(kept)
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_q[rows] = (of_scores @ k[rows]).mul_(scale)
+            of_k[rows] = of_scores.transpose(-2, -1) @ (q[rows] * scale)
+        return of_q, of_k, of_v, None, None
+
+
+def _few(q: Tensor) -> list[slice]:
+    step = max(1, CELLS // max(1, q.shape[1] * q.shape[2] ** 2))
+    return [slice(at, at + step) for at in range(0, len(q), step)]
+
+
+def _of(mask: Tensor | None, rows: slice) -> Tensor | None:
+    return mask[rows] if mask is not None and mask.dim() == 4 and len(mask) > 1 else mask
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    return scores.softmax(-1)
 
 
 class LoRA(nn.Module):

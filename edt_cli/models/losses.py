@@ -30,6 +30,24 @@ def bce(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return -F.logsigmoid(score_positive) - F.logsigmoid(-score_negative).mean(1)
 
 
+def top1(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """GRU4Rec, section 3.1.2: the mean of sigmoid(P(v-) - P(v+)) + sigmoid(P(v-)^2). Shapes as `bpr`."""
+    own, others = _scores(states, positive, negative)
+    return (torch.sigmoid(others - own) + torch.sigmoid(others.square())).mean(1)
+
+
+def bpr_max(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """GRU4Rec with top-k gains (Hidasi and Karatzoglou, CIKM '18), without its regularisation of scores: -log of
+    the mean of sigmoid(P(v+) - P(v-)) weighed by the softmax of the negatives' scores. Shapes as `bpr`."""
+    own, others = _scores(states, positive, negative)
+    return -torch.logsumexp(others.log_softmax(1) + F.logsigmoid(own - others), 1)
+
+
+def _scores(states: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """[P, 1] and [P, K]."""
+    return (states * positive).sum(-1, keepdim=True), (negative @ states.unsqueeze(-1)).squeeze(-1)
+
+
 def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
     """Cross entropy of the positive against shared negatives: -log (exp(own) / (exp(own) + sum of exp(others))).
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edt_cli.config import Section
 from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, last_state
-from edt_cli.models.encoders import make_encoder
+from edt_cli.models.encoders import IdEncoder, make_encoder
 from edt_cli.models.given import Given, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.memory import Memory
+
+ONLY_LAST = 1 / 11
+"""Of the rows that BERT4Rec trains on: their last item alone is masked."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Positions:
     targets: Tensor
     had: Tensor | None = None
     windows: Tensor | None = None
+
+    def among(self, rows: Tensor, states: Tensor) -> Positions:
+        """Those at `rows` (an index of the P), with other states for them."""
+        had, windows = (None if kept is None else kept[rows] for kept in (self.had, self.windows))
+        return Positions(states, self.positive[rows], self.targets[rows], had, windows)
 
 
 class Objective(Protocol):
@@ -58,6 +67,11 @@ class SequentialModel(nn.Module):
         self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
 
     domain_of: Tensor
+
+    @property
+    def width(self) -> int:
+        """D of the contract's vectors."""
+        return self.settings.hidden
 
     def encode_items(self, ids: Tensor) -> Tensor:
         """long [...] -> [..., D]."""
@@ -88,43 +102,78 @@ class SequentialModel(nn.Module):
             states[:, :-1][real], x[:, 1:][real], batch.targets[:, :-1][real], had(batch, real), windows
         )
 
+    def positions_to_learn(self, batch: Batch) -> Positions:
+        """`training_positions` where nobody asks for the last states."""
+        return self.training_positions(batch)[0]
+
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Named terms, weighted already; their sum is minimised."""
-        at, _ = self.training_positions(batch)
-        return {"next_item": mean(objective(at, self.encode_items, self.memory))}
+        return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items, self.memory))}
 
 
 class PlainModel(SequentialModel):
-    """A backbone over the items as they come: SASRec, GRU4Rec, BERT4Rec."""
+    """A backbone over the items as they come: SASRec, whose score is the inner product and nothing else."""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         self.backbone = make_backbone(given.model)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        return self.backbone(self.encode_items(batch.items), batch.lengths)
+        return self.backbone(self.encoder(batch.items), batch.lengths)
 
     def encode_last(self, batch: Batch) -> Tensor:
-        return self.backbone.last(self.encode_items(batch.items), batch.lengths)
+        return self.backbone.last(self.encoder(batch.items), batch.lengths)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
-        x = self.encode_items(batch.items)
+        x = self.encoder(batch.items)
         if isinstance(self.backbone, BERT4Rec):
-            masked = self._mask(batch)
-            states = self.backbone.restore(x, batch.lengths, masked)
-            at = Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
-            return at, self.backbone.last(x, batch.lengths)
+            return self.positions_to_learn(batch), self.backbone.last(x, batch.lengths)
         states = self.backbone(x, batch.lengths)
         return self.before_targets(batch, x, states), last_state(states, batch.lengths)
 
+    def positions_to_learn(self, batch: Batch) -> Positions:
+        """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
+        if not isinstance(self.backbone, BERT4Rec):
+            return super().positions_to_learn(batch)
+        x, masked = self.encoder(batch.items), self._mask(batch)
+        states = self.backbone.restore(x, batch.lengths, masked)
+        return Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
+
     def _mask(self, batch: Batch) -> Tensor:
-        """A share of each row's items, and the last one of rows where chance took none."""
+        """A share of each row's items, and the last one of rows where chance took none. One row in eleven has its
+        last item masked and no other, as it is asked for (BERT4Rec, section 3.6; the share is of its code)."""
+        shape, device = batch.items.shape, batch.items.device
         real = batch.items > 0
-        masked = (torch.rand(batch.items.shape, device=batch.items.device) < self.settings.mask_share) & real
-        steps = torch.arange(batch.items.shape[1], device=batch.items.device)
-        none = ~masked.any(1, keepdim=True)
-        return masked | (none & (steps == batch.lengths[:, None] - 1))
+        masked = (torch.rand(shape, device=device) < self.settings.mask_share) & real
+        last = torch.arange(shape[1], device=device) == batch.lengths[:, None] - 1
+        only_last = (torch.rand(len(last), 1, device=device) < ONLY_LAST) | ~masked.any(1, keepdim=True)
+        return torch.where(only_last, last, masked)
+
+
+class BiasedModel(PlainModel):
+    """A score has a bias for each item, as the output layers of GRU4Rec and BERT4Rec have."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.bias = IdEncoder(given.table, 1)
+
+    @property
+    def width(self) -> int:
+        return self.settings.hidden + 1
+
+    def encode_items(self, ids: Tensor) -> Tensor:
+        return torch.cat([self.encoder(ids), self.bias(ids)], -1)
+
+    def encode_positions(self, batch: Batch) -> Tensor:
+        return F.pad(super().encode_positions(batch), (0, 1), value=1.0)
+
+    def encode_last(self, batch: Batch) -> Tensor:
+        return torch.cat([super().encode_last(batch), (batch.lengths > 0).unsqueeze(1)], -1)
+
+    def positions_to_learn(self, batch: Batch) -> Positions:
+        at = super().positions_to_learn(batch)
+        positive = torch.cat([at.positive, self.bias(at.targets)], -1)
+        return replace(at, states=F.pad(at.states, (0, 1), value=1.0), positive=positive)
 
 
 def had(batch: Batch, positions: Tensor) -> Tensor:

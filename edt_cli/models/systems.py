@@ -47,32 +47,57 @@ BUILT_IN = (
         needs=("item text", "generated items", "user profiles"),
     ),
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
-    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec"),
-    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec"),
+    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
     System("abxi", "ABXI", "Bian et al., WWW", 2025, "abxi", "edt_cli.models.abxi:ABXI"),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )
 
 
-@cache
 def systems() -> dict[str, System]:
     """Every system by name, the built-in ones first; one that is installed beside them cannot take their names."""
-    found = {one.name: one for one in BUILT_IN}
+    return _found()[0]
+
+
+def broken() -> dict[str, str]:
+    """Installed systems that cannot be had, and why not. Whatever is wrong with one takes no other away."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[dict[str, System], dict[str, str]]:
+    found, bad = {one.name: one for one in BUILT_IN}, {}
     for entry in entry_points(group=GROUP):
-        if entry.name not in found:
-            try:
-                found[entry.name] = entry.load()
-            except Exception as error:
-                # Somebody else's package: whatever is wrong with it must not take the others away.
-                raise UserError(f"the model {entry.name!r} cannot be loaded ({type(error).__name__})") from None
-    return found
+        if entry.name in found:
+            continue
+        try:
+            made = entry.load()
+            if not isinstance(made, System) or made.name != entry.name:
+                raise TypeError(f"{entry.value} is no System of that name")
+            found[made.name] = made
+        except Exception as error:
+            bad[entry.name] = _reason(error)
+    return found, bad
+
+
+def _reason(error: Exception) -> str:
+    return (f"{type(error).__name__}: {error}".splitlines() or [""])[0][:300]
 
 
 def system(name: str) -> System:
+    """Errors: UsageError for a name that there is not; UserError for a system that cannot be loaded."""
+    if name in broken():
+        raise UserError(f"the model {name!r} cannot be loaded ({broken()[name]})")
     if name not in systems():
         raise UsageError(f"unknown model {name!r}; there are: {', '.join(systems())}")
     return systems()[name]
+
+
+def title_of(name: str) -> str:
+    """A system as tables call it; its name where its package is gone."""
+    return systems()[name].title if name in systems() else name
 
 
 def needs(s: ModelSettings) -> list[Need]:
@@ -83,11 +108,23 @@ def needs(s: ModelSettings) -> list[Need]:
 
 
 def model_class(name: str) -> type[SequentialModel]:
-    """Imports torch. Errors: UsageError for a system without anything to train."""
-    module, _, attribute = system(name).model.partition(":")
+    """Imports torch. Errors: UsageError for a system without anything to train; UserError for one of another
+    package whose class is not there or is no model."""
+    from edt_cli.models.sequential import SequentialModel
+
+    known = system(name)
+    module, _, attribute = known.model.partition(":")
     if not module:
         raise UsageError(f"{name} has nothing to train")
-    return getattr(import_module(module), attribute)
+    try:
+        found = getattr(import_module(module), attribute)
+        if not issubclass(found, SequentialModel):
+            raise TypeError(f"{known.model} is no SequentialModel")
+    except Exception as error:
+        if known in BUILT_IN:
+            raise
+        raise UserError(f"the model {name!r} cannot be loaded ({_reason(error)})") from None
+    return found
 
 
 def options_of(name: str, values: Mapping[str, Any]) -> Section:

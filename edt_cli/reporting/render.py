@@ -43,6 +43,8 @@ LATEX = str.maketrans(
         "≤": r"$\leq$",
         "×": r"$\times$",
         "τ": r"$\tau$",
+        "†": r"$\dagger$",
+        "–": "--",
     }
 )
 
@@ -69,12 +71,13 @@ def render(table: Table, form: str) -> RenderableType:
 
 
 def document(table: Table) -> dict[str, Any]:
-    """The table for JSON: cells are null, text, or {"mean", "deviation", "n", "mark"}."""
+    """The table for JSON: cells are null, text, or {"mean", "deviation", "n", "mark"}, and "flag" if any."""
 
     def cell(value: Cell) -> Any:
         if not isinstance(value, Measure):
             return value
-        return {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
+        found = {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
+        return {**found, "flag": value.flag} if value.flag else found
 
     return {
         "number": table.number,
@@ -192,20 +195,23 @@ def _latex(table: Table) -> str:
 
 def _csv(table: Table) -> str:
     """One line a row, the title in each, so that files can be joined. A column of several seeds is followed by
-    its deviation and its number of seeds."""
-    columns = zip(*(row.cells for row in table.rows), strict=True) if table.rows else [()] * len(table.columns)
+    its deviation and its number of seeds, one with flags by them."""
+    columns = list(zip(*(row.cells for row in table.rows), strict=True)) or [()] * len(table.columns)
     seeded = [any(isinstance(cell, Measure) and cell.n > 1 for cell in cells) for cells in columns]
+    flagged = [any(isinstance(cell, Measure) and cell.flag for cell in cells) for cells in columns]
     stub = _heads(table)[: -len(table.columns)]
     heads = ["table", *stub]
-    for head, several in zip(_heads(table)[len(stub) :], seeded, strict=True):
+    for head, several, flags in zip(_heads(table)[len(stub) :], seeded, flagged, strict=True):
         heads += [head, f"{head} deviation", f"{head} seeds"] if several else [head]
+        heads += [f"{head} flag"] * flags
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(heads)
     for row in table.rows:
         cells: list[str | float | None] = [table.heading, *_stub(table, row, repeated=False)]
-        for cell, several in zip(row.cells, seeded, strict=True):
+        for cell, several, flags in zip(row.cells, seeded, flagged, strict=True):
             figures = [cell.mean, cell.deviation, cell.n] if isinstance(cell, Measure) else [cell, None, None]
             cells += figures if several else figures[:1]
+            cells += [cell.flag if isinstance(cell, Measure) else None] * flags
         lines.writerow(cells)
     return text.getvalue()

@@ -13,21 +13,23 @@ Mark = Literal["", "best", "second"]
 @dataclass(frozen=True)
 class Measure:
     """A figure over `n` seeds. `deviation`: the sample standard deviation (n - 1), None for a single seed.
-    `digits` after the point are shown; `mean` and `deviation` stay as they are."""
+    `digits` after the point are shown; `mean` and `deviation` stay as they are. `flag` stands behind a figure that
+    supports no claim (†): it is neither best nor second, and nothing is compared with it."""
 
     mean: float
     deviation: float | None = None
     n: int = 1
     digits: int = 4
     mark: Mark = ""
+    flag: str = ""
 
     def __str__(self) -> str:
         """`0.8104`, `0.8104±.0012`; a count that all seeds share is shown without its deviation of 0."""
         mean = f"{self.mean:,.{self.digits}f}"
         if self.deviation is None or (self.deviation == 0 and self.digits == 0):
-            return mean
+            return mean + self.flag
         deviation = f"{self.deviation:,.{self.digits}f}"
-        return f"{mean}±{deviation.removeprefix('0') if self.digits else deviation}"
+        return f"{mean}±{deviation.removeprefix('0') if self.digits else deviation}{self.flag}"
 
     @classmethod
     def over(cls, values: Sequence[float], digits: int = 4) -> Measure | None:
@@ -105,7 +107,7 @@ def mark_best(table: Table, *, within_groups: bool = False) -> Table:
             shown = {
                 number: round(cell.mean, cell.digits)
                 for number in part
-                if isinstance(cell := rows[number].cells[place], Measure)
+                if isinstance(cell := rows[number].cells[place], Measure) and not cell.flag
             }
             if len(shown) < 2:
                 continue
@@ -126,13 +128,13 @@ def _marked(row: Row, place: int, mark: Mark) -> Row:
 
 def improvement(ours: Row, others: Sequence[Row], label: str) -> Row:
     """`ours` over the best of `others` in percent, column by column (table 2's last row), from unrounded means.
-    Empty where either side is, or where the best other is zero."""
+    Empty where either side is or is flagged, or where the best other is zero."""
     cells: list[Cell] = []
     for place, cell in enumerate(ours.cells):
-        means = [other.mean for row in others if isinstance(other := row.cells[place], Measure)]
-        best = max(means, default=0.0)
-        if isinstance(cell, Measure) and best > 0:
-            cells.append(Measure(100 * (cell.mean / best - 1), digits=2))
+        there = [other for row in others if isinstance(other := row.cells[place], Measure)]
+        best = max(there, key=lambda other: other.mean, default=None)
+        if isinstance(cell, Measure) and best and best.mean > 0 and not (cell.flag or best.flag):
+            cells.append(Measure(100 * (cell.mean / best.mean - 1), digits=2))
         else:
             cells.append(None)
     return Row(label, tuple(cells), compared=False)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import ItemTable
 from edt_cli.models.layers import linear
-from edt_cli.models.losses import bce, bpr, sampled_softmax
+from edt_cli.models.losses import bce, bpr, bpr_max, sampled_softmax, top1
 from edt_cli.models.memory import Memory
 from edt_cli.models.sequential import Positions
+
+OWN_NEGATIVES = {"bpr": bpr, "bce": bce, "top1": top1, "bpr-max": bpr_max}
+"""Losses for which each position draws its own."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,12 @@ class NextItem:
         """P positions -> losses [P]."""
         s = self.settings
         if s.loss != "ce":
-            negative = encode_items(self.negatives.each(at.targets, s.negatives))
-            return (bpr if s.loss == "bpr" else bce)(at.states, at.positive, negative)
+            drawn, items = self.negatives.each(at.targets, s.negatives), len(self.negatives.domain_of)
+            if drawn.numel() < items:
+                negative = encode_items(drawn)
+            else:
+                negative = F.embedding(drawn, encode_items(torch.arange(items, device=drawn.device)))
+            return OWN_NEGATIVES[s.loss](at.states, at.positive, negative)
         losses = _exact(at.states.new_zeros(len(at.states)))
         domains = self.negatives.domain_of[at.targets]
         for domain in range(len(self.negatives.starts) - 1):

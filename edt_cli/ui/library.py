@@ -9,7 +9,7 @@ from typing import Any
 
 from edt_cli.config import Settings, UserError
 from edt_cli.jobs import alive, heartbeat, jobs_of
-from edt_cli.models.systems import systems
+from edt_cli.models.systems import title_of
 from edt_cli.runs import PLAN, RESULTS, Run, variant
 from edt_cli.ui.follow import Tail
 from edt_cli.ui.state import RunState
@@ -159,7 +159,7 @@ def _runs_of_job(folder: Path) -> set[str]:
 def _title(plan: dict[str, Any]) -> str:
     """The system's name with its ablation, as table 3 calls it."""
     name = model_of(plan)
-    title = systems()[name].title if name in systems() else name
+    title = title_of(name)
     try:
         ablation = variant(Settings.model_validate(plan["settings"]))
     except ValueError:

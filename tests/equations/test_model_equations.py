@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy import batch_of, domains_of_size, model_of, sequences, text_table
+from toy import batch_of, domains_of_size, model_of, random_sequences, sequences, text_table
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.domain_sequences import domain_sequence
@@ -89,6 +89,26 @@ def test_softmax_over_shared_negatives_of_the_domain_and_none_that_the_user_has_
         expected = -math.log(math.exp(scores[0]) / sum(math.exp(score) for score in scores))
         assert found[j].item() == pytest.approx(expected, rel=1e-12)
     assert sorted(objective.negatives.shared(0, 99).tolist()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_each_position_has_negatives_of_its_own_out_of_the_shared_ones():
+    domains = domains_of_size(40, 30)
+    table = text_table(domains, random_sequences(domains))
+    settings = TrainingSettings(loss="ce", negatives=4, negatives_of=12, seen_negatives=False)
+    objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
+    again = Negatives.over(table, torch.Generator().manual_seed(0))
+    pool = again.shared(0, 12)
+    first = torch.randint(12, (9, 1), generator=again.generator)
+    vectors, targets = random(71, 3), torch.arange(1, 10)
+    had = torch.arange(1, 28).view(9, 3)
+    found = objective(Positions(random(9, 3, seed=1), vectors[targets], targets, had), lambda ids: vectors[ids])
+    states, kinds = random(9, 3, seed=1), set()
+    for j, target in enumerate(targets.tolist()):
+        own = [int(pool[(int(first[j]) + step) % 12]) for step in range(4)]
+        kinds.add(tuple(own))
+        scores = [float(states[j] @ vectors[item]) for item in (target, *(i for i in own if i not in (target, *had[j])))]
+        assert found[j].item() == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[0], rel=1e-12)
+    assert len(kinds) > 4
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])

@@ -67,9 +67,11 @@ def test_eval_is_one_document_of_the_agreed_form(place):
 def test_sampled_ranks_are_never_worse_than_full_ones(place):
     """The same pass scores both: a sampled candidate is a candidate of the full protocol as well."""
     document(place, "eval", "--data", "demo")
-    for path in (place / "runs").glob("*/results/*-ranks.parquet"):
-        ranks = pl.read_parquet(path)
-        assert (ranks["rank_sampled"] <= ranks["rank_full"]).all()
+    for path in (place / "runs").glob("*/results/test-full-*ranks.parquet"):
+        full = pl.read_parquet(path)
+        sampled = pl.read_parquet(path.with_name(path.name.replace("full", "sampled-100")))
+        assert full.drop("rank_full").equals(sampled.drop("rank_sampled"))
+        assert (sampled["rank_sampled"] <= full["rank_full"]).all()
 
 
 def test_every_artefact_records_its_leak_check(place):

@@ -1,12 +1,13 @@
-"""The paired bootstrap against a slow one, and what it must say where the answer is known."""
+"""The paired bootstrap against a slow one, the t-test against scipy, Holm by hand, and known answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from edt_cli.evaluation.metrics import ranking_metrics
-from edt_cli.evaluation.significance import ndcg_of, paired_bootstrap
+from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
 
 
 def test_the_interval_is_that_of_drawing_users_with_replacement():
@@ -39,6 +40,41 @@ def test_other_users_cannot_be_paired():
         paired_bootstrap(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="at least one"):
         paired_bootstrap(np.zeros(0), np.zeros(0))
+    with pytest.raises(ValueError, match="the same users"):
+        paired_t(np.zeros(3), np.zeros(4))
+
+
+@pytest.mark.parametrize("gain", [-0.05, 0.0, 0.01, 0.3])
+@pytest.mark.parametrize("users", [2, 5, 300])
+def test_the_t_test_is_that_of_scipy(gain, users):
+    rng = np.random.default_rng(users)
+    first = rng.normal(0.3, 0.2, users)
+    second = first + gain + rng.normal(0, 0.1, users)
+    known = ttest_rel(second, first, alternative="greater").pvalue
+    assert paired_t(first, second) == pytest.approx(known, rel=1e-9, abs=1e-300)
+
+
+def test_the_t_test_where_nothing_varies():
+    assert paired_t(np.zeros(5), np.zeros(5)) == 1.0
+    assert paired_t(np.zeros(5), np.ones(5)) == 0.0
+    assert paired_t(np.ones(5), np.zeros(5)) == 1.0
+    assert paired_t(np.zeros(1), np.ones(1)) == 1.0
+
+
+def test_holm_by_hand():
+    # Sorted 0.005 0.01 0.03 0.04: times 4, 3, 2, 1 are 0.02 0.03 0.06 0.04, and the last may not fall below 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+    assert holm([0.02, 0.02, 1.0]) == pytest.approx([0.06, 0.06, 1.0])
+
+
+def test_holm_is_never_below_the_value_and_never_above_bonferroni():
+    p = np.random.default_rng(3).uniform(0, 0.2, 30)
+    found = np.array(holm(list(p)))
+    assert (found >= p).all() and (found <= np.minimum(1.0, 30 * p) + 1e-12).all()
+    assert (np.diff(found[np.argsort(p)]) >= 0).all()
 
 
 def test_an_interval_of_95_percent_holds_the_truth_about_95_times_of_100():

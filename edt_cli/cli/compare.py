@@ -1,0 +1,134 @@
+"""`edt compare`: the runs of a plan, and its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edt_cli.cli.common import (
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    YesOption,
+    emit_json,
+    note,
+    progress,
+    stdout,
+    workspace,
+)
+from edt_cli.cli.llm import LLMOptions, ask_before_spending
+from edt_cli.cli.watch import stopping
+
+if TYPE_CHECKING:
+    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.plan import Cell
+
+PlanArgument = Annotated[Path, typer.Argument(help="The plan as TOML: data, systems, seeds, budget.")]
+
+
+def compare(
+    plan: PlanArgument,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, the cores shared among them.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show each run and what there is of it; make nothing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    workspace_: WorkspaceOption = None,
+    yes: YesOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Make the runs of a plan, such as the paper's table 2, and show its tables.
+
+    What is finished is not made again, what was cut off goes on, and a run that fails stops no other.
+    What there is so far: edt report --plan PLAN.
+
+    Example: edt compare examples/table-2.toml --jobs 2
+    """
+    from edt_cli.events import Events
+    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.compare import compare as make
+    from edt_cli.experiments.plan import Plan
+    from edt_cli.jobs import at_work
+    from edt_cli.pipeline import open_device
+
+    read, place = Plan.read(plan), workspace(workspace_)
+    comparison = Comparison.open(place, read)
+    if dry_run:
+        _show_states(comparison, as_json=json_)
+        return
+    chosen = str(open_device(device))
+    _ask(comparison, LLMOptions(yes=yes), as_json=json_)
+    with stopping(), at_work(place, "compare", plan.stem) as events, progress() as listen:
+        events.listeners = (listen,)
+        failed = make(comparison, jobs=jobs, device=device, events=events)
+    _show(comparison, chosen, failed, Events(), as_json=json_)
+    for cell, why in failed.items():
+        note(f"{cell} failed: {why}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _ask(comparison: Comparison, llm: LLMOptions, *, as_json: bool) -> None:
+    """Before anything is spent, once for what is asked alike. Whoever makes the runs is not asked again."""
+    from edt_cli.models.systems import needs
+
+    asked = set()
+    for cell in comparison.cells:
+        pipeline = comparison.pipeline(cell)
+        keys = tuple(sorted(pipeline.artefact_keys().items()))
+        if "generated items" in needs(pipeline.settings.model) and keys not in asked:
+            asked.add(keys)
+            pipeline.providers.check()
+            ask_before_spending(pipeline, llm, as_json=as_json)
+
+
+def _show_states(comparison: Comparison, *, as_json: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("data", "system", "seed", "state", "run")
+    cells = []
+    for cell in comparison.cells:
+        run = comparison.run(cell)
+        row = {
+            "data": cell.data,
+            "system": cell.label,
+            "model": cell.model,
+            "seed": cell.seed,
+            "state": comparison.state(run),
+            "run": run.name if run else None,
+        }
+        cells.append(row)
+        table.add_row(*(Text(str(row[key] or "")) for key in ("data", "system", "seed", "state", "run")))
+    if as_json:
+        emit_json({"cells": cells})
+        return
+    stdout().print(table)
+    left = sum(row["state"] != "finished" for row in cells)
+    note(f"{len(cells) - left} of {len(cells)} runs are finished, {left} are left")
+
+
+def _show(comparison: Comparison, device: str, failed: dict[Cell, str], events: Any, *, as_json: bool) -> None:
+    from edt_cli.experiments.compare import found
+    from edt_cli.reporting.comparison import comparison_tables
+    from edt_cli.reporting.render import document, render
+
+    result = found(comparison, device, events)
+    tables = comparison_tables(result.grid, result.outcomes, result.claims)
+    if as_json:
+        emit_json(
+            {
+                "runs": result.outcomes,
+                "claims": result.claims,
+                "failed": [
+                    {"data": cell.data, "system": cell.label, "seed": cell.seed, "why": why}
+                    for cell, why in failed.items()
+                ],
+                "tables": [document(table) for table in tables],
+            }
+        )
+        return
+    for table in tables:
+        stdout().print(render(table, "terminal"))

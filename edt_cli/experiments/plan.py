@@ -1,0 +1,157 @@
+"""A plan of runs, such as table 2: datasets times systems times seeds, under one budget and one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from edt_cli.config import (
+    EvaluationSettings,
+    Section,
+    Settings,
+    UsageError,
+    load_settings,
+    parse_assignments,
+    read_toml,
+    validated,
+)
+from edt_cli.models.systems import system
+from edt_cli.runs import MATCH_PAPER
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Values = dict[str, dict[str, bool | int | float | str]]
+
+
+class Budget(Section):
+    """What every system may use, whatever its preset says. A phase that this ended could have gone on to better:
+    its run is marked, and no claim rests on it."""
+
+    epochs: int = Field(200, ge=1, description="at most; of LLM-EDT's second phase its own setting is the most")
+    minutes: float | None = Field(None, gt=0, description="at most, of each phase")
+
+
+class PlannedSystem(Section):
+    model: str
+    preset: str | None = Field(None, description="settings by name; without it the model's own")
+    label: str | None = Field(None, description="its row; without it the system's title")
+    seeds: list[int] | None = Field(None, min_length=1, description="its own, in place of the plan's")
+    settings: Values = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+class Plan(Section):
+    """A plan file. `method`: the model whose rows are tested against the best of the others."""
+
+    data: list[str] = Field(min_length=1)
+    systems: list[PlannedSystem] = Field(min_length=1)
+    seeds: list[int] = Field([42], min_length=1)
+    method: str = "llm-edt"
+    protocols: list[Literal["full", "sampled"]] = Field(["full", "sampled"], min_length=1)
+    negatives: int = Field(100, ge=1, description="of the sampled protocol")
+    keep_seen: bool = False
+    match_paper: bool = Field(False, description="hidden size 128 and batch 512 over every preset")
+    budget: Budget = Budget()
+    settings: Values = Field(default_factory=dict, description="of every system, over its preset")
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Errors: UserError for an unreadable file; UsageError for one that makes no plan."""
+        return validated(cls, read_toml(path))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        common: Values = {
+            "training": {"epochs": self.budget.epochs, "seed": 0, "minutes": 0, "final": False},
+            "model": {"name": ""},
+            "evaluation": dict.fromkeys(EvaluationSettings.model_fields, ""),
+        }
+        if self.match_paper:
+            common = {section: {**common[section], **MATCH_PAPER.get(section, {})} for section in common}
+        for values in (self.settings, *(one.settings for one in self.systems)):
+            for section, fields in values.items():
+                for field in fields:
+                    if field in common.get(section, {}):
+                        raise ValueError(f"{section}.{field} is the plan's, alike for all systems")
+        for several in (self.data, self.seeds, self.protocols):
+            if len(set(several)) != len(several):
+                raise ValueError(f"{several} names one twice")
+        return self
+
+    @property
+    def evaluations(self) -> list[EvaluationSettings]:
+        common = {"negatives": self.negatives, "keep_seen": self.keep_seen}
+        return [EvaluationSettings.model_validate({"protocol": name, **common}) for name in self.protocols]
+
+    def labels(self) -> list[str]:
+        """The row of each system. Errors: UsageError for an unknown model, or rows that cannot be told apart."""
+        names = [one.model for one in self.systems]
+        found = []
+        for one in self.systems:
+            title = system(one.model).title
+            preset = f" ({one.preset})" if one.preset and names.count(one.model) > 1 else ""
+            found.append(one.label or f"{title}{preset}")
+        if twice := [label for label in found if found.count(label) > 1]:
+            raise UsageError(f"two systems of the plan are both {twice[0]!r}: give one of them a label")
+        return found
+
+    def cells(self) -> list[Cell]:
+        """Every run, in the order in which they are made. Errors: UsageError for settings that no run can have."""
+        common: Values = {
+            "training": {"epochs": self.budget.epochs, "minutes": self.budget.minutes or "none"},
+            "evaluation": {"negatives": self.negatives, "keep_seen": self.keep_seen},
+        }
+        matched = MATCH_PAPER if self.match_paper else {}
+        found = []
+        for data in self.data:
+            for one, label in zip(self.systems, self.labels(), strict=True):
+                values: Values = {"options": one.options}
+                for part in (self.settings, one.settings, matched, common):
+                    for section, fields in part.items():
+                        values[section] = {**values.get(section, {}), **fields}
+                seeds = one.seeds or self.seeds
+                found += [Cell(data, label, one.model, one.preset, seed, values) for seed in seeds]
+        for cell in found:
+            cell.settings()
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run of a plan; a key by itself."""
+
+    data: str
+    label: str
+    model: str
+    preset: str | None
+    seed: int
+    values: Mapping[str, Mapping[str, Any]]
+
+    def __str__(self) -> str:
+        return f"{self.label} on {self.data}, seed {self.seed}"
+
+    @property
+    def assignments(self) -> list[str]:
+        """As `edt train --set` takes them, so that its process has the settings that are planned here."""
+        return [
+            f"{section}.{field}={str(value).lower() if isinstance(value, bool) else value}"
+            for section, fields in self.values.items()
+            for field, value in fields.items()
+        ]
+
+    def settings(self) -> Settings:
+        flags = parse_assignments(self.assignments)
+        flags["model"] = {**flags.get("model", {}), "name": self.model}
+        flags["training"] = {**flags["training"], "seed": self.seed}
+        return load_settings(self.preset or system(self.model).preset, flags=flags)
+
+    def arguments(self, device: str) -> list[str]:
+        """Of the `edt` that makes this run."""
+        found = ["train", "--data", self.data, "--model", self.model, "--seeds", str(self.seed), "--device", device]
+        found += ["--preset", self.preset] if self.preset else []
+        return found + [part for one in self.assignments for part in ("--set", one)]

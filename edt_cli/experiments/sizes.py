@@ -1,0 +1,37 @@
+"""How many parameters a system has on a dataset, without anything being embedded, asked or trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edt_cli.config import Settings
+from edt_cli.data.dataset import Dataset
+from edt_cli.embeddings import item_texts
+from edt_cli.models.batch import item_table
+from edt_cli.models.systems import make_model, needs, system
+from edt_cli.training.fit import Material
+
+TEXT_WIDTH = 384
+"""d_L of `local`."""
+
+
+def parameters(dataset: Dataset, settings: Settings) -> int:
+    """Of the model as it would be trained on the training prefixes as they happened; 0 where nothing is trained.
+
+    Texts and profiles are stood in for by vectors of the `local` embedder's width: their content changes no count.
+    """
+    if not system(settings.model.name).trained:
+        return 0
+    view = dataset.training_view()
+    needed = needs(settings.model)
+    vectors = profiles = None
+    random = np.random.default_rng(0)
+    if "item text" in needed:
+        has_text = np.array([False, *(text is not None for text in item_texts(dataset.catalogue))])
+        vectors = random.normal(size=(len(has_text), TEXT_WIDTH)).astype(np.float32) * has_text[:, None]
+    if "user profiles" in needed:
+        profiles = torch.zeros(len(view.prefixes), TEXT_WIDTH)
+    table = item_table(dataset.domains, view.prefixes, vectors=vectors)
+    model = make_model(Material(dataset, view, view.prefixes, table, profiles).given(settings))
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,95 @@
+"""What cuts the learning rate, what ends a phase, and what is given back between steps."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from edt_cli.config import TrainingSettings
+from edt_cli.events import Events
+from edt_cli.training import heap
+from edt_cli.training.checkpoint import read_progress
+from edt_cli.training.loop import CHECKPOINT, run_phase
+
+
+class Numbers:
+    """A phase of one weight and one step an epoch; `figures` are what validation finds, the first before training."""
+
+    name = "pre-training"
+    lr = 0.1
+    steps_per_epoch = 1
+    min_steps = 0
+    validate_steps = 1
+
+    def __init__(self, epochs: int = 50) -> None:
+        self.model = nn.Linear(1, 1)
+        self.epochs = epochs
+        self.generators: list[torch.Generator] = []
+
+    def batches(self):
+        yield torch.ones(1, 1)
+
+    def loss(self, batch):
+        return {"loss": self.model(batch).sum()}
+
+    def notes(self):
+        return {}
+
+
+def run(figures: list[float], folder: Path, **settings):
+    found = itertools.chain(figures, itertools.repeat(figures[-1]))
+    return run_phase(
+        Numbers(), TrainingSettings(**settings), folder, Events(folder), lambda: {"mean": next(found)}
+    )
+
+
+def test_a_plateau_cuts_the_rate_and_a_better_epoch_begins_anew(tmp_path):
+    figures = [0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    settings = {"schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.5, "epochs": 50, "patience": 6}
+    p = run(figures, tmp_path, **settings)
+    # After epochs 1, 2, 3 without a better one; then after 5, 6, 7 and 8, 9, 10, where patience ends it.
+    assert (p.cut, p.best_epoch, p.epoch, p.ended) == (0.125, 4, 10, "patience")
+
+
+def test_the_cut_is_what_the_optimiser_steps_by(tmp_path):
+    rates = []
+
+    class Watched(Numbers):
+        def loss(self, batch):
+            rates.append(float(self.model.weight.detach()))
+            return super().loss(batch)
+
+    s = TrainingSettings(schedule="plateau", plateau_patience=1, plateau_factor=0.5, patience=6)
+    run_phase(Watched(), s, tmp_path, Events(tmp_path), lambda: {"mean": 0.1})
+    steps = [before - after for before, after in itertools.pairwise(rates)]
+    # Adam's step on a constant gradient is the learning rate.
+    assert steps == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ended", "epoch"),
+    [({"patience": 3}, "patience", 3), ({"minutes": 1e-9}, "minutes", 0), ({"patience": 90}, "epochs", 50)],
+)
+def test_a_phase_says_what_ended_it(settings, ended, epoch, tmp_path):
+    p = run([0.1], tmp_path, **settings)
+    kept = read_progress(tmp_path / CHECKPOINT)
+    assert kept is not None
+    assert (p.ended, p.epoch) == (kept.ended, kept.epoch) == (ended, epoch)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
+def test_what_is_free_between_steps_is_given_back():
+    process = psutil.Process()
+    pieces = [bytearray(64 << 10) for _ in range(12_000)]
+    last = bytearray(64 << 10)
+    before = process.memory_info().rss
+    del pieces
+    heap.give_back()
+    assert process.memory_info().rss < before - (500 << 20)
+    assert len(last) == 64 << 10
