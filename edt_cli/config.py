@@ -176,6 +176,7 @@ class TrainingSettings(Section):
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )
     seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
+    all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
@@ -212,6 +213,8 @@ class Settings(Section):
         shared = self.training.negatives_of
         if shared is not None and (self.training.loss != "ce" or shared < self.training.negatives):
             raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
+        if self.training.all_domains and self.training.loss != "ce":
+            raise ValueError("training.all_domains needs training.loss = ce")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):

@@ -93,6 +93,7 @@ KINDS = {
     "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
     "llm-edt on gru4rec": {"name": "llm-edt", "backbone": "gru4rec", "encoder": "llm"},
     "llm-edt on bert4rec": {"name": "llm-edt", "backbone": "bert4rec", "encoder": "llm"},
+    "abxi": {"name": "abxi", "encoder": "id"},
 }
 """Every model, and LLM-EDT on every backbone."""
 

@@ -105,6 +105,31 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     return scores.softmax(-1)
 
 
+class LoRA(nn.Module):
+    """A low-rank map (Hu et al., ICLR '22): x down^T up^T. `down` starts at zero, so at first it adds nothing."""
+
+    def __init__(self, hidden: int, rank: int, std: float = 0.02) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.zeros(rank, hidden))
+        self.up = nn.Parameter(torch.randn(hidden, rank) * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(linear(x, self.down), self.up)
+
+
+class SwiGLU(nn.Module):
+    """(silu(x W_gate) * x W_value) W_out, without biases (Shazeer, 2020)."""
+
+    def __init__(self, hidden: int, inner: int) -> None:
+        super().__init__()
+        self.gate_and_value = Linear(hidden, 2 * inner, bias=False)
+        self.out = Linear(inner, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.gate_and_value(x).chunk(2, -1)
+        return self.out(F.silu(gate) * value)
+
+
 class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)

@@ -52,6 +52,7 @@ BUILT_IN = (
     System("c2dsr", "C2DSR", "Cao et al., CIKM", 2022, "c2dsr", "edt_cli.models.c2dsr:C2DSR"),
     System("tricdr", "TriCDR", "Ma et al., TOIS", 2024, "tricdr", "edt_cli.models.tricdr:TriCDR"),
     System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
+    System("abxi", "ABXI", "Bian et al., WWW", 2025, "abxi", "edt_cli.models.abxi:ABXI"),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )

@@ -87,19 +87,32 @@ class NextItem:
         encode_items: Callable[[Tensor], Tensor],
         memory: Memory | None,
     ) -> Tensor:
-        """Sampled softmax at the positions `rows`, whose targets are of `domain`. Without `seen_negatives` what the
-        user has had is no negative, as it is no candidate at evaluation. With `negatives_of` a position has the
-        `negatives` next to a place of its own in the shared ones, which lie in no order."""
+        """Sampled softmax at the positions `rows`, whose targets are of `domain`."""
+        s = self.settings
+        own = (_exact(at.states[rows]) * _exact(at.positive[rows])).sum(-1)
+        if memory is not None and at.windows is not None:
+            own = own + memory.of_targets(at.windows[rows], at.targets[rows], domain)
+        among = range(len(self.negatives.starts) - 1) if s.all_domains else [domain]
+        others = torch.cat([self._others(at, rows, one, encode_items, memory) for one in among], 1)
+        return sampled_softmax(own / s.loss_temperature, others.div_(s.loss_temperature))
+
+    def _others(
+        self,
+        at: Positions,
+        rows: Tensor,
+        domain: int,
+        encode_items: Callable[[Tensor], Tensor],
+        memory: Memory | None,
+    ) -> Tensor:
+        """[len(rows), negatives]: scores of negatives of `domain`, -inf where one is none: the target and, without
+        `seen_negatives`, what the user has had, as it is no candidate at evaluation. With `negatives_of` a position
+        has the `negatives` next to a place of its own in the shared ones, which lie in no order."""
         s = self.settings
         drawn = self.negatives.shared(domain, s.negatives_of or s.negatives)
-        states, targets = at.states[rows], at.targets[rows]
-        own = (_exact(states) * _exact(at.positive[rows])).sum(-1)
-        others = _exact(linear(states, encode_items(drawn)))
+        others = _exact(linear(at.states[rows], encode_items(drawn)))
         if memory is not None and at.windows is not None:
-            windows = at.windows[rows]
-            own = own + memory.of_targets(windows, targets, domain)
-            others = others + memory.of_items(windows, domain, drawn)
-        had = targets[:, None]
+            others = others + memory.of_items(at.windows[rows], domain, drawn)
+        had = at.targets[rows][:, None]
         if at.had is not None and not s.seen_negatives:
             had = torch.cat([at.had[rows], had], 1)
         place = torch.full_like(self.negatives.domain_of, len(drawn))
@@ -112,8 +125,7 @@ class NextItem:
             )
             own_columns = (first + torch.arange(s.negatives, device=drawn.device)) % len(drawn)
             others, hits = others.gather(1, own_columns), hits.gather(1, own_columns)
-        t = s.loss_temperature
-        return sampled_softmax(own / t, others.masked_fill_(hits, float("-inf")).div_(t))
+        return others.masked_fill_(hits, float("-inf"))
 
 
 def _exact(x: Tensor) -> Tensor:

@@ -1,0 +1,128 @@
+"""ABXI against slow versions that one can read off the paper: each state by itself, the loss, its negatives."""
+
+import math
+
+import pytest
+import torch
+from slow import attention
+from toy import batch_of, domains_of_size, model_of, sequences, text_table
+
+from edt_cli.config import Settings, TrainingSettings
+from edt_cli.models.sequential import Positions
+from edt_cli.training.objective import Negatives, NextItem
+
+DOMAINS = domains_of_size(4, 3, 4)
+ROWS = sequences([1, 5, 3, 8, 2, 6, 9, 4], [5, 6, 7], [1, 2], [10, 5, 11, 6, 3], [4])
+TABLE = text_table(DOMAINS, ROWS)
+DOMAIN = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.fixture
+def model():
+    made = model_of("abxi", TABLE, domain_rank=2, invariant_rank=3).double()
+    for name, weight in made.named_parameters():
+        torch.nn.init.normal_(weight, mean=float("norm" in name), std=0.3)
+    return made
+
+
+def attended(model, items: list[int]) -> torch.Tensor:
+    """After the last of `items`, which is all that it sees; positions count from the first."""
+    x = model.encode_items(torch.tensor(items)) + model.positions.weight[: len(items)]
+    return model.norm_attention(x[-1] + attention(model.attention, x, lambda i: range(i + 1))[-1])
+
+
+def swiglu(part, x: torch.Tensor) -> torch.Tensor:
+    gate, value = (part.gate_and_value.weight @ x).chunk(2)
+    return part.out.weight @ (gate * torch.sigmoid(gate) * value)
+
+
+def lora(part, x: torch.Tensor) -> torch.Tensor:
+    return part.up @ part.down @ x
+
+
+def state(model, items: list[int], domain: int) -> torch.Tensor:
+    """What scores the item of `domain` that comes after `items`."""
+    x = attended(model, items)
+    mixed = model.mixed.norm(x + swiglu(model.feedforward, x) + lora(model.mixed.lora, x))
+    adapted = model.invariant[domain]
+    invariant = adapted.norm(mixed + swiglu(model.projector, mixed) + lora(adapted.lora, mixed))
+    own = [item for item in items if DOMAIN[item] == domain]
+    if not own:
+        return invariant + model.norm_specific[domain].bias
+    x = attended(model, own)
+    encoded = model.domain[domain]
+    h = encoded.norm(x + swiglu(model.feedforward, x) + lora(encoded.lora, x))
+    return invariant + model.norm_specific[domain](h + swiglu(model.specific[domain], h))
+
+
+def test_each_state_is_an_invariant_interest_and_one_of_the_domain_that_is_asked_for(model):
+    batch = batch_of(TABLE, ROWS)
+    with torch.no_grad():
+        found = model.encode_positions(batch)
+        for row in range(len(ROWS)):
+            items = ROWS.of(row).tolist()
+            for end in range(len(items)):
+                expected = state(model, items[: end + 1], int(batch.domains[row, end]))
+                torch.testing.assert_close(found[row, end], expected)
+    assert (found[batch.items == 0] == 0).all()
+
+
+def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_all_users(model):
+    batch = batch_of(TABLE, ROWS)
+    given = torch.rand(14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen: list[Positions] = []
+
+    def objective(at, encode_items, memory=None):
+        seen.append(at)
+        return given
+
+    terms = model.loss(batch, objective)
+    expected, number = torch.zeros(3, dtype=torch.float64), 0
+    for row in range(len(ROWS)):
+        items = ROWS.of(row).tolist()
+        own: list[list[float]] = [[], [], []]
+        for end in range(len(items) - 1):
+            domain = DOMAIN[items[end + 1]]
+            own[domain].append(float(given[number]))
+            torch.testing.assert_close(seen[0].states[number], state(model, items[: end + 1], domain))
+            torch.testing.assert_close(seen[0].positive[number], model.encode_items(torch.tensor(items[end + 1])))
+            assert set(seen[0].had[number].tolist()) - {0} == set(items)
+            number += 1
+        for domain in range(3):
+            expected[domain] += sum(own[domain]) / max(1, len(own[domain])) / len(ROWS)
+    assert number == 14 == len(seen[0].targets)
+    torch.testing.assert_close(torch.stack([terms[f"L_{domain}"] for domain in range(3)]), expected)
+
+
+@pytest.mark.parametrize("all_domains", [False, True])
+def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_has_had(all_domains):
+    """Two for each position, neighbours out of the three that the batch shares."""
+    settings = TrainingSettings(
+        loss="ce", negatives=2, negatives_of=3, all_domains=all_domains, seen_negatives=False, loss_temperature=0.75
+    )
+    draws = Negatives.over(TABLE, torch.Generator().manual_seed(3))
+    random = torch.Generator().manual_seed(0)
+    vectors = torch.randn(12, 3, generator=random, dtype=torch.float64)
+    states = torch.randn(4, 3, generator=random, dtype=torch.float64)
+    targets = torch.tensor([2, 9, 6, 4])
+    had = torch.tensor([[2, 1, 3, 0], [9, 7, 10, 8], [6, 2, 0, 0], [4, 0, 0, 0]])
+    found = NextItem(settings, draws)(Positions(states, vectors[targets], targets, had), lambda ids: vectors[ids])
+
+    again = Negatives.over(TABLE, torch.Generator().manual_seed(3))
+    for domain in range(3):
+        rows = [j for j in range(4) if DOMAIN[int(targets[j])] == domain]
+        scores: dict[int, list[float]] = {j: [float(states[j] @ vectors[targets[j]]) / 0.75] for j in rows}
+        for other in range(3) if all_domains else [domain]:
+            drawn = again.shared(other, 3).tolist()
+            first = torch.randint(3, (len(rows), 1), generator=again.generator).flatten().tolist()
+            for j, start in zip(rows, first, strict=True):
+                own = {drawn[start], drawn[(start + 1) % 3]} - set(had[j].tolist())
+                scores[j] += [float(states[j] @ vectors[item]) / 0.75 for item in own]
+        for j in rows:
+            total = sum(math.exp(score) for score in scores[j])
+            assert found[j].item() == pytest.approx(-math.log(math.exp(scores[j][0]) / total), rel=1e-12)
+
+
+def test_negatives_of_every_domain_need_the_softmax():
+    with pytest.raises(ValueError, match="all_domains needs"):
+        Settings(training=TrainingSettings(all_domains=True))
