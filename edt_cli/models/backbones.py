@@ -66,7 +66,11 @@ class Attention(nn.Module):
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         if causal:
             mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
-        if len(q) * q.shape[1] * q.shape[2] ** 2 > AT_ONCE and not torch.is_autocast_enabled("cpu"):
+        if (
+            self.drop.rate
+            and len(q) * q.shape[1] * q.shape[2] ** 2 > AT_ONCE
+            and not torch.is_autocast_enabled("cpu")
+        ):
             return dropped_attention(q, k, v, mask, self.drop.rate)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:

@@ -93,7 +93,7 @@ class C2DSR(SequentialModel):
         known = following > 0
 
         cross = self.before_targets(batch, self.encode_items(batch.items), mixed)
-        single = self.positions(batch, known, (mixed + own)[known], self.encode_items(following[known]), following)
+        single = self.at_places(batch, known, (mixed + own)[known], self.encode_items(following[known]), following)
         infomax = [
             discriminator(*self._prototypes(own, mixed, false[domain], known, of_item == domain))
             for domain, discriminator in enumerate(self.discriminators)

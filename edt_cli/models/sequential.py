@@ -97,9 +97,9 @@ class SequentialModel(nn.Module):
     def before_targets(self, batch: Batch, x: Tensor, states: Tensor) -> Positions:
         """Every position that has a next item, from item vectors and states [B, L, D]."""
         real = batch.targets[:, :-1] > 0
-        return self.positions(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
+        return self.at_places(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
 
-    def positions(
+    def at_places(
         self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
     ) -> Positions:
         """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""

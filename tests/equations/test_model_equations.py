@@ -106,7 +106,9 @@ def test_each_position_has_negatives_of_its_own_out_of_the_shared_ones():
     for j, target in enumerate(targets.tolist()):
         own = [int(pool[(int(first[j]) + step) % 12]) for step in range(4)]
         kinds.add(tuple(own))
-        scores = [float(states[j] @ vectors[item]) for item in (target, *(i for i in own if i not in (target, *had[j])))]
+        scores = [
+            float(states[j] @ vectors[item]) for item in (target, *(i for i in own if i not in (target, *had[j])))
+        ]
         assert found[j].item() == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[0], rel=1e-12)
     assert len(kinds) > 4
 

@@ -44,9 +44,7 @@ class Numbers:
 
 def run(figures: list[float], folder: Path, **settings):
     found = itertools.chain(figures, itertools.repeat(figures[-1]))
-    return run_phase(
-        Numbers(), TrainingSettings(**settings), folder, Events(folder), lambda: {"mean": next(found)}
-    )
+    return run_phase(Numbers(), TrainingSettings(**settings), folder, Events(folder), lambda: {"mean": next(found)})
 
 
 def test_a_plateau_cuts_the_rate_and_a_better_epoch_begins_anew(tmp_path):
