@@ -1,4 +1,4 @@
-"""Memory that batches of different lengths leave behind: glibc keeps it, and in pieces that the next batch may not fit."""
+"""Memory that batches of different lengths leave behind: glibc keeps it, in pieces that the next may not fit."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from edt_cli.training.loop import CHECKPOINT, run_phase
 
 
 class Numbers:
-    """A phase of one weight and one step an epoch; `figures` are what validation finds, the first before training."""
+    """A phase of one weight and one step an epoch."""
 
     name = "pre-training"
     lr = 0.1
