@@ -48,8 +48,8 @@ def _kept(shape: torch.Size, dropped: int) -> Tensor:
 
 
 def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rate: float) -> Tensor:
-    """dropout(softmax(q k^T / sqrt(d))) v on a CPU: [B, H, L, d] each. mask: bool, broadcastable to [B, H, L, L], True
-    where a query may look.
+    """dropout(softmax(q k^T / sqrt(d))) v on a CPU: [B, H, L, d] each. mask: bool, broadcastable to [B, H, L, L],
+    True where a query may look.
 
     The matrices of L x L are made for a few rows at a time and again on the way back, so that neither the cache nor
     memory has to hold them; what is kept of them is which values were dropped.
