@@ -30,7 +30,7 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     if "item text" in needed:
         has_text = np.array([False, *(text is not None for text in item_texts(dataset.catalogue))])
         vectors = random.normal(size=(len(has_text), TEXT_WIDTH)).astype(np.float32) * has_text[:, None]
-    if "user profiles" in needed:
+    if "user profiles" in needed and settings.profiling.enabled:
         profiles = torch.zeros(len(view.prefixes), TEXT_WIDTH)
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
     model = make_model(Material(dataset, view, view.prefixes, table, profiles).given(settings))

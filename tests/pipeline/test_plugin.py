@@ -137,4 +137,6 @@ def test_parameters_are_counted_without_training(tmp_path):
         run = Pipeline(Workspace(tmp_path), dataset, settings).run()
         assert run.manifest()["parameters"] == parameters(dataset, settings)
     assert parameters(dataset, load_settings("popularity")) == 0
-    assert parameters(dataset, load_settings("paper", flags=small)) > 0
+    without = load_settings("paper", flags={**small, "profiling": {"enabled": False}})
+    adapter = (384 + 1) * 192 + (192 + 1) * 8
+    assert parameters(dataset, load_settings("paper", flags=small)) == parameters(dataset, without) + adapter
