@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edt_cli.models.layers import TWICE
+
 
 def mean(losses: Tensor) -> Tensor:
     """Over positions; 0 for a batch of users with one item each, which has none."""
@@ -36,6 +38,8 @@ def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
     own: [P]; others: [P, K], -inf for what counts for nothing. Returns [P]. Written as one step because `others`
     is by far the largest tensor of training: two of its size are held, where autograd would hold six.
     """
+    if TWICE.get():
+        return torch.logaddexp(own, torch.logsumexp(others, 1)) - own
     return _SharedSoftmax.apply(own, others)
 
 
@@ -66,3 +70,15 @@ def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
     others = cosines.masked_fill(torch.eye(len(users), dtype=torch.bool, device=users.device), float("-inf"))
     both = torch.logsumexp(others, 1) + torch.logsumexp(others, 0)
     return (both - 2 * own).mean()
+
+
+def two_views(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Contrast of two views of n things: each view of each finds its other view among the 2n - 1 other vectors.
+
+    a, b: [n, D], compared by inner products. Returns a scalar, 0 where there is one thing or none.
+    """
+    views = torch.cat([a, b])
+    own = torch.eye(len(views), dtype=torch.bool, device=views.device)
+    scores = (views @ views.T / temperature).masked_fill(own, float("-inf"))
+    other_view = torch.arange(len(views), device=views.device).roll(len(a))
+    return F.cross_entropy(scores, other_view, reduction="sum") / max(1, len(views))

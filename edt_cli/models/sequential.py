@@ -56,6 +56,8 @@ class SequentialModel(nn.Module):
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(s.encoder, given.table, s.hidden)
         self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
+        self.before: SequentialModel | None = None
+        """A model that is trained before this one, in the same loop, and then stays as it is."""
 
     domain_of: Tensor
 
@@ -93,6 +95,18 @@ class SequentialModel(nn.Module):
         at, _ = self.training_positions(batch)
         return {"next_item": mean(objective(at, self.encode_items, self.memory))}
 
+    def extended(self, batch: Batch) -> Batch:
+        """A batch of training with whatever the model adds to it by its own choice."""
+        return batch
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """Of parameters that are learned by `own_loss` alone, in a step of their own before each shared one."""
+        return None
+
+    def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        """What `own_optimizer` minimises, in named terms."""
+        return {}
+
 
 class PlainModel(SequentialModel):
     """A backbone over the items as they come: SASRec, GRU4Rec, BERT4Rec."""
@@ -102,14 +116,18 @@ class PlainModel(SequentialModel):
         self.backbone = make_backbone(given.model)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        return self.backbone(self.encode_items(batch.items), batch.lengths)
+        return self.backbone(self.embed(batch), batch.lengths)
 
     def encode_last(self, batch: Batch) -> Tensor:
-        return self.backbone.last(self.encode_items(batch.items), batch.lengths)
+        return self.backbone.last(self.embed(batch), batch.lengths)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """[B, L, D]: what the backbone sees of a batch's items."""
+        return self.encode_items(batch.items)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
         """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
-        x = self.encode_items(batch.items)
+        x = self.embed(batch)
         if isinstance(self.backbone, BERT4Rec):
             masked = self._mask(batch)
             states = self.backbone.restore(x, batch.lengths, masked)
@@ -120,7 +138,7 @@ class PlainModel(SequentialModel):
 
     def _mask(self, batch: Batch) -> Tensor:
         """A share of each row's items, and the last one of rows where chance took none."""
-        real = batch.items > 0
+        real = batch.items > 0 if batch.inserted is None else (batch.items > 0) & ~batch.inserted
         masked = (torch.rand(batch.items.shape, device=batch.items.device) < self.settings.mask_share) & real
         steps = torch.arange(batch.items.shape[1], device=batch.items.device)
         none = ~masked.any(1, keepdim=True)
