@@ -232,21 +232,27 @@ class Pipeline:
         import torch
 
         from edt_cli.models.batch import item_table
+        from edt_cli.models.given import GeneratedItems
         from edt_cli.training.fit import Material
 
+        device = torch.device(self.device)
         needed = needs(self.settings.model)
         domains, sequences = self.view.domains, self.view.prefixes
-        domain_of = vectors = profiles = None
+        domain_of = vectors = profiles = generated = None
         if "item text" in needed:
             vectors = self.embeddings().vectors
         if "generated items" in needed:
             made = self.augmentation()
-            sequences, domain_of = made.sequences, made.domain_of(domains)
-            vectors = made.vectors(self.embeddings())
+            if system(self.settings.model.name).augmented:
+                sequences, domain_of = made.sequences, made.domain_of(domains)
+                vectors = made.vectors(self.embeddings())
+            elif len(usable := made.generated.filter("kept")):
+                users, targets, items = (usable[name].to_numpy() for name in ("user", "target", "item"))
+                generated = GeneratedItems.of(users, targets, items, made.vectors(self.embeddings())).to(device)
         if "user profiles" in needed and self.settings.profiling.enabled:
             profiles = torch.from_numpy(self.profiles().vectors)
-        table = item_table(domains, sequences, domain_of, vectors).to(torch.device(self.device))
-        return Material(self.dataset, self.view, sequences, table, profiles)
+        table = item_table(domains, sequences, domain_of, vectors).to(device)
+        return Material(self.dataset, self.view, sequences, table, profiles, generated)
 
     def run(self, listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()) -> Run:
         """Train, or go on training, or find that this run is finished already."""

@@ -9,8 +9,8 @@ import torch
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
 from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
-from edt_cli.models.given import Given
-from edt_cli.models.systems import make_model, needs, options_of
+from edt_cli.models.given import GeneratedItems, Given
+from edt_cli.models.systems import make_model, needs, options_of, system
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
 
@@ -76,6 +76,17 @@ def view_of(domains: Domains, prefixes: Sequences) -> TrainingView:
     return TrainingView("toy", "toy", domains, [], prefixes, pl.DataFrame({"title": titles}))
 
 
+def generated_items(domains: Domains, rows: Sequences, text: torch.Tensor) -> GeneratedItems:
+    """Three for each row in its minority domain, not far from random items of it."""
+    rng = np.random.default_rng(5)
+    users = np.repeat(np.flatnonzero(rows.lengths > 0), 3)
+    targets = rows.domain_counts(domains).argmin(1)[users]
+    chosen = np.array([rng.choice(domains.range(target)) for target in targets])
+    near = text.numpy()[chosen] + 0.1 * rng.normal(size=(len(chosen), text.shape[1])).astype(np.float32)
+    vectors = np.concatenate([np.zeros((1, text.shape[1]), np.float32), near])
+    return GeneratedItems.of(users, targets, 1 + np.arange(len(chosen)), vectors)
+
+
 SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12, "adapter": 4}
 
 KINDS = {
@@ -88,6 +99,8 @@ KINDS = {
     "c2dsr": {"name": "c2dsr", "encoder": "id"},
     "c2dsr with a deep graph": {"name": "c2dsr", "encoder": "id", "graph_layers": 2},
     "tricdr": {"name": "tricdr", "encoder": "id"},
+    "llmcdsr": {"name": "llmcdsr", "backbone": "sasrec", "encoder": "id", "recalled": 2, "noisy": 4},
+    "llmcdsr on gru4rec": {"name": "llmcdsr", "backbone": "gru4rec", "encoder": "id", "virtual": "sgd"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
     "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},
     "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
@@ -121,6 +134,7 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
         rows,
         view_of(table.domains, rows),
         profiles if "user profiles" in needs(chosen) else None,
+        None if system(chosen.name).augmented else generated_items(table.domains, rows, table.text),
     )
     model = make_model(given)
     if chosen.name == "llm-edt":

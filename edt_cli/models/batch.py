@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.data.dataset import Domains, Sequences, grouped
 
@@ -59,7 +60,8 @@ class Batch:
     """rows: long [B], which sequences these are. items: long [B, L], oldest first, 0 after the end.
 
     lengths: long [B]. targets: long [B, L], the next item at each position, 0 where there is none.
-    domains: long [B, L], the domain in which the next item is asked for.
+    domains: long [B, L], the domain in which the next item is asked for. inserted: bool [B, L], items that a system
+    put there, which are no targets; None where there are none.
     """
 
     rows: Tensor
@@ -67,6 +69,27 @@ class Batch:
     lengths: Tensor
     targets: Tensor
     domains: Tensor
+    inserted: Tensor | None = None
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """The rows of both."""
+    longest = max(first.items.shape[1], second.items.shape[1])
+
+    def both(one: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([F.pad(x, (0, longest - x.shape[1])) for x in (one, other)])
+
+    put = [
+        torch.zeros_like(b.items, dtype=torch.bool) if b.inserted is None else b.inserted for b in (first, second)
+    ]
+    return Batch(
+        torch.cat([first.rows, second.rows]),
+        both(first.items, second.items),
+        torch.cat([first.lengths, second.lengths]),
+        both(first.targets, second.targets),
+        both(first.domains, second.domains),
+        both(*put),
+    )
 
 
 class DeviceSequences:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from edt_cli.config import ModelSettings, Section, TrainingSettings
@@ -16,11 +18,44 @@ class NoOptions(Section):
 
 
 @dataclass(frozen=True)
+class GeneratedItems:
+    """What an LLM thought of for a user in a domain, for the systems that put it to a use of their own.
+
+    users, domains: long [Q]. items: long [Q, n], rows of `vectors`, 0 after the last. vectors: float32
+    [1 + V, d_L], the first of nothing.
+    """
+
+    users: Tensor
+    domains: Tensor
+    items: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, users: np.ndarray, domains: np.ndarray, items: np.ndarray, vectors: np.ndarray) -> GeneratedItems:
+        """From one row a generated item: numpy arrays [G]; items are rows of `vectors`."""
+        pairs, question = np.unique(np.stack([users, domains]), axis=1, return_inverse=True)
+        question = question.ravel()
+        order = np.argsort(question, kind="stable")
+        counts = np.bincount(question, minlength=pairs.shape[1])
+        place = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.zeros((pairs.shape[1], counts.max(initial=1)), np.int64)
+        used, number = np.unique(np.append(0, items), return_inverse=True)
+        rows[question[order], place] = number[1:][order]
+        users, domains, rows, vectors = (torch.from_numpy(part) for part in (*pairs, rows, vectors[used]))
+        return cls(users, domains, rows, vectors)
+
+    def to(self, device: torch.device) -> GeneratedItems:
+        parts = (self.users, self.domains, self.items, self.vectors)
+        return GeneratedItems(*(part.to(device) for part in parts))
+
+
+@dataclass(frozen=True)
 class Given:
     """`sequences`: the rows of training, augmented or as they happened; a batch's `rows` are numbers of them.
 
     `options`: the system's own settings. `profiles`: float32 [U, d_L], zero rows for users without one, or None.
-    `view`: the training prefixes and the catalogue's texts; None where a model is only timed.
+    `view`: the training prefixes and the catalogue's texts; None where a model is only timed. `generated`: None
+    where there are no generated items, or where they stand in `sequences`.
     """
 
     table: ItemTable
@@ -30,3 +65,4 @@ class Given:
     sequences: Sequences | None = None
     view: TrainingView | None = None
     profiles: Tensor | None = None
+    generated: GeneratedItems | None = None

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LEVELS = 1 << 16
 """Random values are of 16 bits: a dropout rate is exact to 1 / 65,536."""
+
+
+TWICE: ContextVar[bool] = ContextVar("twice", default=False)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """What is computed here may be differentiated, and its gradient again: no fused kernel that cannot."""
+    token = TWICE.set(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        TWICE.reset(token)
 
 
 class Dropout(nn.Module):
@@ -168,7 +186,8 @@ class _OneDNN(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])
-        of_x = _product(gradient, weight.T.contiguous()) if ctx.needs_input_grad[0] else None
+        # By `linear`, not by the operator itself, which has no gradient: this one may be differentiated too.
+        of_x = linear(gradient, weight.T.contiguous()) if ctx.needs_input_grad[0] else None
         # This product has its long side inside, where MKL is no slower.
         of_weight = rows.T @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None

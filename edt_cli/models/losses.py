@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edt_cli.models.layers import TWICE
+
 
 def mean(losses: Tensor) -> Tensor:
     """Over positions; 0 for a batch of users with one item each, which has none."""
@@ -54,6 +56,8 @@ def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
     own: [P]; others: [P, K], -inf for what counts for nothing. Returns [P]. Written as one step because `others`
     is by far the largest tensor of training: two of its size are held, where autograd would hold six.
     """
+    if TWICE.get():
+        return torch.logaddexp(own, torch.logsumexp(others, 1)) - own
     return _SharedSoftmax.apply(own, others)
 
 
@@ -87,11 +91,16 @@ def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
 
 
 def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy: of all 2N vectors a row's other view must be nearest by cosine.
+    """`two_views` by cosines: normalised temperature-scaled cross entropy."""
+    return two_views(F.normalize(one, dim=1), F.normalize(other, dim=1), temperature)
 
-    one, other: [N, D]. Returns a scalar; 0 for a batch of none.
+
+def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Contrast of two views of n things: each view of each finds its other view among the 2n - 1 other vectors.
+
+    one, other: [n, D], compared by inner products. Returns a scalar; 0 of none.
     """
-    both = F.normalize(torch.cat([one, other]), dim=1)
-    cosines = (both @ both.T / temperature).fill_diagonal_(float("-inf"))
+    both = torch.cat([one, other])
+    scores = (both @ both.T / temperature).fill_diagonal_(float("-inf"))
     partner = torch.arange(len(both), device=both.device).roll(len(one))
-    return mean(F.cross_entropy(cosines, partner, reduction="none"))
+    return mean(F.cross_entropy(scores, partner, reduction="none"))

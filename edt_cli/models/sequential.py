@@ -65,6 +65,8 @@ class SequentialModel(nn.Module):
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(s.encoder, given.table, s.hidden)
         self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
+        self.before: SequentialModel | None = None
+        """A model that is trained before this one, in the same loop, and then stays as it is."""
 
     domain_of: Tensor
 
@@ -114,6 +116,18 @@ class SequentialModel(nn.Module):
         """Named terms, weighted already; their sum is minimised."""
         return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items, self.memory))}
 
+    def extended(self, batch: Batch) -> Batch:
+        """A batch of training with whatever the model adds to it by its own choice."""
+        return batch
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """Of parameters that are learned by `own_loss` alone, in a step of their own before each shared one."""
+        return None
+
+    def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        """What `own_optimizer` minimises, in named terms."""
+        return {}
+
 
 class PlainModel(SequentialModel):
     """A backbone over the items as they come: SASRec, whose score is the inner product and nothing else."""
@@ -123,13 +137,17 @@ class PlainModel(SequentialModel):
         self.backbone = make_backbone(given.model)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        return self.backbone(self.encoder(batch.items), batch.lengths)
+        return self.backbone(self.embed(batch), batch.lengths)
 
     def encode_last(self, batch: Batch) -> Tensor:
-        return self.backbone.last(self.encoder(batch.items), batch.lengths)
+        return self.backbone.last(self.embed(batch), batch.lengths)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """[B, L, D]: what the backbone sees of a batch's items."""
+        return self.encoder(batch.items)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        x = self.encoder(batch.items)
+        x = self.embed(batch)
         if isinstance(self.backbone, BERT4Rec):
             return self.positions_to_learn(batch), self.backbone.last(x, batch.lengths)
         states = self.backbone(x, batch.lengths)
@@ -139,7 +157,7 @@ class PlainModel(SequentialModel):
         """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
         if not isinstance(self.backbone, BERT4Rec):
             return super().positions_to_learn(batch)
-        x, masked = self.encoder(batch.items), self._mask(batch)
+        x, masked = self.embed(batch), self._mask(batch)
         states = self.backbone.restore(x, batch.lengths, masked)
         return Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
 
@@ -147,7 +165,7 @@ class PlainModel(SequentialModel):
         """A share of each row's items, and the last one of rows where chance took none. One row in eleven has its
         last item masked and no other, as it is asked for (BERT4Rec, section 3.6; the share is of its code)."""
         shape, device = batch.items.shape, batch.items.device
-        real = batch.items > 0
+        real = batch.items > 0 if batch.inserted is None else (batch.items > 0) & ~batch.inserted
         masked = (torch.rand(shape, device=device) < self.settings.mask_share) & real
         last = torch.arange(shape[1], device=device) == batch.lengths[:, None] - 1
         only_last = (torch.rand(len(last), 1, device=device) < ONLY_LAST) | ~masked.any(1, keepdim=True)

@@ -26,7 +26,8 @@ GROUP = "edt.models"
 @dataclass(frozen=True)
 class System:
     """`preset`: its own settings, by name or as a file. `model`: its class, "module:Class", imported when used; ""
-    where there is nothing to train. `needs`: beyond what its item encoder needs."""
+    where there is nothing to train. `needs`: beyond what its item encoder needs. `augmented`: generated items stand
+    in its rows where the augmenter put them; else it is handed them as they are, and its rows are what happened."""
 
     name: str
     title: str
@@ -35,6 +36,7 @@ class System:
     preset: str | Path
     model: str = "edt_cli.models.sequential:PlainModel"
     needs: tuple[Need, ...] = ()
+    augmented: bool = True
 
     @property
     def trained(self) -> bool:
@@ -53,6 +55,11 @@ BUILT_IN = (
     System("tricdr", "TriCDR", "Ma et al., TOIS", 2024, "tricdr", "edt_cli.models.tricdr:TriCDR"),
     System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
     System("abxi", "ABXI", "Bian et al., WWW", 2025, "abxi", "edt_cli.models.abxi:ABXI"),
+    System(
+        *("llmcdsr", "LLMCDSR", "Xin et al., TOIS", 2025, "llmcdsr", "edt_cli.models.llmcdsr:LLMCDSR"),
+        needs=("item text", "generated items"),
+        augmented=False,
+    ),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )

@@ -51,12 +51,17 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generators: list[torch.Generator], p: Progress
+    path: Path,
+    model: nn.Module,
+    optimizers: dict[str, torch.optim.Optimizer],
+    generators: list[torch.Generator],
+    p: Progress,
 ) -> None:
-    """Weights, optimiser, random states and progress, as one file that is replaced as a whole."""
+    """Weights, optimisers by name, random states and progress, as one file that is replaced as a whole."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    for kind, optimizer in optimizers.items():
+        for number, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{kind}.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -70,16 +75,20 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generators: list[torch.Generator]
+    path: Path,
+    model: nn.Module,
+    optimizers: dict[str, torch.optim.Optimizer],
+    generators: list[torch.Generator],
 ) -> Progress:
     """Put everything back as it was. Errors: UserError if the file is damaged."""
     tensors, notes = _read(path)
     model.load_state_dict(_under(tensors, "model."))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimizer.").items():
-        number, _, key = name.partition(".")
-        states.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for kind, optimizer in optimizers.items():
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, f"{kind}.").items():
+            number, _, key = name.partition(".")
+            states.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     for i, generator in enumerate(generators):
         generator.set_state(tensors[f"generator.{i}"])
     torch.set_rng_state(tensors["random.cpu"])

@@ -18,15 +18,15 @@ from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
 from edt_cli.events import Events
 from edt_cli.models.batch import DeviceSequences, ItemTable, domain_rows
-from edt_cli.models.given import Given
+from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.models.llm_edt import LLMEDT
 from edt_cli.models.popularity import Popularity
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model, options_of
-from edt_cli.training.checkpoint import load_weights, read_progress
+from edt_cli.training.checkpoint import Progress, load_weights, read_progress
 from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
-from edt_cli.training.phases import FineTuning, FrozenQuestions, Pretraining
+from edt_cli.training.phases import PREPARATION, FineTuning, FrozenQuestions, Pretraining
 from edt_cli.workspace import read_json, write_json
 
 PRETRAINED = f"{Pretraining.name}.safetensors"
@@ -38,7 +38,8 @@ PHASES = "phases.json"
 class Material:
     """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened.
 
-    `profiles`: float32 [U, d_L], zero rows for users without one, or None.
+    `profiles`: float32 [U, d_L], zero rows for users without one, or None. `generated`: what was generated for
+    users, where a system is handed it beside its sequences.
     """
 
     dataset: Dataset
@@ -46,6 +47,7 @@ class Material:
     sequences: Sequences
     table: ItemTable
     profiles: Tensor | None
+    generated: GeneratedItems | None = None
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +59,10 @@ class Material:
         if settings.model.sequence == "single":
             rows = domain_rows(rows, self.table)
         own = options_of(settings.model.name, settings.options)
-        return Given(self.table, settings.model, settings.training, own, rows, self.view, self.profiles)
+        return Given(
+            *(self.table, settings.model, settings.training, own),
+            *(rows, self.view, self.profiles, self.generated),
+        )
 
     @cached_property
     def has_text(self) -> np.ndarray:
@@ -73,7 +78,8 @@ class Material:
 
 
 def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
-    """Both phases of section 3.3, or the one that other systems have; goes on where `folder` says it was.
+    """Both phases of section 3.3, or the one that other systems have, after that of a model which must be trained
+    before; goes on where `folder` says it was.
 
     Returns what belongs in the manifest: parameters, and for each phase its epochs, steps, best epoch, validation
     NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
@@ -88,16 +94,23 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     asked = None if s.final else material.questions("valid")
     at = read_progress(folder / CHECKPOINT)
-    if at is None or at.phase == Pretraining.name:
-        validate = None if asked is None else _validate_by(material, asked, model)
-        phase = Pretraining(model, sequences, material.table, s)
-        write_json(folder / PHASES, {phase.name: asdict(run_phase(phase, s, folder, events, validate))})
+
+    def learn(part: SequentialModel, name: str) -> None:
+        phase = Pretraining(part, sequences, material.table, s, name)
+        validate = None if asked is None else _validate_by(material, asked, part)
+        _note(folder, name, run_phase(phase, s, folder, events, validate))
+
+    if model.before is not None:
+        if at is None or at.phase == PREPARATION:
+            learn(model.before, PREPARATION)
+        model.before.requires_grad_(False)
+    if at is None or at.phase in (PREPARATION, Pretraining.name):
+        learn(model, Pretraining.name)
     if isinstance(model, LLMEDT) and s.finetune:
         load_weights(folder / PRETRAINED, model)
         threads = FineTuning(model, sequences, material.table, s, folder)
         validate = None if asked is None else _validate_threads(material, asked, model)
-        done = asdict(run_phase(threads, s, folder, events, validate))
-        write_json(folder / PHASES, {**read_json(folder / PHASES), threads.name: done})
+        _note(folder, threads.name, run_phase(threads, s, folder, events, validate))
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "phases": read_json(folder / PHASES),
@@ -127,6 +140,11 @@ def trained_model(material: Material, settings: Settings, folder: Path, *, dft: 
     if isinstance(model, LLMEDT):
         model.fine_tuned = fine_tuned
     return model.eval()
+
+
+def _note(folder: Path, phase: str, done: Progress) -> None:
+    known = read_json(folder / PHASES) if (folder / PHASES).is_file() else {}
+    write_json(folder / PHASES, {**known, phase: asdict(done)})
 
 
 def _ndcg(material: Material, asked: Questions, scorer: Scorer) -> dict[str, float]:

@@ -23,13 +23,15 @@ from edt_cli.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from edt_cli.training.heap import give_back
 
 CHECKPOINT = "checkpoint.safetensors"
 MEMORY_PACE = 20.0
 
 
 class Phase(Protocol):
-    """What the loop needs to know of `pre-training` or `fine-tuning`."""
+    """What the loop needs to know of `pre-training` or `fine-tuning`. `own`: a second optimiser, of parameters that
+    the loop's own does not touch; it minimises `own_loss`, in a step before each step on `loss`."""
 
     name: str
     lr: float
@@ -42,8 +44,15 @@ class Phase(Protocol):
     @property
     def model(self) -> nn.Module: ...
 
+    @property
+    def own(self) -> torch.optim.Optimizer | None: ...
+
     def batches(self) -> Iterator[Any]:
         """One epoch."""
+        ...
+
+    def own_loss(self, batch: Any) -> dict[str, Tensor]:
+        """Named terms; their sum is what `own` minimises."""
         ...
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
@@ -71,10 +80,12 @@ def run_phase(
     checkpoint = folder / CHECKPOINT
     weights = folder / f"{phase.name}.safetensors"
     learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(phase.model, s), lr=phase.lr)
+    own = [] if phase.own is None else [p for group in phase.own.param_groups for p in group["params"]]
+    optimizer = torch.optim.AdamW(_groups(phase.model, s, own), lr=phase.lr)
+    optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)
     if p is not None and p.phase == phase.name:
-        p = load_checkpoint(checkpoint, phase.model, optimizer, phase.generators)
+        p = load_checkpoint(checkpoint, phase.model, optimizers, phase.generators)
         events.emit(
             "resumed", phase=phase.name, epoch=p.epoch, message=f"{phase.name}: goes on after epoch {p.epoch}"
         )
@@ -99,7 +110,7 @@ def run_phase(
         p.notes = phase.notes()
         p.seconds += time.perf_counter() - clock
         p.ended = _ended(p, phase, s)
-        save_checkpoint(checkpoint, phase.model, optimizer, phase.generators, p)
+        save_checkpoint(checkpoint, phase.model, optimizers, phase.generators, p)
         events.emit(
             "epoch",
             phase=phase.name,
@@ -126,13 +137,19 @@ def run_phase(
             events.obey()
             for group in optimizer.param_groups:
                 group["lr"] = group["pace"] * p.cut * learning_rate(phase.lr, p.step, total_steps, s)
+            own_terms: dict[str, Tensor] = {}
+            if phase.own is not None:
+                with _precision(phase.model, s):
+                    own_terms = phase.own_loss(batch)
+                _minimise(own_terms, phase.own, own)
             with _precision(phase.model, s):
                 terms = phase.loss(batch)
-            torch.stack(list(terms.values())).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            _minimise(terms, optimizer)
+            terms |= own_terms
             p.step += 1
             sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
+            del terms, own_terms, batch
+            give_back()
             stage = f"{phase.name} epoch {p.epoch + 1}"
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
         p.epoch += 1
@@ -148,6 +165,15 @@ def run_phase(
     return p
 
 
+def _minimise(
+    terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, only: list[nn.Parameter] | None = None
+) -> None:
+    """One step; `only`: the parameters whose gradients are wanted, where those of others would be in the way."""
+    torch.stack(list(terms.values())).sum().backward(inputs=only)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def _ended(p: Progress, phase: Phase, s: TrainingSettings) -> str:
     """What ends the phase here, if anything: "patience", the most "epochs" or "minutes" that it may have."""
     if p.bad >= s.patience:
@@ -157,11 +183,12 @@ def _ended(p: Progress, phase: Phase, s: TrainingSettings) -> str:
     return "epochs" if p.epoch >= phase.epochs else ""
 
 
-def _groups(model: nn.Module, s: TrainingSettings) -> list[dict[str, Any]]:
-    """What is learned, with its pace (times the learning rate) and decay. A memory's few weights stand for scales,
-    not for directions: they go their own way fast, and nothing pulls them to zero."""
+def _groups(model: nn.Module, s: TrainingSettings, own: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """What is learned, but for what the phase has an optimiser of its `own` for, with its pace (times the learning
+    rate) and decay. A memory's few weights stand for scales, not for directions: they go their own way fast, and
+    nothing pulls them to zero."""
     memory = [p for part in model.modules() if isinstance(part, Memory) for p in part.parameters()]
-    apart = {id(parameter) for parameter in memory}
+    apart = {id(parameter) for parameter in (*memory, *own)}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
     groups = [{"params": rest, "pace": 1.0, "weight_decay": s.weight_decay}]
     memory = [parameter for parameter in memory if parameter.requires_grad]

@@ -20,6 +20,8 @@ from edt_cli.models.sequential import Positions, SequentialModel
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.objective import Negatives, NextItem
 
+PREPARATION = "preparation"
+"""The phase of a model that another one must have before it is trained itself."""
 KEPT_BYTES = 1 << 29
 """Frozen states above this lie in a file."""
 
@@ -31,9 +33,16 @@ class Pretraining:
     validate_steps = 1
 
     def __init__(
-        self, model: SequentialModel, sequences: DeviceSequences, table: ItemTable, s: TrainingSettings
+        self,
+        model: SequentialModel,
+        sequences: DeviceSequences,
+        table: ItemTable,
+        s: TrainingSettings,
+        name: str = name,
     ) -> None:
+        self.name = name
         self.model = model
+        self.own = model.own_optimizer()
         self.sequences = sequences
         self.size = s.batch
         self.lr = s.lr
@@ -46,7 +55,10 @@ class Pretraining:
 
     def batches(self) -> Iterator[Batch]:
         for rows in epoch_batches(self.sequences.lengths, self.size, self.order):
-            yield self.sequences.batch(rows)
+            yield self.model.extended(self.sequences.batch(rows))
+
+    def own_loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.own_loss(batch, self.objective)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.model.loss(batch, self.objective)
@@ -114,6 +126,7 @@ class FineTuning:
     """Eq. 12 and 15: the domain adapters alone, over states that are computed once."""
 
     name = "fine-tuning"
+    own = None
 
     def __init__(
         self,
@@ -148,6 +161,9 @@ class FineTuning:
             counts = self.counts[rows]
             first = torch.repeat_interleave(self.frozen.starts[rows] - (counts.cumsum(0) - counts), counts)
             yield first + torch.arange(len(first), device=first.device)
+
+    def own_loss(self, batch: Tensor) -> dict[str, Tensor]:
+        return {}
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         f = self.frozen

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import KINDS, dataset, model_settings, random_dataset
+from toy import KINDS, dataset, generated_items, model_settings, random_dataset
 
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.ranking import rank
@@ -31,7 +31,8 @@ def material_of(made, profiles: bool = True) -> Material:
     vectors[0] = 0
     table = item_table(made.domains, view.prefixes, vectors=vectors)
     of_users = torch.nn.functional.normalize(torch.randn(len(view.prefixes), 16)) if profiles else None
-    return Material(made, view, view.prefixes, table, of_users)
+    generated = generated_items(made.domains, view.prefixes, table.text)
+    return Material(made, view, view.prefixes, table, of_users, generated)
 
 
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
