@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
-from edt_cli.models.systems import needs, options_of, system
+from edt_cli.models.systems import asks_llm, needs, options_of, system
 from edt_cli.providers import Providers
 from edt_cli.runs import Run, open_run
 from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
@@ -251,7 +251,7 @@ class Pipeline:
             "key": self.run_key,
             "settings": s.document(),
             "artefacts": self.artefact_keys(),
-            "llm": self.chat_identity["name"] if "generated items" in needs(s.model) else "",
+            "llm": self.chat_identity["name"] if asks_llm(s.model) else "",
             "device": self.device,
         }
         run = open_run(self.workspace, plan)

@@ -83,6 +83,11 @@ KINDS = {
     "gru4rec": {"name": "gru4rec", "backbone": "gru4rec", "encoder": "id"},
     "bert4rec": {"name": "bert4rec", "backbone": "bert4rec", "encoder": "id"},
     "text and id": {"name": "sasrec", "backbone": "sasrec", "encoder": "both"},
+    "llm-esr": {"name": "llm-esr", "encoder": "llm"},
+    "llm-esr on gru4rec": {"name": "llm-esr", "backbone": "gru4rec", "encoder": "llm", "distance": "contrastive"},
+    "llm4cdsr": {"name": "llm4cdsr", "encoder": "llm"},
+    "llm4cdsr on gru4rec": {"name": "llm4cdsr", "backbone": "gru4rec", "encoder": "llm", "contrast": "soft"},
+    "llm4cdsr on bert4rec": {"name": "llm4cdsr", "backbone": "bert4rec", "encoder": "llm"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
     "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},
     "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
@@ -103,10 +108,10 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
     """A model with random weights, its threads (if it has them) fine-tuned to something that is not zero."""
     torch.manual_seed(seed)
     chosen, own = model_settings(kind, **settings)
-    profiles = (
-        torch.nn.functional.normalize(torch.randn(64, table.text.shape[1])) if table.text is not None else None
-    )
     rows = random_sequences(table.domains)
+    profiles = None
+    if table.text is not None:
+        profiles = torch.nn.functional.normalize(torch.randn(len(rows), table.text.shape[1]))
     given = Given(
         table,
         chosen,

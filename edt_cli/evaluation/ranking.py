@@ -82,7 +82,7 @@ def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, as
         inputs = only_domain(inputs, asked, table.domain_of.cpu().numpy())
     sequences = DeviceSequences(inputs, table, model.settings.max_length)
     domains = torch.from_numpy(asked).to(table.domain_of.device)
-    states = torch.zeros(len(inputs), model.settings.hidden, device=table.domain_of.device)
+    states = torch.zeros(len(inputs), model.width, device=table.domain_of.device)
     windows = no_windows(model, len(inputs))
     with torch.inference_mode():
         for rows in sequences.by_length(ENCODE):

@@ -59,6 +59,11 @@ class SequentialModel(nn.Module):
 
     domain_of: Tensor
 
+    @property
+    def width(self) -> int:
+        """D of the contract's vectors."""
+        return self.settings.hidden
+
     def encode_items(self, ids: Tensor) -> Tensor:
         """long [...] -> [..., D]."""
         return self.encoder(ids)
