@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
-from edt_cli.models.systems import needs, options_of, system
+from edt_cli.models.systems import asks_llm, needs, options_of, system
 from edt_cli.providers import Providers
 from edt_cli.runs import Run, existing_run, open_run
 from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
@@ -105,7 +105,7 @@ class Pipeline:
     @property
     def llm_name(self) -> str:
         """Who has a part in a run of these settings, such as `local (no LLM)`; "" where no LLM has."""
-        return self.chat_identity["name"] if "generated items" in needs(self.settings.model) else ""
+        return self.chat_identity["name"] if asks_llm(self.settings.model) else ""
 
     # Keys, from the data to the run.
 

@@ -19,7 +19,7 @@ from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import Ranks, Together, rank
 from edt_cli.events import Events
-from edt_cli.models.systems import needs, title_of
+from edt_cli.models.systems import asks_llm, title_of
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.runs import ABLATIONS, RESULTS, Run, variant
 from edt_cli.training.fit import Material, trained_scorer
@@ -158,7 +158,7 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict
         "model": run.settings.model.name,
         "variant": ", ".join(name for name in names if name),
         "first_phase": not dft,
-        "llm": run.plan["llm"] if "generated items" in needs(run.settings.model) else "",
+        "llm": run.plan["llm"] if asks_llm(run.settings.model) else "",
         "seed": run.settings.training.seed,
         "parameters": manifest.get("parameters"),
         "seconds": sum(phase["seconds"] for phase in phases) if phases else None,

@@ -101,6 +101,11 @@ KINDS = {
     "tricdr": {"name": "tricdr", "encoder": "id"},
     "llmcdsr": {"name": "llmcdsr", "backbone": "sasrec", "encoder": "id", "recalled": 2, "noisy": 4},
     "llmcdsr on gru4rec": {"name": "llmcdsr", "backbone": "gru4rec", "encoder": "id", "virtual": "sgd"},
+    "llm-esr": {"name": "llm-esr", "encoder": "llm"},
+    "llm-esr on gru4rec": {"name": "llm-esr", "backbone": "gru4rec", "encoder": "llm", "distance": "contrastive"},
+    "llm4cdsr": {"name": "llm4cdsr", "encoder": "llm"},
+    "llm4cdsr on gru4rec": {"name": "llm4cdsr", "backbone": "gru4rec", "encoder": "llm", "contrast": "soft"},
+    "llm4cdsr on bert4rec": {"name": "llm4cdsr", "backbone": "bert4rec", "encoder": "llm"},
     "llm-edt": {"name": "llm-edt", "backbone": "sasrec", "encoder": "llm"},
     "llm-edt with a memory": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "memory": True},
     "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
@@ -122,10 +127,10 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
     """A model with random weights, its threads (if it has them) fine-tuned to something that is not zero."""
     torch.manual_seed(seed)
     chosen, own = model_settings(kind, **settings)
-    profiles = (
-        torch.nn.functional.normalize(torch.randn(64, table.text.shape[1])) if table.text is not None else None
-    )
     rows = random_sequences(table.domains)
+    profiles = None
+    if table.text is not None:
+        profiles = torch.nn.functional.normalize(torch.randn(len(rows), table.text.shape[1]))
     given = Given(
         table,
         chosen,

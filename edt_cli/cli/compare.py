@@ -72,13 +72,13 @@ def compare(
 
 def _ask(comparison: Comparison, llm: LLMOptions, *, as_json: bool) -> None:
     """Before anything is spent, once for what is asked alike. Whoever makes the runs is not asked again."""
-    from edt_cli.models.systems import needs
+    from edt_cli.models.systems import asks_llm
 
     asked = set()
     for cell in comparison.cells:
         pipeline = comparison.pipeline(cell)
         keys = tuple(sorted(pipeline.artefact_keys().items()))
-        if "generated items" in needs(pipeline.settings.model) and keys not in asked:
+        if asks_llm(pipeline.settings.model) and keys not in asked:
             asked.add(keys)
             pipeline.providers.check()
             ask_before_spending(pipeline, llm, as_json=as_json)

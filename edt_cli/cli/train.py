@@ -77,7 +77,7 @@ def train(
     from edt_cli.config import UsageError
     from edt_cli.events import Events
     from edt_cli.jobs import at_work
-    from edt_cli.models.systems import needs, system
+    from edt_cli.models.systems import asks_llm, system
     from edt_cli.runs import ABLATIONS, MATCH_PAPER
 
     changes: dict[str, dict[str, Any]] = llm.settings()
@@ -107,7 +107,7 @@ def train(
     from edt_cli.providers import Providers
 
     place, numbers = workspace(workspace_), _seeds(seeds)
-    asks = "generated items" in needs(settings.model)
+    asks = asks_llm(settings.model)
 
     def pipelines(events: Events, device: str) -> list[Pipeline]:
         providers = Providers(place, settings, device)

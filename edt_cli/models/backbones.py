@@ -18,15 +18,29 @@ from edt_cli.models.layers import Dropout, Linear, dropped_attention, linear
 
 
 class Backbone(nn.Module):
+    """A causal one is `encode` after `embed`, so that a system may put something of its own between the two."""
+
     bidirectional = False
+
+    def embed(self, x: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L, D]: what the layers are given; no position looks at another here."""
+        raise NotImplementedError
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, L, D], embedded -> [B, L, D]."""
+        raise NotImplementedError
+
+    def encode_last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, L, D], embedded -> [B, D], zero for an empty sequence."""
+        return last_state(self.encode(x, lengths), lengths)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D]."""
-        raise NotImplementedError
+        return self.encode(self.embed(x), lengths)
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, L, D] -> [B, D], zero for an empty sequence."""
-        return last_state(self(x, lengths), lengths)
+        return self.encode_last(self.embed(x), lengths)
 
 
 AT_ONCE = 1 << 22
@@ -115,16 +129,17 @@ class SASRec(Backbone):
         self.norm = nn.LayerNorm(s.hidden, eps=1e-8)
         nn.init.normal_(self.positions.weight, std=0.02)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        x = self.drop(x * self.scale + self.positions.weight[: x.shape[1]])
+    def embed(self, x: Tensor) -> Tensor:
+        return self.drop(x * self.scale + self.positions.weight[: x.shape[1]])
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def encode_last(self, x: Tensor, lengths: Tensor) -> Tensor:
         if self.training:
-            return super().last(x, lengths)
-        x = x * self.scale + self.positions.weight[: x.shape[1]]
+            return super().encode_last(x, lengths)
         for block in self.blocks[:-1]:
             x = block(x)
         final = cast(SASRecBlock, self.blocks[-1])
@@ -141,8 +156,11 @@ class GRU4Rec(Backbone):
         self.gru = nn.GRU(s.hidden, s.hidden, s.blocks, batch_first=True, dropout=between)
         self.out = Linear(s.hidden, s.hidden)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        states, _ = self.gru(self.drop(x))
+    def embed(self, x: Tensor) -> Tensor:
+        return self.drop(x)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        states, _ = self.gru(x)
         return self.out(states)
 
 

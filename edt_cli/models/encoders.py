@@ -47,6 +47,25 @@ def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     return torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved.to(vectors.dtype), 0.0)
 
 
+def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
+    """Text vectors by their `size` principal components over the rows `among` (bool [n]): [n, d_L] -> [n, size].
+
+    Rows of zeros stay; components beyond those that there are, are zero.
+
+    A component's sign is that which makes its largest entry positive: a library may choose either.
+    """
+    out = vectors.new_zeros(len(vectors), size)
+    sample = vectors[among].double()
+    if len(sample) < 2:
+        return out
+    centred = sample - sample.mean(0)
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :size]
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    moved = ((vectors.double() - sample.mean(0)) @ axes).to(vectors.dtype)
+    out[:, : axes.shape[1]] = torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved, 0.0)
+    return out
+
+
 class ItemEncoder(nn.Module):
     """Item numbers to vectors [..., D]. Padding is a zero vector."""
 
@@ -55,14 +74,22 @@ class ItemEncoder(nn.Module):
 
 
 class IdEncoder(ItemEncoder):
-    """A learned vector for each item; one that training never saw takes the mean of those it did."""
+    """A learned vector for each item; one that training never saw takes the mean of the others.
 
-    def __init__(self, table: ItemTable, hidden: int) -> None:
+    start: [1 + N + P, D], where vectors start, zero rows where that is left to chance. An item that training never
+    saw has a vector of its own where it has a start.
+    """
+
+    def __init__(self, table: ItemTable, hidden: int, start: Tensor | None = None) -> None:
         super().__init__()
-        row_of = torch.cumsum(table.seen, 0) * table.seen
-        self.register_buffer("row_of", row_of, persistent=False)
-        self.weight = nn.Parameter(torch.empty(int(table.seen.sum()), hidden))
+        started = torch.zeros_like(table.seen) if start is None else (start != 0).any(1)
+        own = table.seen | started
+        self.register_buffer("row_of", torch.cumsum(own, 0) * own, persistent=False)
+        self.weight = nn.Parameter(torch.empty(int(own.sum()), hidden))
         nn.init.normal_(self.weight, std=INITIAL_STD)
+        if start is not None:
+            with torch.no_grad():
+                self.weight[started[own]] = start[started].to(self.weight.device)
 
     row_of: Tensor
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.config import ModelSettings, Section, TrainingSettings
+from edt_cli.config import ModelSettings, Section, TrainingSettings, UserError
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import ItemTable
 
@@ -65,3 +65,11 @@ class Given:
     view: TrainingView | None = None
     profiles: Tensor | None = None
     generated: GeneratedItems | None = None
+
+    def needed_profiles(self, without: str) -> Tensor:
+        """One a row. Errors: UserError where there are none; `without` says how to do without them."""
+        if self.profiles is None:
+            raise UserError(f"{self.model.name} needs user profiles: set profiling.enabled = true, or {without}")
+        if self.model.sequence == "single":
+            raise UserError(f"{self.model.name} needs model.sequence = mixed: a profile is of a user")
+        return self.profiles

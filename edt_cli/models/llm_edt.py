@@ -6,6 +6,8 @@ The augmenter (3.2) and the profiles (3.4.1, 3.4.2) are made before training, in
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -13,40 +15,33 @@ from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
-from edt_cli.models.encoders import Adapter, conditioned
+from edt_cli.models.encoders import Adapter
 from edt_cli.models.given import Given
 from edt_cli.models.losses import alignment, mean
-from edt_cli.models.sequential import Objective, PlainModel, Positions
+from edt_cli.models.profiled import ProfiledModel
+from edt_cli.models.sequential import Objective, Positions
 
 
-class LLMEDT(PlainModel):
+class LLMEDT(ProfiledModel):
     """Without profiles: `w/o Profiling`."""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        s, profiles = given.model, given.profiles
+        s = given.model
         self.alpha = given.training.alpha
         self.align_temperature = given.training.align_temperature
-        if profiles is not None:
-            known = profiles.abs().sum(1) > 0
-            profiles = conditioned(profiles, known)
-            self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, s.hidden)
-        self.register_buffer("profiles", profiles, persistent=False)
         self.threads = DomainThreads(self.domains, s)
         self.domain_backbone = make_backbone(s) if s.threads == "joint" else None
         self.fine_tuned = False
-
-    profiles: Tensor | None
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Eq. 14: L_pre + alpha L_align, over the users of the batch that have a profile."""
         at, last = self.training_positions(batch)
         terms = {"next_item": mean(objective(at, self.encode_items, self.memory))}
         if self.profiles is not None:
-            profiles = self.profiles[batch.rows]
-            known = (profiles.abs().sum(1) > 0) & (batch.lengths > 0)
-            aligned = alignment(last[known], self.profile_adapter(profiles[known]), self.align_temperature)
-            terms["align"] = self.alpha * aligned
+            terms["align"] = self.alpha * self.aligned(
+                last, batch, partial(alignment, temperature=self.align_temperature)
+            )
         return terms
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:

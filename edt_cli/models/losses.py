@@ -104,3 +104,15 @@ def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     scores = (both @ both.T / temperature).fill_diagonal_(float("-inf"))
     partner = torch.arange(len(both), device=both.device).roll(len(one))
     return mean(F.cross_entropy(scores, partner, reduction="none"))
+
+
+def soft_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Contrast with soft targets, both directions averaged: the cross entropy of softmax(one other^T / t) against
+    softmax((one one^T + other other^T) t / 2), so that rows that are alike are less pushed apart.
+
+    one, other: [B, D]. Returns a scalar; 0 for a batch of none.
+    """
+    scores = one @ other.T / temperature
+    alike = ((one @ one.T + other @ other.T) * temperature / 2).softmax(1)
+    forth, back = (alike * scores.log_softmax(1)).sum(1), (alike * scores.log_softmax(0)).sum(0)
+    return -mean(forth + back) / 2

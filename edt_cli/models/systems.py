@@ -60,6 +60,14 @@ BUILT_IN = (
         needs=("item text", "generated items"),
         augmented=False,
     ),
+    System(
+        *("llm-esr", "LLM-ESR", "Liu et al., NeurIPS", 2024, "llm-esr", "edt_cli.models.llm_esr:LLMESR"),
+        needs=("item text", "user profiles"),
+    ),
+    System(
+        *("llm4cdsr", "LLM4CDSR", "Liu et al., SIGIR", 2025, "llm4cdsr", "edt_cli.models.llm4cdsr:LLM4CDSR"),
+        needs=("item text", "user profiles"),
+    ),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
 )
@@ -114,6 +122,11 @@ def needs(s: ModelSettings) -> list[Need]:
     known = system(s.name)
     by_text: tuple[Need, ...] = ("item text",) if known.trained and s.encoder != "id" else ()
     return list(dict.fromkeys((*by_text, *known.needs)))
+
+
+def asks_llm(s: ModelSettings) -> bool:
+    """Whether an LLM has a part in this model: it generates items, or writes profiles."""
+    return bool({"generated items", "user profiles"} & set(needs(s)))
 
 
 def model_class(name: str) -> type[SequentialModel]:

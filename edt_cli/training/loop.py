@@ -84,7 +84,8 @@ def run_phase(
     optimizer = torch.optim.AdamW(_groups(phase.model, s, own), lr=phase.lr)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)
-    if p is not None and p.phase == phase.name:
+    fresh = p is None or p.phase != phase.name
+    if p is not None and not fresh:
         p = load_checkpoint(checkpoint, phase.model, optimizers, phase.generators)
         events.emit(
             "resumed", phase=phase.name, epoch=p.epoch, message=f"{phase.name}: goes on after epoch {p.epoch}"
@@ -127,7 +128,7 @@ def run_phase(
         )
 
     clock = time.perf_counter()
-    if p.epoch == 0:
+    if fresh:
         judge({})
         clock = time.perf_counter()
     while not p.ended:

@@ -1,0 +1,171 @@
+"""LLM-ESR (Liu et al., "LLM-ESR: Large Language Models Enhancement for Long-tailed Sequential Recommendation",
+NeurIPS 2024): what an LLM says of items beside what users do, and what like users do beside what one does.
+
+Section 3.2, dual-view modelling: `_crossed`, `_states`. Section 3.3, retrieval augmented self-distillation:
+`nearest_users`, `_teachers`, `_distilled`. It knows nothing of domains: a mixed sequence is a sequence.
+
+The public code departs from the paper and from what is here:
+- its cross-attention sees all of a sequence and its SASRec has no mask at all, so that a training position sees its
+  own label; here a position looks at itself and what was before it;
+- its loss is BCE (`training.loss = bce`), the paper's is pairwise;
+- it encodes a user's sequence once more, under another dropout, for the distillation; here it is the same state;
+- it encodes the similar users with dropout and with a gradient that it throws away; here with neither.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edt_cli.config import Section, UserError
+from edt_cli.models.backbones import make_backbone
+from edt_cli.models.batch import Batch, DeviceSequences, last_state
+from edt_cli.models.encoders import IdEncoder, principal
+from edt_cli.models.given import Given
+from edt_cli.models.layers import Linear
+from edt_cli.models.losses import mean, soft_contrast
+from edt_cli.models.sequential import Objective, SequentialModel
+
+CHUNK = 512
+"""Users at a time, to encode or to compare with all others."""
+
+
+class Options(Section):
+    cross_attention: bool = Field(True, description="off: `w/o CA`")
+    cross_heads: int = Field(2, ge=1, description="of the cross-attention between the views")
+    alpha: float = Field(0.1, ge=0, description="weight of self-distillation; 0: `w/o SD`, and no profiles needed")
+    similar: int = Field(10, ge=1, description="N, the users most like a user by profile")
+    distance: Literal["mse", "contrastive"] = Field("mse", description="between a user's state and the teacher")
+
+
+class LLMESR(SequentialModel):
+    """Vectors are [collaborative, semantic] of 2d. The base's `encoder` is the semantic view, eq. 2."""
+
+    Options = Options
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        s, own, text = given.model, given.options, given.table.text
+        assert isinstance(own, Options)
+        assert text is not None, "the collaborative view starts from text vectors"
+        if s.backbone == "bert4rec":
+            raise UserError("llm-esr is here for causal backbones: use --backbone sasrec or gru4rec")
+        self.options = own
+        self.collaborative = IdEncoder(given.table, s.hidden, principal(text, text.abs().sum(1) > 0, s.hidden))
+        self.to_collaborative = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
+        self.to_semantic = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
+        self.backbone = make_backbone(s)
+        similar = None
+        if own.alpha > 0:
+            assert given.sequences is not None
+            self.histories = DeviceSequences(given.sequences, given.table, s.max_length)
+            profiles = given.needed_profiles("options.alpha = 0").to(given.table.domain_of.device)
+            similar = nearest_users(profiles, self.histories.lengths > 0, own.similar)
+        self.register_buffer("similar", similar, persistent=False)
+
+    similar: Tensor | None
+
+    @property
+    def width(self) -> int:
+        return 2 * self.settings.hidden
+
+    def encode_items(self, ids: Tensor) -> Tensor:
+        """[e^co : e^se]."""
+        return torch.cat([self.collaborative(ids), self.encoder(ids)], -1)
+
+    def encode_positions(self, batch: Batch) -> Tensor:
+        return self._states(self.encode_items(batch.items), batch.lengths)
+
+    def encode_last(self, batch: Batch) -> Tensor:
+        x = self._crossed(self.encode_items(batch.items))
+        return torch.cat(self.backbone.encode_last(x, batch.lengths.repeat(2)).chunk(2), -1)
+
+    def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        """L_rank + alpha L_SD."""
+        x = self.encode_items(batch.items)
+        states = self._states(x, batch.lengths)
+        at = self.before_targets(batch, x, states)
+        terms = {"next_item": mean(objective(at, self.encode_items, self.memory))}
+        if self.similar is not None:
+            terms["distil"] = self.options.alpha * self._distilled(batch, last_state(states, batch.lengths))
+        return terms
+
+    def _states(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[u^co : u^se] at each position, from item vectors [B, L, 2d]: both views by one encoder."""
+        return torch.cat(self.backbone.encode(self._crossed(x), lengths.repeat(2)).chunk(2), -1)
+
+    def _crossed(self, x: Tensor) -> Tensor:
+        """[B, L, 2d] -> [2B, L, d]: eq. 3, each view by the other's queries; the collaborative one first."""
+        embedded = self.backbone.embed(torch.cat(x.chunk(2, -1)))
+        if self.to_collaborative is None or self.to_semantic is None:
+            return embedded
+        collaborative, semantic = embedded.chunk(2)
+        return torch.cat(
+            [self.to_collaborative(semantic, collaborative), self.to_semantic(collaborative, semantic)]
+        )
+
+    def _distilled(self, batch: Batch, last: Tensor) -> Tensor:
+        """L_SD: from the mean state of the users most like each user to the user's own, [B, 2d]."""
+        assert self.similar is not None
+        similar = self.similar[batch.rows]
+        taught = (similar >= 0).any(1)
+        teachers = self._teachers(similar[taught])
+        if self.options.distance == "contrastive":
+            return soft_contrast(last[taught], teachers, 1.0)
+        return mean((last[taught] - teachers).square().mean(1))
+
+    @torch.no_grad()
+    def _teachers(self, similar: Tensor) -> Tensor:
+        """long [P, N] -> [P, 2d]: the mean state of each row's users (-1: none) after their last item."""
+        users, place = torch.unique(similar.clamp_min(0), return_inverse=True)
+        states = torch.zeros(len(users), self.width, device=users.device)
+        training = self.training
+        self.eval()
+        for rows in torch.argsort(self.histories.lengths[users]).split(CHUNK):
+            states[rows] = self.encode_last(self.histories.batch(users[rows])).float()
+        self.train(training)
+        real = (similar >= 0).unsqueeze(-1)
+        return (states[place] * real).sum(1) / real.sum(1)
+
+
+class CrossAttention(nn.Module):
+    """Eq. 3: what the keys' view says, as the queries' view asks for it. Causal; projections without a bias."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise UserError(f"model.hidden ({hidden}) must be a multiple of options.cross_heads ({heads})")
+        self.heads = heads
+        self.query = Linear(hidden, hidden, bias=False)
+        self.key_value = Linear(hidden, 2 * hidden, bias=False)
+        self.out = Linear(hidden, hidden)
+
+    def forward(self, queries: Tensor, over: Tensor) -> Tensor:
+        """[B, L, d] each -> [B, L, d]."""
+        q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(over).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def nearest_users(profiles: Tensor, among: Tensor, count: int) -> Tensor:
+    """Section 3.3: the `count` other users whose profiles have the largest cosine to each user's own, long [U, N],
+    -1 where there are fewer. profiles: [U, d_L]; among: bool [U], who may teach. A user without a profile (zeros)
+    neither teaches nor is taught. A few users at a time: U^2 cosines are never held.
+    """
+    unit = F.normalize(profiles, dim=1)
+    known = profiles.abs().sum(1) > 0
+    strangers = ~(known & among)
+    found = torch.full((len(unit), count), -1, device=unit.device)
+    kept = min(count, len(unit))
+    for rows in torch.arange(len(unit), device=unit.device).split(CHUNK):
+        cosines = (unit[rows] @ unit.T).masked_fill(strangers, float("-inf"))
+        cosines[torch.arange(len(rows), device=unit.device), rows] = float("-inf")
+        best = cosines.topk(kept)
+        nobody = best.values.isinf() | ~known[rows, None]
+        found[rows, :kept] = torch.where(nobody, -1, best.indices)
+    return found

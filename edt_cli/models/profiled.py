@@ -1,0 +1,33 @@
+"""Users' states beside what an LLM wrote of them: the part that LLM-EDT and LLM4CDSR have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from edt_cli.models.batch import Batch
+from edt_cli.models.encoders import Adapter, conditioned
+from edt_cli.models.given import Given
+from edt_cli.models.sequential import PlainModel
+
+
+class ProfiledModel(PlainModel):
+    """A backbone over mixed sequences, whose state after a user's last item is to agree with their profile."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        profiles = given.profiles
+        if profiles is not None:
+            profiles = conditioned(profiles, profiles.abs().sum(1) > 0)
+            self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, given.model.hidden)
+        self.register_buffer("profiles", profiles, persistent=False)
+
+    profiles: Tensor | None
+
+    def aligned(self, last: Tensor, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """`loss` of the states `last` [B, D] and the adapted profiles of the batch's users that have one."""
+        assert self.profiles is not None
+        profiles = self.profiles[batch.rows]
+        known = (profiles.abs().sum(1) > 0) & (batch.lengths > 0)
+        return loss(last[known], self.profile_adapter(profiles[known]))
