@@ -66,7 +66,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
 def sasrec(data: str) -> dict:
     """The model of RecTools' run: ids, two blocks, d = 128, length 50, BCE against one negative."""
-    return epoch(data, "sasrec", model={"max_length": 50}, training={"batch": 512})
+    return epoch(data, "sasrec", model={"max_length": 50, "heads": 2}, training={"batch": 512})
 
 
 def finetune(data: str) -> dict:
