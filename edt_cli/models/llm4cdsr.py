@@ -22,7 +22,6 @@ The public code departs from the paper and from what is here:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import combinations
 from typing import Literal, cast
 
@@ -101,7 +100,11 @@ class LLM4CDSR(ProfiledModel):
             if pairs:
                 terms["bridge"] = o.alpha * torch.stack(pairs).mean()
         if o.beta > 0:
-            terms["align"] = o.beta * self.aligned(last, batch, partial(contrast, temperature=o.user_temperature))
+            # Soft targets take sides: the profile comes first, as in the public code.
+            aligned = self.aligned(
+                last, batch, lambda users, profiles: contrast(profiles, users, o.user_temperature)
+            )
+            terms["align"] = o.beta * aligned
         return terms
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:

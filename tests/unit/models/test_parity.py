@@ -2,8 +2,9 @@
 
 A fixture is `tests/fixtures/NAME.safetensors`: `weights.*` of a tiny model, `items` [B, L] (0 after a row's end),
 what is expected, `states` [B, L, D] (NaN where the other says nothing) and `loss.*`, and for the losses
-`negative_of`, one negative for each item.
-Its metadata is JSON: `model` (settings), `options`, `sizes` (of the domains), `objective` (`bce` unless it says).
+`negative_of`, one negative for each item. Where the model has them, the items' `text` [1 + N, d_L] and the users'
+`profiles` [B, d_L]. Its metadata is JSON: `model` (settings), `options`, `sizes` (of the domains), `objective` (`bce`
+unless it says).
 """
 
 import json
@@ -29,12 +30,12 @@ def test_states_and_losses_are_those_of_the_public_code(path):
         notes = {name: json.loads(value) for name, value in kept.metadata().items()}
         tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
     rows = sequences(*([item for item in row if item] for row in tensors["items"].tolist()))
-    table = item_table(domains_of_size(*notes["sizes"]), rows)
+    text = tensors["text"].numpy() if "text" in tensors else None
+    table = item_table(domains_of_size(*notes["sizes"]), rows, vectors=text)
     settings = ModelSettings.model_validate(notes["model"])
     options = options_of(settings.name, notes["options"])
-    model = make_model(
-        Given(table, settings, TrainingSettings(), options, rows, view_of(table.domains, rows))
-    ).eval()
+    view, profiles = view_of(table.domains, rows), tensors.get("profiles")
+    model = make_model(Given(table, settings, TrainingSettings(), options, rows, view, profiles)).eval()
     model.load_state_dict({name.removeprefix("weights."): t for name, t in tensors.items() if "weights." in name})
     batch = batch_of(table, rows, settings.max_length)
     with torch.no_grad():
