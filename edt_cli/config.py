@@ -146,8 +146,10 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name in ("llm-edt", "llmcdsr") and self.sequence == "single":
-            raise ValueError(f"{self.name} is a cross-domain system: sequence = single is for the others")
+        if self.name in ("llm-edt", "llm-esr", "llmcdsr", "llm4cdsr") and self.sequence == "single":
+            raise ValueError(f"{self.name} learns from mixed sequences: sequence = single is for the others")
+        if self.name == "llm-esr" and self.backbone == "bert4rec":
+            raise ValueError("llm-esr needs a causal backbone: sasrec or gru4rec")
         if self.backbone != "gru4rec" and self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self

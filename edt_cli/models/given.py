@@ -67,9 +67,7 @@ class Given:
     generated: GeneratedItems | None = None
 
     def needed_profiles(self, without: str) -> Tensor:
-        """One a row. Errors: UserError where there are none; `without` says how to do without them."""
+        """Errors: UserError where there are none; `without` says how to do without them."""
         if self.profiles is None:
             raise UserError(f"{self.model.name} needs user profiles: set profiling.enabled = true, or {without}")
-        if self.model.sequence == "single":
-            raise UserError(f"{self.model.name} needs model.sequence = mixed: a profile is of a user")
         return self.profiles

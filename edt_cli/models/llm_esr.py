@@ -52,8 +52,6 @@ class LLMESR(SequentialModel):
         s, own, text = given.model, given.options, given.table.text
         assert isinstance(own, Options)
         assert text is not None, "the collaborative view starts from text vectors"
-        if s.backbone == "bert4rec":
-            raise UserError("llm-esr is here for causal backbones: use --backbone sasrec or gru4rec")
         self.options = own
         self.collaborative = IdEncoder(given.table, s.hidden, principal(text, text.abs().sum(1) > 0, s.hidden))
         self.to_collaborative = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None

@@ -145,9 +145,9 @@ def test_an_item_that_training_never_saw_has_its_start():
 
 def test_what_it_cannot_do_is_one_clear_line():
     table = text_table(DOMAINS, ROWS)
-    with pytest.raises(UserError, match="causal backbones"):
+    with pytest.raises(ValueError, match="causal backbone"):
         model_of("llm-esr", table, backbone="bert4rec")
-    with pytest.raises(UserError, match=r"model\.sequence = mixed"):
+    with pytest.raises(ValueError, match="mixed sequences"):
         model_of("llm-esr", table, sequence="single")
     with pytest.raises(UserError, match="cross_heads"):
         model_of("llm-esr", table, cross_heads=3)

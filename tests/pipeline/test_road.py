@@ -53,6 +53,17 @@ def test_a_learning_rate_asks_no_llm_again(place):
         assert line.endswith("nothing has changed, kept")
 
 
+def test_profiles_without_generated_items_are_of_what_users_did(place):
+    quick = ("--data", "demo", "--epochs", "1", "--no-ui")
+    done = edt(place, "train", "--model", "llm4cdsr", *quick)
+    assert "profiles " in done.stderr and "augmentation" not in done.stderr
+    assert "local (no LLM)" in done.stdout
+    plans = [json.loads(path.read_text()) for path in (place / "runs").glob("*llm4cdsr*/run.json")]
+    assert [sorted(plan["artefacts"]) for plan in plans] == [["embeddings", "profiles"]]
+    done = edt(place, "train", "--model", "llm-esr", *quick, "--set", "profiling.enabled=false", code=1)
+    assert "needs user profiles" in done.stderr
+
+
 def test_eval_is_one_document_of_the_agreed_form(place):
     found = document(place, "eval", "--data", "demo", "--protocol", "sampled", "--negatives", "50")
     assert (found["data"], found["protocol"], found["negatives"]) == ("demo", "sampled", 50)
