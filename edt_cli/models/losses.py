@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edt_cli.models.layers import TWICE
+from edt_cli.models.layers import TWICE, linear
 
 
 def mean(losses: Tensor) -> Tensor:
@@ -78,7 +78,10 @@ def two_views(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     a, b: [n, D], compared by inner products. Returns a scalar, 0 where there is one thing or none.
     """
     views = torch.cat([a, b])
-    own = torch.eye(len(views), dtype=torch.bool, device=views.device)
-    scores = (views @ views.T / temperature).masked_fill(own, float("-inf"))
-    other_view = torch.arange(len(views), device=views.device).roll(len(a))
-    return F.cross_entropy(scores, other_view, reduction="sum") / max(1, len(views))
+    scores = linear(views / temperature, views)
+    # Itself and its other view, which `sampled_softmax` has from `own`; what counts for nothing has no gradient.
+    with torch.no_grad():
+        for places in (0, len(a), -len(a)):
+            scores.diagonal(places).fill_(float("-inf"))
+    own = (a * b).sum(1) / temperature
+    return mean(sampled_softmax(torch.cat([own, own]), scores)) if len(a) else own.sum()
