@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edt_cli.data.dataset import Domains, Sequences, grouped
 
@@ -70,26 +69,6 @@ class Batch:
     targets: Tensor
     domains: Tensor
     inserted: Tensor | None = None
-
-
-def joined(first: Batch, second: Batch) -> Batch:
-    """The rows of both."""
-    longest = max(first.items.shape[1], second.items.shape[1])
-
-    def both(one: Tensor, other: Tensor) -> Tensor:
-        return torch.cat([F.pad(x, (0, longest - x.shape[1])) for x in (one, other)])
-
-    put = [
-        torch.zeros_like(b.items, dtype=torch.bool) if b.inserted is None else b.inserted for b in (first, second)
-    ]
-    return Batch(
-        torch.cat([first.rows, second.rows]),
-        both(first.items, second.items),
-        torch.cat([first.lengths, second.lengths]),
-        both(first.targets, second.targets),
-        both(first.domains, second.domains),
-        both(*put),
-    )
 
 
 class DeviceSequences:

@@ -16,6 +16,8 @@ Where the released code differs, or this house decides:
   and what a user has had is not recalled: an item right before itself would tell training its own target.
 - Its virtual step is the first one of Adam, whatever came before (`virtual = "adam"`), whose derivative is largest
   where gradients are smallest. `virtual = "sgd"` is the plain step of meta-learning.
+- In its virtual step all input vectors of a noisy row are constants, also those of the row's own items; here only
+  those of recalled ones, which is what lets their gradient reach the recall network.
 - Its random places are among all of a user's items, here among the newest `max_length`.
 """
 
@@ -33,13 +35,15 @@ from torch.nn import functional as F
 
 from edt_cli.config import Section
 from edt_cli.models.backbones import make_backbone
-from edt_cli.models.batch import Batch, DeviceSequences, ItemTable, joined
+from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
+from edt_cli.models.encoders import IdEncoder
 from edt_cli.models.given import GeneratedItems, Given
-from edt_cli.models.layers import Linear, twice_differentiable
+from edt_cli.models.layers import Linear, linear, twice_differentiable
 from edt_cli.models.losses import mean, two_views
 from edt_cli.models.sequential import Objective, PlainModel, SequentialModel
 
+POOL = 8
 ADAM_BETAS = (0.9, 0.98)
 ADAM_EPSILON = 1e-8 / (1 - ADAM_BETAS[1]) ** 0.5
 """In Adam's first step, lr g / (|g| + epsilon), where 1e-8 is added to the moment before its correction."""
@@ -66,11 +70,8 @@ class Drawn(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class Noisy(Batch):
-    """The rows of a batch [B] and, after them, noisy ones [Q].
-
-    recalled: long [Q, k]; sought: [Q, D], what they are nearest to; which: long [B + Q, L], which of its k recalled
-    items stands there, -1 for none.
-    """
+    """Rows with recalled items in them. recalled: long [B, k]; sought: [B, D], what they are nearest to; which:
+    long [B, L], the one of them that stands there, -1 for none."""
 
     recalled: Tensor
     sought: Tensor
@@ -102,19 +103,28 @@ class LLMCDSR(PlainModel):
         """Draws what the bilevel step and the shared one then both learn from."""
         if self.recall is None:
             return batch
-        questions = _some(torch.arange(len(self.recall.users), device=batch.rows.device), self.own.noisy)
-        overlapped = self.rows.batch(_some(self.several, self.own.overlapped)) if len(self.several) else batch
-        return Drawn(**_parts(batch), questions=questions, overlapped=overlapped)
+        questions = torch.arange(len(self.recall.users), device=batch.rows.device)
+        questions = self._draw(questions, self.rows.lengths[self.recall.users], self.own.noisy)
+        if not len(self.several):
+            return Drawn(**_parts(batch), questions=questions, overlapped=batch)
+        overlapped = self._draw(self.several, self.rows.lengths[self.several], self.own.overlapped)
+        return Drawn(**_parts(batch), questions=questions, overlapped=self.rows.batch(overlapped))
+
+    def _draw(self, numbers: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """`count` of them, or all: each as likely, and of like length, so that padding is small."""
+        pool = torch.randperm(len(numbers), device=numbers.device)[: POOL * count]
+        chunks = pool[lengths[pool].argsort()].split(count)
+        return numbers[chunks[int(torch.randint(len(chunks), ()))]]
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """The next item, over the batch and the noisy rows beside it."""
-        if isinstance(batch, Drawn):
-            batch = Batch(**_parts(self.with_noise(batch)))
-        return {"next_item": self(batch, objective)}
+        noise = (Batch(**_parts(self.noise(batch))),) if isinstance(batch, Drawn) else ()
+        return {"next_item": self(objective, batch, *noise)}
 
-    def forward(self, batch: Batch, objective: Objective) -> Tensor:
-        at, _ = self.training_positions(batch)
-        return mean(objective(at, self.encode_items, self.memory))
+    def forward(self, objective: Objective, *batches: Batch) -> Tensor:
+        """The next-item loss, the mean over the positions of all batches."""
+        at = (self.training_positions(batch)[0] for batch in batches)
+        return mean(torch.cat([objective(one, self.encode_items, self.memory) for one in at]))
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
         if self.recall is None or not len(self.several):
@@ -128,29 +138,27 @@ class LLMCDSR(PlainModel):
         parts = {"encoder", "backbone"}
         theta = {name: value for name, value in self.named_parameters() if name.split(".")[0] in parts}
         with twice_differentiable():
-            loss = self(self.with_noise(batch), objective)
+            loss = self(objective, batch, self.noise(batch))
             gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True, materialize_grads=True)
             virtual = {
                 name: value - self.own.virtual_lr * self._direction(gradient)
                 for (name, value), gradient in zip(theta.items(), gradients, strict=True)
             }
-            return {"meta": functional_call(self, virtual, (batch.overlapped, objective))}
+            return {"meta": functional_call(self, virtual, (objective, batch.overlapped))}
 
     def _direction(self, gradient: Tensor) -> Tensor:
         return gradient if self.own.virtual == "sgd" else gradient / (gradient.abs() + ADAM_EPSILON)
 
-    def with_noise(self, batch: Drawn) -> Noisy:
+    def noise(self, batch: Drawn) -> Noisy:
+        """The users of `questions`, with recalled items at random places."""
         assert self.recall is not None and isinstance(self.before, CollaborativeText)
         rows = self.rows.batch(self.recall.users[batch.questions])
         sought = self.recall(batch.questions, self.before)
         recalled = self.recall.nearest(sought, batch.questions, self.before, rows.items, self.own.recalled)
         chance = torch.rand(recalled.shape, device=recalled.device)
         places = torch.minimum((chance * rows.lengths[:, None]).long(), rows.lengths[:, None] - 1)
-        noise, which = inserted(rows, recalled, places, self.domain_of, self.settings.max_length)
-        both = joined(batch, noise)
-        size, longest = both.items.shape
-        which = F.pad(which, (0, longest - which.shape[1], size - len(which), 0), value=-1)
-        return Noisy(**_parts(both), recalled=recalled, sought=sought, which=which)
+        rows, which = inserted(rows, recalled, places, self.domain_of, self.settings.max_length)
+        return Noisy(**_parts(rows), recalled=recalled, sought=sought, which=which)
 
     def embed(self, batch: Batch) -> Tensor:
         x = super().embed(batch)
@@ -158,8 +166,7 @@ class LLMCDSR(PlainModel):
             return x
         recalled = straight_through(self.encode_items(batch.recalled), batch.sought)
         put = batch.which >= 0
-        question = torch.nonzero(put)[:, 0] - (len(x) - len(recalled))
-        return x.masked_scatter(put.unsqueeze(-1), recalled[question, batch.which[put]])
+        return x.masked_scatter(put.unsqueeze(-1), recalled[torch.nonzero(put)[:, 0], batch.which[put]])
 
 
 class MetaRecall(nn.Module):
@@ -168,7 +175,6 @@ class MetaRecall(nn.Module):
     def __init__(self, generated: GeneratedItems, table: ItemTable, hidden: int) -> None:
         super().__init__()
         self.relevance = nn.Parameter(torch.zeros(len(table.domains), hidden))
-        self.catalogue = table.catalogue
         for name in ("users", "domains", "items", "vectors"):
             self.register_buffer(name, getattr(generated, name), persistent=False)
         self.register_buffer("seen", table.seen, persistent=False)
@@ -193,11 +199,10 @@ class MetaRecall(nn.Module):
     def nearest(self, sought: Tensor, questions: Tensor, space: CollaborativeText, had: Tensor, k: int) -> Tensor:
         """long [Q, k]: the items of the domain, of those in training, with the highest cosine; 0 where there are
         fewer. had: long [Q, L], items that are none of them."""
-        every = torch.arange(self.catalogue + 1, device=sought.device)
-        cosines = sought @ F.normalize(space.encode_items(every), dim=1).T
-        wanted = self.seen[every] & (self.domain_of[every] == self.domains[questions, None])
+        cosines = linear(sought, space.directions())
+        wanted = self.seen & (self.domain_of == self.domains[questions, None])
         cosines = cosines.masked_fill(~wanted, float("-inf")).scatter(1, had, float("-inf"))
-        best = cosines.topk(min(k, self.catalogue), 1)
+        best = cosines.topk(min(k, len(self.seen) - 1), 1)
         return torch.where(best.values > float("-inf"), best.indices, 0)
 
 
@@ -217,6 +222,7 @@ class CollaborativeText(SequentialModel):
         )
         for projection in self.projections:
             nn.init.xavier_normal_(projection.weight)  # type: ignore[arg-type]
+        self._directions: tuple[int, Tensor] | None = None
 
     text: Tensor
 
@@ -224,6 +230,16 @@ class CollaborativeText(SequentialModel):
         """[Q, n, d_L] and long [Q] -> [Q, n, D]."""
         weights = torch.stack([projection.weight for projection in self.projections])  # type: ignore[misc]
         return text @ weights[domains].transpose(1, 2)
+
+    @torch.no_grad()
+    def directions(self) -> Tensor:
+        """[1 + N, D]: unit vectors of all items, computed once for as long as the weights stay as they are."""
+        assert isinstance(self.encoder, IdEncoder)
+        version = self.encoder.weight._version
+        if self._directions is None or self._directions[0] != version:
+            everything = torch.arange(len(self.domain_of), device=self.domain_of.device)
+            self._directions = version, F.normalize(self.encode_items(everything), dim=1)
+        return self._directions[1]
 
     def encode_positions(self, batch: Batch) -> Tensor:
         def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
@@ -278,8 +294,3 @@ def inserted(
 def _parts(batch: Batch) -> dict[str, Any]:
     """What is common to all batches."""
     return {field.name: getattr(batch, field.name) for field in fields(Batch)}
-
-
-def _some(numbers: Tensor, count: int) -> Tensor:
-    """`count` different ones, or all."""
-    return numbers[torch.randperm(len(numbers), device=numbers.device)[:count]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edt_cli.models.layers import TWICE
+from edt_cli.models.layers import TWICE, linear
 
 
 def mean(losses: Tensor) -> Tensor:
@@ -100,10 +100,14 @@ def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
 
     one, other: [n, D], compared by inner products. Returns a scalar; 0 of none.
     """
-    both = torch.cat([one, other])
-    scores = (both @ both.T / temperature).fill_diagonal_(float("-inf"))
-    partner = torch.arange(len(both), device=both.device).roll(len(one))
-    return mean(F.cross_entropy(scores, partner, reduction="none"))
+    views = torch.cat([one, other])
+    scores = linear(views / temperature, views)
+    # Itself and its other view, which `sampled_softmax` has from `own`; what counts for nothing has no gradient.
+    with torch.no_grad():
+        for places in (0, len(one), -len(one)):
+            scores.diagonal(places).fill_(float("-inf"))
+    own = (one * other).sum(1) / temperature
+    return mean(sampled_softmax(torch.cat([own, own]), scores)) if len(one) else own.sum()
 
 
 def soft_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
