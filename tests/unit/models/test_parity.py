@@ -3,8 +3,8 @@
 A fixture is `tests/fixtures/NAME.safetensors`: `weights.*` of a tiny model, `items` [B, L] (0 after a row's end),
 what is expected, `states` [B, L, D] (NaN where the other says nothing) and `loss.*`, and for the losses
 `negative_of`, one negative for each item. Where the model has them, the items' `text` [1 + N, d_L] and the users'
-`profiles` [B, d_L]. Its metadata is JSON: `model` (settings), `options`, `sizes` (of the domains), `objective` (`bce`
-unless it says).
+`profiles` [B, d_L]. Its metadata is JSON: `model` (settings), `options`, `sizes` (of the domains), `objective`
+(`bce` unless it says).
 """
 
 import json
