@@ -2,6 +2,7 @@
 
     python tests/benchmarks/speed.py --data food-kitchen                        this project alone
     python tests/benchmarks/speed.py --data food-kitchen --reference DIR        and the authors' released code
+    python tests/benchmarks/speed.py --data food-kitchen --models abxi llm4cdsr      these systems, by their presets
     python tests/benchmarks/speed.py --data food-kitchen --rectools PYTHON      and RecTools, in that interpreter
 
 --data is a prepared dataset of the workspace (EDT_WORKSPACE). DIR is a checkout of ziwliu8/LLM-EDT, PYTHON an
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,6 +45,8 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
+    from edt_cli.training.heap import give_back
+    from edt_cli.training.loop import _precision
     from edt_cli.training.phases import Pretraining
 
     made = pipeline(data, preset, **flags)
@@ -57,9 +61,13 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
     def one() -> None:
         for batch in phase.batches():
-            torch.stack(list(phase.loss(batch).values())).sum().backward()
+            with _precision(model, s.training):
+                terms = phase.loss(batch)
+            torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            del terms, batch
+            give_back()
 
     return timed(one)
 
@@ -199,6 +207,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--reference", help="checkout of the released code")
     parser.add_argument("--steps", type=int, default=14, help="of the released code; fewer are scaled to an epoch")
+    parser.add_argument("--models", nargs="+", help="an epoch of each of these alone")
     parser.add_argument("--rectools", help="interpreter that has RecTools")
     parser.add_argument("--part", help="measure this part alone, in this process, and print it as JSON")
     asked = parser.parse_args()
@@ -209,6 +218,8 @@ def main() -> None:
         "edt --help": starting,
         "SASRec (ids) epoch": lambda: sasrec(asked.data),
     }
+    if asked.models:
+        parts = {f"{name} epoch": partial(epoch, asked.data, name) for name in asked.models}
     beside = {}
     if asked.reference:
         reference = str(Path(asked.reference).resolve())
@@ -220,7 +231,8 @@ def main() -> None:
     if asked.part:
         sys.stdout.write(json.dumps(parts[asked.part]()) + "\n")
         return
-    pipeline(asked.data, "paper").material()
+    for name in asked.models or ["paper"]:
+        pipeline(asked.data, name).material()
     found: dict[str, list[dict]] = {name: [] for name in parts}
     for _ in range(asked.repeats):
         for name in parts:
