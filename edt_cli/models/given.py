@@ -41,8 +41,12 @@ class GeneratedItems:
         rows = np.zeros((pairs.shape[1], counts.max(initial=1)), np.int64)
         used, number = np.unique(np.append(0, items), return_inverse=True)
         rows[question[order], place] = number[1:][order]
-        users, domains, rows, vectors = (torch.from_numpy(part) for part in (*pairs, rows, vectors[used]))
-        return cls(users, domains, rows, vectors)
+        return cls(
+            torch.from_numpy(pairs[0]),
+            torch.from_numpy(pairs[1]),
+            torch.from_numpy(rows),
+            torch.from_numpy(vectors[used]),
+        )
 
     def to(self, device: torch.device) -> GeneratedItems:
         parts = (self.users, self.domains, self.items, self.vectors)
