@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import Attention, SASRec
-from edt_cli.models.layers import Dropout, linear
+from edt_cli.models.layers import Dropout, linear, twice_differentiable
+from edt_cli.models.losses import sampled_softmax
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 4, 7), (1, 7)])
@@ -60,3 +61,22 @@ def test_the_last_state_alone_is_the_last_of_all_states() -> None:
     x = torch.randn(4, 9, 8)
     expected = backbone(x, lengths)[torch.arange(4), (lengths - 1).clamp_min(0)] * (lengths > 0).unsqueeze(1)
     torch.testing.assert_close(backbone.last(x, lengths), expected)
+
+
+def test_what_is_twice_differentiable_has_the_second_derivatives_of_float64() -> None:
+    """Of products, attention and the shared softmax: the gradient of a gradient."""
+    torch.manual_seed(0)
+    x, weight, others, attention = torch.randn(3, 5, 8), torch.randn(8, 8), torch.randn(15, 4), Attention(8, 2, 0.0)
+
+    def curvature(dtype: torch.dtype) -> torch.Tensor:
+        w = weight.to(dtype).requires_grad_()
+        mixed = linear(attention.to(dtype)(linear(x.to(dtype), w), causal=True), w)
+        own, rest = mixed.sum(2).flatten(), others.to(dtype) * w.sum()
+        exact = -torch.cat([own[:, None], rest], 1).log_softmax(1)[:, 0]
+        losses = sampled_softmax(own, rest) if dtype == torch.float32 else exact
+        (gradient,) = torch.autograd.grad(losses.sum(), w, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), w)[0]
+
+    with twice_differentiable():
+        found, expected = curvature(torch.float32), curvature(torch.float64)
+    torch.testing.assert_close(found, expected.float(), atol=1e-3, rtol=1e-3)
