@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any
 
+import psutil
+
 HELD = 1 << 29
-"""Bytes that may be held for the next step. To give back less costs as much time as it saves memory."""
+"""Bytes that a process may grow by first: to give back less costs as much time as it saves memory."""
 
 
-class _Counts(ctypes.Structure):
-    """struct mallinfo2 of malloc.h."""
+class Heap:
+    """Of this process, where it is glibc's; elsewhere nothing is done."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
+    def __init__(self) -> None:
+        self._library = _glibc()
+        self._process = psutil.Process()
+        self._least = self._process.memory_info().rss
+
+    def give_back(self) -> None:
+        """To be called between steps, when nothing of a batch is alive: hands back what is free, if it is much."""
+        if self._library is None:
+            return
+        resident = self._process.memory_info().rss
+        if resident > self._least + HELD:
+            self._library.malloc_trim(0)
+            # What is alive does not count: it would be sought again at every step.
+            self._least = self._process.memory_info().rss
+        else:
+            self._least = min(self._least, resident)
 
 
-@cache
-def _library() -> Any:
-    """The C library where it is glibc 2.33 or newer, else None: elsewhere nothing is done."""
+def _glibc() -> Any:
     try:
         library = ctypes.CDLL("libc.so.6")
-        library.mallinfo2.restype = _Counts
         library.malloc_trim.argtypes = [ctypes.c_size_t]
     except (OSError, AttributeError):
         return None
     return library
-
-
-def give_back() -> None:
-    """To be called between steps, when nothing of a batch is alive: hands back what is free, if it is much."""
-    library = _library()
-    if library is not None and library.mallinfo2().fordblks > HELD:
-        library.malloc_trim(0)

@@ -23,7 +23,7 @@ from edt_cli.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from edt_cli.training.heap import give_back
+from edt_cli.training.heap import Heap
 
 CHECKPOINT = "checkpoint.safetensors"
 MEMORY_PACE = 20.0
@@ -127,6 +127,7 @@ def run_phase(
             **p.notes,
         )
 
+    heap = Heap()
     clock = time.perf_counter()
     if fresh:
         judge({})
@@ -150,7 +151,7 @@ def run_phase(
             p.step += 1
             sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
             del terms, own_terms, batch
-            give_back()
+            heap.give_back()
             stage = f"{phase.name} epoch {p.epoch + 1}"
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
         p.epoch += 1
