@@ -93,7 +93,9 @@ class NextItem:
         if memory is not None and at.windows is not None:
             own = own + memory.of_targets(at.windows[rows], at.targets[rows], domain)
         among = range(len(self.negatives.starts) - 1) if s.all_domains else [domain]
-        others = torch.cat([self._others(at, rows, one, encode_items, memory) for one in among], 1)
+        each = [self._others(at, rows, one, encode_items, memory) for one in among]
+        # The largest tensor of training: not copied where there is one.
+        others = each[0] if len(each) == 1 else torch.cat(each, 1)
         return sampled_softmax(own / s.loss_temperature, others.div_(s.loss_temperature))
 
     def _others(
