@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
@@ -39,9 +40,10 @@ T = TypeVar("T")
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
     """The prepared dataset; `demo` is prepared if it is not there. Errors: UserError how to get it."""
     from edt_cli.data.dataset import load
-    from edt_cli.data.prepare import ensure_demo
 
     if name == "demo":
+        from edt_cli.data.prepare import ensure_demo
+
         ensure_demo(workspace)
     return load(workspace.dataset(name))
 
@@ -342,9 +344,10 @@ class Pipeline:
     def _step(
         self, kind: str, key: str, make: Callable[[Path, dict[str, Any]], None], load: Callable[[Path], T]
     ) -> T:
-        known: dict[str, Any] = self.__dict__.setdefault("_loaded", {})
-        if kind in known:
-            return known[kind]
+        # Kept as long as somebody uses it, which training does not.
+        known: WeakValueDictionary[str, Any] = self.__dict__.setdefault("_loaded", WeakValueDictionary())
+        if (loaded := known.get(kind)) is not None:
+            return loaded
         artefact = self._artefact(kind, key)
         if artefact.complete:
             self.events.emit("skipped", step=kind, message=f"{kind} {key}: nothing has changed, kept")
@@ -357,8 +360,8 @@ class Pipeline:
                     self.providers.note_hits(self.chat)
             seconds = artefact.manifest()["seconds"]
             self.events.emit("made", step=kind, key=key, message=f"{kind} {key}: made in {seconds:.1f} s")
-        known[kind] = load(artefact.path)
-        return known[kind]
+        known[kind] = loaded = load(artefact.path)
+        return loaded
 
     # Questions that failed are asked again by the next run; what comes of it is an artefact under another key.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,6 +146,9 @@ def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:
 def _alike_titles(titles: list[str], rows: range, count: int, total: int) -> Neighbours:
     """The `count` most alike titles of a domain to each of its items `rows`: the cosine of TF-IDF over four
     characters within a word. Grams that over a twentieth of the titles share tell nothing, nor do a title's own."""
+    # Not at the top: it is half a second and 60 MB, for those alone who have a memory.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     common = max(2, len(titles) // 20)
     grams = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(4, 4), min_df=2, max_df=common, sublinear_tf=True, dtype=np.float32

@@ -23,7 +23,7 @@ from edt_cli.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from edt_cli.training.heap import Heap
+from edt_cli.training.heap import give_back
 
 CHECKPOINT = "checkpoint.safetensors"
 MEMORY_PACE = 20.0
@@ -127,7 +127,6 @@ def run_phase(
             **p.notes,
         )
 
-    heap = Heap()
     clock = time.perf_counter()
     if fresh:
         judge({})
@@ -151,9 +150,9 @@ def run_phase(
             p.step += 1
             sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
             del terms, own_terms, batch
-            heap.give_back()
             stage = f"{phase.name} epoch {p.epoch + 1}"
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
+        give_back()
         p.epoch += 1
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):

@@ -18,6 +18,8 @@ from edt_cli.models.sequential import Positions
 
 OWN_NEGATIVES = {"bpr": bpr, "bce": bce, "top1": top1, "bpr-max": bpr_max}
 """Losses for which each position draws its own."""
+SHARED_BY = 512
+"""Positions that draw from one pool, with `negatives_of`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Negatives:
         low, high = int(self.starts[domain]), int(self.starts[domain + 1])
         order = torch.randperm(high - low, device=self.starts.device, generator=self.generator)
         return low + order[:count]
+
+    def pools(self, domain: int, size: int, count: int) -> Tensor:
+        """long [count, size or all that the domain has], different items in each and, while there are enough, in
+        all of them."""
+        size = min(size, int(self.starts[domain + 1] - self.starts[domain]))
+        pools: list[Tensor] = []
+        while len(pools) < count:
+            whole = self.shared(domain, len(self.domain_of))
+            pools += [pool for pool in whole.split(size) if len(pool) == size]
+        return torch.stack(pools[:count])
 
 
 @dataclass(frozen=True)
@@ -107,27 +119,49 @@ class NextItem:
         memory: Memory | None,
     ) -> Tensor:
         """[len(rows), negatives]: scores of negatives of `domain`, -inf where one is none: the target and, without
-        `seen_negatives`, what the user has had, as it is no candidate at evaluation. With `negatives_of` a position
-        has the `negatives` next to a place of its own in the shared ones, which lie in no order."""
+        `seen_negatives`, what the user has had, as it is no candidate at evaluation.
+
+        With `negatives_of` a position has the `negatives` next to a place of its own in a pool, whose items lie in
+        no order. Few positions share one, and the pools of a batch hold different items while there are any: one
+        for all would be a coarse sample of the catalogue at each step.
+        """
         s = self.settings
-        drawn = self.negatives.shared(domain, s.negatives_of or s.negatives)
-        others = _exact(linear(at.states[rows], encode_items(drawn)))
+        if s.negatives_of is None:
+            drawn = self.negatives.shared(domain, s.negatives)
+            return self._scores(at, rows, domain, drawn, encode_items(drawn), memory)
+        groups = rows.split(SHARED_BY)
+        drawn = self.negatives.pools(domain, s.negatives_of, len(groups))
+        vectors = encode_items(drawn)
+        return torch.cat(
+            [
+                self._neighbours(self._scores(at, group, domain, *pool, memory))
+                for group, *pool in zip(groups, drawn, vectors, strict=True)
+            ]
+        )
+
+    def _scores(
+        self, at: Positions, rows: Tensor, domain: int, drawn: Tensor, vectors: Tensor, memory: Memory | None
+    ) -> Tensor:
+        """[len(rows), N] of the items `drawn` [N] with their vectors [N, D], -inf where one is no negative."""
+        scores = _exact(linear(at.states[rows], vectors))
         if memory is not None and at.windows is not None:
-            others = others + memory.of_items(at.windows[rows], domain, drawn)
+            scores = scores + memory.of_items(at.windows[rows], domain, drawn)
         had = at.targets[rows][:, None]
-        if at.had is not None and not s.seen_negatives:
+        if at.had is not None and not self.settings.seen_negatives:
             had = torch.cat([at.had[rows], had], 1)
         place = torch.full_like(self.negatives.domain_of, len(drawn))
         place[drawn] = torch.arange(len(drawn), device=drawn.device)
         hits = torch.zeros(len(rows), len(drawn) + 1, dtype=torch.bool, device=drawn.device)
         hits = hits.scatter_(1, place[had], True)[:, :-1]
-        if s.negatives_of is not None and len(drawn) > s.negatives:
-            first = torch.randint(
-                len(drawn), (len(rows), 1), device=drawn.device, generator=self.negatives.generator
-            )
-            own_columns = (first + torch.arange(s.negatives, device=drawn.device)) % len(drawn)
-            others, hits = others.gather(1, own_columns), hits.gather(1, own_columns)
-        return others.masked_fill_(hits, float("-inf"))
+        return scores.masked_fill_(hits, float("-inf"))
+
+    def _neighbours(self, scores: Tensor) -> Tensor:
+        """[P, N] -> [P, negatives]: of each row those next to a place that is drawn for it."""
+        size, count = scores.shape[1], self.settings.negatives
+        if size <= count:
+            return scores
+        first = torch.randint(size, (len(scores), 1), device=scores.device, generator=self.negatives.generator)
+        return scores.gather(1, (first + torch.arange(count, device=scores.device)) % size)
 
 
 def _exact(x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import Heap
+    from edt_cli.training.heap import give_back
     from edt_cli.training.loop import _precision
     from edt_cli.training.phases import Pretraining
 
@@ -58,7 +58,6 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=s.training.lr, weight_decay=s.training.weight_decay)
     model.train()
-    heap = Heap()
 
     def one() -> None:
         for batch in phase.batches():
@@ -68,7 +67,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             del terms, batch
-            heap.give_back()
+        give_back()
 
     return timed(one)
 

@@ -96,7 +96,7 @@ def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_al
 
 @pytest.mark.parametrize("all_domains", [False, True])
 def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_has_had(all_domains):
-    """Two for each position, neighbours out of the three that the batch shares."""
+    """Two for each position, neighbours out of the three that they share."""
     settings = TrainingSettings(
         loss="ce", negatives=2, negatives_of=3, all_domains=all_domains, seen_negatives=False, loss_temperature=0.75
     )
@@ -113,7 +113,7 @@ def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_
         rows = [j for j in range(4) if DOMAIN[int(targets[j])] == domain]
         scores: dict[int, list[float]] = {j: [float(states[j] @ vectors[targets[j]]) / 0.75] for j in rows}
         for other in range(3) if all_domains else [domain]:
-            drawn = again.shared(other, 3).tolist()
+            drawn = again.pools(other, 3, 1)[0].tolist()
             first = torch.randint(3, (len(rows), 1), generator=again.generator).flatten().tolist()
             for j, start in zip(rows, first, strict=True):
                 own = {drawn[start], drawn[(start + 1) % 3]} - set(had[j].tolist())

@@ -12,6 +12,7 @@ from edt_cli.models.domain_sequences import domain_sequence
 from edt_cli.models.encoders import Adapter
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
 from edt_cli.models.sequential import Positions
+from edt_cli.training import objective as objectives
 from edt_cli.training.objective import Negatives, NextItem
 from edt_cli.training.phases import frozen_states
 
@@ -97,7 +98,7 @@ def test_each_position_has_negatives_of_its_own_out_of_the_shared_ones():
     settings = TrainingSettings(loss="ce", negatives=4, negatives_of=12, seen_negatives=False)
     objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
     again = Negatives.over(table, torch.Generator().manual_seed(0))
-    pool = again.shared(0, 12)
+    (pool,) = again.pools(0, 12, 1)
     first = torch.randint(12, (9, 1), generator=again.generator)
     vectors, targets = random(71, 3), torch.arange(1, 10)
     had = torch.arange(1, 28).view(9, 3)
@@ -111,6 +112,25 @@ def test_each_position_has_negatives_of_its_own_out_of_the_shared_ones():
         ]
         assert found[j].item() == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[0], rel=1e-12)
     assert len(kinds) > 4
+
+
+def test_few_positions_share_a_pool_and_the_pools_of_a_batch_hold_different_items(monkeypatch):
+    monkeypatch.setattr(objectives, "SHARED_BY", 3)
+    domains = domains_of_size(40, 30)
+    table = text_table(domains, random_sequences(domains))
+    settings = TrainingSettings(loss="ce", negatives=12, negatives_of=12, seen_negatives=False)
+    objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
+    pools = Negatives.over(table, torch.Generator().manual_seed(0)).pools(0, 12, 3)
+    assert len(set(pools.flatten().tolist())) == 36
+    vectors, targets, states = random(71, 3), torch.arange(1, 10), random(9, 3, seed=1)
+    found = objective(Positions(states, vectors[targets], targets), lambda ids: vectors[ids])
+    for j, target in enumerate(targets.tolist()):
+        items = (target, *(i for i in pools[j // 3].tolist() if i != target))
+        scores = [float(states[j] @ vectors[item]) for item in items]
+        assert found[j].item() == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[0], rel=1e-12)
+    again = objective.negatives.pools(0, 12, 5)
+    assert [len(set(pool.tolist())) for pool in again] == [12] * 5
+    assert sorted(objective.negatives.pools(0, 99, 2)[1].tolist()) == list(range(1, 41))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])

@@ -14,7 +14,7 @@ from torch import nn
 from edt_cli.config import TrainingSettings
 from edt_cli.events import Events
 from edt_cli.training.checkpoint import read_progress
-from edt_cli.training.heap import Heap
+from edt_cli.training.heap import give_back
 from edt_cli.training.loop import CHECKPOINT, run_phase
 
 
@@ -86,12 +86,12 @@ def test_a_phase_says_what_ended_it(settings, ended, epoch, tmp_path):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
-def test_what_is_free_between_steps_is_given_back():
-    process, heap = psutil.Process(), Heap()
+def test_what_is_free_between_epochs_is_given_back():
+    process = psutil.Process()
     pieces = [bytearray(64 << 10) for _ in range(12_000)]
     last = bytearray(64 << 10)
     before = process.memory_info().rss
     del pieces
-    heap.give_back()
+    give_back()
     assert process.memory_info().rss < before - (500 << 20)
     assert len(last) == 64 << 10
