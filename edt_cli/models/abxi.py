@@ -8,7 +8,7 @@ Where this differs from the released code:
   lies at the places of the mixed one where that domain comes next. Here it never has any, as in evaluation there.
 - A user may have items of one domain only. What another domain says is then zero before its last norm, as it is
   there at positions before a domain's first item.
-- Positions draw their negatives out of pools, each shared by a few of them (`training.negatives_of`), which makes of
+- Positions draw negatives out of pools, each shared by a few of them (`training.negatives_of`), which makes of
   scores products of matrices. As there, as many come from each other domain (`training.all_domains`), though only
   items of the domain that is asked for are ranked.
 - The release that the paper points to clears its gradients once an epoch, so that a step repeats those before it.
