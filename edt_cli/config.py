@@ -188,7 +188,9 @@ class TrainingSettings(Section):
     finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
     finetune_epochs: int = Field(400, ge=1, description="at most")
     dtype: Literal["float32", "bfloat16"] = "float32"
-    final: bool = Field(False, description="train on every interaction, nothing held out")
+    final: bool | Literal["test"] = Field(
+        False, description="train on every interaction; `test`: on all but what the test set asks for"
+    )
 
 
 class EvaluationSettings(Section):

@@ -13,7 +13,7 @@ from edt_cli.data.imbalance import imbalance
 
 if TYPE_CHECKING:
     from edt_cli.augmentation.artefact import Augmentation
-    from edt_cli.data.dataset import Dataset
+    from edt_cli.data.dataset import Dataset, Final
     from edt_cli.pipeline import Pipeline
     from edt_cli.profiling.profiles import Profiles
     from edt_cli.workspace import Workspace
@@ -41,13 +41,13 @@ def _first_helped(pipeline: Pipeline, made: Augmentation) -> int:
 
 
 def describe_user(
-    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, final: bool = False
+    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, final: Final = False
 ) -> dict[str, Any]:
     """The history as one timeline with inserted items, every generated item with its two scores, the profile.
 
-    `final`: the artefacts were made from every interaction, nothing was held out.
+    `final`: what the artefacts were made from, as in `Dataset.learned_lengths`.
     """
-    length = int((dataset.sequences.lengths if final else dataset.train_lengths)[user])
+    length = int(dataset.learned_lengths(final)[user])
     counts = dataset.sequences.rows(np.array([user])).prefixes(np.array([length])).domain_counts(dataset.domains)
     names = dataset.domains.names
     domain_of = made.domain_of(dataset.domains)

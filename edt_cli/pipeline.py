@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
@@ -318,13 +318,13 @@ class Pipeline:
         self.events.emit("done", run=run.name)
         return run
 
-    def final(self) -> Pipeline:
-        """The pipeline that trains on every interaction, for as many epochs as were best with some held out: the
-        run of these settings that tells is made first where it is missing."""
+    def final(self, on: Literal[True, "test"] = True) -> Pipeline:
+        """The pipeline that trains on every interaction, or with "test" on all but the test set's, for as many
+        epochs as validation found best: the run of these settings that tells is made first where it is missing."""
         s = self.settings.changed(training={"final": False})
         run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
         epochs = {name: phase["best_epoch"] for name, phase in run.manifest().get("phases", {}).items()}
-        changes: dict[str, Any] = {"final": True, "epochs": max(1, epochs.get("pre-training", 1))}
+        changes: dict[str, Any] = {"final": on, "epochs": max(1, epochs.get("pre-training", 1))}
         if s.training.finetune and "fine-tuning" in epochs:
             changes |= {"finetune_epochs": max(1, epochs["fine-tuning"]), "finetune": epochs["fine-tuning"] > 0}
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)

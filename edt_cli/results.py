@@ -77,10 +77,10 @@ def _compute(
     events: Events,
     device: str,
 ) -> None:
-    if run.settings.training.final:
-        raise UserError(
-            f"run {run.name} was trained on every interaction (--final): nothing is held out to evaluate"
-        )
+    final = run.settings.training.final
+    if final is True or (final == "test" and split == "valid"):
+        how = "with the validation items (--refit)" if final == "test" else "on every interaction (--final)"
+        raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
     material = run_material(workspace, run, events, device)
     dataset = material.dataset
     asked = material.questions(split)
@@ -149,7 +149,7 @@ def evaluate_together(
 def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
     manifest = run.manifest()
     phases = manifest.get("phases", {}).values()
-    names = [variant(run.settings), "" if dft else WITHOUT_DFT]
+    names = [variant(run.settings), "" if dft else WITHOUT_DFT, "refit" if run.settings.training.final else ""]
     return {
         "run": run.name,
         "data": dataset.name,

@@ -61,6 +61,11 @@ class Run:
         return Settings.model_validate(self.plan["settings"])
 
     @property
+    def dataset_key(self) -> str:
+        """The dataset's, whatever part of it the run was given."""
+        return self.plan["data_key"].partition("-")[0]
+
+    @property
     def finished(self) -> bool:
         return (self.folder / MANIFEST).is_file()
 
@@ -133,8 +138,8 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
         raise UserError(
             f"there is no finished run{of} in {workspace.runs}; make one with: edt train --data {data or 'demo'}"
         )
-    newest = {run.plan["data"]: run.plan["data_key"] for run in found}
-    return [run for run in found if run.plan["data_key"] == newest[run.plan["data"]]]
+    newest = {run.plan["data"]: run.dataset_key for run in found}
+    return [run for run in found if run.dataset_key == newest[run.plan["data"]]]
 
 
 def flat_settings(settings: Settings) -> dict[str, Any]:

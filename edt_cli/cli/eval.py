@@ -134,6 +134,6 @@ def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, fina
     if names:
         return runs
     if not final:
-        runs = [run for run in runs if not run.settings.training.final] or runs
+        runs = [run for run in runs if run.settings.training.final is not True] or runs
     newest = data or runs[-1].plan["data"]
     return [run for run in runs if run.plan["data"] == newest]

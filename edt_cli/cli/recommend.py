@@ -105,7 +105,7 @@ def recommend(
 
 def _newest(place: Workspace, data: str | None, name: str | None) -> Run:
     runs = runs_of(place, data, [name] if name else None, final=True)
-    final = [run for run in runs if run.settings.training.final]
+    final = [run for run in runs if run.settings.training.final is True]
     trained = [run for run in runs if run.settings.model.name not in ("popularity", "item-knn")]
     return (final or trained or runs)[-1]
 

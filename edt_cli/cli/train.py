@@ -66,6 +66,12 @@ def train(
     final: Annotated[
         bool, typer.Option("--final", help="Train on every interaction, for use: nothing is held out.")
     ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit", help="Train once more, on the validation items as well, as long as was best, and test that."
+        ),
+    ] = False,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
     no_ui: NoUiOption = False,
@@ -88,13 +94,15 @@ def train(
         "epochs": epochs,
         "batch": batch,
         "lr": lr,
-        "final": final or None,
+        "final": True if final else "test" if refit else None,
     }
     for name in ablate or []:
         if name not in ABLATIONS:
             raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
         for section, fields in ABLATIONS[name][1].items():
             changes[section] = {**changes.get(section, {}), **fields}
+    if final and refit:
+        raise UsageError("--final holds out nothing, --refit holds out the test set: take one of them")
     if ablate and model != "llm-edt":
         raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
     if match_paper and (batch or any(one.startswith(("model.hidden=", "training.batch=")) for one in set_ or [])):
@@ -132,8 +140,8 @@ def train(
         with progress() as listen:
             events.listeners = (listen,)
             for number, pipeline in enumerate(made):
-                if final:
-                    pipeline = pipeline.final()
+                if final or refit:
+                    pipeline = pipeline.final(True if final else "test")
                 if asks and number == 0:
                     pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))

@@ -21,6 +21,7 @@ from edt_cli.config import DataSettings, UserError
 from edt_cli.workspace import Artefact
 
 Split = Literal["valid", "test"]
+Final = bool | Literal["test"]
 TEXT_FIELDS = ("title", "brand", "category", "description")
 FILES = ("interactions.parquet", "users.parquet", "items.parquet")
 
@@ -147,13 +148,18 @@ class Dataset:
     catalogue: pl.DataFrame
     """One row an item, row i is item i + 1: id, title, brand, category, description (null where absent)."""
 
-    def training_view(self, *, final: bool = False) -> TrainingView:
-        """Training prefixes alone; `final`: every interaction, for a model that is not evaluated."""
-        lengths = self.sequences.lengths if final else self.train_lengths
-        key = f"{self.key}-final" if final else self.key
-        return TrainingView(
-            self.name, key, self.domains, self.user_ids, self.sequences.prefixes(lengths), self.catalogue
-        )
+    def learned_lengths(self, final: Final = False) -> np.ndarray:
+        """[U]: how many of a user's interactions are to be learned from. The training prefix; `final`: all, for
+        a model that is not evaluated, or with "test" all before the test set's, once validation has judged."""
+        if final == "test":
+            return np.maximum(self.train_lengths, self.target_positions["valid"] + 1)
+        return self.sequences.lengths if final else self.train_lengths
+
+    def training_view(self, *, final: Final = False) -> TrainingView:
+        """What is to be learned from, and nothing else."""
+        key = {False: self.key, True: f"{self.key}-final", "test": f"{self.key}-refit"}[final]
+        prefixes = self.sequences.prefixes(self.learned_lengths(final))
+        return TrainingView(self.name, key, self.domains, self.user_ids, prefixes, self.catalogue)
 
     def targets(self, split: Split) -> Targets:
         """Users with a target and at least one interaction before it."""

@@ -40,16 +40,20 @@ class Questions:
         return place[own], items[own] - known.start
 
 
-def questions(dataset: Dataset, split: Split, augmented: Sequences) -> Questions:
+def questions(
+    dataset: Dataset, split: Split, augmented: Sequences, learned_lengths: np.ndarray | None = None
+) -> Questions:
     """The targets of `split`, from all earlier true interactions; inside the training prefix augmented ones.
 
-    augmented: a row a user, the training prefix with what was inserted (or as it happened).
+    augmented: a row a user, the training prefix with what was inserted (or as it happened). learned_lengths: [U],
+    how long that prefix is where it is not the dataset's.
     """
     targets = dataset.targets(split)
     lengths = np.zeros(len(dataset.sequences), dtype=np.int64)
     lengths[targets.users] = targets.positions
     history = dataset.sequences.prefixes(lengths).rows(targets.users)
-    inputs = _continued(augmented.rows(targets.users), history, dataset.train_lengths[targets.users])
+    learned = dataset.train_lengths if learned_lengths is None else learned_lengths
+    inputs = _continued(augmented.rows(targets.users), history, learned[targets.users])
     return Questions(dataset.domains, targets, inputs, history)
 
 

@@ -74,7 +74,7 @@ class Material:
         return np.append(False, text)
 
     def questions(self, split: Split) -> Questions:
-        return questions(self.dataset, split, self.sequences)
+        return questions(self.dataset, split, self.sequences, self.view.prefixes.lengths)
 
 
 def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:

@@ -132,12 +132,10 @@ class NextItem:
         groups = rows.split(SHARED_BY)
         drawn = self.negatives.pools(domain, s.negatives_of, len(groups))
         vectors = encode_items(drawn)
-        return torch.cat(
-            [
-                self._neighbours(self._scores(at, group, domain, *pool, memory))
-                for group, *pool in zip(groups, drawn, vectors, strict=True)
-            ]
-        )
+        parts = []
+        for group, pool, own in zip(groups, drawn, vectors, strict=True):
+            parts.append(self._neighbours(self._scores(at, group, domain, pool, own, memory)))
+        return torch.cat(parts)
 
     def _scores(
         self, at: Positions, rows: Tensor, domain: int, drawn: Tensor, vectors: Tensor, memory: Memory | None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edt_cli.augmentation.artefact import Augmentation
-    from edt_cli.data.dataset import Dataset
+    from edt_cli.data.dataset import Dataset, Final
     from edt_cli.profiling.profiles import Profiles
 
 HINT = "part of a user's id; or r>0.9, r<0.5, items>20, food=0"
@@ -37,8 +37,8 @@ class Material:
     row: RunRow | None
 
     @property
-    def final(self) -> bool:
-        return bool(self.row and self.row.plan.get("settings", {}).get("training", {}).get("final"))
+    def final(self) -> Final:
+        return _final(self.row)
 
     @property
     def llm(self) -> str:
@@ -48,8 +48,7 @@ class Material:
     def counts(self) -> np.ndarray:
         """[U, D] training items of each domain."""
         d = self.dataset
-        lengths = d.sequences.lengths if self.final else d.train_lengths
-        return d.sequences.prefixes(lengths).domain_counts(d.domains)
+        return d.sequences.prefixes(d.learned_lengths(self.final)).domain_counts(d.domains)
 
     @cached_property
     def ratios(self) -> np.ndarray:
@@ -224,6 +223,10 @@ class Users(Pane):
         self.query_one("#told", Static).update(f" ! {safe(message, 300)}")
 
 
+def _final(row: RunRow | None) -> Final:
+    return row.plan.get("settings", {}).get("training", {}).get("final", False) if row else False
+
+
 def read_users(workspace: Workspace, data: str, row: RunRow | None) -> Material:
     """Errors: UserError where the dataset or an artefact is damaged. Artefacts of other data are left aside."""
     from edt_cli.augmentation.artefact import Augmentation
@@ -232,8 +235,7 @@ def read_users(workspace: Workspace, data: str, row: RunRow | None) -> Material:
 
     dataset = load(workspace.dataset(data))
     keys = _artefacts(row) if row is not None else {}
-    final = bool(row and row.plan.get("settings", {}).get("training", {}).get("final"))
-    view = dataset.training_view(final=final)
+    view = dataset.training_view(final=_final(row))
     if row is not None and row.plan.get("data_key") != view.key:
         row, keys, view = None, {}, dataset.training_view()
     augmentation = workspace.artefact("augmentation", keys.get("augmentation", "none"))

@@ -155,6 +155,22 @@ def test_final_trains_on_everything_and_is_used_by_recommend(place):
     assert refused.stderr.strip().splitlines()[-1].startswith("error: run ")
 
 
+def test_refit_learns_from_the_validation_items_and_is_tested_as_such(place):
+    before = document(place, "train", "--data", "demo", *QUICK)["runs"][0]
+    (found,) = document(place, "train", "--data", "demo", "--refit", *QUICK)["runs"]
+    assert (found["variant"], found["domains"].keys()) == ("refit", before["domains"].keys())
+    plan, phases = (
+        json.loads((place / "runs" / found["run"] / name).read_text()) for name in ("run.json", "phases.json")
+    )
+    known = json.loads((place / "runs" / before["run"] / "phases.json").read_text())
+    assert plan["settings"]["training"]["final"] == "test"
+    assert phases["pre-training"]["epoch"] == max(1, known["pre-training"]["best_epoch"])
+    refused = edt(place, "eval", "--run", found["run"], "--split", "valid", code=1)
+    assert "validation items" in refused.stderr
+    shown = edt(place, "report", "--data", "demo").stdout
+    assert "refit" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -163,6 +179,7 @@ def test_final_trains_on_everything_and_is_used_by_recommend(place):
         (("train", "--data", "demo", "--device", "tpu9"), 2, "device"),
         (("train", "--data", "demo", "--model", "nothing"), 2, "unknown model"),
         (("train", "--data", "demo", "--set", "training.lr=-1"), 2, "training.lr"),
+        (("train", "--data", "demo", "--final", "--refit"), 2, "one of them"),
         (("train", "--data", "demo", "--set", "nonsense"), 2, "section.field=value"),
         (("train", "--data", "demo", "--provider", "nobody"), 1, "unknown provider"),
         (("recommend", "--user", "nobody"), 1, "no user 'nobody'"),

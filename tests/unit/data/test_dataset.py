@@ -80,6 +80,17 @@ def test_the_final_view_has_everything_under_another_key():
     assert view.key != dataset.training_view().key
 
 
+def test_the_refit_view_holds_out_what_the_test_set_asks_for_and_nothing_else():
+    dataset = tiny()
+    view, targets = dataset.training_view(final="test"), dataset.targets("test")
+    for user in range(4):
+        length = targets.positions[targets.users == user]
+        expected = dataset.sequences.of(user)[: length[0] if len(length) else None]
+        assert view.prefixes.of(user).tolist() == expected.tolist()
+    assert len({dataset.training_view(final=final).key for final in (False, True, "test")}) == 3
+    assert not np.shares_memory(view.prefixes.items, dataset.sequences.items)
+
+
 def test_global_time():
     rows = [(f"u{user}", f"i{(user + step) % 7}", 10 * step + user) for user in range(10) for step in range(10)]
     rows += [("late", "i1", 97), ("late", "i2", 98), ("early", "i1", 1), ("early", "i2", 2)]
