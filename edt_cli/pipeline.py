@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
@@ -344,10 +343,9 @@ class Pipeline:
     def _step(
         self, kind: str, key: str, make: Callable[[Path, dict[str, Any]], None], load: Callable[[Path], T]
     ) -> T:
-        # Kept as long as somebody uses it, which training does not.
-        known: WeakValueDictionary[str, Any] = self.__dict__.setdefault("_loaded", WeakValueDictionary())
-        if (loaded := known.get(kind)) is not None:
-            return loaded
+        known: dict[str, Any] = self.__dict__.setdefault("_loaded", {})
+        if kind in known:
+            return known[kind]
         artefact = self._artefact(kind, key)
         if artefact.complete:
             self.events.emit("skipped", step=kind, message=f"{kind} {key}: nothing has changed, kept")
@@ -360,8 +358,8 @@ class Pipeline:
                     self.providers.note_hits(self.chat)
             seconds = artefact.manifest()["seconds"]
             self.events.emit("made", step=kind, key=key, message=f"{kind} {key}: made in {seconds:.1f} s")
-        known[kind] = loaded = load(artefact.path)
-        return loaded
+        known[kind] = load(artefact.path)
+        return known[kind]
 
     # Questions that failed are asked again by the next run; what comes of it is an artefact under another key.
 

@@ -67,7 +67,7 @@ def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
     asked = []
     honest = module.questions
     monkeypatch.setattr(
-        module, "questions", lambda made, split, rows: asked.append(split) or honest(made, split, rows)
+        module, "questions", lambda made, split, *of: asked.append(split) or honest(made, split, *of)
     )
     search(Workspace(tmp_path), random_dataset(), searched(trials=1))
     assert set(asked) == {"valid"}
