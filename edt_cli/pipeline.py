@@ -7,14 +7,11 @@ asks an LLM again, and a step with nothing changed does nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
@@ -258,7 +255,7 @@ class Pipeline:
     def run(self, listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()) -> Run:
         """Train, or go on training, or find that this run is finished already."""
         run = open_run(self.workspace, self._plan())
-        with self._alone(run):
+        with run.alone(self.events):
             return self._made(run, listeners)
 
     def existing(self) -> Run | None:
@@ -275,20 +272,6 @@ class Pipeline:
             "llm": self.llm_name,
             "device": self.device,
         }
-
-    @contextmanager
-    def _alone(self, run: Run) -> Iterator[None]:
-        """Two processes never make the same run: the second waits, then finds it finished or goes on with it."""
-        lock = FileLock(run.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.events.emit("waiting", run=run.name, message=f"another process makes {run.name}: waiting for it")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _made(self, run: Run, listeners: tuple[Callable[[dict[str, Any]], None], ...]) -> Run:
         from edt_cli.training.fit import train

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from edt_cli.config import Settings, UserError
+from edt_cli.events import Events
 from edt_cli.models.systems import title_of
 from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
 
@@ -68,6 +73,20 @@ class Run:
     @property
     def finished(self) -> bool:
         return (self.folder / MANIFEST).is_file()
+
+    @contextmanager
+    def alone(self, events: Events) -> Iterator[None]:
+        """Two processes never make the same run: the second waits, then finds it finished or goes on with it."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            events.emit("waiting", run=self.name, message=f"another process makes {self.name}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def manifest(self) -> dict[str, Any]:
         return read_json(self.folder / MANIFEST)

@@ -70,7 +70,15 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
     material = material_of(dataset(cycle()))
     # To look at the item before the mask takes BERT4Rec longer to learn.
     epochs = 400 if "bert4rec" in kind else 120
-    training = {"epochs": epochs, "lr": 0.004, "finetune_epochs": 3, "loss": "ce", "negatives": 32, "alpha": 0.05}
+    training = {
+        "epochs": epochs,
+        "batch": 30,
+        "lr": 0.008,
+        "finetune_epochs": 3,
+        "loss": "ce",
+        "negatives": 32,
+        "alpha": 0.05,
+    }
     # With every item of a domain in everybody's history nothing can be validated: the last weights count.
     s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
