@@ -25,6 +25,7 @@ from edt_cli.models.popularity import Popularity
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model, options_of
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress
+from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
 from edt_cli.training.phases import PREPARATION, FineTuning, FrozenQuestions, Pretraining
 from edt_cli.workspace import read_json, write_json
@@ -85,6 +86,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
     """
     s = settings.training
+    map_large_blocks()
     torch.manual_seed(s.seed)
     given = material.given(settings)
     model = make_model(given)

@@ -34,6 +34,7 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.models.batch import DeviceSequences, item_table
     from edt_cli.models.given import Given, NoOptions
     from edt_cli.models.systems import make_model
+    from edt_cli.training.heap import map_large_blocks
     from edt_cli.training.phases import FineTuning, Pretraining
 
     draw = np.random.default_rng(0)
@@ -51,6 +52,7 @@ def measure(users: int, ranked: int) -> dict:
     )
     table = item_table(domains, sequences, vectors=vectors)
     s, t = ModelSettings(), TrainingSettings()
+    map_large_blocks()
     torch.manual_seed(42)
     model = make_model(Given(table, s, t, NoOptions(), profiles=profiles))
     on_device = DeviceSequences(sequences, table, s.max_length)

@@ -45,12 +45,13 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import give_back
+    from edt_cli.training.heap import give_back, map_large_blocks
     from edt_cli.training.loop import _precision
     from edt_cli.training.phases import Pretraining
 
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
+    map_large_blocks()
     torch.manual_seed(42)
     model = make_model(material.given(s))
     phase = Pretraining(
@@ -82,10 +83,12 @@ def finetune(data: str) -> dict:
 
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
+    from edt_cli.training.heap import map_large_blocks
     from edt_cli.training.phases import FineTuning
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
+    map_large_blocks()
     model = make_model(material.given(s))
     sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
     phase = FineTuning(model, sequences, material.table, s.training)

@@ -14,7 +14,7 @@ from torch import nn
 from edt_cli.config import TrainingSettings
 from edt_cli.events import Events
 from edt_cli.training.checkpoint import read_progress
-from edt_cli.training.heap import give_back
+from edt_cli.training.heap import LARGE, give_back, map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase
 
 
@@ -85,7 +85,23 @@ def test_a_phase_says_what_ended_it(settings, ended, epoch, tmp_path):
     assert (p.ended, p.epoch) == (kept.ended, kept.epoch) == (ended, epoch)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
+
+
+@glibc
+def test_large_blocks_are_gone_when_they_are_freed():
+    bytearray(30 << 20)  # Once such a block was freed, glibc would keep smaller ones in its heap.
+    map_large_blocks()
+    process = psutil.Process()
+    blocks = [bytearray(LARGE) for _ in range(100)]
+    last = bytearray(LARGE)
+    before = process.memory_info().rss
+    del blocks
+    assert process.memory_info().rss < before - (350 << 20)
+    assert len(last) == LARGE
+
+
+@glibc
 def test_what_is_free_between_epochs_is_given_back():
     process = psutil.Process()
     pieces = [bytearray(64 << 10) for _ in range(12_000)]
