@@ -143,6 +143,9 @@ class ModelSettings(Section):
     memory: bool = Field(False, description="add to the score what pairs, texts and counts tell; with loss `ce`")
     memory_window: int = Field(10, ge=1, description="the newest items of a history that the memory looks at")
     memory_neighbours: int = Field(50, ge=1, description="kept for each item, in each domain")
+    memory_period: int | None = Field(
+        None, ge=1, description="days; the memory tells counts of the newest item's period and until then, too"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -242,7 +242,7 @@ class Pipeline:
         if "generated items" in needed:
             made = self.augmentation()
             if system(self.settings.model.name).augmented:
-                sequences, domain_of = made.sequences, made.domain_of(domains)
+                sequences, domain_of = made.timed(sequences), made.domain_of(domains)
                 vectors = made.vectors(self.embeddings())
             elif len(usable := made.generated.filter("kept")):
                 users, targets, items = (usable[name].to_numpy() for name in ("user", "target", "item"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,17 @@ class Augmentation:
             pseudo_vectors=np.zeros((0, 0), np.float32),
             **empty_frames(FRAMES),
         )
+
+    def timed(self, prefixes: Sequences) -> Sequences:
+        """`sequences` with times: what was inserted has that of the item before it, or of a row's first item.
+
+        prefixes: the training prefixes that they were made of.
+        """
+        if prefixes.times is None:
+            return self.sequences
+        before = np.cumsum(~self.inserted) - 1
+        place = np.maximum(before, prefixes.offsets[self.sequences.users])
+        return replace(self.sequences, times=prefixes.times[place])
 
     def vectors(self, embeddings: ItemEmbeddings) -> np.ndarray:
         """float32 [N + 1 + P, d_L]: the rows of catalogue items and pseudo-items by number."""

@@ -56,10 +56,14 @@ class Domains:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Users' items end to end: user u has items[offsets[u]:offsets[u + 1]], oldest first."""
+    """Users' items end to end: user u has items[offsets[u]:offsets[u + 1]], oldest first.
+
+    times: int64, unix seconds, one an item; None where they are not known, as in a history that someone typed in.
+    """
 
     offsets: np.ndarray
     items: np.ndarray
+    times: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -79,15 +83,16 @@ class Sequences:
     def prefixes(self, lengths: np.ndarray) -> Sequences:
         """Each user's first lengths[u] items, copied: what comes after cannot be reached from the result."""
         position = np.arange(len(self.items)) - self.offsets[self.users]
-        kept = self.items[position < lengths[self.users]].copy()
-        return Sequences(np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))]), kept)
+        kept = position < lengths[self.users]
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))])
+        return Sequences(offsets, self.items[kept], None if self.times is None else self.times[kept])
 
     def rows(self, rows: np.ndarray) -> Sequences:
         """The sequences of `rows`, in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         place = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Sequences(offsets, self.items[place])
+        return Sequences(offsets, self.items[place], None if self.times is None else self.times[place])
 
     def domain_counts(self, domains: Domains) -> np.ndarray:
         """[U, D]: how many items of each domain a user has."""
@@ -95,10 +100,11 @@ class Sequences:
         return np.bincount(cell, minlength=len(self) * len(domains)).reshape(len(self), len(domains))
 
 
-def grouped(rows: np.ndarray, items: np.ndarray, count: int) -> Sequences:
-    """Sequences of `count` rows from items and the row of each; within a row the order stays."""
+def grouped(rows: np.ndarray, items: np.ndarray, times: np.ndarray | None, count: int) -> Sequences:
+    """Sequences of `count` rows from items, their times and the row of each; within a row the order stays."""
     order = np.argsort(rows, kind="stable")
-    return Sequences(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]), items[order])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    return Sequences(offsets, items[order], None if times is None else times[order])
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,16 @@ class Dataset:
     domains: Domains
     user_ids: Sequence[str]
     sequences: Sequences
-    times: np.ndarray
     train_lengths: np.ndarray
     target_positions: dict[Split, np.ndarray]
     catalogue: pl.DataFrame
     """One row an item, row i is item i + 1: id, title, brand, category, description (null where absent)."""
+
+    @property
+    def times(self) -> np.ndarray:
+        """int64, unix seconds: of each element of `sequences.items`."""
+        assert self.sequences.times is not None
+        return self.sequences.times
 
     def learned_lengths(self, final: Final = False) -> np.ndarray:
         """[U]: how many of a user's interactions are to be learned from. The training prefix; `final`: all, for
@@ -232,8 +243,7 @@ def assemble(
         settings=settings,
         domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)])),
         user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
-        sequences=Sequences(offsets, sequence[rows].astype(np.int64)),
-        times=times,
+        sequences=Sequences(offsets, sequence[rows].astype(np.int64), times),
         train_lengths=train_lengths,
         target_positions={"valid": valid, "test": test},
         catalogue=used.select(
@@ -374,9 +384,10 @@ def load(artefact: Artefact) -> Dataset:
             domains=Domains(tuple(manifest["domains"]), np.array(manifest["domain_starts"])),
             user_ids=users["id"].to_list(),
             sequences=Sequences(
-                np.concatenate([[0], np.cumsum(counts)]), interactions["item"].to_numpy().astype(np.int64)
+                np.concatenate([[0], np.cumsum(counts)]),
+                interactions["item"].to_numpy().astype(np.int64),
+                interactions["time"].to_numpy(),
             ),
-            times=interactions["time"].to_numpy(),
             train_lengths=users["train_length"].to_numpy(),
             target_positions={
                 "valid": users["valid_position"].to_numpy(),

@@ -71,7 +71,10 @@ def _continued(augmented: Sequences, history: Sequences, train_lengths: np.ndarr
     after = position >= train_lengths[history.users]
     rows = np.concatenate([augmented.users, history.users[after]])
     items = np.concatenate([augmented.items, history.items[after]])
-    return grouped(rows, items, len(history))
+    times = None
+    if augmented.times is not None and history.times is not None:
+        times = np.concatenate([augmented.times, history.times[after]])
+    return grouped(rows, items, times, len(history))
 
 
 def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray) -> Sequences:
@@ -80,4 +83,5 @@ def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray
     domain_of: [1 + N + P].
     """
     own = domain_of[sequences.items] == domains[sequences.users]
-    return grouped(sequences.users[own], sequences.items[own], len(sequences))
+    times = None if sequences.times is None else sequences.times[own]
+    return grouped(sequences.users[own], sequences.items[own], times, len(sequences))

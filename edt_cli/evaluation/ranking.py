@@ -89,14 +89,14 @@ def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, as
             batch = sequences.batch(rows, domains[rows])
             states[rows] = model.encode_last(batch).float()
             if model.memory is not None:
-                windows[rows] = last_state(model.memory.windows(batch.items), batch.lengths)
+                windows[rows] = last_state(model.memory.windows(batch), batch.lengths)
     vectors = InnerProduct(table.domains, states, all_item_vectors(model, table))
     return vectors if model.memory is None else Recalled(vectors, model.memory, windows)
 
 
 def no_windows(model: SequentialModel, rows: int) -> Tensor:
     """long [rows, W] of zeros, to be filled with what the model's memory looks at; W = 0 without a memory."""
-    width = 0 if model.memory is None else model.memory.window
+    width = 0 if model.memory is None else model.memory.width
     return torch.zeros(rows, width, dtype=torch.long, device=next(model.parameters()).device)
 
 

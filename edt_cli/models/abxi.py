@@ -86,7 +86,7 @@ class ABXI(SequentialModel):
     def positions_to_learn(self, batch: Batch) -> Positions:
         real = batch.targets > 0
         targets = batch.targets[real]
-        windows = None if self.memory is None else self.memory.windows(batch.items)[real]
+        windows = None if self.memory is None else self.memory.windows(batch)[real]
         return Positions(self._states(batch, real), self.encode_items(targets), targets, had(batch, real), windows)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:

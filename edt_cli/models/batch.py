@@ -51,7 +51,7 @@ def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
     """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
     domains = len(table.domains)
     row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
-    return grouped(row, sequences.items, len(sequences) * domains)
+    return grouped(row, sequences.items, sequences.times, len(sequences) * domains)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Batch:
 
     lengths: long [B]. targets: long [B, L], the next item at each position, 0 where there is none.
     domains: long [B, L], the domain in which the next item is asked for. inserted: bool [B, L], items that a system
-    put there, which are no targets; None where there are none.
+    put there, which are no targets; None where there are none. times: long [B, L], unix seconds, 0 after the end;
+    None where they are not known.
     """
 
     rows: Tensor
@@ -69,6 +70,7 @@ class Batch:
     targets: Tensor
     domains: Tensor
     inserted: Tensor | None = None
+    times: Tensor | None = None
 
 
 class DeviceSequences:
@@ -78,6 +80,8 @@ class DeviceSequences:
         device = table.domain_of.device
         lengths = np.minimum(sequences.lengths, max_length)
         self.items = torch.from_numpy(np.append(sequences.items, 0)).to(device)
+        times = sequences.times
+        self.times = None if times is None else torch.from_numpy(np.append(times, 0)).to(device)
         self.starts = torch.from_numpy(sequences.offsets[1:] - lengths).to(device)
         self.lengths = torch.from_numpy(lengths).to(device)
         self.domain_of = table.domain_of
@@ -93,11 +97,13 @@ class DeviceSequences:
         """
         lengths = self.lengths[rows]
         steps = torch.arange(max(1, int(lengths.max())), device=rows.device)
-        at = self.starts[rows, None] + steps
-        items = torch.where(steps < lengths[:, None], self.items[at.clamp_max(len(self.items) - 1)], 0)
+        at = (self.starts[rows, None] + steps).clamp_max(len(self.items) - 1)
+        real = steps < lengths[:, None]
+        items = torch.where(real, self.items[at], 0)
+        times = None if self.times is None else torch.where(real, self.times[at], 0)
         targets = torch.cat([items[:, 1:], items.new_zeros(len(rows), 1)], 1)
         domains = self.domain_of[targets] if asked is None else asked[:, None].expand_as(items)
-        return Batch(rows, items, lengths, targets, domains)
+        return Batch(rows, items, lengths, targets, domains, times=times)
 
     def by_length(self, size: int) -> Iterator[Tensor]:
         """All rows, the longest first, in chunks of `size`: hardly any padding, and the first is the largest."""

@@ -1,5 +1,6 @@
 """What a score may know beyond an inner product: which items met the history's in training, whose titles read like
-theirs, and how often each was had. An id's vector has to learn that from few interactions; a memory has it.
+theirs, and how often each was had, and when. An id's vector has to learn that from few interactions; a memory
+has it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
-from edt_cli.data.dataset import TrainingView
-from edt_cli.models.batch import ItemTable
+from edt_cli.data.dataset import Sequences, TrainingView
+from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.item_knn import cooccurrence
 
 SHARPNESS = 30.0
 """Of the logarithm that is taken of meetings: a pair that met once, next to each other, is far from nothing."""
 CELLS = 8_000_000
 """Similarities held at a time while the nearest titles are sought."""
+DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,61 @@ class Neighbours:
         return found.sum(1) if how == "sum" else found.amax(1)
 
 
+class Seasons(nn.Module):
+    """When items were had in training: how often in each period of some days.
+
+    A history stands in the period of its newest item; what the target's is, nobody is told. Other users' training
+    interactions count whenever they were, as they do for every system under leave-one-out: with the count over all
+    periods beside it, the one until now tells how much of an item's life lies behind. Where a model must not know
+    what comes later, it is to be judged by the split `global-time`.
+    """
+
+    def __init__(self, prefixes: Sequences, items: int, days: int) -> None:
+        super().__init__()
+        times = prefixes.times
+        assert times is not None
+        self.first, self.length = int(times.min()), days * DAY
+        period = (times - self.first) // self.length
+        self.last = int(period.max())
+        had = np.zeros((self.last + 2, items), dtype=np.float32)
+        np.add.at(had, (period + 1, prefixes.items), 1)
+        self.register_buffer("until", torch.from_numpy(np.cumsum(had, 0, out=had)), persistent=False)
+
+    until: Tensor
+    """float32 [1 + periods, 1 + N + P]: training interactions of each item before each period."""
+
+    def of(self, batch: Batch) -> Tensor:
+        """long [B, L, 2]: the period at each position, and that of the next item, -1 where there is none: a
+        target's own interaction is not to be counted. A history without times stands in the newest period."""
+        if batch.times is None:
+            return torch.stack([torch.full_like(batch.items, self.last), torch.full_like(batch.items, -1)], -1)
+        periods = ((batch.times - self.first) // self.length).clamp(0, self.last)
+        following = F.pad(periods[:, 1:], (0, 1)).masked_fill(batch.targets == 0, -1)
+        return torch.stack([periods, following], -1)
+
+    def at_targets(self, periods: Tensor, targets: Tensor) -> list[Tensor]:
+        """[P] each: others' interactions with the targets in the period of each position, and until its end.
+        periods: long [P, 2], of `of`."""
+        now, following = periods.unbind(1)
+        before, until = self.until[now, targets], self.until[now + 1, targets] - (following == now).float()
+        return [(until - before).clamp_min(0), until.clamp_min(0)]
+
+    def at_items(self, periods: Tensor, items: Tensor | slice) -> list[Tensor]:
+        """[P, K] each: the same for items long [K], whoever had them."""
+        now, of_items = periods[:, 0], self.until[:, items]
+        until = of_items[now + 1]
+        return [until - of_items[now], until]
+
+
 class Memory(nn.Module):
-    """w1 log(1 + c sum_a pairs(h_a, v) / a^2) + w2 log(1 + n_v) + w3 max_a titles(h_a, v) + w4 max_a texts(h_a, v),
-    added to the score of v.
+    """w1 log(1 + c sum_a pairs(h_a, v) / a^2) + w2 log(1 + n_v) + w3 max_a titles(h_a, v) + w4 max_a texts(h_a, v)
+    + w5 log(1 + n_v(t)) + w6 log(1 + n_v(until t)), added to the score of v.
 
     h_a is the a-th newest of the history's `window` newest items; pairs(h, v) their `cooccurrence` in training over
-    sqrt(n_h); n the training interactions; titles and texts, within a domain, the cosines of the titles' character
-    grams and of the text vectors, where the model has them. w is learned for each domain, with the rest. At a
-    training position the user's own meeting of history and target is left out, else the memory knows the answer.
+    sqrt(n_h); n the training interactions, with `memory_period` also those in and until the period t of the newest
+    item (`Seasons`); titles and texts, within a domain, the cosines of the titles' character grams and of the text
+    vectors, where the model has them. w is learned for each domain, with the rest. At a training position the
+    user's own meeting of history and target is left out, else the memory knows the answer.
     """
 
     meetings: list[Neighbours]
@@ -89,7 +138,11 @@ class Memory(nn.Module):
         self.register_buffer("own_share", self.decay / age * (age <= s.knn_window), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
-        start = torch.tensor([0.5, 0.3] + [1.0] * len(likes), device=device)
+        self.seasons: Seasons | None = None
+        if s.memory_period is not None and view.prefixes.times is not None and len(view.prefixes.times):
+            self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
+        seasons = [] if self.seasons is None else [0.0, 0.0]
+        start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons, device=device)
         self.weight = nn.Parameter(start.repeat(len(table.domains), 1))
 
     decay: Tensor
@@ -98,35 +151,51 @@ class Memory(nn.Module):
     scale: Tensor
     counts: Tensor
 
-    def windows(self, items: Tensor) -> Tensor:
-        """long [B, L] -> [B, L, W]: the newest items at each position, newest first, 0 where there are none."""
-        return F.pad(items, (self.window - 1, 0)).unfold(1, self.window, 1).flip(-1)
+    @property
+    def width(self) -> int:
+        """W of what the memory looks at."""
+        return self.window + (0 if self.seasons is None else 2)
+
+    def windows(self, batch: Batch) -> Tensor:
+        """long [B, L, W]: the newest items at each position, newest first, 0 where there are none; then, with
+        seasons, what these say of the position."""
+        items = F.pad(batch.items, (self.window - 1, 0)).unfold(1, self.window, 1).flip(-1)
+        return items if self.seasons is None else torch.cat([items, self.seasons.of(batch)], -1)
 
     def of_targets(self, windows: Tensor, targets: Tensor, domain: int) -> Tensor:
         """[P] for training positions: windows long [P, W], targets long [P], all of `domain`."""
+        windows, periods = windows[:, : self.window], windows[:, self.window :]
         columns = targets - self.starts[domain]
         met = self.meetings[domain].at(windows, self.decay, columns, "sum")
         met = (met - (self.scale[windows] * (windows > 0)) @ self.own_share).clamp_min(0)
         alike = [one.at(windows, self.flat, columns, "amax") for one in self.alike[domain]]
-        return self._weighed(met, (self.counts[targets] - 1).clamp_min(0), alike, domain)
+        counts = [(self.counts[targets] - 1).clamp_min(0)]
+        if self.seasons is not None:
+            counts += self.seasons.at_targets(periods, targets)
+        return self._weighed(met, counts, alike, domain)
 
     def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
         """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
+        windows, periods = windows[:, : self.window], windows[:, self.window :]
         start, size = self.starts[domain], self.starts[domain + 1] - self.starts[domain]
         place = torch.arange(size + 1, device=windows.device)
+        of: Tensor | slice = slice(start, start + size)
         if items is not None:
-            place = torch.full_like(place, len(items))
-            place[items - start] = torch.arange(len(items), device=windows.device)
-        else:
-            items = torch.arange(start, start + size, device=windows.device)
-        met = self.meetings[domain].spread(windows, self.decay, place, len(items), "sum")
-        alike = [one.spread(windows, self.flat, place, len(items), "amax") for one in self.alike[domain]]
-        return self._weighed(met, self.counts[items], alike, domain)
+            of, size = items, len(items)
+            place = torch.full_like(place, size)
+            place[items - start] = torch.arange(size, device=windows.device)
+        met = self.meetings[domain].spread(windows, self.decay, place, size, "sum")
+        alike = [one.spread(windows, self.flat, place, size, "amax") for one in self.alike[domain]]
+        counts = [self.counts[of]]
+        if self.seasons is not None:
+            counts += self.seasons.at_items(periods, of)
+        return self._weighed(met, counts, alike, domain)
 
-    def _weighed(self, met: Tensor, counts: Tensor, alike: list[Tensor], domain: int) -> Tensor:
-        of_met, of_count, *of_alike = self.weight[domain]
-        score = of_met * torch.log1p(SHARPNESS * met) + of_count * torch.log1p(counts)
-        return sum((weight * one for weight, one in zip(of_alike, alike, strict=True)), score)
+    def _weighed(self, met: Tensor, counts: list[Tensor], alike: list[Tensor], domain: int) -> Tensor:
+        of_all, *of_seasons = (torch.log1p(count) for count in counts)
+        parts = [torch.log1p(SHARPNESS * met), of_all, *alike, *of_seasons]
+        score, *others = (weight * part for weight, part in zip(self.weight[domain], parts, strict=True))
+        return sum(others, score)
 
 
 def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:

@@ -27,7 +27,7 @@ class Positions:
     """P positions to learn from. states: [P, D]; positive: [P, D], the vector of each target; targets: long [P].
 
     had: long [P, L], everything that the position's user has in training, None where that is not at hand;
-    windows: long [P, W], what a memory looks at.
+    windows: long [P, W], what a memory looks at (`Memory.windows`).
     """
 
     states: Tensor
@@ -105,7 +105,7 @@ class SequentialModel(nn.Module):
         self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
     ) -> Positions:
         """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
-        windows = None if self.memory is None else self.memory.windows(batch.items)[places]
+        windows = None if self.memory is None else self.memory.windows(batch)[places]
         return Positions(states, positive, targets[places], had(batch, places), windows)
 
     def positions_to_learn(self, batch: Batch) -> Positions:

@@ -103,7 +103,7 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
             _put(domain_states, place, states[real])
             present[place], targets[place] = there[real], batch.targets[real]
             if model.memory is not None:
-                windows[place] = model.memory.windows(batch.items)[real]
+                windows[place] = model.memory.windows(batch)[real]
     return FrozenStates(global_states, domain_states, present, targets, windows, starts)
 
 
@@ -211,7 +211,7 @@ class FrozenQuestions:
                 batch = sequences.batch(rows, asked[rows])
                 global_states[rows], domain_states[rows], present[rows], _ = model.last_parts(batch)
                 if model.memory is not None:
-                    windows[rows] = last_state(model.memory.windows(batch.items), batch.lengths)
+                    windows[rows] = last_state(model.memory.windows(batch), batch.lengths)
             items = model.encode_items(torch.arange(table.catalogue + 1, device=device))
         return cls(table, global_states, domain_states, present, asked, items, windows)
 

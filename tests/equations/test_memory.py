@@ -1,6 +1,7 @@
-"""The memory's three terms against a slow float64 version, and that it does not know the answer in training."""
+"""The memory's terms against a slow float64 version, and that it does not know the answer in training."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,24 @@ from edt_cli.models.memory import Memory
 
 DOMAINS = domains_of_size(6, 5)
 ROWS = random_sequences(DOMAINS, rows=5, length=8)
+DAY, PERIOD = 86_400, 10
+STAMPS = DAY * np.sort(np.random.default_rng(4).integers(100, 150, (5, 8)), axis=1)
+ROWS = replace(ROWS, times=STAMPS.ravel())
 TABLE = text_table(DOMAINS, ROWS, without_text=(2, 9))
 WINDOW, STEPS = 4, 3
 
 
-def memory_of(rows, neighbours: int = 11) -> Memory:
-    s = ModelSettings(memory=True, memory_window=WINDOW, knn_window=STEPS, memory_neighbours=neighbours)
-    return Memory(view_of(DOMAINS, rows), TABLE, s)
+def memory_of(rows, neighbours: int = 11, period: int | None = None) -> Memory:
+    s = ModelSettings(
+        memory=True,
+        memory_window=WINDOW,
+        knn_window=STEPS,
+        memory_neighbours=neighbours,
+        memory_period=period,
+    )
+    memory = Memory(view_of(DOMAINS, rows), TABLE, s)
+    torch.nn.init.uniform_(memory.weight, 0.1, 1.0, generator=torch.Generator().manual_seed(0))
+    return memory
 
 
 def meetings(h: int, v: int) -> float:
@@ -53,7 +65,8 @@ def cosine(h: int, v: int) -> float:
     return sum(x * other.get(g, 0.0) for g, x in one.items())
 
 
-def slow(memory: Memory, history: list[int], v: int, domain: int) -> float:
+def slow(memory: Memory, history: list[int], v: int, domain: int, now: int | None = None) -> float:
+    """now: the day of the history's newest item, where the memory has seasons."""
     counts = np.bincount(ROWS.items, minlength=12)
     newest = history[::-1][:WINDOW]
     met = sum(meetings(h, v) / math.sqrt(max(1, counts[h])) / a**2 for a, h in enumerate(newest, start=1))
@@ -62,14 +75,21 @@ def slow(memory: Memory, history: list[int], v: int, domain: int) -> float:
     titles = max([0.0, *(cosine(h, v) for h in own)])
     texts = max([0.0, *(float(text[h] @ text[v]) for h in own)])
     w = memory.weight[domain].tolist()
-    return w[0] * math.log1p(30 * met) + w[1] * math.log1p(counts[v]) + w[2] * titles + w[3] * texts
+    score = w[0] * math.log1p(30 * met) + w[1] * math.log1p(counts[v]) + w[2] * titles + w[3] * texts
+    if now is None:
+        return score
+    first = STAMPS.min() // DAY
+    periods = (STAMPS.ravel()[ROWS.items == v] // DAY - first) // PERIOD
+    of_now = min((now - first) // PERIOD, (STAMPS.max() // DAY - first) // PERIOD)
+    in_it, until = int((periods == of_now).sum()), int((periods <= of_now).sum())
+    return score + w[4] * math.log1p(in_it) + w[5] * math.log1p(until)
 
 
-def test_of_items_is_the_three_terms():
+def test_of_items_is_the_sum_of_its_terms():
     memory = memory_of(ROWS)
     histories = [[1, 7, 3, 8, 2], [9], [10, 5, 11, 6, 3, 3]]
     batch = batch_of(TABLE, sequences(*histories))
-    windows = memory.windows(batch.items)[torch.arange(3), batch.lengths - 1]
+    windows = memory.windows(batch)[torch.arange(3), batch.lengths - 1]
     with torch.no_grad():
         for domain, items in enumerate((range(1, 7), range(7, 12))):
             expected = [[slow(memory, history, v, domain) for v in items] for history in histories]
@@ -79,13 +99,58 @@ def test_of_items_is_the_three_terms():
             torch.testing.assert_close(memory.of_items(windows, domain, drawn), every[:, [3, 0]])
 
 
+def test_seasons_add_what_was_had_in_the_newest_item_s_period_and_until_then():
+    memory = memory_of(ROWS, period=PERIOD)
+    assert memory.width == WINDOW + 2
+    histories, days = [[1, 7, 3], [9], [10, 5]], [[100, 110, 121], [149], [90, 400]]
+    rows = replace(sequences(*histories), times=DAY * np.array([day for row in days for day in row]) + 5)
+    batch = batch_of(TABLE, rows)
+    windows = memory.windows(batch)[torch.arange(3), batch.lengths - 1]
+    with torch.no_grad():
+        for domain, items in enumerate((range(1, 7), range(7, 12))):
+            expected = [
+                [slow(memory, history, v, domain, day[-1]) for v in items]
+                for history, day in zip(histories, days, strict=True)
+            ]
+            every = memory.of_items(windows, domain)
+            torch.testing.assert_close(every.double(), torch.tensor(expected, dtype=torch.float64))
+            drawn = torch.tensor([items[3], items[0]])
+            torch.testing.assert_close(memory.of_items(windows, domain, drawn), every[:, [3, 0]])
+
+
+def test_when_a_target_comes_is_not_told():
+    """Not to the scores of items, only to what is left out of the target's own count."""
+    memory = memory_of(ROWS, period=PERIOD)
+    found = []
+    for day in (120, 149):
+        rows = replace(sequences([1, 7, 3]), times=DAY * np.array([101, 115, day]))
+        windows = memory.windows(batch_of(TABLE, rows))[0, :2]
+        with torch.no_grad():
+            found.append(memory.of_items(windows, 0))
+    assert torch.equal(*found)
+
+
+def test_a_history_without_times_stands_in_the_newest_period():
+    memory = memory_of(ROWS, period=PERIOD)
+    history = sequences([1, 7])
+    timed = replace(history, times=np.full(2, STAMPS.max()))
+    windows = [memory.windows(batch_of(TABLE, rows))[:, 1] for rows in (history, timed)]
+    with torch.no_grad():
+        assert torch.equal(*(memory.of_items(one, 0) for one in windows))
+
+
 @pytest.mark.parametrize("row", range(3))
 def test_in_training_a_user_s_own_meetings_do_not_count(row):
     """The target's score is what a memory of everybody else would give it, the history's counts aside."""
-    rows = sequences([1, 7, 3, 8], [7, 3, 9, 1, 8], [2, 3, 7, 10])
-    with_user, history = memory_of(rows), rows.of(row)[:3].tolist()
-    others = sequences(*(rows.of(u).tolist() for u in range(3) if u != row), history)
-    without = memory_of(others)
+    rows = sequences([1, 7, 3, 8], [7, 3, 9, 1, 8], [2, 3, 7, 10], [5, 5])
+    # The target of one comes in its history's period, of another later; the last row spans all periods.
+    rows = replace(rows, times=DAY * np.array([5, 8, 11, 19, 0, 3, 12, 14, 31, 2, 4, 21, 22, 0, 99]))
+    with_user, history = memory_of(rows, period=PERIOD), rows.of(row)[:3].tolist()
+    kept = np.flatnonzero((rows.users != row) | (np.arange(len(rows.items)) < rows.offsets[row] + 3))
+    others = replace(
+        sequences(*(rows.items[kept][rows.users[kept] == u].tolist() for u in range(4))), times=rows.times[kept]
+    )
+    without = memory_of(others, period=PERIOD)
     without.scale = with_user.scale
     without.meetings = [
         type(known)(known.columns, known.weights / memory_of(others).scale[:, None] * with_user.scale[:, None])
@@ -93,7 +158,8 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
     ]
     target = int(rows.of(row)[3])
     domain = int(target > 6)
-    window = torch.tensor([[*history[::-1], 0]])
+    window = with_user.windows(batch_of(TABLE, rows))[row, 2][None]
+    assert window[0].tolist()[:WINDOW] == [*history[::-1], 0]
     with torch.no_grad():
         found = with_user.of_targets(window, torch.tensor([target]), domain)
         expected = without.of_items(window, domain, torch.tensor([target]))[:, 0]
@@ -102,7 +168,7 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
 
 def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
     memory = memory_of(ROWS)
-    windows = memory.windows(torch.tensor([[4, 7, 3, 8, 2, 0]]))
+    windows = memory.windows(batch_of(TABLE, sequences([4, 7, 3, 8, 2], [1] * 6)))
     assert windows[0].tolist() == [
         [4, 0, 0, 0],
         [7, 4, 0, 0],

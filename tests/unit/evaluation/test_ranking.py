@@ -1,15 +1,19 @@
 """Ranks against a slow count, candidates, ties, what a question holds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toy import dataset, random_dataset
 
+from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import candidates, draw_candidates
 from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.questions import complete_histories, only_domain, questions
 from edt_cli.evaluation.ranking import rank
+from edt_cli.models.batch import DeviceSequences, domain_rows, item_table
 from edt_cli.workspace import Workspace
 
 
@@ -142,6 +146,26 @@ def test_what_was_inserted_stands_inside_the_training_prefix_only():
     assert inputs.of(0).tolist() == [1, 9, 5, 6]
     assert inputs.of(1).tolist() == [1, 6, 4, 2, 9, 5, 3]
     assert history.of(1).tolist() == [1, 4, 2, 5, 3]
+
+
+def test_what_a_model_looks_at_keeps_its_times():
+    """Rows, parts of them and one domain of them; what was inserted has the time of the item before it."""
+    made = dataset({"u": ["a1", "b1", "a2", "b2", "a3"], "v": ["a1", "b2", "b3"]})
+    prefixes = made.training_view().prefixes
+    assert [prefixes.times.tolist(), prefixes.items.tolist()] == [[1000, 1001, 1002, 1000], [1, 4, 2, 1]]
+    inserted = np.array([True, False, True, False, False, True, False, True])
+    rows = Sequences(np.array([0, 6, 8]), np.array([9, 1, 6, 4, 2, 9, 1, 9]))
+    augmented = replace(Augmentation.none(made.training_view()), sequences=rows, inserted=inserted).timed(prefixes)
+    assert augmented.times.tolist() == [1000, 1000, 1000, 1001, 1002, 1002, 1000, 1000]
+    asked = questions(made, "test", augmented)
+    assert asked.history.times.tolist() == [1000, 1001, 1002, 1003, 1000, 1001]
+    assert asked.inputs.rows(np.array([1, 0])).times.tolist() == [1000, 1000, 1001, *augmented.times[:6], 1003]
+    own = only_domain(asked.history, np.array([1, 0]), made.domains.of(np.arange(7)))
+    assert own.times.tolist() == [1001, 1003, 1000]
+    table = item_table(made.domains, prefixes)
+    batch = DeviceSequences(asked.history, table, max_length=3).batch(torch.tensor([1, 0]))
+    assert batch.times.tolist() == [[1000, 1001, 0], [1001, 1002, 1003]]
+    assert domain_rows(asked.history, table).times.tolist() == [1000, 1002, 1001, 1003, 1000, 1001]
 
 
 def test_a_single_domain_system_sees_one_domain():
