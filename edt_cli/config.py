@@ -183,13 +183,17 @@ class TrainingSettings(Section):
     seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
     all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
+    calibrate: bool = Field(False, description="after pre-training, weigh the memory's terms by the validation set")
+    memory_weights: tuple[tuple[float, ...], ...] | None = Field(
+        None, description="those of an earlier run, where nothing is held out to find them; --refit and --final do"
+    )
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
     finetune: bool = Field(True, description="off: `w/o DFT`")
     finetune_lr: float = Field(1e-5, gt=0)
     finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
     finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
-    finetune_epochs: int = Field(400, ge=1, description="at most")
+    finetune_epochs: int = Field(400, ge=0, description="at most")
     dtype: Literal["float32", "bfloat16"] = "float32"
     final: bool | Literal["test"] = Field(
         False, description="train on every interaction; `test`: on all but what the test set asks for"
@@ -224,6 +228,8 @@ class Settings(Section):
             raise ValueError("training.all_domains needs training.loss = ce")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
+        if self.training.calibrate and not self.model.memory:
+            raise ValueError("training.calibrate needs model.memory: what it weighs are the memory's terms")
         if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):
             raise ValueError("model.threads = joint needs training.finetune = false and a causal backbone")
         return self

@@ -308,7 +308,9 @@ class Pipeline:
         epochs = {name: phase["best_epoch"] for name, phase in run.manifest().get("phases", {}).items()}
         changes: dict[str, Any] = {"final": on, "epochs": max(1, epochs.get("pre-training", 1))}
         if s.training.finetune and "fine-tuning" in epochs:
-            changes |= {"finetune_epochs": max(1, epochs["fine-tuning"]), "finetune": epochs["fine-tuning"] > 0}
+            changes["finetune_epochs"] = epochs["fine-tuning"]
+        if s.training.calibrate:
+            changes["memory_weights"] = run.manifest()["memory_weights"]
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
 
     def made(self, kind: str) -> bool:

@@ -172,10 +172,14 @@ class Memory(nn.Module):
         counts = [(self.counts[targets] - 1).clamp_min(0)]
         if self.seasons is not None:
             counts += self.seasons.at_targets(periods, targets)
-        return self._weighed(met, counts, alike, domain)
+        return self._weighed(_terms(met, counts, alike), domain)
 
     def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
         """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
+        return self._weighed(self.terms(windows, domain, items), domain)
+
+    def terms(self, windows: Tensor, domain: int, items: Tensor | None = None) -> list[Tensor]:
+        """What `of_items` weighs, one for each of `weight`'s columns: [P, K], or [K] if it is the same for all."""
         windows, periods = windows[:, : self.window], windows[:, self.window :]
         start, size = self.starts[domain], self.starts[domain + 1] - self.starts[domain]
         place = torch.arange(size + 1, device=windows.device)
@@ -189,13 +193,16 @@ class Memory(nn.Module):
         counts = [self.counts[of]]
         if self.seasons is not None:
             counts += self.seasons.at_items(periods, of)
-        return self._weighed(met, counts, alike, domain)
+        return _terms(met, counts, alike)
 
-    def _weighed(self, met: Tensor, counts: list[Tensor], alike: list[Tensor], domain: int) -> Tensor:
-        of_all, *of_seasons = (torch.log1p(count) for count in counts)
-        parts = [torch.log1p(SHARPNESS * met), of_all, *alike, *of_seasons]
-        score, *others = (weight * part for weight, part in zip(self.weight[domain], parts, strict=True))
+    def _weighed(self, terms: list[Tensor], domain: int) -> Tensor:
+        score, *others = (weight * term for weight, term in zip(self.weight[domain], terms, strict=True))
         return sum(others, score)
+
+
+def _terms(met: Tensor, counts: list[Tensor], alike: list[Tensor]) -> list[Tensor]:
+    of_all, *of_seasons = (torch.log1p(count) for count in counts)
+    return [torch.log1p(SHARPNESS * met), of_all, *alike, *of_seasons]
 
 
 def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.config import Settings, UserError
+from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
-from edt_cli.evaluation.ranking import Scorer, model_scorer, rank
+from edt_cli.evaluation.ranking import Recalled, Scorer, model_scorer, rank
 from edt_cli.events import Events
 from edt_cli.models.batch import DeviceSequences, ItemTable, domain_rows
 from edt_cli.models.given import GeneratedItems, Given
@@ -24,7 +24,8 @@ from edt_cli.models.llm_edt import LLMEDT
 from edt_cli.models.popularity import Popularity
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model, options_of
-from edt_cli.training.checkpoint import Progress, load_weights, read_progress
+from edt_cli.training.calibration import calibrated
+from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
 from edt_cli.training.phases import PREPARATION, FineTuning, FrozenQuestions, Pretraining
@@ -108,6 +109,8 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         model.before.requires_grad_(False)
     if at is None or at.phase in (PREPARATION, Pretraining.name):
         learn(model, Pretraining.name)
+        if model.memory is not None:
+            _weigh_memory(material, asked, model, s, folder, events)
     if isinstance(model, LLMEDT) and s.finetune:
         load_weights(folder / PRETRAINED, model)
         threads = FineTuning(model, sequences, material.table, s, folder)
@@ -116,7 +119,39 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "phases": read_json(folder / PHASES),
+        "memory_weights": None if model.memory is None else model.memory.weight.tolist(),
     }
+
+
+def _weigh_memory(
+    material: Material,
+    asked: Questions | None,
+    model: SequentialModel,
+    s: TrainingSettings,
+    folder: Path,
+    events: Events,
+) -> None:
+    """The memory's weights as validation, or an earlier run that it judged, has them; in the model and on disk."""
+    notes = load_weights(folder / PRETRAINED, model)
+    if "memory_weights" in notes or not (s.memory_weights or (s.calibrate and asked)):
+        return
+    assert model.memory is not None
+    if s.memory_weights is not None:
+        weights = torch.tensor(s.memory_weights, device=material.device)
+    else:
+        assert asked is not None
+        scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
+        assert isinstance(scorer, Recalled)
+        weights = calibrated(scorer, asked, s.seed)
+    with torch.no_grad():
+        model.memory.weight.copy_(weights)
+    notes["memory_weights"] = weights.tolist()
+    save_weights(folder / PRETRAINED, model, **notes)
+    told = [
+        f"{name} {' '.join(f'{one:.2f}' for one in row)}"
+        for name, row in zip(material.dataset.domains.names, weights.tolist(), strict=True)
+    ]
+    events.emit("calibrated", message=f"the memory's weights: {', '.join(told)}")
 
 
 def trained_scorer(
