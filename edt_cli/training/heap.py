@@ -17,7 +17,8 @@ def map_large_blocks() -> None:
     """From here on a large block is mapped by itself, and gone when it is freed.
 
     That keeps training a quarter smaller and takes a sixth more processor time, as new pages have to be cleared,
-    for a large model up to a quarter. MALLOC_MMAP_THRESHOLD_ in the environment, glibc's own setting (at most 33554432), is obeyed instead.
+    for a large model up to a quarter. MALLOC_MMAP_THRESHOLD_ in the environment, glibc's own setting (at most
+    33554432), is obeyed instead.
     """
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE)
