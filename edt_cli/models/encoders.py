@@ -10,6 +10,7 @@ from edt_cli.models.batch import ItemTable
 from edt_cli.models.layers import Linear, linear
 
 INITIAL_STD = 0.02
+ROWS = 65_536
 
 
 class Adapter(nn.Module):
@@ -36,15 +37,20 @@ def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     only how soon it is learned: text vectors share most of their length, and what tells items apart lies along
     directions that gradient descent reaches last. (C + ridge * mean variance)^-1/2 (e - mean), C the covariance.
     """
-    sample = vectors[among].double()
+    sample = among.nonzero()[:, 0]
     if len(sample) < 2:
         return vectors
-    mean = sample.mean(0)
-    variances, axes = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    # In blocks of rows: in double precision a million profiles are several times what training itself needs.
+    blocks = sample.split(ROWS)
+    mean = torch.stack([vectors[rows].double().sum(0) for rows in blocks]).sum(0) / len(sample)
+    centred = (vectors[rows].double() - mean for rows in blocks)
+    variances, axes = torch.linalg.eigh(sum(block.T @ block for block in centred) / len(sample))
     scale = (variances.clamp_min(0) + ridge * variances.mean()).rsqrt()
-    # The symmetric root: unlike the axes themselves, it has no sign or order that a library may choose.
-    moved = (vectors.double() - mean) @ (axes * scale) @ axes.T
-    return torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved.to(vectors.dtype), 0.0)
+    moved = torch.zeros_like(vectors)
+    for rows in vectors.abs().sum(1).nonzero()[:, 0].split(ROWS):
+        # The symmetric root: unlike the axes themselves, it has no sign or order that a library may choose.
+        moved[rows] = ((vectors[rows].double() - mean) @ (axes * scale) @ axes.T).to(vectors.dtype)
+    return moved
 
 
 def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
