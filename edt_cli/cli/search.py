@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def search(
 
     Example: edt search examples/search.toml --data food-kitchen
     """
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -49,9 +51,10 @@ def search(
     if json_:
         emit_json({"data": data, "search": found.name, "best": found.best, "trials": found.trials})
         return
-    table = Table(title=f"{len(found.trials)} finished trials of {found.name}", title_justify="left")
+    title = f"{found.name}: {len(found.trials)} finished trials, {found.given_up} given up"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name in found.trials[0]:
-        table.add_column(name, justify="right")
+        table.add_column(re.sub("([._])", "\\1\n", name), justify="right")
     for trial in found.trials:
         table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in trial.values()))
     stdout().print(table)

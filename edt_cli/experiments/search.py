@@ -74,12 +74,14 @@ class SearchSettings(Section):
 
 @dataclass(frozen=True)
 class Searched:
-    """`best`: {field: value} of the best trial; `trials`: each finished one, best first; `settings`: its file."""
+    """`best`: {field: value} of the best trial; `trials`: each finished one, best first; `given_up`: how many fell
+    behind; `settings`: the best trial's file."""
 
     name: str
     best: dict[str, Any]
     value: float
     trials: list[dict[str, Any]]
+    given_up: int
     settings: Path
 
 
@@ -94,7 +96,9 @@ def search(
 
     Errors: UserError if no trial could be finished.
     """
-    name = f"{dataset.name}-{digest(dataset.key, s.model_dump(exclude={'trials'}))[:8]}"
+    # By what the preset says, not by its name: trials of another version of it are of another study.
+    fixed = s.with_choices({}).document()
+    name = f"{dataset.name}-{digest(dataset.key, fixed, s.model_dump(include={'seed', 'space'}))[:8]}"
     place = replace(workspace, folder=f"searches/{name}")
     place.runs.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -164,7 +168,8 @@ def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings)
     path = place.runs / "best.toml"
     write_atomic(path, _toml(best, f"Best of {len(done)} trials by validation NDCG@10: {found[0].value:.4f}"))
     trials = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in found]
-    return Searched(name, found[0].params, found[0].value or 0.0, trials, path)
+    given_up = len(_of(study, TrialState.PRUNED))
+    return Searched(name, found[0].params, found[0].value or 0.0, trials, given_up, path)
 
 
 def _toml(settings: Settings, title: str) -> str:

@@ -61,6 +61,20 @@ def test_a_search_that_was_cut_off_goes_on_and_one_that_is_done_does_nothing(tmp
     assert len(trained) == 4
 
 
+def test_a_preset_that_has_changed_is_another_study(tmp_path, monkeypatch):
+    import edt_cli.experiments.search as module
+
+    made = random_dataset()
+    before = search(Workspace(tmp_path), made, searched(trials=1))
+
+    def other(preset, flags, environment):
+        training = {**flags["training"], "patience": 3}
+        return load_settings(preset, flags={**flags, "training": training}, environment=environment)
+
+    monkeypatch.setattr(module, "load_settings", other)
+    assert search(Workspace(tmp_path), made, searched(trials=1)).name != before.name
+
+
 def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
     import edt_cli.training.fit as module
 
