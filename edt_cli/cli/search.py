@@ -19,6 +19,7 @@ from edt_cli.cli.common import (
     stdout,
     workspace,
 )
+from edt_cli.cli.watch import stopping
 
 
 def search(
@@ -43,7 +44,7 @@ def search(
     settings = SearchSettings.read(space)
     chosen = str(open_device(device))
     place = workspace(workspace_)
-    with progress() as listen:
+    with stopping(), progress() as listen:
         found = run_search(place, open_dataset(place, data), settings, chosen, (listen,))
     note(
         f"the best settings are in {found.settings}; train with: edt train --data {data} --config {found.settings}"

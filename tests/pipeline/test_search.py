@@ -8,6 +8,7 @@ import pytest
 from toy import random_dataset
 
 from edt_cli.config import UsageError, UserError, load_settings
+from edt_cli.events import Events, Stopped
 from edt_cli.experiments.search import SearchSettings, search
 from edt_cli.runs import all_runs
 from edt_cli.workspace import Workspace
@@ -73,6 +74,30 @@ def test_a_preset_that_has_changed_is_another_study(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "load_settings", other)
     assert search(Workspace(tmp_path), made, searched(trials=1)).name != before.name
+
+
+def test_a_search_that_is_stopped_says_in_one_line_how_to_go_on(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    import edt_cli.pipeline
+    from edt_cli.cli.app import app
+
+    monkeypatch.setattr(edt_cli.pipeline, "open_dataset", lambda place, name: random_dataset())
+    path = tmp_path / "search.toml"
+    path.write_text("""
+        trials = 2
+        preset = "sasrec"
+        settings = { model = { hidden = 8, blocks = 1 }, training = { epochs = 20, batch = 16 } }
+        space = { "model.dropout" = [0.1, 0.3] }
+    """)
+
+    def interrupted(self, **_):
+        raise Stopped("stop-after-epoch")
+
+    monkeypatch.setattr(Events, "obey", interrupted)
+    done = CliRunner().invoke(app, ["search", str(path), "--workspace", str(tmp_path)])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "stopped; what was done is kept. The same command goes on from there."
 
 
 def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
