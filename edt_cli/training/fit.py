@@ -87,7 +87,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
     """
     s = settings.training
-    map_large_blocks()
+    map_large_blocks(settings.model.max_length)
     torch.manual_seed(s.seed)
     given = material.given(settings)
     model = make_model(given)

@@ -52,7 +52,7 @@ def measure(users: int, ranked: int) -> dict:
     )
     table = item_table(domains, sequences, vectors=vectors)
     s, t = ModelSettings(), TrainingSettings()
-    map_large_blocks()
+    map_large_blocks(s.max_length)
     torch.manual_seed(42)
     model = make_model(Given(table, s, t, NoOptions(), profiles=profiles))
     on_device = DeviceSequences(sequences, table, s.max_length)

@@ -51,7 +51,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
-    map_large_blocks()
+    map_large_blocks(s.model.max_length)
     torch.manual_seed(42)
     model = make_model(material.given(s))
     phase = Pretraining(
@@ -88,7 +88,7 @@ def finetune(data: str) -> dict:
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
-    map_large_blocks()
+    map_large_blocks(s.model.max_length)
     model = make_model(material.given(s))
     sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
     phase = FineTuning(model, sequences, material.table, s.training)

@@ -14,7 +14,7 @@ from torch import nn
 from edt_cli.config import TrainingSettings
 from edt_cli.events import Events
 from edt_cli.training.checkpoint import read_progress
-from edt_cli.training.heap import LARGE, give_back, map_large_blocks
+from edt_cli.training.heap import LARGE, SHORT, give_back, map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase
 
 
@@ -91,7 +91,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc
 @glibc
 def test_large_blocks_are_gone_when_they_are_freed():
     bytearray(30 << 20)  # Once such a block was freed, glibc would keep smaller ones in its heap.
-    map_large_blocks()
+    map_large_blocks(SHORT + 1)
     process = psutil.Process()
     blocks = [bytearray(LARGE) for _ in range(100)]
     last = bytearray(LARGE)
