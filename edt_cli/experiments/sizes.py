@@ -34,4 +34,5 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
         profiles = torch.zeros(len(view.prefixes), TEXT_WIDTH)
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
     model = make_model(Material(dataset, view, view.prefixes, table, profiles).given(settings))
+    model.start()
     return sum(parameter.numel() for parameter in model.parameters())

@@ -66,7 +66,7 @@ class SequentialModel(nn.Module):
         self.encoder = make_encoder(s.encoder, given.table, s.hidden)
         self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
         self.before: SequentialModel | None = None
-        """A model that is trained before this one, in the same loop, and then stays as it is."""
+        """A model that is trained before this one, in the same loop."""
 
     domain_of: Tensor
 
@@ -119,6 +119,11 @@ class SequentialModel(nn.Module):
     def extended(self, batch: Batch) -> Batch:
         """A batch of training with whatever the model adds to it by its own choice."""
         return batch
+
+    def start(self) -> None:
+        """Called when `before` is trained, or known to be: it stays as it is, unless a model starts from it."""
+        if self.before is not None:
+            self.before.requires_grad_(False)
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
         """Of parameters that are learned by `own_loss` alone, in a step of their own before each shared one."""

@@ -13,7 +13,8 @@ stands upon them (`Target`) is there once for each target. Other departures from
   sequence, later items and padding included;
 - padding is not attended to, positions count from the first item, and attention blocks are SASRec's own (the code
   normalises queries, but not keys and values);
-- encoders start afresh, not from a SASRec that was trained for each sequence before;
+- encoders start from SASRecs that were trained for each sequence, as there (`warm = false`: afresh), but from all
+  at once, with one validation;
 - a batch's contrast is among users with both source and target items before their last target.
 """
 
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from edt_cli.config import Section
 from edt_cli.models.backbones import SASRec
 from edt_cli.models.batch import Batch, last_state
-from edt_cli.models.domain_sequences import at_positions, domain_sequence, packed
+from edt_cli.models.domain_sequences import at_positions, domain_positions, domain_sequence, packed
 from edt_cli.models.encoders import make_encoder
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Linear, linear
@@ -36,6 +37,7 @@ from edt_cli.models.sequential import Objective, SequentialModel
 
 
 class Options(Section):
+    warm: bool = Field(True, description="the three sequences' encoders are trained by themselves first")
     scale: float = Field(5.0, gt=0, description="a score is this times the cosine of state and item")
     coarse: float = Field(0.1, ge=0, description="weight of coarse-grained contrast: the three alike")
     coarse_temperature: float = Field(0.1, gt=0)
@@ -46,21 +48,76 @@ class Options(Section):
     margin: float = Field(4.0, ge=0, description="of fine-grained contrast")
 
 
-class TriCDR(SequentialModel):
-    """The base's `encoder` holds the vectors of source and target items, which score too; the mixed sequence has
-    others."""
+class Separate(SequentialModel):
+    """A SASRec for the mixed sequence and one for each domain's own. A score is the sum of what the mixed one and
+    that of the domain asked for say; each learns by itself.
+
+    The base's `encoder` holds the vectors of a domain's own sequence; the mixed one has others.
+    """
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        s = given.model
+        self.mixed_items = make_encoder(s.encoder, given.table, s.hidden)
+        self.mixed = SASRec(s)
+        self.own = nn.ModuleList(SASRec(s) for _ in range(self.domains))
+
+    @property
+    def width(self) -> int:
+        return 2 * self.settings.hidden
+
+    def encode_items(self, ids: Tensor) -> Tensor:
+        return torch.cat([self.mixed_items(ids), self.encoder(ids)], -1)
+
+    def encode_positions(self, batch: Batch) -> Tensor:
+        mixed, own, _ = self._states(batch)
+        return torch.cat([mixed, own], -1)
+
+    def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        mixed, own, present = self._states(batch)
+        real = batch.targets > 0
+        terms = {}
+        for name, items, states, places in (
+            ("mixed", self.mixed_items, mixed, real),
+            ("own", self.encoder, own, real & present),
+        ):
+            positive = items(batch.targets[places])
+            at = self.at_places(batch, places, states[places], positive, batch.targets)
+            terms[name] = mean(objective(at, items))
+        return terms
+
+    def _states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """After each mixed position: [B, L, D] of the mixed sequence; [B, L, D] of the domain that is asked for
+        there, and bool [B, L], whether it has had an item."""
+
+        def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
+            return self.own[domain](self.encoder(items), lengths)
+
+        mixed = self.mixed(self.mixed_items(batch.items), batch.lengths)
+        return mixed, *domain_positions(batch, self.domain_of, self.domains, encode)
+
+
+class TriCDR(Separate):
+    """The vectors of source and target items, `encoder`, score too."""
 
     Options = Options
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        s, own = given.model, given.options
-        assert isinstance(own, Options)
-        self.options = own
-        self.mixed_items = make_encoder(s.encoder, given.table, s.hidden)
-        self.mixed = SASRec(s)
-        self.own = nn.ModuleList(SASRec(s) for _ in range(self.domains))
-        self.targets = nn.ModuleList(Target(s.hidden) for _ in range(self.domains))
+        assert isinstance(given.options, Options)
+        self.options = given.options
+        self.targets = nn.ModuleList(Target(given.model.hidden) for _ in range(self.domains))
+        if self.options.warm:
+            self.before = Separate(given)
+
+    def start(self) -> None:
+        if self.before is not None:
+            self.load_state_dict(self.before.state_dict(), strict=False)
+            self.before = None
+
+    @property
+    def width(self) -> int:
+        return self.settings.hidden
 
     def encode_items(self, ids: Tensor) -> Tensor:
         return F.normalize(self.encoder(ids), dim=-1)

@@ -103,10 +103,9 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         validate = None if asked is None else _validate_by(material, asked, part)
         _note(folder, name, run_phase(phase, s, folder, events, validate))
 
-    if model.before is not None:
-        if at is None or at.phase == PREPARATION:
-            learn(model.before, PREPARATION)
-        model.before.requires_grad_(False)
+    if model.before is not None and (at is None or at.phase == PREPARATION):
+        learn(model.before, PREPARATION)
+    model.start()
     if at is None or at.phase in (PREPARATION, Pretraining.name):
         learn(model, Pretraining.name)
         if model.memory is not None:
@@ -172,6 +171,7 @@ def trained_scorer(
 def trained_model(material: Material, settings: Settings, folder: Path, *, dft: bool = True) -> SequentialModel:
     """The model with the best weights of a finished run."""
     model = make_model(material.given(settings))
+    model.start()
     fine_tuned = dft and isinstance(model, LLMEDT) and settings.training.finetune
     load_weights(folder / (FINETUNED if fine_tuned else PRETRAINED), model)
     if isinstance(model, LLMEDT):

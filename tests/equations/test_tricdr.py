@@ -3,9 +3,12 @@
 import numpy as np
 import torch
 from torch.nn.functional import leaky_relu, prelu, relu
-from toy import batch_of, domains_of_size, model_of, sequences, text_table
+from toy import batch_of, domains_of_size, model_of, model_settings, sequences, text_table
 
+from edt_cli.config import TrainingSettings
+from edt_cli.models.given import Given
 from edt_cli.models.losses import nt_xent
+from edt_cli.models.systems import make_model, options_of
 
 DOMAINS = domains_of_size(4, 3, 3)
 ROWS = sequences([1, 5, 2, 8, 6, 1, 9, 5, 2], [5, 8, 6, 5], [1, 2, 3], [9, 3, 7, 9, 4, 8], [4, 9, 1])
@@ -120,6 +123,46 @@ def test_the_two_contrasts():
         fine.append(relu(near - far + 1.0).mean())
     torch.testing.assert_close(terms["coarse"], 0.5 * torch.stack(coarse).mean() / 6)
     torch.testing.assert_close(terms["fine"], 2.0 * torch.stack(fine).mean())
+
+
+def test_the_encoders_learn_apart_before_they_are_its_start():
+    table = text_table(DOMAINS, ROWS)
+    chosen, own = model_settings("tricdr")
+    model = make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", own)))
+    before = model.before.double().eval()
+    batch, seen = batch_of(table, ROWS), []
+
+    def objective(at, encode_items, memory=None):
+        torch.testing.assert_close(at.positive, encode_items(at.targets))
+        seen.append((at.states, at.targets))
+        return at.states.sum(1)
+
+    terms = before.loss(batch, objective)
+    states, width = before.encode_positions(batch), chosen.hidden
+    expected = {"mixed": ([], []), "own": ([], [])}
+    for row in range(len(ROWS)):
+        ids = ROWS.of(row).tolist()
+        for j in range(len(ids)):
+            domain, prefix = int(batch.domains[row, j]), ids[: j + 1]
+            mixed = before.mixed(before.mixed_items(torch.tensor([prefix])), torch.tensor([j + 1]))[0, -1]
+            alone = own_state(before, prefix, domain)
+            torch.testing.assert_close(states[row, j], torch.cat([mixed, alone]))
+            for name, state in (("mixed", mixed), ("own", alone)):
+                if j + 1 < len(ids) and (name == "mixed" or any(domain_of(item) == domain for item in prefix)):
+                    expected[name][0].append(state)
+                    expected[name][1].append(ids[j + 1])
+    for (found, targets), (name, (state, item)) in zip(seen, expected.items(), strict=True):
+        torch.testing.assert_close(found, torch.stack(state))
+        assert targets.tolist() == item
+        torch.testing.assert_close(terms[name], torch.stack(state).sum(1).mean())
+    assert before.encode_items(torch.arange(5)).shape == (5, before.width) == (5, 2 * width)
+
+    model.double().start()
+    assert model.before is None and model.width == width
+    for name, value in before.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    afresh = {**own, "warm": False}
+    assert make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", afresh))).before is None
 
 
 def test_users_of_one_domain_have_nothing_to_contrast():

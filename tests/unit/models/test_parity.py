@@ -36,6 +36,7 @@ def test_states_and_losses_are_those_of_the_public_code(path):
     options = options_of(settings.name, notes["options"])
     view, profiles = view_of(table.domains, rows), tensors.get("profiles")
     model = make_model(Given(table, settings, TrainingSettings(), options, rows, view, profiles)).eval()
+    model.start()
     model.load_state_dict({name.removeprefix("weights."): t for name, t in tensors.items() if "weights." in name})
     batch = batch_of(table, rows, settings.max_length)
     with torch.no_grad():

@@ -113,7 +113,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{p.stem} {k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in load_file(p).items()}
 
 
-@pytest.mark.parametrize("kind", ["llm-edt", "llmcdsr"])
+@pytest.mark.parametrize("kind", ["llm-edt", "llmcdsr", "tricdr"])
 @pytest.mark.parametrize("stop_at", [1, 3, 6, 8])
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, kind, tmp_path):
     """Stopped within any of its two phases, in mid-epoch; also one whose phase has two optimisers."""
