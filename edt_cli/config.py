@@ -158,6 +158,14 @@ class ModelSettings(Section):
         return self
 
 
+class Course(Section):
+    """How a phase of an earlier run went, for one that has nothing held out to go by."""
+
+    epochs: int = Field(ge=0, description="its best")
+    of: int = Field(ge=0, description="the most that it could have: where a cosine is at zero")
+    cuts: tuple[int, ...] = Field((), description="after which a plateau cut its learning rate")
+
+
 class TrainingSettings(Section):
     """Global pre-training and domain fine-tuning, sections 3.3 and 3.5."""
 
@@ -172,7 +180,7 @@ class TrainingSettings(Section):
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
     plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
-    minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the epoch in which they pass")
+    minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the validation after they pass")
     loss: Literal["bpr", "bce", "ce", "top1", "bpr-max"] = Field(
         "bpr", description="eq. 9 and 12; `ce` is sampled softmax; `top1` and `bpr-max` are GRU4Rec's"
     )
@@ -195,6 +203,9 @@ class TrainingSettings(Section):
     finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
     finetune_epochs: int = Field(400, ge=0, description="at most")
     dtype: Literal["float32", "bfloat16"] = "float32"
+    course: dict[str, Course] = Field(
+        default_factory=dict, description="of each phase, as an earlier run went; --refit and --final set it"
+    )
     final: bool | Literal["test"] = Field(
         False, description="train on every interaction; `test`: on all but what the test set asks for"
     )
@@ -226,6 +237,8 @@ class Settings(Section):
             raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
         if self.training.all_domains and self.training.loss != "ce":
             raise ValueError("training.all_domains needs training.loss = ce")
+        if self.model.name == "llm-edt" and self.training.finetune and not self.training.seen_negatives:
+            raise ValueError("training.seen_negatives = false needs training.finetune = false")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.training.calibrate and not self.model.memory:

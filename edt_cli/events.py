@@ -111,9 +111,10 @@ class Events:
             self._control = (stamp, request if request in REQUESTS else "run")
         return self._control[1]
 
-    def obey(self, *, epoch_ended: bool = False) -> None:
-        """Acknowledge and carry out a request: waits while paused, raises Stopped to stop."""
-        request = self.requested()
+    def obey(self, *, epoch_ended: bool = False) -> float:
+        """Acknowledge and carry out a request: waits while paused, raises Stopped to stop. Returns the seconds that
+        it waited."""
+        request, began = self.requested(), time.perf_counter()
         if request == "pause":
             self.emit("paused")
             while (request := self.requested()) == "pause":
@@ -125,6 +126,7 @@ class Events:
                 (self.folder / "control.json").unlink(missing_ok=True)
             self.emit("stopped", request=request)
             raise Stopped(request)
+        return time.perf_counter() - began
 
     @contextmanager
     def gently_interrupted(self) -> Iterator[None]:

@@ -305,10 +305,15 @@ class Pipeline:
         epochs as validation found best: the run of these settings that tells is made first where it is missing."""
         s = self.settings.changed(training={"final": False})
         run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
-        epochs = {name: phase["best_epoch"] for name, phase in run.manifest().get("phases", {}).items()}
-        changes: dict[str, Any] = {"final": on, "epochs": max(1, epochs.get("pre-training", 1))}
-        if s.training.finetune and "fine-tuning" in epochs:
-            changes["finetune_epochs"] = epochs["fine-tuning"]
+        course = {
+            name: {
+                "epochs": phase["best_epoch"],
+                "of": s.training.finetune_epochs if name == "fine-tuning" else s.training.epochs,
+                "cuts": phase["cuts"],
+            }
+            for name, phase in run.manifest().get("phases", {}).items()
+        }
+        changes: dict[str, Any] = {"final": on, "course": course}
         if s.training.calibrate:
             changes["memory_weights"] = run.manifest()["memory_weights"]
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)

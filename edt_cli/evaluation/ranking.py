@@ -75,12 +75,12 @@ def all_item_vectors(model: SequentialModel, table: ItemTable) -> Tensor:
 def model_scorer(model: SequentialModel, table: ItemTable, inputs: Sequences, asked: np.ndarray) -> Scorer:
     """A trained model's scores for rows of `inputs`, each asked for the domain asked[row].
 
-    A `single` model sees that domain's items only.
+    A `single` model sees that domain's items only; every model as many of the newest as it has learned from.
     """
     model.eval()
     if model.settings.sequence == "single":
         inputs = only_domain(inputs, asked, table.domain_of.cpu().numpy())
-    sequences = DeviceSequences(inputs, table, model.settings.max_length)
+    sequences = DeviceSequences(inputs, table, model.reach)
     domains = torch.from_numpy(asked).to(table.domain_of.device)
     states = torch.zeros(len(inputs), model.width, device=table.domain_of.device)
     windows = no_windows(model, len(inputs))

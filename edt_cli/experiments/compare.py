@@ -225,18 +225,20 @@ def _claims(
         for row in (methods if rivals else ())
         for where in ((s, data, number, name) for number, name in enumerate(domains))
     ]
-    corrected = holm([1.0 if claim["p"] is None else claim["p"] for claim in claims])
-    for claim, p in zip(claims, corrected, strict=True):
-        claim["p_holm"] = None if claim["p"] is None else p
+    better = holm([1.0 if claim["p"] is None else claim["p"] for claim in claims])
+    worse = holm([1.0 if claim["p"] is None else 1.0 - claim["p"] for claim in claims])
+    for claim, p, other in zip(claims, better, worse, strict=True):
         if claim["p"] is not None:
-            claim["verdict"] = _verdict(claim, p)
+            claim["p_holm"] = p
+            claim["verdict"] = _verdict(claim, p, other)
     return claims
 
 
-def _verdict(claim: Claim, p: float) -> str:
-    if p < LEVEL and (claim["low"] or 0) > 0:
+def _verdict(claim: Claim, better: float, worse: float) -> str:
+    """By the corrected one-sided tests of either side and the interval, which must agree."""
+    if better < LEVEL and (claim["low"] or 0) > 0:
         return "better"
-    return "worse" if (claim["high"] or 0) < 0 else "not clear"
+    return "worse" if worse < LEVEL and (claim["high"] or 0) < 0 else "not clear"
 
 
 def _claim(

@@ -27,6 +27,8 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.events import Events
 from edt_cli.pipeline import Pipeline
+from edt_cli.training.loop import Diverged
+from edt_cli.training.phases import PREPARATION
 from edt_cli.workspace import Workspace, digest, write_atomic
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def search(
         pipeline = Pipeline(place, dataset, s.with_choices(_choices(trial, s)), events, device)
         try:
             study.tell(trial, _value(pipeline, trial, listeners))
-        except optuna.TrialPruned:
+        except (optuna.TrialPruned, Diverged):
             study.tell(trial, state=TrialState.PRUNED)
     return _report(place, name, study, s)
 
@@ -156,7 +158,7 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
                 raise optuna.TrialPruned
 
     phases = pipeline.run((*listeners, watch)).manifest().get("phases", {})
-    return max(phase["best"] for phase in phases.values())
+    return max(phase["best"] for name, phase in phases.items() if name != PREPARATION)
 
 
 def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> Searched:

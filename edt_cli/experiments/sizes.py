@@ -9,6 +9,7 @@ from edt_cli.config import Settings
 from edt_cli.data.dataset import Dataset
 from edt_cli.embeddings import item_texts
 from edt_cli.models.batch import item_table
+from edt_cli.models.given import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system
 from edt_cli.training.fit import Material
 
@@ -19,7 +20,8 @@ TEXT_WIDTH = 384
 def parameters(dataset: Dataset, settings: Settings) -> int:
     """Of the model as it would be trained on the training prefixes as they happened; 0 where nothing is trained.
 
-    Texts and profiles are stood in for by vectors of the `local` embedder's width: their content changes no count.
+    Texts, profiles and generated items are stood in for by vectors of the `local` embedder's width: their content
+    changes no count.
     """
     if not system(settings.model.name).trained:
         return 0
@@ -33,6 +35,10 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     if "user profiles" in needed and settings.profiling.enabled:
         profiles = torch.zeros(len(view.prefixes), TEXT_WIDTH)
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
-    model = make_model(Material(dataset, view, view.prefixes, table, profiles).given(settings))
+    generated = None
+    if "generated items" in needed and not system(settings.model.name).augmented:
+        one = np.zeros(1, dtype=np.int64)
+        generated = GeneratedItems.of(one, one, one, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
+    model = make_model(Material(dataset, view, view.prefixes, table, profiles, generated).given(settings))
     model.start()
     return sum(parameter.numel() for parameter in model.parameters())

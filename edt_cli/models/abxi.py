@@ -11,6 +11,7 @@ Where this differs from the released code:
 - Positions draw negatives out of pools, each shared by a few of them (`training.negatives_of`), which makes of
   scores products of matrices. As there, as many come from each other domain (`training.all_domains`), though only
   items of the domain that is asked for are ranked.
+- The preset trains in bfloat16, the release in float32; `training.dtype` tells.
 - The release that the paper points to clears its gradients once an epoch, so that a step repeats those before it.
   The later one, behind the figures of its README, does not, and neither does this.
 """

@@ -45,11 +45,11 @@ class Neighbours:
         out = weights.new_zeros(len(window), size + 1)
         return out.scatter_reduce_(1, at, weights, how)[:, :size]
 
-    def at(self, window: Tensor, decay: Tensor, columns: Tensor, how: str) -> Tensor:
-        """[R]: what `spread` puts at columns [R]."""
+    def at(self, window: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """[R, W] each: the weight that columns [R] have among the neighbours of each item, and whether they are
+        among them."""
         hit = self.columns[window] == columns[:, None, None]
-        found = (self.weights[window] * hit).amax(-1) * decay
-        return found.sum(1) if how == "sum" else found.amax(1)
+        return (self.weights[window] * hit).amax(-1), hit.any(-1)
 
 
 class Seasons(nn.Module):
@@ -166,9 +166,9 @@ class Memory(nn.Module):
         """[P] for training positions: windows long [P, W], targets long [P], all of `domain`."""
         windows, periods = windows[:, : self.window], windows[:, self.window :]
         columns = targets - self.starts[domain]
-        met = self.meetings[domain].at(windows, self.decay, columns, "sum")
-        met = (met - (self.scale[windows] * (windows > 0)) @ self.own_share).clamp_min(0)
-        alike = [one.at(windows, self.flat, columns, "amax") for one in self.alike[domain]]
+        of_pairs, kept = self.meetings[domain].at(windows, columns)
+        met = (of_pairs @ self.decay - (self.scale[windows] * kept) @ self.own_share).clamp_min(0)
+        alike = [one.at(windows, columns)[0].amax(1) for one in self.alike[domain]]
         counts = [(self.counts[targets] - 1).clamp_min(0)]
         if self.seasons is not None:
             counts += self.seasons.at_targets(periods, targets)

@@ -26,7 +26,7 @@ ONLY_LAST = 1 / 11
 class Positions:
     """P positions to learn from. states: [P, D]; positive: [P, D], the vector of each target; targets: long [P].
 
-    had: long [P, L], everything that the position's user has in training, None where that is not at hand;
+    had: long [P, L], what stands in the position's row of the batch, None where that is not at hand;
     windows: long [P, W], what a memory looks at (`Memory.windows`).
     """
 
@@ -61,6 +61,10 @@ class SequentialModel(nn.Module):
         super().__init__()
         s = given.model
         self.settings = s
+        longest = s.max_length if given.sequences is None else int(given.sequences.lengths.max(initial=0))
+        self.reach = max(1, min(s.max_length, longest) - 1)
+        """How many of a history's newest items are looked at when something is asked: as many as come before a
+        target in training, where a row's last item is one. Positions beyond have learned nothing."""
         self.domains = len(given.table.domains)
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(s.encoder, given.table, s.hidden)

@@ -19,8 +19,9 @@ from edt_cli.workspace import write_atomic
 @dataclass
 class Progress:
     """Where a phase stands. `best` is the best validation NDCG@10 so far, at `best_epoch`; `bad` counts the
-    validations since, `flat` those since it or the last cut of the learning rate, which is times `cut` now. The
-    phase is over when `ended` says by what: "patience", "epochs" or "minutes"."""
+    validations since, from `min_steps` on, `flat` those since it or the last of the `cuts` of the learning rate,
+    the epochs after which there was one. The phase is over when `ended` says by what: "patience", "epochs" or
+    "minutes"."""
 
     phase: str
     epoch: int = 0
@@ -29,7 +30,7 @@ class Progress:
     best_epoch: int = 0
     bad: int = 0
     flat: int = 0
-    cut: float = 1.0
+    cuts: list[int] = field(default_factory=list)
     ended: str = ""
     seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)

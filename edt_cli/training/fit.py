@@ -203,7 +203,7 @@ def _validate_by(material: Material, asked: Questions, model: SequentialModel) -
 
 
 def _validate_threads(material: Material, asked: Questions, model: LLMEDT) -> Validate:
-    inputs = DeviceSequences(asked.inputs, material.table, model.settings.max_length)
+    inputs = DeviceSequences(asked.inputs, material.table, model.reach)
     domains = torch.from_numpy(asked.targets.domains).to(material.device)
     frozen = FrozenQuestions.of(model, material.table, inputs, domains)
     return lambda: _ndcg(material, asked, frozen.scorer(model))

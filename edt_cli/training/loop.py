@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import TrainingSettings, UserError
+from edt_cli.config import Course, TrainingSettings, UserError
 from edt_cli.events import Events
 from edt_cli.models.memory import Memory
 from edt_cli.training.checkpoint import (
@@ -27,6 +27,10 @@ from edt_cli.training.heap import give_back
 
 CHECKPOINT = "checkpoint.safetensors"
 MEMORY_PACE = 20.0
+
+
+class Diverged(UserError):
+    """The loss is no number."""
 
 
 class Phase(Protocol):
@@ -74,8 +78,8 @@ def run_phase(
     """Train one phase to its end, from its checkpoint in `folder` if there is one.
 
     The best weights by validation are in `<folder>/<phase>.safetensors` afterwards, and in the model. Without
-    `validate` (nothing held out) the phase runs all its epochs and the last weights count. Errors: UserError if
-    the loss is no number; events.Stopped if a request came to stop.
+    `validate` (nothing held out) the phase runs all its epochs, as `s.course` says if it does, and the last weights
+    count. Errors: Diverged; events.Stopped if a request came to stop.
     """
     checkpoint = folder / CHECKPOINT
     weights = folder / f"{phase.name}.safetensors"
@@ -93,7 +97,8 @@ def run_phase(
     else:
         p = Progress(phase.name)
         events.emit("phase", phase=phase.name, parameters=sum(parameter.numel() for parameter in learned))
-    total_steps = phase.epochs * phase.steps_per_epoch
+    course = s.course.get(phase.name) or Course(epochs=phase.epochs, of=phase.epochs)
+    total_steps = course.of * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
 
     def judge(losses: dict[str, float]) -> None:
@@ -106,24 +111,26 @@ def run_phase(
         else:
             p.bad += p.step >= phase.min_steps
             p.flat += 1
-        if s.schedule == "plateau" and p.flat > s.plateau_patience:
-            p.cut, p.flat = p.cut * s.plateau_factor, 0
+        cut = p.epoch in course.cuts if validate is None else p.flat > s.plateau_patience
+        if s.schedule == "plateau" and cut:
+            p.cuts.append(p.epoch)
+            p.flat = 0
         p.notes = phase.notes()
         p.seconds += time.perf_counter() - clock
-        p.ended = _ended(p, phase, s)
+        p.ended = _ended(p, course, s)
         save_checkpoint(checkpoint, phase.model, optimizers, phase.generators, p)
         events.emit(
             "epoch",
             phase=phase.name,
             epoch=p.epoch,
-            epochs=phase.epochs,
+            epochs=course.epochs,
             step=p.step,
             losses=losses,
             ndcg=found,
             best_epoch=p.best_epoch,
             patience=s.patience - p.bad,
             seconds=round(p.seconds, 3),
-            message=_line(phase, p, losses, found, s.patience),
+            message=_line(course, p, losses, found, s.patience),
             **p.notes,
         )
 
@@ -134,10 +141,11 @@ def run_phase(
     while not p.ended:
         sums: dict[str, Tensor] = {}
         phase.model.train(phase.name != "fine-tuning")
+        cut = s.plateau_factor ** len(p.cuts)
         for number, batch in enumerate(phase.batches(), start=1):
-            events.obey()
+            clock += events.obey()
             for group in optimizer.param_groups:
-                group["lr"] = group["pace"] * p.cut * learning_rate(phase.lr, p.step, total_steps, s)
+                group["lr"] = group["pace"] * cut * learning_rate(phase.lr, p.step, total_steps, s)
             own_terms: dict[str, Tensor] = {}
             if phase.own is not None:
                 with _precision(phase.model, s):
@@ -156,8 +164,8 @@ def run_phase(
         p.epoch += 1
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):
-            raise UserError(f"the loss of {phase.name} is no number after epoch {p.epoch}: lower the learning rate")
-        if p.epoch % between == 0 or p.epoch >= phase.epochs:
+            raise Diverged(f"the loss of {phase.name} is no number after epoch {p.epoch}: lower the learning rate")
+        if p.epoch % between == 0 or p.epoch >= course.epochs:
             judge(losses)
             clock = time.perf_counter()
             if not p.ended:
@@ -175,13 +183,13 @@ def _minimise(
     optimizer.zero_grad(set_to_none=True)
 
 
-def _ended(p: Progress, phase: Phase, s: TrainingSettings) -> str:
+def _ended(p: Progress, course: Course, s: TrainingSettings) -> str:
     """What ends the phase here, if anything: "patience", the most "epochs" or "minutes" that it may have."""
     if p.bad >= s.patience:
         return "patience"
     if s.minutes is not None and p.seconds >= 60 * s.minutes:
         return "minutes"
-    return "epochs" if p.epoch >= phase.epochs else ""
+    return "epochs" if p.epoch >= course.epochs else ""
 
 
 def _groups(model: nn.Module, s: TrainingSettings, own: list[nn.Parameter]) -> list[dict[str, Any]]:
@@ -213,8 +221,8 @@ def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[
     return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
 
 
-def _line(phase: Phase, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:
-    parts = [f"{phase.name} epoch {p.epoch}/{phase.epochs}"]
+def _line(course: Course, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:
+    parts = [f"{p.phase} epoch {p.epoch}/{course.epochs}"]
     parts += [f"{name} {value:.4f}" for name, value in losses.items()]
     parts += [f"NDCG@10 {name} {value:.4f}" for name, value in found.items() if name != "mean"]
     if found:

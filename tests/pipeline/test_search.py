@@ -3,13 +3,14 @@
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy import random_dataset
 
 from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.events import Events, Stopped
-from edt_cli.experiments.search import SearchSettings, search
+from edt_cli.experiments.search import SearchSettings, _value, search
 from edt_cli.runs import all_runs
 from edt_cli.workspace import Workspace
 
@@ -60,6 +61,23 @@ def test_a_search_that_was_cut_off_goes_on_and_one_that_is_done_does_nothing(tmp
     assert len(trained) == 3
     assert len(search(Workspace(tmp_path), made, searched(trials=4), listeners=(watch,)).trials) == 4
     assert len(trained) == 4
+
+
+def test_a_trial_whose_loss_is_no_number_is_given_up_and_the_search_goes_on(tmp_path):
+    # A rate at which Adam's first step ends what floats can hold.
+    s = searched(trials=3, **{"training.lr": [1e-3, 1e38]})
+    found = search(Workspace(tmp_path), random_dataset(), s)
+    assert found.given_up and len(found.trials) + found.given_up == 3
+    assert found.best["training.lr"] == 1e-3
+    assert search(Workspace(tmp_path), random_dataset(), s) == found
+
+
+def test_a_trial_is_worth_what_the_model_itself_reached():
+    class Trained:
+        def manifest(self):
+            return {"phases": {"preparation": {"best": 0.9}, "pre-training": {"best": 0.1}}}
+
+    assert _value(SimpleNamespace(run=lambda listeners: Trained()), None, ()) == 0.1
 
 
 def test_a_preset_that_has_changed_is_another_study(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+import time
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from edt_cli.config import TrainingSettings
+from edt_cli.config import Course, TrainingSettings
 from edt_cli.events import Events
 from edt_cli.training.checkpoint import read_progress
 from edt_cli.training.heap import LARGE, SHORT, give_back, map_large_blocks
@@ -56,7 +57,7 @@ def test_a_plateau_cuts_the_rate_and_a_better_epoch_begins_anew(tmp_path):
     settings = {"schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.5, "epochs": 50, "patience": 6}
     p = run(figures, tmp_path, **settings)
     # After epochs 1, 2, 3 without a better one; then after 5, 6, 7 and 8, 9, 10, where patience ends it.
-    assert (p.cut, p.best_epoch, p.epoch, p.ended) == (0.125, 4, 10, "patience")
+    assert (p.cuts, p.best_epoch, p.epoch, p.ended) == ([3, 7, 10], 4, 10, "patience")
 
 
 def test_the_cut_is_what_the_optimiser_steps_by(tmp_path):
@@ -72,6 +73,45 @@ def test_the_cut_is_what_the_optimiser_steps_by(tmp_path):
     steps = [before - after for before, after in itertools.pairwise(rates)]
     # Adam's step on a constant gradient is the learning rate.
     assert steps == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025], rel=1e-3)
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_a_phase_with_nothing_held_out_repeats_the_course_of_another(schedule, tmp_path):
+    class Watched(Numbers):
+        def __init__(self):
+            super().__init__()
+            self.steps = []
+
+        def loss(self, batch):
+            self.steps.append(float(self.model.weight.detach()))
+            return super().loss(batch)
+
+        def rates(self):
+            return [before - after for before, after in itertools.pairwise(self.steps)]
+
+    figures = itertools.chain([0.1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.3], itertools.repeat(0.1))
+    s = TrainingSettings(schedule=schedule, plateau_patience=1, plateau_factor=0.5, epochs=12, patience=9)
+    first, again = Watched(), Watched()
+    p = run_phase(first, s, tmp_path / "one", Events(tmp_path / "one"), lambda: {"mean": next(figures)})
+    assert p.best_epoch == 6
+    course = Course(epochs=p.best_epoch, of=50, cuts=tuple(p.cuts))
+    s = TrainingSettings(**{**s.model_dump(), "course": {"pre-training": course}})
+    q = run_phase(again, s, tmp_path / "two", Events(tmp_path / "two"), None)
+    assert (q.epoch, q.ended) == (6, "epochs")
+    assert again.rates() == pytest.approx(first.rates()[:5], rel=1e-3)
+    assert min(again.rates()) < 0.98 * max(again.rates())
+
+
+def test_a_pause_takes_nothing_of_a_phase_s_minutes(tmp_path):
+    class Pausing(Events):
+        def obey(self, *, epoch_ended=False):
+            if epoch_ended:
+                return 0.0
+            time.sleep(0.02)
+            return 0.02
+
+    p = run_phase(Numbers(), TrainingSettings(patience=90), tmp_path, Pausing(tmp_path), lambda: {"mean": 0.1})
+    assert p.epoch == 50 and p.seconds < 0.7
 
 
 @pytest.mark.parametrize(
