@@ -166,6 +166,28 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
     torch.testing.assert_close(found, expected)
 
 
+def test_a_meeting_is_left_out_only_of_what_was_kept():
+    memory, seen = memory_of(ROWS, neighbours=2), set()
+    with torch.no_grad():
+        memory.weight.zero_()[:, 0] = 1.0
+    windows = memory.windows(batch_of(TABLE, ROWS))
+    for row in range(len(ROWS)):
+        items = ROWS.of(row).tolist()
+        for j in range(1, len(items)):
+            target, domain, met = items[j], int(items[j] > 6), 0.0
+            before = items[max(0, j - WINDOW) : j][::-1]
+            for age, h in enumerate(before, start=1):
+                column = target - int(memory.starts[domain])
+                kept = column in memory.meetings[domain].columns[h].tolist()
+                seen.add((kept, len(before) > 1))
+                own = 1 / age if age <= STEPS else 0.0
+                met += kept * (meetings(h, target) - own) * float(memory.scale[h]) / age**2
+            with torch.no_grad():
+                found = memory.of_targets(windows[row, j - 1][None], torch.tensor([target]), domain)
+            assert found.item() == pytest.approx(math.log1p(30 * max(0.0, met)), abs=1e-5)
+    assert {(True, True), (False, True)} <= seen
+
+
 def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
     memory = memory_of(ROWS)
     windows = memory.windows(batch_of(TABLE, sequences([4, 7, 3, 8, 2], [1] * 6)))

@@ -20,7 +20,7 @@ from edt_cli.config import UsageError, UserError
 from edt_cli.data.dataset import save
 from edt_cli.evaluation.significance import ndcg_of
 from edt_cli.events import Events, read_events
-from edt_cli.experiments.compare import Comparison, _next, compare, epoch_seconds, found
+from edt_cli.experiments.compare import Comparison, _next, _verdict, compare, epoch_seconds, found
 from edt_cli.experiments.plan import Plan
 from edt_cli.jobs import alive, heartbeat, jobs_of
 from edt_cli.models.systems import systems
@@ -338,3 +338,17 @@ def test_what_is_to_be_done_is_shown_and_not_done(tmp_path):
     ]
     assert not all_runs(workspace) and not jobs_of(workspace)
     assert f"edt compare {path}" in edt(tmp_path, "report", "--plan", str(path), code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "low", "high", "verdict"),
+    [
+        (0.01, 1.0, 0.1, 0.2, "better"),
+        (0.20, 1.0, 0.1, 0.2, "not clear"),
+        (1.00, 0.01, -0.2, -0.1, "worse"),
+        (1.00, 0.20, -0.2, -0.1, "not clear"),
+        (0.01, 1.0, -0.1, 0.2, "not clear"),
+    ],
+)
+def test_either_side_needs_its_corrected_test_and_the_interval(better, worse, low, high, verdict):
+    assert _verdict({"low": low, "high": high}, better, worse) == verdict  # type: ignore[typeddict-item]

@@ -136,6 +136,9 @@ def test_parameters_are_counted_without_training(tmp_path):
         settings = load_settings(name, flags=small)
         run = Pipeline(Workspace(tmp_path), dataset, settings).run()
         assert run.manifest()["parameters"] == parameters(dataset, settings)
+    given = load_settings("llmcdsr", flags={"model": {"hidden": 8, "blocks": 1}, "training": {"epochs": 1}})
+    run = Pipeline(Workspace(tmp_path), dataset, given).run()
+    assert run.manifest()["parameters"] == parameters(dataset, given)
     assert parameters(dataset, load_settings("popularity")) == 0
     without = load_settings("paper", flags={**small, "profiling": {"enabled": False}})
     adapter = (384 + 1) * 192 + (192 + 1) * 8

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import dataset, random_dataset
+from toy import batch_of, dataset, domains_of_size, model_of, random_dataset, sequences, text_table
 
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import candidates, draw_candidates
 from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.questions import complete_histories, only_domain, questions
-from edt_cli.evaluation.ranking import rank
-from edt_cli.models.batch import DeviceSequences, domain_rows, item_table
+from edt_cli.evaluation.ranking import model_scorer, rank
+from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state
 from edt_cli.workspace import Workspace
 
 
@@ -184,3 +184,23 @@ def test_groups_part_the_users():
         assert (sum(members.astype(int) for members in labels.values()) == 1).all()
     lengths = user_groups(made, asked, has_text)["length"]
     assert (lengths["[5,10)"] == ((asked.history.lengths >= 5) & (asked.history.lengths < 10))).all()
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "bert4rec", "llm-edt"])
+def test_a_history_is_asked_at_positions_that_training_had(kind):
+    """Of rows of seven items six come before a target: what stands further back is not looked at."""
+    domains = domains_of_size(6, 5)
+    long = sequences([4, 9, 1, 7, 3, 8, 2, 10, 5], [3, 8, 2])
+    table = text_table(domains, long)
+    model = model_of(kind, table)
+    assert model.reach == 6
+    newest = batch_of(table, sequences([7, 3, 8, 2, 10, 5], [3, 8, 2]))
+    with torch.no_grad():
+        for domain in range(2):
+            asked = replace(newest, domains=torch.full_like(newest.domains, domain))
+            expected = last_state(model.encode_positions(asked), newest.lengths)
+            scorer = model_scorer(model, table, long, np.full(2, domain))
+            items = domains.range(domain)
+            vectors = model.encode_items(torch.arange(items.start, items.stop))
+            found = scorer.scores(torch.arange(2), domain)
+            torch.testing.assert_close(found, expected @ vectors.T, atol=1e-5, rtol=1e-4)

@@ -79,7 +79,7 @@ def test_the_cut_is_what_the_optimiser_steps_by(tmp_path):
 def test_a_phase_with_nothing_held_out_repeats_the_course_of_another(schedule, tmp_path):
     class Watched(Numbers):
         def __init__(self):
-            super().__init__()
+            super().__init__(epochs=12)
             self.steps = []
 
         def loss(self, batch):
@@ -90,11 +90,11 @@ def test_a_phase_with_nothing_held_out_repeats_the_course_of_another(schedule, t
             return [before - after for before, after in itertools.pairwise(self.steps)]
 
     figures = itertools.chain([0.1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.3], itertools.repeat(0.1))
-    s = TrainingSettings(schedule=schedule, plateau_patience=1, plateau_factor=0.5, epochs=12, patience=9)
+    s = TrainingSettings(schedule=schedule, plateau_patience=1, plateau_factor=0.5, patience=9)
     first, again = Watched(), Watched()
     p = run_phase(first, s, tmp_path / "one", Events(tmp_path / "one"), lambda: {"mean": next(figures)})
     assert p.best_epoch == 6
-    course = Course(epochs=p.best_epoch, of=50, cuts=tuple(p.cuts))
+    course = Course(epochs=p.best_epoch, of=12, cuts=tuple(p.cuts))
     s = TrainingSettings(**{**s.model_dump(), "course": {"pre-training": course}})
     q = run_phase(again, s, tmp_path / "two", Events(tmp_path / "two"), None)
     assert (q.epoch, q.ended) == (6, "epochs")
