@@ -169,7 +169,9 @@ class Course(Section):
 class TrainingSettings(Section):
     """Global pre-training and domain fine-tuning, sections 3.3 and 3.5."""
 
-    seed: int = Field(42, description="the run's own: initial weights, batches, dropout, negatives")
+    seed: int = Field(
+        42, ge=0, le=2**32 - 1, description="the run's own: initial weights, batches, dropout, negatives"
+    )
     batch: int = Field(512, ge=1, description="users a step")
     epochs: int = Field(200, ge=1, description="at most")
     patience: int = Field(20, ge=1, description="validations without a better NDCG@10 before a phase ends")
@@ -257,8 +259,8 @@ class Settings(Section):
         return found
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
-        """A validated copy with some fields of some sections replaced."""
-        return Settings.model_validate(_merged(self.model_dump(), sections))
+        """A validated copy with some fields of some sections replaced. Errors: UsageError with the first problem."""
+        return validated(Settings, _merged(self.model_dump(), sections))
 
 
 def load_settings(
@@ -278,10 +280,7 @@ def load_settings(
         values = _merged(values, read_toml(config))
     values = _merged(values, _from_environment(os.environ if environment is None else environment))
     values = _merged(values, flags or {})
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(_first_problem(error)) from None
+    return validated(Settings, values)
 
 
 def preset_path(name: str) -> Path:
@@ -301,6 +300,13 @@ def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
         section, field, value = match.groups()
         values.setdefault(section, {})[field] = None if value == "none" else value
     return values
+
+
+def model_named(config: Path | None, assignments: list[str]) -> str | None:
+    """`model.name` where --set, the environment or --config say it, the first of these that does."""
+    values = _merged(read_toml(config) if config else {}, _from_environment(os.environ))
+    model = _merged(values, parse_assignments(assignments)).get("model")
+    return model.get("name") if isinstance(model, dict) else None
 
 
 def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
@@ -348,4 +354,5 @@ def _first_problem(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"there is no setting {where}{more}"
-    return f"setting {where}: {problem['msg']}, got {problem['input']!r}{more}"
+    got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+    return f"setting {where}: {problem['msg']}{got}{more}"

@@ -27,8 +27,9 @@ def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
     name: a user's id, or `one-domain`: the first user with r = 1 who was given an item.
     Errors: UserError for an unknown user.
     """
+    known = None if name == ONE_DOMAIN else pipeline.dataset.user(name)  # before anything is made, or paid for
     made, profiles = pipeline.augmentation(), pipeline.profiles()
-    user = _first_helped(pipeline, made) if name == ONE_DOMAIN else pipeline.dataset.user(name)
+    user = _first_helped(pipeline, made) if known is None else known
     return describe_user(pipeline.dataset, made, profiles, user, pipeline.chat_identity["name"])
 
 

@@ -295,6 +295,12 @@ class Pipeline:
             except UserError as error:
                 events.emit("failed", error=str(error))
                 raise
+            except RuntimeError as error:
+                if "memory" not in str(error):
+                    raise
+                told = "there is not enough memory: try a smaller training.batch or training.negatives"
+                events.emit("failed", error=told)
+                raise UserError(told) from None
         write_json(run.folder / "manifest.json", manifest)
         events.emit("finished", run=run.name, message=f"run {run.name} is finished")
         self.events.emit("done", run=run.name)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edt_backends.base import ChatBackend
-from edt_cli.config import Settings
+from edt_cli.config import Settings, UsageError
 from edt_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -95,10 +95,14 @@ class Providers:
 
     @cached_property
     def _stated(self) -> Price | None:
+        from edt_backends.base import BackendError
         from edt_backends.budget import parse_price
 
         text = self.settings.limits.price
-        return None if text is None else parse_price(text)
+        try:
+            return None if text is None else parse_price(text)
+        except BackendError as error:
+            raise UsageError(str(error)) from None
 
     @cached_property
     def _chat_pace(self) -> Pace:

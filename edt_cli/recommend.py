@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from edt_cli.config import UserError
+from edt_cli.config import UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, complete_histories
@@ -147,7 +147,7 @@ def _of_domain(
                 {
                     "row": users[rows[row]],
                     "place": np.full(len(row), domain),
-                    "domain": [material.dataset.domains.names[domain]] * len(row),
+                    "domain": pl.Series([material.dataset.domains.names[domain]] * len(row), dtype=pl.String),
                     "rank": rank + 1,
                     "number": columns.numpy()[real] + items.start,
                     "score": best.numpy()[real].astype(np.float64),
@@ -181,17 +181,22 @@ def export_items(material: Material, run: Run, folder: Path) -> dict[str, Any]:
     return {"items": len(vectors), "dimension": vectors.shape[1], "folder": str(folder)}
 
 
+def checked_ending(path: Path) -> None:
+    """Errors: UsageError for a file that `write_table` has no form for."""
+    if path.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise UsageError(f"{path}: the file's ending says the form; use .parquet, .csv or .jsonl")
+
+
 def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Parquet, CSV or JSON lines, by the file's ending."""
+    checked_ending(path)
     try:
         if path.suffix == ".parquet":
             frame.write_parquet(path)
         elif path.suffix == ".csv":
             frame.write_csv(path)
-        elif path.suffix == ".jsonl":
-            frame.write_ndjson(path)
         else:
-            raise UserError(f"{path}: the file's ending says the form; use .parquet, .csv or .jsonl")
+            frame.write_ndjson(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from None
 

@@ -122,7 +122,9 @@ def evaluate_together(
     materials = [run_material(workspace, run, events, device) for run in runs]
     dataset = materials[0].dataset
     if len({run.plan["data_key"] for run in runs}) != 1:
-        raise UserError("runs that are to be evaluated together must be of the same data")
+        raise UserError(
+            "runs that are to be evaluated together must have learned from the same part of the same data"
+        )
     asked = [material.questions(split) for material in materials]
     scorers = [
         trained_scorer(material, run.settings, run.folder, question.inputs, question.targets.domains)

@@ -125,9 +125,11 @@ def all_runs(workspace: Workspace) -> list[Run]:
     runs = []
     for path in sorted(workspace.runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime):
         try:
-            runs.append(Run(path.parent, read_json(path)))
-        except UserError:
+            run = Run(path.parent, read_json(path))
+            run.settings  # noqa: B018  (of another version, it may be none that this one knows)
+        except (UserError, ValueError, KeyError, TypeError):
             continue
+        runs.append(run)
     return runs
 
 
@@ -170,7 +172,7 @@ def flat_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-UNTOLD = ("training.seed", "training.finetune", "evaluation.")
+UNTOLD = ("training.seed", "training.finetune", "training.course", "training.memory_weights", "evaluation.")
 """Settings that a label does not tell: what a row already says, or what changes no run."""
 
 

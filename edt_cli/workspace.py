@@ -26,7 +26,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from edt_cli import __version__
-from edt_cli.config import UserError
+from edt_cli.config import UsageError, UserError
 
 MANIFEST = "manifest.json"
 
@@ -157,7 +157,7 @@ class Workspace:
     def dataset(self, name: str) -> Artefact:
         """The dataset's key is in its manifest: it covers what was read, not only how."""
         if not name or name.startswith(".") or "/" in name or "\\" in name:
-            raise UserError(f"{name!r} is no name for a dataset: use letters, digits and dashes")
+            raise UsageError(f"{name!r} is no name for a dataset: use letters, digits and dashes")
         return Artefact("data", name, self.data / name)
 
     def artefact(self, kind: str, key: str) -> Artefact:

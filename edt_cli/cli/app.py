@@ -85,6 +85,9 @@ def main() -> None:
         # Not imported before there is an error: it brings numpy along.
         from edt_backends.base import BackendError
 
+        if isinstance(error, OSError) and error.strerror:
+            note(f"error: {error.filename or 'a file'}: {error.strerror}")
+            sys.exit(1)
         if not isinstance(error, UserError | BackendError):
             raise
         note(f"error: {error}")

@@ -123,8 +123,11 @@ def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, A
     llm = pipeline.chat_identity["name"]
     table = Table(title=Text(f"{title}, by {llm}"), title_justify="left", show_header=False)
     for name, value in summary.items():
-        shown = (
-            f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        )
-        table.add_row(name.replace("_", " "), Text(plain(shown)))
+        table.add_row(name.replace("_", " "), Text(plain(_shown(value))))
     show({"key": key, "llm": llm, **summary}, [table], as_json=as_json)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_shown(one)}" for name, one in value.items()) or "none"
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

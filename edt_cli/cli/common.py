@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CALLS_LINE_SECONDS = 10.0
 
 WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", help="Folder of data, runs and replies. [env: EDT_WORKSPACE]")
+    Path | None, typer.Option("--workspace", help="Folder of data, runs and replies. \\[env: EDT_WORKSPACE]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, neither before spending nor removing.")]
@@ -87,8 +87,10 @@ def stderr() -> Console:
 
 
 def note(message: str) -> None:
-    """One plain line on stderr, without markup."""
-    stderr().print(message, markup=False, soft_wrap=True)
+    """One plain line on stderr, without markup or codes that a terminal obeys."""
+    from edt_cli.reporting.text import harmless
+
+    stderr().print(harmless(message), markup=False, soft_wrap=True)
 
 
 def emit_json(document: Any) -> None:
@@ -180,4 +182,6 @@ def calls_line(record: dict[str, Any]) -> str:
 
 def _message(console: Console, record: dict[str, Any]) -> None:
     if "message" in record:
-        console.print(record["message"], markup=False, soft_wrap=True)
+        from edt_cli.reporting.text import harmless
+
+        console.print(harmless(record["message"]), markup=False, soft_wrap=True)

@@ -59,6 +59,8 @@ def evaluate(
     place, chosen = workspace(workspace_), str(open_device(device))
     settings = evaluation_settings(protocol, negatives, keep_seen)
     runs = runs_of(place, data, run)
+    if not run and (split == "valid" or together):
+        runs = without_refits(runs)
     show_results(place, runs, split_name(split), settings, chosen, as_json=json_, groups=groups, together=together)
 
 
@@ -124,6 +126,11 @@ def split_name(split: str) -> Split:
     if split == "test":
         return "test"
     raise UsageError(f"--split is test or valid; got {split!r}")
+
+
+def without_refits(runs: list[Run]) -> list[Run]:
+    """Runs that have not learned from validation items, where there are any."""
+    return [run for run in runs if run.settings.training.final != "test"] or runs
 
 
 def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:

@@ -43,7 +43,7 @@ def recommend(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .parquet, .csv or .jsonl file.")] = None,
     data: OptionalDataOption = None,
     run: Annotated[
-        str | None, typer.Option("--run", "-r", help="Default: the newest final run, else the newest finished one.")
+        str | None, typer.Option("--run", "-r", help="Default: the newest final run, else the newest trained one.")
     ] = None,
     keep_seen: KeepSeenOption = False,
     device: DeviceOption = "auto",
@@ -66,6 +66,8 @@ def recommend(
         raise UsageError("say for whom: one of --user NAME, --all, --history FILE, or --export-items FOLDER")
     if every and out is None:
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
+    if out is not None:
+        core.checked_ending(out)
     place, chosen = workspace(workspace_), str(open_device(device))
     source = _newest(place, data, run)
     with progress() as listen:
@@ -97,7 +99,10 @@ def recommend(
     )
     if out is not None:
         core.write_table(frame, out)
-        note(f"{len(frame):,} rows for {len(asked.names):,} users in {out}, by {source.name}")
+        if json_:
+            emit_json({"run": source.name, "users": len(asked.names), "rows": len(frame), "file": str(out)})
+        else:
+            note(f"{len(frame):,} rows for {len(asked.names):,} users in {out}, by {source.name}")
         return
     document = {"run": source.name, "data": material.dataset.name, "users": _by_user(frame)}
     show(document, _tables(frame, source), as_json=json_)

@@ -28,6 +28,7 @@ from edt_cli.cli.eval import (
     result_documents,
     runs_of,
     split_name,
+    without_refits,
 )
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def report(
     else:
         chosen = str(open_device(device))
         runs = runs_of(place, data, run)
+        if not run and split == "valid":
+            runs = without_refits(runs)
         settings = evaluation_settings(protocol, negatives, keep_seen)
         documents = result_documents(place, runs, split_name(split), settings, chosen)
         main = [document for document in documents if not document["first_phase"]]

@@ -23,7 +23,9 @@ from edt_cli.cli.watch import stopping
 
 
 def search(
-    space: Annotated[Path, typer.Argument(help="The search as TOML: trials, seed, preset, [settings], [space].")],
+    space: Annotated[
+        Path, typer.Argument(help="The search as TOML: trials, seed, preset, \\[settings], \\[space].")
+    ],
     data: DataOption = "demo",
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
@@ -46,9 +48,9 @@ def search(
     place = workspace(workspace_)
     with stopping(), progress() as listen:
         found = run_search(place, open_dataset(place, data), settings, chosen, (listen,))
-    note(
-        f"the best settings are in {found.settings}; train with: edt train --data {data} --config {found.settings}"
-    )
+    # What the file leaves out is as by default, which `paper` does not change.
+    told = f"edt train --data {data} --preset paper --config {found.settings}"
+    note(f"the best settings are in {found.settings}; train with: {told}")
     if json_:
         emit_json({"data": data, "search": found.name, "best": found.best, "trials": found.trials})
         return

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 @takes_llm_options
 def train(
     data: DataOption = "demo",
-    model: Annotated[str, typer.Option("--model", "-m", help="A system; `edt models` lists them.")] = "llm-edt",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A system; `edt models` lists them. Default: llm-edt.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Settings by name. Default: the model's own.")
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="The run's own seeds, such as 42,44,46.")] = "42",
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="The run's own seeds, such as 42,44,46. Default: 42.")
+    ] = None,
     ablate: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,12 +84,16 @@ def train(
 
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
-    from edt_cli.config import UsageError
+    from edt_cli.config import UsageError, model_named
     from edt_cli.events import Events
     from edt_cli.jobs import at_work
     from edt_cli.models.systems import asks_llm, system
     from edt_cli.runs import ABLATIONS, MATCH_PAPER
 
+    named = model_named(config, set_ or [])
+    if model and named and model != named:
+        raise UsageError(f"--model {model}, and model.name = {named} in other settings: leave one of them out")
+    model = model or named or "llm-edt"
     changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
     changes["training"] = {
@@ -114,7 +122,8 @@ def train(
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
     from edt_cli.providers import Providers
 
-    place, numbers = workspace(workspace_), _seeds(seeds)
+    place = workspace(workspace_)
+    numbers = [settings.training.seed] if seeds is None else _seeds(seeds)
     asks = asks_llm(settings.model)
 
     def pipelines(events: Events, device: str) -> list[Pipeline]:

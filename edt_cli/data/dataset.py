@@ -396,4 +396,7 @@ def load(artefact: Artefact) -> Dataset:
             catalogue=catalogue,
         )
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"dataset {artefact.key!r} is damaged ({type(error).__name__}); prepare it again") from None
+        raise UserError(
+            f"dataset {artefact.key!r} is damaged ({type(error).__name__}); "
+            f"prepare it again, after: edt data remove {artefact.key}"
+        ) from None

@@ -126,7 +126,9 @@ def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
         if artefact.manifest().get("recipe") == recipe:
             events.emit("skipped", message=f"{artefact.key} is prepared from these files already, nothing to do")
             return False
-        events.emit("replaced", message=f"{artefact.key} was prepared from other files or options: it is replaced")
+        events.emit(
+            "replaced", message=f"{artefact.key} was prepared from other files or options: it will be replaced"
+        )
     return True
 
 
@@ -234,7 +236,9 @@ def _texts(
     columns = replace(sources.columns, passed_over=("name",))
     for file in sources.interactions:
         if reader.has_item_text(file.path, columns):
-            texts, _ = reader.items(file.path, columns, names)
+            texts, counts = reader.items(file.path, columns, names)
+            if counts["usable"] < counts["lines"]:
+                tally["files"].append(_file_tally("items", file, counts))
             frames.append(texts.with_columns(domain=_domain_number(file.domain, domains)))
     return pl.concat(frames)
 

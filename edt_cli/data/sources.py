@@ -92,6 +92,8 @@ def own_files(
     A RecBole .inter file brings the .item file beside it. Errors: UsageError for bad or repeated domain names.
     """
     domains = checked_domains([domain for domain, _ in interactions])
+    if unknown := [domain for domain, _ in items if domain is not None and domain not in domains]:
+        raise UsageError(f"items of {unknown[0]!r}, which is no domain of the interactions: {', '.join(domains)}")
     beside = [
         (domain, path.with_suffix(".item"))
         for domain, path in interactions

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edt_cli.config import UserError
 from edt_cli.data.dataset import Domains, Sequences
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, only_domain
@@ -121,7 +122,7 @@ def rank(
     """Rank = 1 + candidates that score higher + half of those that score the same.
 
     Candidates: `full`, every catalogue item of the target's domain that the user has not had (all of them with
-    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: ValueError for a score that is no number.
+    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: UserError for a score that is no number.
     """
     full = np.zeros(len(asked))
     sampled = None if candidates is None else np.zeros(len(asked))
@@ -131,7 +132,9 @@ def rank(
         for rows in chunks(np.flatnonzero(asked.targets.domains == domain), CHUNK):
             scores = scorer.scores(torch.from_numpy(rows), domain)
             if not torch.isfinite(scores.sum()):
-                raise ValueError("a score is NaN or infinite: the model is damaged or its training diverged")
+                raise UserError(
+                    "a score is no number: training diverged (lower the learning rate), or the weights are damaged"
+                )
             columns = torch.from_numpy(asked.target_columns[rows]).to(scores.device)
             own = scores.gather(1, columns[:, None])
             if sampled is not None and candidates is not None:

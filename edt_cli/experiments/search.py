@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -26,6 +26,7 @@ from edt_cli.config import (
 )
 from edt_cli.data.dataset import Dataset
 from edt_cli.events import Events
+from edt_cli.models.systems import system
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.loop import Diverged
 from edt_cli.training.phases import PREPARATION
@@ -58,7 +59,7 @@ class SearchSettings(Section):
     seed: int = 42
     preset: str = "paper"
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    space: dict[str, Range | list[str | float | int | bool]] = Field(min_length=1)
+    space: dict[str, Range | Annotated[list[str | float | int | bool], Field(min_length=1)]] = Field(min_length=1)
 
     @classmethod
     def read(cls, path: Path) -> SearchSettings:
@@ -99,8 +100,10 @@ def search(
     Errors: UserError if no trial could be finished.
     """
     # By what the preset says, not by its name: trials of another version of it are of another study.
-    fixed = s.with_choices({}).document()
-    name = f"{dataset.name}-{digest(dataset.key, fixed, s.model_dump(include={'seed', 'space'}))[:8]}"
+    fixed = s.with_choices({})
+    if not system(fixed.model.name).trained:
+        raise UsageError(f"{fixed.model.name} learns nothing: there is no validation to search by")
+    name = f"{dataset.name}-{digest(dataset.key, fixed.document(), s.model_dump(include={'seed', 'space'}))[:8]}"
     place = replace(workspace, folder=f"searches/{name}")
     place.runs.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,14 +10,19 @@ ASCII_FOR = str.maketrans({"±": "+-", "×": "x", "≥": ">=", "≤": "<=", "τ"
 
 
 def plain(text: str) -> str:
-    """`text` on one line: runs of whitespace become one space, control and direction codes go.
+    """`text` on one line: runs of whitespace become one space, control and direction codes go."""
+    return harmless(" ".join(text.split()))
+
+
+def harmless(text: str) -> str:
+    """`text` without control codes, but for the ends of lines, and without direction codes.
 
     Rich lets ESC through in both `str` and `Text`, so a label could otherwise move the cursor or set a title.
     """
     return "".join(
         char
-        for char in " ".join(text.split())
-        if char not in DIRECTION_CODES and unicodedata.category(char) not in {"Cc", "Cs"}
+        for char in text
+        if char == "\n" or (char not in DIRECTION_CODES and unicodedata.category(char) not in {"Cc", "Cs"})
     )
 
 

@@ -111,4 +111,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path} ({type(error).__name__}); remove it to train from the start") from None
+        raise UserError(
+            f"cannot read {path} ({type(error).__name__}); remove the folder {path.parent} and train again"
+        ) from None

@@ -18,6 +18,7 @@ from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.run_screen import flat
 from edt_cli.ui.text import ago, safe
 
+NO_RUN = "no run yet: edt train --data demo"
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
 
 
@@ -46,7 +47,7 @@ class Runs(Pane):
 
     def compose(self) -> ComposeResult:
         yield Static(id="told", classes="bar", markup=False)
-        yield Rows(empty="no run yet: edt train --data demo")
+        yield Rows(empty=NO_RUN)
         facts = Static(id="facts", classes="frame facts", markup=False)
         facts.border_title = "run"
         yield facts
@@ -57,6 +58,7 @@ class Runs(Pane):
 
     def _arrange(self) -> None:
         rows = self.query_one(Rows)
+        rows.empty = "no run has that in it" if self.all else NO_RUN
         at = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
         try:
             test = parse(self.text)

@@ -122,8 +122,8 @@ def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
     found: list[tuple[str, Made]] = []
     for data in dict.fromkeys(row.data for row in rows if row.status == "finished"):
         own = [row for row in rows if row.data == data and row.status == "finished" and row.figures]
-        newest = own[0].plan.get("data_key") if own else None
-        own = [row for row in own if row.plan.get("data_key") == newest]
+        newest = _dataset_key(own[0]) if own else ""
+        own = [row for row in own if _dataset_key(row) == newest]
         for title, make in (
             ("table 2, overall", lambda main, every: build.table_2(main)),
             ("table 3, ablations", lambda main, every: build.table_3(every)),
@@ -132,6 +132,11 @@ def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
         ):
             found.append((f"ours, {data}, {said}: {title}", _maker(own, make)))
     return found
+
+
+def _dataset_key(row: RunRow) -> str:
+    """As `Run.dataset_key`, of a plan that may hold anything."""
+    return str(row.plan.get("data_key", "")).partition("-")[0]
 
 
 ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverage@10", "popularity@10")

@@ -98,7 +98,7 @@ def test_doing_it_again_does_nothing_and_says_so(tmp_path, workspace):
     assert artefact.manifest() == before
     _, third = prepare(workspace, "x", sources, NO_FILTER, events)
     assert third
-    assert any("is replaced" in record.get("message", "") for record in records)
+    assert any("will be replaced" in record.get("message", "") for record in records)
     assert artefact.manifest()["data_key"] != before["data_key"]
     (tmp_path / "Home_and_Kitchen.json").unlink(missing_ok=True)
     _, changed = prepare(workspace, "x", amazon(tmp_path, FOOD, KITCHEN[:-1]), NO_FILTER, events)

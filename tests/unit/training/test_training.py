@@ -246,5 +246,5 @@ def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
 @pytest.mark.parametrize("rubbish", [b"", b"no safetensors at all", b"\xff" * 64])
 def test_a_damaged_checkpoint_is_one_clear_line(rubbish, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(rubbish)
-    with pytest.raises(UserError, match="remove it to train from the start"):
+    with pytest.raises(UserError, match="remove the folder"):
         train(material_of(random_dataset()), settings_of(), tmp_path, Events())
