@@ -259,7 +259,7 @@ class Settings(Section):
         return found
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
-        """A validated copy with some fields of some sections replaced. Errors: UsageError with the first problem."""
+        """A copy with some fields of some sections replaced. Errors: UsageError for what is not valid."""
         return validated(Settings, _merged(self.model_dump(), sections))
 
 

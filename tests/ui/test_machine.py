@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from edt_cli.ui import machine
+from edt_cli.ui import machine, tables
+from edt_cli.ui.library import RunRow
 
 
 class NVMLError(Exception):
@@ -79,3 +81,15 @@ def test_without_the_library_or_without_a_driver_there_is_no_gpu(monkeypatch):
 
 def test_a_process_that_is_gone_has_no_memory():
     assert machine.read_machine(2**22 + 1).own is None
+
+
+def test_a_refit_takes_no_run_of_the_same_data_out_of_the_tables(monkeypatch):
+    taken = []
+    monkeypatch.setattr(tables, "_maker", lambda rows, make: taken.append([row.name for row in rows]))
+    keys = {"new-refit": "k2-test", "new": "k2", "old": "k1"}
+    figures = {"ndcg_food": 0.1}
+    tables._ours(
+        [RunRow(Path(n), "finished", 0.0, {"data": "pair", "data_key": key}, figures) for n, key in keys.items()],
+        only_marked=False,
+    )
+    assert {tuple(names) for names in taken} == {("new-refit", "new")}
