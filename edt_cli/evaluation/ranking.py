@@ -23,6 +23,10 @@ CHUNK = 512
 ENCODE = 1024
 
 
+class Diverged(UserError):
+    """A loss or a score is no number."""
+
+
 class Scorer(Protocol):
     def scores(self, rows: Tensor, domain: int) -> Tensor:
         """[len(rows), N_d]: the score of every catalogue item of `domain`, in a tensor of the caller's own."""
@@ -122,7 +126,7 @@ def rank(
     """Rank = 1 + candidates that score higher + half of those that score the same.
 
     Candidates: `full`, every catalogue item of the target's domain that the user has not had (all of them with
-    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: UserError for a score that is no number.
+    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: Diverged for a score that is no number.
     """
     full = np.zeros(len(asked))
     sampled = None if candidates is None else np.zeros(len(asked))
@@ -132,7 +136,7 @@ def rank(
         for rows in chunks(np.flatnonzero(asked.targets.domains == domain), CHUNK):
             scores = scorer.scores(torch.from_numpy(rows), domain)
             if not torch.isfinite(scores.sum()):
-                raise UserError(
+                raise Diverged(
                     "a score is no number: training diverged (lower the learning rate), or the weights are damaged"
                 )
             columns = torch.from_numpy(asked.target_columns[rows]).to(scores.device)

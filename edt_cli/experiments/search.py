@@ -25,10 +25,10 @@ from edt_cli.config import (
     validated,
 )
 from edt_cli.data.dataset import Dataset
+from edt_cli.evaluation.ranking import Diverged
 from edt_cli.events import Events
 from edt_cli.models.systems import system
 from edt_cli.pipeline import Pipeline
-from edt_cli.training.loop import Diverged
 from edt_cli.training.phases import PREPARATION
 from edt_cli.workspace import Workspace, digest, write_atomic
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import Course, TrainingSettings, UserError
+from edt_cli.config import Course, TrainingSettings
+from edt_cli.evaluation.ranking import Diverged
 from edt_cli.events import Events
 from edt_cli.models.memory import Memory
 from edt_cli.training.checkpoint import (
@@ -27,10 +28,6 @@ from edt_cli.training.heap import give_back
 
 CHECKPOINT = "checkpoint.safetensors"
 MEMORY_PACE = 20.0
-
-
-class Diverged(UserError):
-    """The loss is no number."""
 
 
 class Phase(Protocol):

@@ -322,7 +322,8 @@ def test_the_example_is_table_2():
     assert {one.model for one in plan.systems} == set(ORDER) - {OTHER}
     assert (plan.protocols, plan.negatives) == (["full", "sampled"], 100)
     known = plan.model_copy(update={"systems": [one for one in plan.systems if one.model in systems()]})
-    assert len(known.cells()) == 2 * len(known.systems)
+    assert len(known.cells()) == 2 * sum(len(one.seeds or plan.seeds) for one in known.systems)
+    assert {one.model for one in plan.systems if one.seeds} == {"sasrec", "llm4cdsr", "llm-edt"}
     if len(known.systems) < len(plan.systems):
         with pytest.raises(UsageError, match="unknown model"):
             plan.cells()

@@ -64,8 +64,7 @@ def test_a_search_that_was_cut_off_goes_on_and_one_that_is_done_does_nothing(tmp
 
 
 def test_a_trial_whose_loss_is_no_number_is_given_up_and_the_search_goes_on(tmp_path):
-    # A rate at which Adam's first step ends what floats can hold.
-    s = searched(trials=3, **{"training.lr": [1e-3, 1e38]})
+    s = searched(trials=3, **{"training.lr": [1e-3, 1e30]})
     found = search(Workspace(tmp_path), random_dataset(), s)
     assert found.given_up and len(found.trials) + found.given_up == 3
     assert found.best["training.lr"] == 1e-3

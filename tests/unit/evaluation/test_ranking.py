@@ -12,7 +12,7 @@ from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import candidates, draw_candidates
 from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.questions import complete_histories, only_domain, questions
-from edt_cli.evaluation.ranking import model_scorer, rank
+from edt_cli.evaluation.ranking import Diverged, model_scorer, rank
 from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state
 from edt_cli.workspace import Workspace
 
@@ -110,7 +110,7 @@ def test_a_score_that_is_no_number_is_an_error(bad):
     asked = asked_of(made)
     values = np.zeros((len(asked), made.domains.items + 1))
     values[3, 2:] = bad
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(Diverged, match="no number"):
         rank(Table(made, values), asked)
 
 
