@@ -69,7 +69,7 @@ LEARNERS = [(kind, "mixed") for kind in KINDS] + [
 def test_overfits_a_tiny_set(kind, sequence, tmp_path):
     material = material_of(dataset(cycle()))
     # To look at the item before the mask takes BERT4Rec longer to learn.
-    epochs = 400 if "bert4rec" in kind else 120
+    epochs = 250 if "bert4rec" in kind else 70
     training = {
         "epochs": epochs,
         "batch": 30,
@@ -123,11 +123,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, kind, tmp_pa
     class Stopping(Events):
         steps = 0
 
-        def obey(self, *, epoch_ended: bool = False) -> None:
+        def obey(self, *, epoch_ended: bool = False) -> float:
             if not epoch_ended:
                 self.steps += 1
                 if self.steps == 3 * stop_at - 1:
                     raise Stopped
+            return 0.0
 
     with pytest.raises(Stopped):
         train(material_of(made, profiles=False), s, tmp_path / "broken", Stopping(tmp_path / "broken"))
