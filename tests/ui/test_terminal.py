@@ -63,9 +63,12 @@ def goes_on(run: Path, seconds: float = 60.0) -> bool:
 def test_a_run_from_start_to_finish_with_a_resize(place):
     terminal = Terminal(place, *SHORT, "--epochs", "8", "--seeds", "1,2")
     terminal.wait("> training")
+    terminal.press("p")  # a slow view might show its first screen after the last epoch
+    terminal.wait("= paused")
     terminal.resize(160, 48)
     terminal.wait("to come")
     terminal.wait(lambda text: any(len(line.rstrip()) > 150 for line in text.splitlines()))
+    terminal.press("p")
     assert terminal.end(200) == 0
     assert terminal.left_usable()
     assert "Results on demo (synthetic)" in terminal.text and "Seeds 1, 2." in terminal.text
