@@ -29,11 +29,10 @@ class Terminal:
         self.code: int | None = None
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            own = {"EDT_WORKSPACE": str(place), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-            # With execv the child also gets the LINES and COLUMNS that readline, which pytest imports, has set.
-            os.execve(
-                sys.executable, [sys.executable, "-m", "edt_cli", *arguments], {**os.environ, **own, **environment}
-            )
+            own = {"EDT_WORKSPACE": str(place), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **environment}
+            # readline, which pytest imports, sets a size for whoever it starts, pytest's own workers included.
+            shell = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            os.execve(sys.executable, [sys.executable, "-m", "edt_cli", *arguments], {**shell, **own})
         self.cooked = termios.tcgetattr(self.master)
         self.resize(*size)
 

@@ -112,7 +112,7 @@ def test_what_is_odd_but_usable(reader, tmp_path):
     [
         ("gone.json.gz", None, "No such file"),
         ("empty.json", b"", "is empty"),
-        ("empty.json.gz", gzip.compress(b""), "is empty"),
+        ("empty.json.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("page.json.gz", b"<html>404</html>", "no gzip file"),
         ("nothing.json", b"\n\n", "no JSON object"),
         ("words.json", b"a\nb\n", "no JSON object"),
