@@ -11,7 +11,7 @@ from typing import NamedTuple, TypedDict
 
 from edt_cli.reporting import paper
 from edt_cli.reporting.results import Result, by_protocol, data_names, measure, seeds_note, users_note
-from edt_cli.reporting.table import Cell, Column, Measure, Table, improvement, mark_best
+from edt_cli.reporting.table import Cell, Column, Measure, PValue, Table, improvement, mark_best
 from edt_cli.reporting.table import Row as TableRow
 from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
 
@@ -157,8 +157,8 @@ def _aside(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
 def _tests(
     names: Mapping[str, str], protocol: str, claims: Sequence[Claim], among: int, aside: Sequence[str]
 ) -> Table:
-    def figure(value: float | None) -> Cell:
-        return MISSING if value is None else Measure(value)
+    def figure(value: float | None, kind: type[Measure] = Measure) -> Cell:
+        return MISSING if value is None else kind(value)
 
     heads = ("N@10", "Best rival", "Its N@10", "Difference", "95% from", "to", "p", "p (Holm)", "Verdict")
     several = len({claim["method"] for claim in claims}) > 1
@@ -168,7 +168,8 @@ def _tests(
             (
                 figure(claim["method_ndcg"]),
                 claim["rival"] or MISSING,
-                *(figure(claim[key]) for key in ("rival_ndcg", "difference", "low", "high", "p", "p_holm")),
+                *(figure(claim[key]) for key in ("rival_ndcg", "difference", "low", "high")),
+                *(figure(claim[key], PValue) for key in ("p", "p_holm")),
                 claim["verdict"],
             ),
             names.get(claim["data"], claim["data"]),

@@ -40,6 +40,14 @@ class Measure:
         return cls(statistics.fmean(values), deviation, len(values), digits)
 
 
+class PValue(Measure):
+    """A p-value; one too small for its `digits` is shown as less than what they can say, never as 0."""
+
+    def __str__(self) -> str:
+        least = f"{10.0**-self.digits:.{self.digits}f}"
+        return f"<{least}" if self.mean < float(least) else super().__str__()
+
+
 Cell = str | Measure | None
 
 
