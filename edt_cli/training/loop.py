@@ -81,8 +81,7 @@ def run_phase(
     checkpoint = folder / CHECKPOINT
     weights = folder / f"{phase.name}.safetensors"
     learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
-    own = [] if phase.own is None else [p for group in phase.own.param_groups for p in group["params"]]
-    optimizer = torch.optim.AdamW(_groups(phase.model, s, own), lr=phase.lr)
+    optimizer = optimizer_of(phase, s)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)
     fresh = p is None or p.phase != phase.name
@@ -143,18 +142,10 @@ def run_phase(
             clock += events.obey()
             for group in optimizer.param_groups:
                 group["lr"] = group["pace"] * cut * learning_rate(phase.lr, p.step, total_steps, s)
-            own_terms: dict[str, Tensor] = {}
-            if phase.own is not None:
-                with _precision(phase.model, s):
-                    own_terms = phase.own_loss(batch)
-                _minimise(own_terms, phase.own, own)
-            with _precision(phase.model, s):
-                terms = phase.loss(batch)
-            _minimise(terms, optimizer)
-            terms |= own_terms
+            terms = train_step(phase, batch, optimizer, s)
             p.step += 1
-            sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
-            del terms, own_terms, batch
+            sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
+            del batch
             stage = f"{phase.name} epoch {p.epoch + 1}"
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
         give_back()
@@ -169,6 +160,30 @@ def run_phase(
                 events.obey(epoch_ended=True)
     load_weights(weights, phase.model)
     return p
+
+
+def optimizer_of(phase: Phase, s: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW, for all that is learned but for what `phase` has an optimiser of its own for."""
+    return torch.optim.AdamW(_groups(phase.model, s, _own(phase)), lr=phase.lr)
+
+
+def train_step(
+    phase: Phase, batch: Any, optimizer: torch.optim.Optimizer, s: TrainingSettings
+) -> dict[str, Tensor]:
+    """A step of the phase's own optimiser, if it has one, then one of `optimizer`; the terms that were minimised."""
+    terms: dict[str, Tensor] = {}
+    if phase.own is not None:
+        with _precision(phase.model, s):
+            terms = phase.own_loss(batch)
+        _minimise(terms, phase.own, _own(phase))
+    with _precision(phase.model, s):
+        shared = phase.loss(batch)
+    _minimise(shared, optimizer)
+    return {name: term.detach() for name, term in (shared | terms).items()}
+
+
+def _own(phase: Phase) -> list[nn.Parameter]:
+    return [] if phase.own is None else [p for group in phase.own.param_groups for p in group["params"]]
 
 
 def _minimise(

@@ -24,8 +24,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from edt_cli.config import TrainingSettings
+    from edt_cli.training.loop import Phase
 
 OTHERS = Path(__file__).with_name("others")
 
@@ -40,34 +45,41 @@ def pipeline(data: str, preset: str, **flags: dict):
 
 
 def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
-    """One pre-training epoch: every training position once, L_align included."""
+    """One pre-training epoch: every training position once, L_align and a model's own steps included. `before`:
+    seconds for an epoch of the model that is trained before it, where there is one."""
     import torch
 
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import give_back, map_large_blocks
-    from edt_cli.training.loop import _precision
-    from edt_cli.training.phases import Pretraining
+    from edt_cli.training.heap import map_large_blocks
+    from edt_cli.training.phases import PREPARATION, Pretraining
 
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
     map_large_blocks(s.model.max_length)
     torch.manual_seed(42)
     model = make_model(material.given(s))
-    phase = Pretraining(
-        model, DeviceSequences(material.sequences, material.table, s.model.max_length), material.table, s.training
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=s.training.lr, weight_decay=s.training.weight_decay)
-    model.train()
+    sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
+    found = {}
+    if model.before is not None:
+        before = Pretraining(model.before, sequences, material.table, s.training, PREPARATION)
+        found["before"] = trained(before, s.training)["seconds"]
+    model.start()
+    return found | trained(Pretraining(model, sequences, material.table, s.training), s.training)
+
+
+def trained(phase: Phase, s: TrainingSettings) -> dict:
+    """An epoch of a phase, as the loop runs it."""
+    from edt_cli.training.heap import give_back
+    from edt_cli.training.loop import optimizer_of, train_step
+
+    optimizer = optimizer_of(phase, s)
+    phase.model.train(phase.name != "fine-tuning")
 
     def one() -> None:
         for batch in phase.batches():
-            with _precision(model, s.training):
-                terms = phase.loss(batch)
-            torch.stack(list(terms.values())).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            del terms, batch
+            train_step(phase, batch, optimizer, s)
+            del batch
         give_back()
 
     return timed(one)
@@ -79,8 +91,6 @@ def sasrec(data: str) -> dict:
 
 
 def finetune(data: str) -> dict:
-    import torch
-
     from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
     from edt_cli.training.heap import map_large_blocks
@@ -91,16 +101,7 @@ def finetune(data: str) -> dict:
     map_large_blocks(s.model.max_length)
     model = make_model(material.given(s))
     sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
-    phase = FineTuning(model, sequences, material.table, s.training)
-    optimizer = torch.optim.AdamW(model.threads.parameters(), lr=s.training.finetune_lr)
-
-    def one() -> None:
-        for batch in phase.batches():
-            torch.stack(list(phase.loss(batch).values())).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-    return timed(one)
+    return trained(FineTuning(model, sequences, material.table, s.training), s.training)
 
 
 def ranking(data: str) -> dict:
@@ -250,6 +251,8 @@ def main() -> None:
                 one["seconds"] / other["seconds"] for one, other in zip(runs, found[beside[name]], strict=True)
             ]
             line += f"   {statistics.median(ratios):.1f} times the {beside[name]}"
+        if "before" in runs[0]:
+            line += f"   and {statistics.median(run['before'] for run in runs):.2f} s before it"
         sys.stdout.write(line + "\n")
 
 
