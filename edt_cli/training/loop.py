@@ -170,7 +170,7 @@ def optimizer_of(phase: Phase, s: TrainingSettings) -> torch.optim.Optimizer:
 def train_step(
     phase: Phase, batch: Any, optimizer: torch.optim.Optimizer, s: TrainingSettings
 ) -> dict[str, Tensor]:
-    """A step of the phase's own optimiser, if it has one, then one of `optimizer`; the terms that were minimised."""
+    """A step of the phase's own optimiser, if there is one, then one of `optimizer`; what the two minimised."""
     terms: dict[str, Tensor] = {}
     if phase.own is not None:
         with _precision(phase.model, s):
