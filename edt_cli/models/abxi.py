@@ -2,8 +2,8 @@
 and an invariant interest, taken from the mixed sequence and adapted to the domain that is asked for.
 
 Where this differs from the released code:
-- Positions count from the oldest item. There they count from the newest, so that in training a state knows how many
-  items its sequence still holds.
+- Positions count from the oldest item. There they count from the newest (the option `positions`): in training a
+  state knows how many items are still to come, and none that is ever asked does.
 - Padding is not attended to. There it is (a key of zero), and in training a domain's sequence has gaps besides: it
   lies at the places of the mixed one where that domain comes next. Here it never has any, as in evaluation there.
 - A user may have items of one domain only. What another domain says is then zero before its last norm, as it is
@@ -17,6 +17,8 @@ Where this differs from the released code:
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +38,9 @@ INNER = 680 / 256
 
 
 class ABXIOptions(Section):
+    positions: Literal["oldest", "newest"] = Field(
+        "oldest", description="the item that they count from; `newest`: as the public code has it"
+    )
     domain_rank: int = Field(16, ge=1, description="of the encoder's LoRA for each sequence")
     invariant_rank: int = Field(
         64, ge=1, description="of the LoRA that the invariant projector has for each domain"
@@ -52,6 +57,7 @@ class ABXI(SequentialModel):
         s, own = given.model, given.options
         assert isinstance(own, ABXIOptions)
         inner = round(s.hidden * INNER)
+        self.from_newest = own.positions == "newest"
         self.positions = nn.Embedding(s.max_length, s.hidden)
         self.drop = Dropout(s.dropout)
         self.attention = Attention(s.hidden, s.heads, dropout=0.0)
@@ -104,25 +110,33 @@ class ABXI(SequentialModel):
     def _states(self, batch: Batch, at: Tensor) -> Tensor:
         """[P, D]: `encode_positions` at the true elements of `at` (bool [B, L])."""
 
+        # Nothing is asked after the newest item of a row that has targets, nor after the newest of each domain.
+        last = (batch.targets > 0).any(1).long()
+
         def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
-            return self._attend(items)
+            return self._attend(items, lengths - last)
 
         # Task-guided alignment: what a domain says stands where that domain's item comes next.
         own, present = domain_positions(batch, self.domain_of, self.domains, encode)
-        return self._interests(self._attend(batch.items)[at], own[at], present[at], batch.domains[at])
+        mixed = self._attend(batch.items, batch.lengths - last)
+        return self._interests(mixed[at], own[at], present[at], batch.domains[at])
 
-    def _embed(self, items: Tensor) -> Tensor:
-        return self.encode_items(items) + self.positions.weight[: items.shape[1]]
+    def _embed(self, items: Tensor, asked: Tensor) -> Tensor:
+        """[B, L, D]; `asked` [B]: after how many of a row's items something is asked."""
+        place = torch.arange(items.shape[1], device=items.device)
+        if self.from_newest:
+            place = (asked.unsqueeze(1) - 1 - place).clamp_min(0)
+        return self.encode_items(items) + self.positions(place)
 
-    def _attend(self, items: Tensor) -> Tensor:
+    def _attend(self, items: Tensor, asked: Tensor) -> Tensor:
         """The shared attention over any of the sequences: [B, L] -> [B, L, D]. Padding is on the right: no real
         item sees it."""
-        x = self.drop(self._embed(items))
+        x = self.drop(self._embed(items, asked))
         return self.norm_attention(x + self.drop(self.attention(x, causal=True)))
 
     def _attend_last(self, items: Tensor, lengths: Tensor) -> Tensor:
         """[B, D]: `_attend` after the last item only, without dropout."""
-        x = self._embed(items)
+        x = self._embed(items, lengths)
         own = last_state(x, lengths)
         visible = torch.arange(x.shape[1], device=x.device) < lengths.clamp_min(1)[:, None]
         return self.norm_attention(own + self.attention.of_last(x, own, visible))

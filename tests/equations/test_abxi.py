@@ -17,17 +17,23 @@ TABLE = text_table(DOMAINS, ROWS)
 DOMAIN = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
 
 
+def made(**options):
+    model = model_of("abxi", TABLE, domain_rank=2, invariant_rank=3, **options).double()
+    for name, weight in model.named_parameters():
+        torch.nn.init.normal_(weight, mean=float("norm" in name), std=0.3)
+    return model
+
+
 @pytest.fixture
 def model():
-    made = model_of("abxi", TABLE, domain_rank=2, invariant_rank=3).double()
-    for name, weight in made.named_parameters():
-        torch.nn.init.normal_(weight, mean=float("norm" in name), std=0.3)
-    return made
+    return made()
 
 
-def attended(model, items: list[int]) -> torch.Tensor:
-    """After the last of `items`, which is all that it sees; positions count from the first."""
-    x = model.encode_items(torch.tensor(items)) + model.positions.weight[: len(items)]
+def attended(model, items: list[int], to_come: int | None = None) -> torch.Tensor:
+    """After the last of `items`, which is all that it sees; positions count from the first, or from where `to_come`
+    more of them will have been asked about."""
+    order = range(len(items)) if to_come is None else [len(items) - 1 + to_come - i for i in range(len(items))]
+    x = model.encode_items(torch.tensor(items)) + model.positions.weight[list(order)]
     return model.norm_attention(x[-1] + attention(model.attention, x, lambda i: range(i + 1))[-1])
 
 
@@ -40,16 +46,17 @@ def lora(part, x: torch.Tensor) -> torch.Tensor:
     return part.up @ part.down @ x
 
 
-def state(model, items: list[int], domain: int) -> torch.Tensor:
-    """What scores the item of `domain` that comes after `items`."""
-    x = attended(model, items)
+def state(model, items: list[int], domain: int, rest: list[int] | None = None) -> torch.Tensor:
+    """What scores the item of `domain` that comes after `items`. With `rest`, which comes after them, positions
+    count from the newest item that is not only a target."""
+    x = attended(model, items, None if rest is None else len(rest) - 1)
     mixed = model.mixed.norm(x + swiglu(model.feedforward, x) + lora(model.mixed.lora, x))
     adapted = model.invariant[domain]
     invariant = adapted.norm(mixed + swiglu(model.projector, mixed) + lora(adapted.lora, mixed))
     own = [item for item in items if DOMAIN[item] == domain]
     if not own:
         return invariant + model.norm_specific[domain].bias
-    x = attended(model, own)
+    x = attended(model, own, None if rest is None else [DOMAIN[item] for item in rest].count(domain) - 1)
     encoded = model.domain[domain]
     h = encoded.norm(x + swiglu(model.feedforward, x) + lora(encoded.lora, x))
     return invariant + model.norm_specific[domain](h + swiglu(model.specific[domain], h))
@@ -65,6 +72,19 @@ def test_each_state_is_an_invariant_interest_and_one_of_the_domain_that_is_asked
                 expected = state(model, items[: end + 1], int(batch.domains[row, end]))
                 torch.testing.assert_close(found[row, end], expected)
     assert (found[batch.items == 0] == 0).all()
+
+
+def test_positions_count_from_the_newest_item_as_in_the_public_code():
+    model, batch = made(positions="newest").eval(), batch_of(TABLE, ROWS)
+    with torch.no_grad():
+        found, last = model.encode_positions(batch), model.encode_last(batch)
+        for row in range(len(ROWS)):
+            items = ROWS.of(row).tolist()
+            for end in range(1, len(items)):
+                domain = int(batch.domains[row, end - 1])
+                torch.testing.assert_close(found[row, end - 1], state(model, items[:end], domain, items[end:]))
+            domain = int(batch.domains[row, 0])
+            torch.testing.assert_close(last[row], state(model, items, domain, [DOMAIN.index(domain)]))
 
 
 def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_all_users(model):
