@@ -254,7 +254,8 @@ class BERT4Rec(Backbone):
         out = x.new_zeros(size, longest, hidden)
         for length in range(1, longest + 1):
             rows = torch.nonzero(lengths >= length).squeeze(1)
-            out[rows, length - 1] = self.last(x[rows, :length], torch.full_like(rows, length))
+            states = self.last(x[rows, :length], torch.full_like(rows, length))
+            out[rows, length - 1] = states.to(out.dtype)
         return out
 
 

@@ -85,7 +85,7 @@ class LLM4CDSR(ProfiledModel):
             if not len(rows):
                 continue
             items, lengths, _ = domain_sequence(batch.items[rows], self.domain_of, asked[rows])
-            own[rows] = cast(Backbone, backbone).last(self.own_items(items), lengths)
+            own[rows] = cast(Backbone, backbone).last(self.own_items(items), lengths).to(own.dtype)
         return torch.cat([states, own], -1)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
@@ -145,7 +145,7 @@ class LLM4CDSR(ProfiledModel):
                 (row, place), torch.ones_like(row, dtype=torch.bool)
             )
             states = cast(BERT4Rec, backbone).restore(self.own_items(items), lengths, own)
-            out = out.index_put((rows[row], step), states[row, place])
+            out = out.index_put((rows[row], step), states[row, place].to(out.dtype))
         return out[masked]
 
     def _bridges(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:

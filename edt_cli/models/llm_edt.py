@@ -118,5 +118,5 @@ class DomainThreads(nn.Module):
         out = torch.zeros_like(domain_states)
         for domain, adapter in enumerate(self.adapters):
             rows = (domains == domain) & present
-            out[rows] = adapter(domain_states[rows])
+            out[rows] = adapter(domain_states[rows]).to(out.dtype)
         return out

@@ -109,7 +109,7 @@ class SyNCRec(SequentialModel):
         out = torch.zeros_like(mixed)
         for domain, tower in enumerate(self.towers[:-1]):
             rows = (domains == domain) & (batch.items > 0)
-            out[rows] = tower(mixed[rows])
+            out[rows] = tower(mixed[rows]).to(out.dtype)
         return out
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:

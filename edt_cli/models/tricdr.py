@@ -182,7 +182,7 @@ class TriCDR(Separate):
             )
             states = F.normalize(target.fuse(torch.cat(gathered, -1)), dim=-1)
             within = torch.arange(order.shape[1], device=order.device) < counts[:, None]
-            out[asked] = self.options.scale * states[within]
+            out[asked] = self.options.scale * states[within].to(out.dtype)
             both = last_state((inside.any(1) & outside.any(1)).unsqueeze(-1), counts).squeeze(1)
             last = [last_state(one, counts)[both] for one in gathered]
             triples.append(tuple(project(one) for project, one in zip(target.projections, last, strict=True)))

@@ -98,6 +98,19 @@ def test_every_loss_learns(loss, tmp_path):
     assert losses[-1] - least < 0.3 * (losses[0] - least)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path):
+    made, first = random_dataset(), {}
+    for dtype in ("float32", "bfloat16"):
+        training = {"epochs": 1, "dtype": dtype, "lr": 1e-4, "finetune_epochs": 1, "loss": "ce"}
+        s = settings_of(kind, training, hidden=32)
+        train(material_of(made), s, tmp_path / dtype, Events(tmp_path / dtype))
+        events = read_events(tmp_path / dtype)
+        first[dtype] = next(e["losses"] for e in events if e["event"] == "epoch" and e["losses"])
+        assert all(w.dtype != torch.bfloat16 for w in weights(tmp_path / dtype).values())
+    assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.04, abs=0.005)
+
+
 def test_the_same_seed_gives_the_same_weights_to_the_last_digit(tmp_path):
     made = random_dataset()
     for name in ("one", "two"):
