@@ -95,7 +95,7 @@ class IdEncoder(ItemEncoder):
         nn.init.normal_(self.weight, std=INITIAL_STD)
         if start is not None:
             with torch.no_grad():
-                self.weight[started[own]] = start[started].to(self.weight.device)
+                self.weight[started[own].cpu()] = start[started].cpu()
 
     row_of: Tensor
 
@@ -115,7 +115,8 @@ class TextEncoder(ItemEncoder):
         has_text = table.text.abs().sum(1) > 0
         self.register_buffer("text", conditioned(table.text, has_text & table.seen), persistent=False)
         self.register_buffer("has_text", has_text, persistent=False)
-        self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden)
+        # Moved at once, as the start needs what it gives for the text, which lies on the table's device.
+        self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden).to(table.text.device)
         self._start_small(has_text & table.seen)
         without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)
         self.without_text = IdEncoder(without, hidden) if bool(without.seen.any()) else None

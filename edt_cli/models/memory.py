@@ -142,7 +142,7 @@ class Memory(nn.Module):
         if s.memory_period is not None and view.prefixes.times is not None and len(view.prefixes.times):
             self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
         seasons = [] if self.seasons is None else [0.0, 0.0]
-        start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons, device=device)
+        start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons).to(device)
         self.weight = nn.Parameter(start.repeat(len(table.domains), 1))
 
     decay: Tensor

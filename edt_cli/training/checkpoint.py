@@ -65,8 +65,8 @@ def save_checkpoint(
             tensors |= {f"{kind}.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    if (device := _device(model)).type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     write_atomic(path, save(_contiguous(tensors), {"progress": json.dumps(asdict(p))}))
 
 
@@ -93,9 +93,13 @@ def load_checkpoint(
     for i, generator in enumerate(generators):
         generator.set_state(tensors[f"generator.{i}"])
     torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    if (device := _device(model)).type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return Progress(**json.loads(notes["progress"]))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
