@@ -192,7 +192,8 @@ def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str,
         differing = sorted(
             name
             for name, value in mine.items()
-            if not name.startswith(UNTOLD) and any(other[name] != value for other in others)
+            # A run of before a setting was there does not have it.
+            if not name.startswith(UNTOLD) and any(other.get(name) != value for other in others)
         )
         parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
         title = title_of(document["model"])

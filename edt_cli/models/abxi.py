@@ -2,8 +2,8 @@
 and an invariant interest, taken from the mixed sequence and adapted to the domain that is asked for.
 
 Where this differs from the released code:
-- Positions count from the oldest item. There they count from the newest (the option `positions`): in training a
-  state knows how many items are still to come, and none that is ever asked does.
+- Positions may count from the oldest item (the option `positions`). There, and in the preset, they count from the
+  newest: in training a state knows how many items are still to come, and none that is ever asked does.
 - Padding is not attended to. There it is (a key of zero), and in training a domain's sequence has gaps besides: it
   lies at the places of the mixed one where that domain comes next. Here it never has any, as in evaluation there.
 - A user may have items of one domain only. What another domain says is then zero before its last norm, as it is
