@@ -204,7 +204,9 @@ class TrainingSettings(Section):
     finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
     finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
     finetune_epochs: int = Field(400, ge=0, description="at most")
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of products in training; a CPU without bfloat16 trains in float32"
+    )
     course: dict[str, Course] = Field(
         default_factory=dict, description="of each phase, as an earlier run went; --refit and --final set it"
     )

@@ -21,7 +21,7 @@ class Progress:
     """Where a phase stands. `best` is the best validation NDCG@10 so far, at `best_epoch`; `bad` counts the
     validations since, from `min_steps` on, `flat` those since it or the last of the `cuts` of the learning rate,
     the epochs after which there was one. The phase is over when `ended` says by what: "patience", "epochs" or
-    "minutes"."""
+    "minutes". `dtype`: of the products; a processor may lack what the settings ask for."""
 
     phase: str
     epoch: int = 0
@@ -32,6 +32,7 @@ class Progress:
     flat: int = 0
     cuts: list[int] = field(default_factory=list)
     ended: str = ""
+    dtype: str = ""
     seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
 

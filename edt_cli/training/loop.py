@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,9 @@ def run_phase(
     else:
         p = Progress(phase.name)
         events.emit("phase", phase=phase.name, parameters=sum(parameter.numel() for parameter in learned))
+    p.dtype = working_dtype(phase.model, s)
+    if p.dtype != s.dtype:
+        events.emit("precision", dtype=p.dtype, message=f"this processor has no {s.dtype}: trained in {p.dtype}")
     course = s.course.get(phase.name) or Course(epochs=phase.epochs, of=phase.epochs)
     total_steps = course.of * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
@@ -227,10 +230,28 @@ def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> fl
     return base * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
+def working_dtype(model: nn.Module, s: TrainingSettings) -> Literal["float32", "bfloat16"]:
+    """What the model's products are made in: bfloat16 where that is asked for and the device has it."""
+    if s.dtype == "bfloat16" and (_device(model) != "cpu" or cpu_multiplies_bfloat16()):
+        return "bfloat16"
+    return "float32"
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether oneDNN has products of bfloat16 for this processor, which on x86 takes AVX-512. Without, they are
+    emulated: ten to sixty times slower than those of float32."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
 def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[Any]:
-    if s.dtype == "float32":
+    if working_dtype(model, s) == "float32":
         return nullcontext()
-    return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
+    return torch.autocast(_device(model), torch.bfloat16)
+
+
+def _device(model: nn.Module) -> str:
+    return next(model.parameters()).device.type
 
 
 def _line(course: Course, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:

@@ -18,6 +18,7 @@ from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events, Stopped, read_events
 from edt_cli.models.batch import item_table
+from edt_cli.training import loop
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
 from edt_cli.training.loop import learning_rate
@@ -99,7 +100,8 @@ def test_every_loss_learns(loss, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path):
+def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "cpu_multiplies_bfloat16", lambda: True)  # this small, emulation is quick enough
     made, first = random_dataset(), {}
     for dtype in ("float32", "bfloat16"):
         training = {"epochs": 1, "dtype": dtype, "lr": 1e-4, "finetune_epochs": 1, "loss": "ce"}
@@ -109,6 +111,25 @@ def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path):
         first[dtype] = next(e["losses"] for e in events if e["event"] == "epoch" and e["losses"])
         assert all(w.dtype != torch.bfloat16 for w in weights(tmp_path / dtype).values())
     assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.04, abs=0.005)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_processor_without_bfloat16_trains_in_float32_and_says_so(has, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "cpu_multiplies_bfloat16", lambda: has)
+    made, found = random_dataset(), {}
+    for dtype in ("float32", "bfloat16"):
+        folder = tmp_path / dtype
+        done = train(
+            material_of(made), settings_of("sasrec", {"epochs": 1, "dtype": dtype}), folder, Events(folder)
+        )
+        found[dtype] = weights(folder), done["phases"]["pre-training"]["dtype"]
+        told = [e["message"] for e in read_events(folder) if e["event"] == "precision"]
+        fell_back = dtype == "bfloat16" and not has
+        assert told == (["this processor has no bfloat16: trained in float32"] if fell_back else [])
+    assert found["float32"][1] == "float32"
+    assert found["bfloat16"][1] == ("bfloat16" if has else "float32")
+    same = [torch.equal(one, found["bfloat16"][0][name]) for name, one in found["float32"][0].items()]
+    assert all(same) == (not has)
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_last_digit(tmp_path):
