@@ -66,7 +66,7 @@ def save_checkpoint(
             tensors |= {f"{kind}.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
     tensors["random.cpu"] = torch.get_rng_state()
-    if (device := _device(model)).type == "cuda":
+    if (device := device_of(model)).type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     write_atomic(path, save(_contiguous(tensors), {"progress": json.dumps(asdict(p))}))
 
@@ -94,12 +94,12 @@ def load_checkpoint(
     for i, generator in enumerate(generators):
         generator.set_state(tensors[f"generator.{i}"])
     torch.set_rng_state(tensors["random.cpu"])
-    if (device := _device(model)).type == "cuda" and "random.cuda" in tensors:
+    if (device := device_of(model)).type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return Progress(**json.loads(notes["progress"]))
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 

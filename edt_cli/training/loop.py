@@ -18,6 +18,7 @@ from edt_cli.events import Events
 from edt_cli.models.memory import Memory
 from edt_cli.training.checkpoint import (
     Progress,
+    device_of,
     load_checkpoint,
     load_weights,
     read_progress,
@@ -232,7 +233,7 @@ def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> fl
 
 def working_dtype(model: nn.Module, s: TrainingSettings) -> Literal["float32", "bfloat16"]:
     """What the model's products are made in: bfloat16 where that is asked for and the device has it."""
-    if s.dtype == "bfloat16" and (_device(model) != "cpu" or cpu_multiplies_bfloat16()):
+    if s.dtype == "bfloat16" and (device_of(model).type != "cpu" or cpu_multiplies_bfloat16()):
         return "bfloat16"
     return "float32"
 
@@ -247,11 +248,7 @@ def cpu_multiplies_bfloat16() -> bool:
 def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[Any]:
     if working_dtype(model, s) == "float32":
         return nullcontext()
-    return torch.autocast(_device(model), torch.bfloat16)
-
-
-def _device(model: nn.Module) -> str:
-    return next(model.parameters()).device.type
+    return torch.autocast(device_of(model).type, torch.bfloat16)
 
 
 def _line(course: Course, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:
