@@ -131,6 +131,16 @@ class ModelSettings(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
     max_length: int = Field(200, ge=2)
     encoder: Literal["llm", "id", "both"] = "llm"
+    item_std: float = Field(0.02, gt=0, description="of the entries of item vectors at the start")
+    text_length: float | None = Field(
+        None, gt=0, description="mean length of whitened text vectors; the larger, the more a step moves items"
+    )
+    text_start: Literal["random", "principal"] = Field(
+        "random", description="of eq. 7: `principal` keeps the text's widest directions"
+    )
+    zero_start: bool = Field(
+        False, description="the sub-layers of sasrec's blocks add nothing at the start: a state is its newest item"
+    )
     sequence: Literal["mixed", "single"] = Field(
         "mixed", description="`single`: each domain's own items only, the single-domain systems of table 2"
     )
@@ -176,6 +186,12 @@ class TrainingSettings(Section):
     epochs: int = Field(200, ge=1, description="at most")
     patience: int = Field(20, ge=1, description="validations without a better NDCG@10 before a phase ends")
     min_steps: int = Field(600, ge=0, description="of pre-training, before patience counts")
+    validate_steps: int = Field(
+        1, ge=1, description="steps of pre-training between two validations, whole epochs; patience counts these"
+    )
+    watch: Literal["full", "sampled"] = Field(
+        "full", description="the ranking whose NDCG@10 chooses the epoch; `sampled` among 100 negatives"
+    )
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
@@ -241,14 +257,12 @@ class Settings(Section):
             raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
         if self.training.all_domains and self.training.loss != "ce":
             raise ValueError("training.all_domains needs training.loss = ce")
-        if self.model.name == "llm-edt" and self.training.finetune and not self.training.seen_negatives:
-            raise ValueError("training.seen_negatives = false needs training.finetune = false")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.training.calibrate and not self.model.memory:
             raise ValueError("training.calibrate needs model.memory: what it weighs are the memory's terms")
-        if self.model.threads == "joint" and (self.training.finetune or self.model.backbone == "bert4rec"):
-            raise ValueError("model.threads = joint needs training.finetune = false and a causal backbone")
+        if self.model.threads == "joint" and self.model.backbone == "bert4rec":
+            raise ValueError("model.threads = joint needs a causal backbone")
         return self
 
     def document(self) -> dict[str, Any]:

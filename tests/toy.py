@@ -16,12 +16,15 @@ PLAIN = DataSettings(window=None, k_core=None, ties="file")
 
 
 def dataset(
-    histories: dict[str, list[str]], titles: dict[str, str | None] | None = None, **settings: object
+    histories: dict[str, list[str]],
+    titles: dict[str, str | None] | None = None,
+    apart: int = 86_400,
+    **settings: object,
 ) -> Dataset:
-    """Items are written `a1`, `b2`: the letter is the domain. Times count up."""
+    """Items are written `a1`, `b2`: the letter is the domain. A step takes `apart` seconds."""
     domains = sorted({item[0] for items in histories.values() for item in items})
     rows = [
-        {"user": user, "item": item, "time": 1000 + step}
+        {"user": user, "item": item, "time": 1000 + apart * step}
         for user, items in histories.items()
         for step, item in enumerate(items)
     ]
@@ -115,6 +118,15 @@ KINDS = {
         "memory_period": 1,
     },
     "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
+    "llm-edt started from its text": {
+        "name": "llm-edt",
+        "backbone": "sasrec",
+        "encoder": "llm",
+        "item_std": 0.1,
+        "text_length": 1.0,
+        "text_start": "principal",
+        "zero_start": True,
+    },
     "llm-edt on gru4rec": {"name": "llm-edt", "backbone": "gru4rec", "encoder": "llm"},
     "llm-edt on bert4rec": {"name": "llm-edt", "backbone": "bert4rec", "encoder": "llm"},
     "abxi": {"name": "abxi", "encoder": "id"},

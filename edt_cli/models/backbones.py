@@ -104,6 +104,10 @@ class SASRecBlock(nn.Module):
             Linear(s.hidden, s.hidden), nn.ReLU(), Dropout(s.dropout), Linear(s.hidden, s.hidden)
         )
         self.drop = Dropout(s.dropout)
+        if s.zero_start:
+            for last in (self.attention.out, self.feedforward[-1]):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop(self.attention(self.norm_attention(x), causal=True))

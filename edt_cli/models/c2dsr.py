@@ -147,7 +147,7 @@ class GraphEncoder(nn.Module):
 
     def __init__(self, given: Given, rows: Sequences, layers: int) -> None:
         super().__init__()
-        self.embed = make_encoder(given.model.encoder, given.table, given.model.hidden)
+        self.embed = make_encoder(given.table, given.model)
         self.layers = layers
         self.drop = Dropout(given.model.dropout)
         for name, values in transitions(rows, len(given.table.domain_of)).items():

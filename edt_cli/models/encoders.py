@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edt_cli.config import ModelSettings
 from edt_cli.models.batch import ItemTable
 from edt_cli.models.layers import Linear, linear
 
@@ -53,20 +54,26 @@ def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     return moved
 
 
+def principal_axes(sample: Tensor, size: int) -> Tensor:
+    """The `size` widest directions of rows [n, d_L], or all that there are: [size, d_L], in the rows' type.
+
+    An axis points where its largest entry is positive: a library may choose either sign.
+    """
+    centred = sample.double() - sample.double().mean(0)
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T[:size]
+    return (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).to(sample.dtype)
+
+
 def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
     """Text vectors by their `size` principal components over the rows `among` (bool [n]): [n, d_L] -> [n, size].
 
     Rows of zeros stay; components beyond those that there are, are zero.
-
-    A component's sign is that which makes its largest entry positive: a library may choose either.
     """
     out = vectors.new_zeros(len(vectors), size)
     sample = vectors[among].double()
     if len(sample) < 2:
         return out
-    centred = sample - sample.mean(0)
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :size]
-    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    axes = principal_axes(sample, size).T
     moved = ((vectors.double() - sample.mean(0)) @ axes).to(vectors.dtype)
     out[:, : axes.shape[1]] = torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved, 0.0)
     return out
@@ -86,13 +93,15 @@ class IdEncoder(ItemEncoder):
     saw has a vector of its own where it has a start.
     """
 
-    def __init__(self, table: ItemTable, hidden: int, start: Tensor | None = None) -> None:
+    def __init__(
+        self, table: ItemTable, hidden: int, start: Tensor | None = None, std: float = INITIAL_STD
+    ) -> None:
         super().__init__()
         started = torch.zeros_like(table.seen) if start is None else (start != 0).any(1)
         own = table.seen | started
         self.register_buffer("row_of", torch.cumsum(own, 0) * own, persistent=False)
         self.weight = nn.Parameter(torch.empty(int(own.sum()), hidden))
-        nn.init.normal_(self.weight, std=INITIAL_STD)
+        nn.init.normal_(self.weight, std=std)
         if start is not None:
             with torch.no_grad():
                 self.weight[started[own].cpu()] = start[started].cpu()
@@ -109,28 +118,42 @@ class IdEncoder(ItemEncoder):
 class TextEncoder(ItemEncoder):
     """Eq. 7 over (conditioned) text vectors; an item without text has a learned vector of its own in R^d."""
 
-    def __init__(self, table: ItemTable, hidden: int) -> None:
+    def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
         assert table.text is not None, "this encoder needs text vectors"
         has_text = table.text.abs().sum(1) > 0
-        self.register_buffer("text", conditioned(table.text, has_text & table.seen), persistent=False)
+        among = has_text & table.seen
+        text = conditioned(table.text, among)
+        if s.text_length is not None and bool(among.any()):
+            text = text * (s.text_length / text[among].norm(dim=1).mean())
+        self.register_buffer("text", text, persistent=False)
         self.register_buffer("has_text", has_text, persistent=False)
         # Moved at once, as the start needs what it gives for the text, which lies on the table's device.
-        self.adapter = Adapter(table.text.shape[1], table.text.shape[1] // 2, hidden).to(table.text.device)
-        self._start_small(has_text & table.seen)
+        self.adapter = Adapter(text.shape[1], text.shape[1] // 2, s.hidden).to(text.device)
+        if bool(among.any()):
+            self._start(text[among], s)
         without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)
-        self.without_text = IdEncoder(without, hidden) if bool(without.seen.any()) else None
+        self.without_text = IdEncoder(without, s.hidden, std=s.item_std) if bool(without.seen.any()) else None
 
     text: Tensor
     has_text: Tensor
 
     @torch.no_grad()
-    def _start_small(self, among: Tensor) -> None:
-        """Item vectors start at the scale of id vectors: larger ones saturate the sigmoid of eq. 9 at first."""
-        spread = self.adapter(self.text[among]).std() if bool(among.any()) else torch.tensor(0.0)
+    def _start(self, text: Tensor, s: ModelSettings) -> None:
+        """Item vectors start with entries of the spread that ids' vectors have."""
+        inner, outer = self.adapter.inner, self.adapter.outer
+        if s.text_start == "principal":
+            axes = principal_axes(text, len(inner.weight))
+            nn.init.zeros_(inner.weight)
+            inner.weight[: len(axes)] = axes
+            nn.init.zeros_(inner.bias)
+            kept = min(s.hidden, len(axes))
+            nn.init.zeros_(outer.weight)
+            outer.weight[:, :kept] = nn.init.orthogonal_(outer.weight.new_empty(s.hidden, kept))
+        nn.init.zeros_(outer.bias)
+        spread = self.adapter(text).std()
         if float(spread) > 0:
-            self.adapter.outer.weight.mul_(INITIAL_STD / spread)
-        nn.init.zeros_(self.adapter.outer.bias)
+            outer.weight.mul_(s.item_std / spread)
 
     def forward(self, ids: Tensor) -> Tensor:
         unique, place = torch.unique(ids, return_inverse=True)
@@ -141,19 +164,18 @@ class TextEncoder(ItemEncoder):
 
 
 class TextAndIdEncoder(ItemEncoder):
-    """The sum of both."""
+    """The sum of both. Ids' vectors start at zero, so that an item starts as its text; without text, by chance."""
 
-    def __init__(self, table: ItemTable, hidden: int) -> None:
+    def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
-        self.by_text = TextEncoder(table, hidden)
-        self.by_id = IdEncoder(table, hidden)
+        self.by_text = TextEncoder(table, s)
+        self.by_id = IdEncoder(table, s.hidden, std=0.0 if s.text_start == "principal" else s.item_std)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.by_text(ids) + self.by_id(ids)
 
 
-ENCODERS = {"llm": TextEncoder, "id": IdEncoder, "both": TextAndIdEncoder}
-
-
-def make_encoder(kind: str, table: ItemTable, hidden: int) -> ItemEncoder:
-    return ENCODERS[kind](table, hidden)
+def make_encoder(table: ItemTable, s: ModelSettings) -> ItemEncoder:
+    if s.encoder == "id":
+        return IdEncoder(table, s.hidden, std=s.item_std)
+    return TextEncoder(table, s) if s.encoder == "llm" else TextAndIdEncoder(table, s)

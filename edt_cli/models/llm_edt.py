@@ -56,19 +56,22 @@ class LLMEDT(ProfiledModel):
     def encode_positions(self, batch: Batch) -> Tensor:
         """Eq. 11: u + u^d, d the domain asked for at each position."""
         states = self.backbone(self.encode_items(batch.items), batch.lengths)
-        if self.domain_backbone is not None:
-            return states + self.domain_positions(batch)[0]
-        if not self.fine_tuned:
+        if self.domain_backbone is None and not self.fine_tuned:
             return states
         domain_states, present = self.domain_positions(batch)
-        return states + self.threads(domain_states, present, batch.domains)
+        return self.together(states, domain_states, present, batch.domains)
 
     def encode_last(self, batch: Batch) -> Tensor:
         if self.domain_backbone is None and not self.fine_tuned:
             return super().encode_last(batch)
-        states, domain_states, present, asked = self.last_parts(batch)
-        own = domain_states if self.domain_backbone is not None else self.threads(domain_states, present, asked)
-        return states + own
+        return self.together(*self.last_parts(batch))
+
+    def together(self, states: Tensor, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
+        """Eq. 11 from its parts, [..., D] each: u + u^d. Joint threads have h^d in the sum from the first phase on,
+        to which the second adds u^d."""
+        if self.domain_backbone is not None:
+            states = states + domain_states
+        return states + self.threads(domain_states, present, domains) if self.fine_tuned else states
 
     def last_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What eq. 11 adds up, at each row's last item: u and h^d [B, D], whether h^d exists, and d [B]."""

@@ -52,6 +52,12 @@ class Neighbours:
         return (self.weights[window] * hit).amax(-1), hit.any(-1)
 
 
+def has_seasons(prefixes: Sequences, days: int) -> bool:
+    """Whether times span more than one period of `days`: places in a sequence, given as times, do not."""
+    times = prefixes.times
+    return times is not None and len(times) > 0 and int(times.max()) - int(times.min()) >= days * DAY
+
+
 class Seasons(nn.Module):
     """When items were had in training: how often in each period of some days.
 
@@ -139,7 +145,7 @@ class Memory(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
         self.seasons: Seasons | None = None
-        if s.memory_period is not None and view.prefixes.times is not None and len(view.prefixes.times):
+        if s.memory_period is not None and has_seasons(view.prefixes, s.memory_period):
             self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
         seasons = [] if self.seasons is None else [0.0, 0.0]
         start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons).to(device)

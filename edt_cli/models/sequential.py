@@ -67,7 +67,7 @@ class SequentialModel(nn.Module):
         target in training, where a row's last item is one. Positions beyond have learned nothing."""
         self.domains = len(given.table.domains)
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
-        self.encoder = make_encoder(s.encoder, given.table, s.hidden)
+        self.encoder = make_encoder(given.table, s)
         self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
         self.before: SequentialModel | None = None
         """A model that is trained before this one, in the same loop."""

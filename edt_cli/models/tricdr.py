@@ -58,7 +58,7 @@ class Separate(SequentialModel):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         s = given.model
-        self.mixed_items = make_encoder(s.encoder, given.table, s.hidden)
+        self.mixed_items = make_encoder(given.table, s)
         self.mixed = SASRec(s)
         self.own = nn.ModuleList(SASRec(s) for _ in range(self.domains))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
+from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.evaluation.ranking import Recalled, Scorer, model_scorer, rank
@@ -34,6 +35,8 @@ from edt_cli.workspace import read_json, write_json
 PRETRAINED = f"{Pretraining.name}.safetensors"
 FINETUNED = f"{FineTuning.name}.safetensors"
 PHASES = "phases.json"
+WATCHED_NEGATIVES = 100
+"""Of `training.watch = sampled`: as many as the released code ranks a target among."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,18 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length)
     if not bool((sequences.lengths > 1).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
-    asked = None if s.final else material.questions("valid")
+    watched = None if s.final else Watched.of(material, s)
     at = read_progress(folder / CHECKPOINT)
+    if (
+        (days := settings.model.memory_period) is not None
+        and model.memory is not None
+        and model.memory.seasons is None
+    ):
+        events.emit("seasons", message=f"all times lie within {days} days: the memory counts without memory_period")
 
     def learn(part: SequentialModel, name: str) -> None:
         phase = Pretraining(part, sequences, material.table, s, name)
-        validate = None if asked is None else _validate_by(material, asked, part)
+        validate = None if watched is None else _validate_by(material, watched, part)
         _note(folder, name, run_phase(phase, s, folder, events, validate))
 
     if model.before is not None and (at is None or at.phase == PREPARATION):
@@ -109,11 +118,11 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     if at is None or at.phase in (PREPARATION, Pretraining.name):
         learn(model, Pretraining.name)
         if model.memory is not None:
-            _weigh_memory(material, asked, model, s, folder, events)
+            _weigh_memory(material, watched, model, s, folder, events)
     if isinstance(model, LLMEDT) and s.finetune:
         load_weights(folder / PRETRAINED, model)
         threads = FineTuning(model, sequences, material.table, s, folder)
-        validate = None if asked is None else _validate_threads(material, asked, model)
+        validate = None if watched is None else _validate_threads(material, watched, model)
         _note(folder, threads.name, run_phase(threads, s, folder, events, validate))
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -124,7 +133,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
 
 def _weigh_memory(
     material: Material,
-    asked: Questions | None,
+    watched: Watched | None,
     model: SequentialModel,
     s: TrainingSettings,
     folder: Path,
@@ -132,13 +141,14 @@ def _weigh_memory(
 ) -> None:
     """The memory's weights as validation, or an earlier run that it judged, has them; in the model and on disk."""
     notes = load_weights(folder / PRETRAINED, model)
-    if "memory_weights" in notes or not (s.memory_weights or (s.calibrate and asked)):
+    if "memory_weights" in notes or not (s.memory_weights or (s.calibrate and watched)):
         return
     assert model.memory is not None
     if s.memory_weights is not None:
         weights = torch.tensor(s.memory_weights, device=material.device)
     else:
-        assert asked is not None
+        assert watched is not None
+        asked = watched.asked
         scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
         assert isinstance(scorer, Recalled)
         weights = calibrated(scorer, asked, s.seed)
@@ -184,26 +194,44 @@ def _note(folder: Path, phase: str, done: Progress) -> None:
     write_json(folder / PHASES, {**known, phase: asdict(done)})
 
 
-def _ndcg(material: Material, asked: Questions, scorer: Scorer) -> dict[str, float]:
-    ranks = rank(scorer, asked).full
-    found = {
-        name: ranking_metrics(ranks[own])["ndcg@10"]
-        for number, name in enumerate(material.dataset.domains.names)
-        if (own := asked.targets.domains == number).any()
-    }
-    return {**found, "mean": sum(found.values()) / max(1, len(found))}
+@dataclass(frozen=True)
+class Watched:
+    """What early stopping follows: NDCG@10 of the validation targets, among all items or `candidates` [n, N]."""
+
+    asked: Questions
+    candidates: np.ndarray | None
+
+    @classmethod
+    def of(cls, material: Material, s: TrainingSettings) -> Watched:
+        asked = material.questions("valid")
+        seed = material.dataset.settings.seed
+        drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if s.watch == "sampled" else None
+        return cls(asked, drawn)
+
+    def ndcg(self, scorer: Scorer) -> dict[str, float]:
+        """By domain, and "mean" over the domains that have a target."""
+        ranks = rank(scorer, self.asked, candidates=self.candidates)
+        watched = ranks.full if ranks.sampled is None else ranks.sampled
+        found = {
+            name: ranking_metrics(watched[own])["ndcg@10"]
+            for number, name in enumerate(self.asked.domains.names)
+            if (own := self.asked.targets.domains == number).any()
+        }
+        return {**found, "mean": sum(found.values()) / max(1, len(found))}
 
 
-def _validate_by(material: Material, asked: Questions, model: SequentialModel) -> Validate:
+def _validate_by(material: Material, watched: Watched, model: SequentialModel) -> Validate:
+    asked = watched.asked
+
     def validate() -> dict[str, float]:
-        scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
-        return _ndcg(material, asked, scorer)
+        return watched.ndcg(model_scorer(model, material.table, asked.inputs, asked.targets.domains))
 
     return validate
 
 
-def _validate_threads(material: Material, asked: Questions, model: LLMEDT) -> Validate:
+def _validate_threads(material: Material, watched: Watched, model: LLMEDT) -> Validate:
+    asked = watched.asked
     inputs = DeviceSequences(asked.inputs, material.table, model.reach)
     domains = torch.from_numpy(asked.targets.domains).to(material.device)
     frozen = FrozenQuestions.of(model, material.table, inputs, domains)
-    return lambda: _ndcg(material, asked, frozen.scorer(model))
+    return lambda: watched.ndcg(frozen.scorer(model))

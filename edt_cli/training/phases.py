@@ -30,7 +30,6 @@ class Pretraining:
     """Eq. 9 and 14, over whole sequences."""
 
     name = "pre-training"
-    validate_steps = 1
 
     def __init__(
         self,
@@ -48,6 +47,7 @@ class Pretraining:
         self.lr = s.lr
         self.epochs = s.epochs
         self.min_steps = s.min_steps
+        self.validate_steps = s.validate_steps
         self.steps_per_epoch = math.ceil(int((sequences.lengths > 0).sum()) / s.batch)
         self.order, drawn = seeded(s.seed, table.domain_of.device)
         self.generators = [self.order, drawn]
@@ -139,6 +139,7 @@ class FineTuning:
         model.freeze_global()
         model.fine_tuned = True
         self.model = model
+        self.sequences = sequences
         self.size = s.batch
         self.lr = s.finetune_lr
         self.epochs = s.finetune_epochs
@@ -169,12 +170,21 @@ class FineTuning:
         f = self.frozen
         targets = f.targets[batch]
         domains = self.domain_of[targets]
-        own = self.model.threads(_take(f.domain_states, batch), f.present[batch], domains)
-        states = _take(f.global_states, batch) + own
-        at = Positions(states, self.items[targets], targets, windows=f.windows[batch])
+        own = (_take(f.domain_states, batch), f.present[batch], domains)
+        states = self.model.together(_take(f.global_states, batch), *own)
+        at = Positions(states, self.items[targets], targets, self._had(batch), f.windows[batch])
         losses = self.objective(at, lambda ids: self.items[ids], self.model.memory)
         means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
         return {f"L_{domain}": own.mean() for domain, own in enumerate(means) if len(own)}
+
+    def _had(self, positions: Tensor) -> Tensor | None:
+        """long [P, L]: what each position's row holds, where its items are no negatives."""
+        if self.objective.settings.seen_negatives:
+            return None
+        rows, place = torch.unique(
+            torch.searchsorted(self.frozen.starts, positions, right=True) - 1, return_inverse=True
+        )
+        return self.sequences.batch(rows).items[place]
 
     def notes(self) -> dict[str, float]:
         """The mean of |u^d| / |u| over training positions that have a domain state."""
@@ -217,8 +227,8 @@ class FrozenQuestions:
 
     def scorer(self, model: LLMEDT) -> Scorer:
         with torch.no_grad():
-            own = model.threads(self.domain_states, self.present, self.asked)
-        vectors = InnerProduct(self.table.domains, self.global_states + own, self.items)
+            states = model.together(self.global_states, self.domain_states, self.present, self.asked)
+        vectors = InnerProduct(self.table.domains, states, self.items)
         return vectors if model.memory is None else Recalled(vectors, model.memory, self.windows)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from toy import batch_of, domains_of_size, model_of, random_sequences, sequences, text_table
 
-from edt_cli.config import TrainingSettings
+from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.models.domain_sequences import domain_sequence
-from edt_cli.models.encoders import Adapter
+from edt_cli.models.encoders import Adapter, TextEncoder
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
 from edt_cli.models.sequential import Positions
 from edt_cli.training import objective as objectives
@@ -310,3 +310,32 @@ def test_conditioning_is_an_invertible_affine_map_that_whitens(monkeypatch, rows
     with_one = np.hstack([e[among].numpy(), np.ones((198, 1))])
     solution, _, rank, _ = np.linalg.lstsq(with_one, kept, rcond=None)
     assert rank == 6 and np.abs(with_one @ solution - kept).max() < 1e-9
+
+
+def test_items_started_from_their_text_are_as_alike_as_its_widest_directions():
+    """Inner products at the start are those of the whitened text in its `hidden` principal components."""
+    table = text_table(DOMAINS, ROWS, width=10)
+    settings = ModelSettings(
+        hidden=4, heads=1, encoder="llm", text_length=0.5, text_start="principal", item_std=0.1
+    )
+    encoder = TextEncoder(table, settings)
+    text = encoder.text[1:].double().numpy()
+    assert np.linalg.norm(text, axis=1).mean() == pytest.approx(0.5, rel=1e-5)
+    # Every item stands in ROWS, so all of them say which directions are widest.
+    _, axes = np.linalg.eigh(np.cov(text.T))
+    narrow = text @ axes[:, -4:]
+    expected = narrow @ narrow.T
+    found = encoder(torch.arange(1, 12)).double().detach().numpy()
+    assert found.std(ddof=1) == pytest.approx(0.1, rel=1e-4)
+    np.testing.assert_allclose(
+        found @ found.T, expected * np.trace(found @ found.T) / np.trace(expected), atol=1e-6
+    )
+
+
+def test_a_block_that_starts_at_zero_passes_on_what_it_is_given():
+    table = text_table(DOMAINS, ROWS)
+    started = {zero: model_of("sasrec", table, zero_start=zero, item_std=0.1) for zero in (True, False)}
+    batch = batch_of(table, ROWS)
+    for zero, model in started.items():
+        same = model.backbone.norm(model.backbone.embed(model.encode_items(batch.items)))
+        assert torch.allclose(model.encode_positions(batch), same) == zero

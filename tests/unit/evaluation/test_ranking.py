@@ -150,7 +150,7 @@ def test_what_was_inserted_stands_inside_the_training_prefix_only():
 
 def test_what_a_model_looks_at_keeps_its_times():
     """Rows, parts of them and one domain of them; what was inserted has the time of the item before it."""
-    made = dataset({"u": ["a1", "b1", "a2", "b2", "a3"], "v": ["a1", "b2", "b3"]})
+    made = dataset({"u": ["a1", "b1", "a2", "b2", "a3"], "v": ["a1", "b2", "b3"]}, apart=1)
     prefixes = made.training_view().prefixes
     assert [prefixes.times.tolist(), prefixes.items.tolist()] == [[1000, 1001, 1002, 1000], [1, 4, 2, 1]]
     inserted = np.array([True, False, True, False, False, True, False, True])

@@ -17,11 +17,14 @@ from toy import KINDS, dataset, generated_items, model_settings, random_dataset
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events, Stopped, read_events
-from edt_cli.models.batch import item_table
+from edt_cli.models.batch import DeviceSequences, item_table
+from edt_cli.models.systems import make_model
 from edt_cli.training import loop
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
 from edt_cli.training.loop import learning_rate
+from edt_cli.training.phases import FineTuning
+from edt_cli.workspace import read_json
 
 
 def material_of(made, profiles: bool = True) -> Material:
@@ -38,7 +41,6 @@ def material_of(made, profiles: bool = True) -> Material:
 
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
     values = {"batch": 16, "epochs": 4, "finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
-    values["finetune"] = KINDS[kind].get("threads") != "joint"
     chosen, own = model_settings(kind, **model)
     return Settings(
         model=chosen,
@@ -283,3 +285,50 @@ def test_a_damaged_checkpoint_is_one_clear_line(rubbish, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(rubbish)
     with pytest.raises(UserError, match="remove the folder"):
         train(material_of(random_dataset()), settings_of(), tmp_path, Events())
+
+
+def test_the_watched_ranking_chooses_the_epoch(tmp_path):
+    """The best epoch is that of the figures that are told, which are those of the ranking that is asked for."""
+    made, told = random_dataset(users=60, items=150), {}
+    for watch in ("full", "sampled"):
+        folder = tmp_path / watch
+        train(material_of(made), settings_of("sasrec", {"watch": watch}), folder, Events(folder))
+        told[watch] = [e["ndcg"]["mean"] for e in read_events(folder) if e["event"] == "epoch"]
+        phase = read_json(folder / "phases.json")["pre-training"]
+        assert phase["best"] == max(told[watch]) == told[watch][phase["best_epoch"]]
+    # At the start both hold the same weights, and a hundred of 150 items are easier to be ahead of.
+    assert told["sampled"][0] > told["full"][0]
+
+
+def test_the_second_phase_of_joint_threads_starts_where_the_first_ended(tmp_path):
+    """u + h^d stays, and u^d is learned upon it: at its start it is zero."""
+    material = material_of(random_dataset())
+    s = settings_of(
+        "llm-edt with joint threads", {"finetune_lr": 0.05, "seen_negatives": False, "loss": "ce"}, threads="joint"
+    )
+    train(material, s, tmp_path, Events(tmp_path))
+    told = [e for e in read_events(tmp_path) if e["event"] == "epoch"]
+    fine = [e for e in told if e["phase"] == "fine-tuning"]
+    assert fine[0]["ndcg"] == max(
+        (e["ndcg"] for e in told if e["phase"] == "pre-training"), key=lambda n: n["mean"]
+    )
+    assert fine[0]["domain_to_global"] == 0 < fine[-1]["domain_to_global"]
+
+
+def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
+    made = random_dataset()
+    material = material_of(made)
+    s = settings_of("llm-edt", {"loss": "ce", "seen_negatives": False, "batch": 7})
+    model = make_model(material.given(s))
+    rows = DeviceSequences(material.sequences, material.table, s.model.max_length)
+    phase = FineTuning(model, rows, material.table, s.training)
+    heard = []
+    phase.objective = lambda at, *_: heard.append(at) or at.states.sum(1)
+    phase.objective.settings = s.training
+    for positions in phase.batches():
+        phase.loss(positions)
+    assert sum(len(at.targets) for at in heard) == int((rows.lengths - 1).clamp_min(0).sum())
+    for at in heard:
+        for target, had in zip(at.targets.tolist(), at.had.tolist(), strict=True):
+            histories = [set(material.sequences.of(u).tolist()) for u in range(len(material.sequences))]
+            assert target in had and set(had) - {0} in histories
