@@ -100,12 +100,11 @@ class SASRecBlock(nn.Module):
         self.norm_attention = nn.LayerNorm(s.hidden, eps=1e-8)
         self.attention = Attention(s.hidden, s.heads, s.dropout)
         self.norm_feedforward = nn.LayerNorm(s.hidden, eps=1e-8)
-        self.feedforward = nn.Sequential(
-            Linear(s.hidden, s.hidden), nn.ReLU(), Dropout(s.dropout), Linear(s.hidden, s.hidden)
-        )
+        inner, outer = Linear(s.hidden, s.hidden), Linear(s.hidden, s.hidden)
+        self.feedforward = nn.Sequential(inner, nn.ReLU(), Dropout(s.dropout), outer)
         self.drop = Dropout(s.dropout)
         if s.zero_start:
-            for last in (self.attention.out, self.feedforward[-1]):
+            for last in (self.attention.out, outer):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
