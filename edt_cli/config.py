@@ -149,7 +149,11 @@ class ModelSettings(Section):
     )
     adapter: int = Field(64, ge=1, description="inner size of the fine-tuning adapters (eq. 10)")
     mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
-    knn_window: int = Field(10, ge=1, description="item-kNN, memory: steps apart that still count as co-occurrence")
+    knn_window: int = Field(
+        10,
+        ge=1,
+        description="item-kNN, memory: steps apart that still count as co-occurrence; content-kNN: newest items",
+    )
     memory: bool = Field(False, description="add to the score what pairs, texts and counts tell; with loss `ce`")
     memory_window: int = Field(10, ge=1, description="the newest items of a history that the memory looks at")
     memory_neighbours: int = Field(50, ge=1, description="kept for each item, in each domain")

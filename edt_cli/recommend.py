@@ -166,7 +166,7 @@ def export_items(material: Material, run: Run, folder: Path) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     if not system(run.settings.model.name).trained:
-        raise UserError(f"{run.settings.model.name} has no item vectors; export from a trained model")
+        raise UserError(f"{run.settings.model.name} learns no item vectors; export from a trained model")
     if run.settings.model.memory:
         raise UserError(f"scores of {run.name} are not vectors alone (model.memory): use edt recommend --all")
     model = trained_model(material, run.settings, run.folder)

@@ -100,7 +100,8 @@ def _show(name: str, dataset: Dataset | None, *, as_json: bool) -> None:
         for field, about in type(own).model_fields.items()
     ]
     document = {**row, "preset": path.read_text("utf-8"), "options": options}
-    facts = [f"{row['system']}: {row['paper']}. Needs {', '.join(row['needs'])}."]
+    paper = f": {row['paper']}" if row["paper"] else ""
+    facts = [f"{row['system']}{paper}. Needs {', '.join(row['needs'])}."]
     facts += [f"{row['parameters']:,} parameters on {dataset.name}."] if dataset else []
     lines = [Text(" ".join(facts)), Text(f"\n{document['preset'].strip()}\n")]
     table = Table("option", "here", "default", "")

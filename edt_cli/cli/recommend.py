@@ -109,9 +109,11 @@ def recommend(
 
 
 def _newest(place: Workspace, data: str | None, name: str | None) -> Run:
+    from edt_cli.models.systems import is_trained
+
     runs = runs_of(place, data, [name] if name else None, final=True)
     final = [run for run in runs if run.settings.training.final is True]
-    trained = [run for run in runs if run.settings.model.name not in ("popularity", "item-knn")]
+    trained = [run for run in runs if is_trained(run.settings.model.name)]
     return (final or trained or runs)[-1]
 
 

@@ -70,6 +70,7 @@ BUILT_IN = (
     ),
     System("popularity", "Popularity", "", None, "popularity", model=""),
     System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
+    System("content-knn", "Content-kNN", "", None, "content-knn", model="", needs=("item text",)),
 )
 
 
@@ -112,13 +113,18 @@ def system(name: str) -> System:
     return systems()[name]
 
 
+def is_trained(name: str) -> bool:
+    """Whether a system has weights to train; one whose package is gone had."""
+    return name not in systems() or systems()[name].trained
+
+
 def title_of(name: str) -> str:
     """A system as tables call it; its name where its package is gone."""
     return systems()[name].title if name in systems() else name
 
 
 def needs(s: ModelSettings) -> list[Need]:
-    """What the pipeline must make before this model can be trained."""
+    """What the pipeline must make before this model can be trained, or asked where nothing is trained."""
     known = system(s.name)
     by_text: tuple[Need, ...] = ("item text",) if known.trained and s.encoder != "id" else ()
     return list(dict.fromkeys((*by_text, *known.needs)))

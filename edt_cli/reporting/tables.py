@@ -42,8 +42,8 @@ SHOWN = {
 
 SIMPLE, OTHER = "Simple", "Other"
 _PAPER_GROUPS = {row.label.lower(): row.group for row in paper.TABLES[2].rows if row.compared}
-GROUPS = {"popularity": SIMPLE, "item-knn": SIMPLE} | _PAPER_GROUPS
-"""Systems in the order and grouping of table 2, the two that need no training before them."""
+GROUPS = dict.fromkeys(("popularity", "item-knn", "content-knn"), SIMPLE) | _PAPER_GROUPS
+"""Systems in the order and grouping of table 2, those that need no training before them."""
 ORDER = [*(system for system in GROUPS if system != OURS), OTHER, OURS]
 VARIANTS = ["", *(row.label.rstrip(".") for row in paper.TABLES[3].rows[1:])]
 """Table 3's rows, the full method first."""

@@ -16,9 +16,10 @@ from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
-from edt_cli.evaluation.ranking import Recalled, Scorer, model_scorer, rank
+from edt_cli.evaluation.ranking import InnerProduct, Recalled, Scorer, model_scorer, rank
 from edt_cli.events import Events
 from edt_cli.models.batch import DeviceSequences, ItemTable, domain_rows
+from edt_cli.models.content_knn import ContentKNN
 from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.models.llm_edt import LLMEDT
@@ -175,6 +176,9 @@ def trained_scorer(
         return Popularity(material.view)
     if settings.model.name == "item-knn":
         return ItemKNN(material.view, settings.model.knn_window).scorer(inputs)
+    if settings.model.name == "content-knn":
+        knn = ContentKNN(material.table, settings.model.knn_window)
+        return InnerProduct(material.view.domains, knn.states(inputs), knn.vectors)
     return model_scorer(trained_model(material, settings, folder, dft=dft), material.table, inputs, asked)
 
 

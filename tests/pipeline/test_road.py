@@ -196,8 +196,22 @@ def test_a_mistake_ends_in_one_line(place, arguments, code, said):
 
 
 def test_other_systems_stand_beside_it(place):
-    for model in ("popularity", "item-knn", "sasrec"):
+    for model in ("popularity", "item-knn", "content-knn", "sasrec"):
         edt(place, "train", "--data", "demo", "--model", model, "--epochs", "1", "--seeds", "42,44")
     rows = edt(place, "report", "--data", "demo", "--table", "2", "--format", "csv").stdout
-    for name in ("Popularity", "Item-kNN", "SASRec", "LLM-EDT"):
+    for name in ("Popularity", "Item-kNN", "Content-kNN", "SASRec", "LLM-EDT"):
         assert name in rows
+
+
+def test_a_system_that_only_reads_texts(place):
+    (run,) = document(place, "train", "--data", "demo", "--model", "content-knn")["runs"]
+    assert (run["model"], run["label"], run["llm"], run["parameters"]) == ("content-knn", "Content-kNN", "", None)
+    (of_counts,) = document(place, "train", "--data", "demo", "--model", "popularity")["runs"]
+    for domain in ("garden", "kitchen"):
+        assert run["domains"][domain]["ndcg@10"] > of_counts["domains"][domain]["ndcg@10"]
+    found = document(place, "recommend", "--run", run["run"], "--user", "U0004", "--count", "3")
+    assert [len(items) for items in found["users"]["U0004"].values()] == [3, 3]
+    told = edt(place, "recommend", "--run", run["run"], "--export-items", str(place / "index"), code=1).stderr
+    assert "learns no item vectors" in told
+    listed = {one["model"]: one for one in document(place, "models", "--data", "demo")["models"]}
+    assert (listed["content-knn"]["needs"], listed["content-knn"]["parameters"]) == (["item text"], 0)
