@@ -289,13 +289,14 @@ def load_settings(
     config: Path | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
+    over: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
     """Settings by precedence. `preset`: a name, or the file of a system that is not built in. `flags` is
-    {section: {field: value}}; None values count as not given.
+    {section: {field: value}}; None values count as not given. `over`: what the preset is taken to say instead.
 
     Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
     """
-    values = read_toml(preset if isinstance(preset, Path) else preset_path(preset))
+    values = _merged(read_toml(preset if isinstance(preset, Path) else preset_path(preset)), over or {})
     if config is not None:
         values = _merged(values, read_toml(config))
     values = _merged(values, _from_environment(os.environ if environment is None else environment))
@@ -303,10 +304,18 @@ def load_settings(
     return validated(Settings, values)
 
 
+def preset_name(preset: str | Path) -> str:
+    """Of a system that is not built in, its file's."""
+    return preset if isinstance(preset, str) else preset.stem
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
 def preset_path(name: str) -> Path:
-    known = sorted(path.stem for path in PRESETS.glob("*.toml"))
-    if name not in known:
-        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(known)}")
+    if name not in preset_names():
+        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(preset_names())}")
     return PRESETS / f"{name}.toml"
 
 

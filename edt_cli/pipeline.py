@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from edt_cli.config import Settings, UsageError, UserError
 from edt_cli.events import Events
-from edt_cli.models.systems import asks_llm, needs, options_of, system
+from edt_cli.models.systems import asks_llm, has_llm, needs, options_of, system
 from edt_cli.providers import Providers
 from edt_cli.runs import Run, existing_run, open_run
 from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
@@ -66,7 +66,8 @@ def open_device(name: str) -> torch.device:
 @dataclass(frozen=True)
 class Pipeline:
     """One dataset under one set of settings. `events` hears of every step; `shared` is the LLM and the embedder of
-    the command, where several pipelines are to keep one budget."""
+    the command, where several pipelines are to keep one budget; `preset` is where the settings come from, for the
+    names of runs alone."""
 
     workspace: Workspace
     dataset: Dataset
@@ -74,6 +75,7 @@ class Pipeline:
     events: Events = field(default_factory=Events)
     device: str = "cpu"
     shared: Providers | None = None
+    preset: str | None = None
 
     @cached_property
     def view(self) -> TrainingView:
@@ -102,8 +104,13 @@ class Pipeline:
 
     @property
     def llm_name(self) -> str:
-        """Who has a part in a run of these settings, such as `local (no LLM)`; "" where no LLM has."""
-        return self.chat_identity["name"] if asks_llm(self.settings.model) else ""
+        """Who has a part in a run of these settings, `local (no LLM)` where its stages are off; "" where no LLM has
+        a part in the system."""
+        from edt_backends.local import LocalChat
+
+        if not asks_llm(self.settings.model):
+            return ""
+        return self.chat_identity["name"] if has_llm(self.settings) else LocalChat.name
 
     # Keys, from the data to the run.
 
@@ -268,6 +275,7 @@ class Pipeline:
             "data_key": self.view.key,
             "key": self.run_key,
             "settings": self.settings.document(),
+            "preset": self.preset,
             "artefacts": self.artefact_keys(),
             "llm": self.llm_name,
             "device": self.device,

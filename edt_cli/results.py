@@ -19,9 +19,10 @@ from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import Ranks, Together, rank
 from edt_cli.events import Events
-from edt_cli.models.systems import asks_llm, title_of
+from edt_cli.labels import identity, name_of
+from edt_cli.models.systems import OURS, asks_llm
 from edt_cli.pipeline import Pipeline, open_dataset
-from edt_cli.runs import ABLATIONS, RESULTS, Run, variant
+from edt_cli.runs import RESULTS, Run
 from edt_cli.training.fit import Material, trained_scorer
 from edt_cli.workspace import Workspace, write_atomic
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
 RANKS = "-ranks.parquet"
-WITHOUT_DFT = ABLATIONS["dft"][0]
 
 
 def run_material(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> Material:
@@ -65,7 +65,7 @@ def evaluated(run: Run, split: Split, s: EvaluationSettings) -> bool:
 
 def _variants(run: Run) -> list[bool]:
     """With the second phase; and without it, where there is one."""
-    return [True] + ([False] if run.settings.model.name == "llm-edt" and run.settings.training.finetune else [])
+    return [True] + ([False] if run.settings.model.name == OURS and run.settings.training.finetune else [])
 
 
 def _compute(
@@ -133,11 +133,12 @@ def evaluate_together(
     drawn = candidates(workspace, dataset, split, s.negatives)
     ranks = rank(Together(scorers), asked[0], candidates=drawn, keep_seen=s.keep_seen, top=TOP)
     headers = [_header(workspace, run, dataset, True) for run in runs]
-    titles = dict.fromkeys(title_of(run.settings.model.name) for run in runs)
+    names = dict.fromkeys(map(name_of, runs))
     return {
         **headers[0],
         "run": " + ".join(run.name for run in runs),
-        "label": f"{' + '.join(titles)}, {len(runs)} together",
+        "label": f"{' + '.join(names)}, {len(runs)} together",
+        "preset": " + ".join(dict.fromkeys(header["preset"] for header in headers)),
         "parameters": sum(header["parameters"] or 0 for header in headers),
         "seconds": sum(header["seconds"] or 0.0 for header in headers),
         "split": split,
@@ -151,14 +152,13 @@ def evaluate_together(
 def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
     manifest = run.manifest()
     phases = manifest.get("phases", {}).values()
-    names = [variant(run.settings), "" if dft else WITHOUT_DFT, "refit" if run.settings.training.final else ""]
     return {
         "run": run.name,
         "data": dataset.name,
         "data_key": dataset.key,
         "synthetic": _synthetic(workspace, dataset),
         "model": run.settings.model.name,
-        "variant": ", ".join(name for name in names if name),
+        **identity(run, first_phase=not dft),
         "first_phase": not dft,
         "llm": run.plan["llm"] if asks_llm(run.settings.model) else "",
         "seed": run.settings.training.seed,

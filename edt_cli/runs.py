@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UserError
 from edt_cli.events import Events
-from edt_cli.models.systems import title_of
 from edt_cli.workspace import MANIFEST, Workspace, read_json, write_json
 
 PLAN = "run.json"
 RESULTS = "results"
 
+ABLATED = "llm-edt-ce"
+"""The preset that parts are taken out of where none is named."""
 ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "aug": ("w/o Aug.", {"augmentation": {"enabled": False}}),
     "filtering": ("w/o Filtering", {"augmentation": {"filter": False}}),
@@ -33,26 +35,9 @@ MATCH_PAPER: dict[str, dict[str, Any]] = {"model": {"hidden": 128}, "training": 
 """What all systems of table 2 have alike (section 4.1.3)."""
 
 
-def variant(settings: Settings) -> str:
-    """The ablations of table 3 that these settings amount to, as named there; empty for the full method."""
-    if settings.model.name != "llm-edt":
-        return ""
-    values = settings.model_dump()
-    names = [
-        name
-        for name, changes in ABLATIONS.values()
-        if all(
-            values[section][field] == value
-            for section, fields in changes.items()
-            for field, value in fields.items()
-        )
-    ]
-    return ", ".join(names)
-
-
 @dataclass(frozen=True)
 class Run:
-    """`plan` is what it was started with: data, data_key, key, settings, llm, artefacts, device."""
+    """`plan` is what it was started with: data, data_key, key, settings, preset, llm, artefacts, device."""
 
     folder: Path
     plan: dict[str, Any]
@@ -61,7 +46,7 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         return Settings.model_validate(self.plan["settings"])
 
@@ -161,52 +146,3 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
         )
     newest = {run.plan["data"]: run.dataset_key for run in found}
     return [run for run in found if run.dataset_key == newest[run.plan["data"]]]
-
-
-def flat_settings(settings: Settings) -> dict[str, Any]:
-    """{"training.lr": 0.001, ...}."""
-    return {
-        f"{section}.{field}": value
-        for section, fields in settings.model_dump().items()
-        for field, value in fields.items()
-    }
-
-
-UNTOLD = ("training.seed", "training.finetune", "training.course", "training.memory_weights", "evaluation.")
-"""Settings that a label does not tell: what a row already says, or what changes no run."""
-
-
-def labelled(documents: list[dict[str, Any]], runs: list[Run]) -> list[dict[str, Any]]:
-    """With `label`: the system's name and the settings that set this one apart from others of the same variant.
-
-    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
-    """
-    settings = {run.name: flat_settings(run.settings) for run in runs}
-    kinds: dict[tuple[str, ...], set[str]] = {}
-    for document in documents:
-        kinds.setdefault(_kind(document), set()).add(document["run"])
-    found = []
-    for document in documents:
-        mine = settings[document["run"]]
-        others = [settings[run] for run in kinds[_kind(document)]]
-        differing = sorted(
-            name
-            for name, value in mine.items()
-            # A run of before a setting was there does not have it.
-            if not name.startswith(UNTOLD) and any(other.get(name) != value for other in others)
-        )
-        parts = [f"{name.partition('.')[2]}={mine[name]}" for name in differing]
-        title = title_of(document["model"])
-        found.append({**document, "label": f"{title} ({', '.join(parts)})" if parts else title})
-    own = {
-        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
-    }
-    return [
-        document
-        for document in found
-        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
-    ]
-
-
-def _kind(document: dict[str, Any]) -> tuple[str, ...]:
-    return document["data"], document["model"], document["variant"]

@@ -20,7 +20,7 @@ LAYERS = (
     {"embeddings", "data"},
     {"models"},
     {"evaluation"},
-    {"augmentation", "profiling", "training", "runs", "jobs", "housekeeping"},
+    {"augmentation", "profiling", "training", "runs", "labels", "jobs", "housekeeping"},
     {"providers"},
     {"ui", "experiments", "pipeline", "estimate", "results", "recommend", "inspection", "reporting"},
     {"cli"},

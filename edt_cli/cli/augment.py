@@ -13,11 +13,13 @@ from edt_cli.cli.common import (
     DataOption,
     JsonOption,
     NoUiOption,
+    PresetOption,
     SetOption,
     WorkspaceOption,
     progress,
     settings_from,
     show,
+    with_profiles,
     workspace,
 )
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
@@ -41,6 +43,7 @@ def augment(
     tau: TauOption = None,
     direction: Annotated[str | None, typer.Option("--direction", help="minority or both.")] = None,
     ground: Annotated[str | None, typer.Option("--ground", help="pseudo, or match: the nearest real item.")] = None,
+    preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
@@ -51,9 +54,13 @@ def augment(
 
     Example: edt augment --data food-kitchen --provider ollama --llm-model llama3.1 --limit-users 50
     """
+    from edt_cli.models.systems import OURS, system
+
     changes = llm.settings()
     changes["augmentation"] = {"tau": tau, "direction": direction, "ground": ground}
-    settings = settings_from("paper", config, set_, **changes, profiling={"enabled": False})
+    chosen = preset or system(OURS).preset
+    stage = {"augmentation": {"enabled": True}}
+    settings = settings_from(chosen, config, set_, stage, **changes, profiling={"enabled": False})
     place = workspace(workspace_)
     with _at_work("augment", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.augmentation()
@@ -65,6 +72,7 @@ def profile(
     data: DataOption = "demo",
     llm: LLMOptions = NOT_GIVEN,
     tau: TauOption = None,
+    preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
@@ -75,8 +83,11 @@ def profile(
 
     Example: edt profile --data food-kitchen --provider deepseek
     """
+    from edt_cli.models.systems import OURS, system
+
     changes = llm.settings()
-    settings = settings_from("paper", config, set_, **changes, augmentation={"tau": tau})
+    chosen = preset or system(OURS).preset
+    settings = settings_from(chosen, config, set_, with_profiles(chosen), **changes, augmentation={"tau": tau})
     place = workspace(workspace_)
     with _at_work("profile", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.profiles()

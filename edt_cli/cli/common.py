@@ -41,6 +41,9 @@ LimitUsersOption = Annotated[
     int | None, typer.Option("--limit-users", min=1, help="Only a seeded sample of those who would be asked.")
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="Settings by name. Default: those of `edt train` for llm-edt.")
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")
 ]
@@ -54,16 +57,31 @@ SetOption = Annotated[
 
 
 def settings_from(
-    preset: str | Path, config: Path | None, assignments: list[str] | None, **flags: dict[str, Any]
+    preset: str | Path,
+    config: Path | None,
+    assignments: list[str] | None,
+    over: dict[str, dict[str, Any]] | None = None,
+    **flags: dict[str, Any],
 ) -> Settings:
-    """Settings by precedence; flags that were not given are None and count for nothing."""
+    """Settings by precedence; flags that were not given are None and count for nothing. `over`: what the preset is
+    taken to say instead."""
     from edt_cli.config import load_settings, parse_assignments
 
     values = parse_assignments(assignments or [])
     for section, fields in flags.items():
         given = {name: value for name, value in fields.items() if value is not None}
         values[section] = {**values.get(section, {}), **given}
-    return load_settings(preset, config=config, flags=values)
+    return load_settings(preset, config=config, flags=values, over=over)
+
+
+def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
+    """What LLM-EDT's preset is taken to say where profiles are to be made: one without gets both stages, as no run
+    of it would read either."""
+    from edt_cli.config import load_settings
+
+    if load_settings(preset, environment={}).profiling.enabled:
+        return {}
+    return {"augmentation": {"enabled": True}, "profiling": {"enabled": True}}
 
 
 def workspace(given: Path | None) -> Workspace:

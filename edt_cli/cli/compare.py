@@ -96,6 +96,7 @@ def _show_states(comparison: Comparison, *, as_json: bool) -> None:
             "data": cell.data,
             "system": cell.label,
             "model": cell.model,
+            "preset": cell.preset_name,
             "seed": cell.seed,
             "state": comparison.state(run),
             "run": run.name if run else None,

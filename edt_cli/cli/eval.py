@@ -103,8 +103,8 @@ def result_documents(
 ) -> list[Any]:
     """Labelled result documents: each run's own, and for LLM-EDT that of its first phase (`w/o DFT`)."""
     from edt_cli.events import Events
+    from edt_cli.labels import labelled
     from edt_cli.results import evaluate
-    from edt_cli.runs import labelled
 
     with progress() as listen:
         events = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))

@@ -11,11 +11,13 @@ from edt_cli.cli.common import (
     DataOption,
     JsonOption,
     NoUiOption,
+    PresetOption,
     SetOption,
     WorkspaceOption,
     progress,
     settings_from,
     show,
+    with_profiles,
     workspace,
 )
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
@@ -32,6 +34,7 @@ def inspect(
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Only what was ever sent about the user, and what came back.")
     ] = False,
+    preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
@@ -44,9 +47,11 @@ def inspect(
     """
     from edt_cli.events import Events
     from edt_cli.inspection import inspect_user
+    from edt_cli.models.systems import OURS, system
     from edt_cli.pipeline import Pipeline, open_dataset
 
-    settings = settings_from("paper", config, set_, **llm.settings())
+    chosen = preset or system(OURS).preset
+    settings = settings_from(chosen, config, set_, with_profiles(chosen), **llm.settings())
     place = workspace(workspace_)
     if prompts:
         from edt_cli.inspection import sent_about

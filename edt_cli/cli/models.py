@@ -19,20 +19,26 @@ def models(
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="Also how many parameters each has on this dataset.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Of NAME, another than its default, such as `paper` of llm-edt.")
+    ] = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """List the systems: the paper of each, and what it needs; or show the settings of one.
+    """List the systems: the paper of each, and what it needs; or show the presets of one, and what the first says.
 
     Example: edt models llm-edt --data food-kitchen
     """
+    from edt_cli.config import UsageError
     from edt_cli.pipeline import open_dataset
 
+    if preset and name is None:
+        raise UsageError("--preset goes with the name of a system")
     dataset = open_dataset(workspace(workspace_), data) if data else None
     if name is None:
         _list(dataset, as_json=json_)
     else:
-        _show(name, dataset, as_json=json_)
+        _show(name, preset, dataset, as_json=json_)
 
 
 def _list(dataset: Dataset | None, *, as_json: bool) -> None:
@@ -78,17 +84,21 @@ def _row(system: System, settings: Settings, dataset: Dataset | None) -> dict[st
     return row
 
 
-def _show(name: str, dataset: Dataset | None, *, as_json: bool) -> None:
+def _show(name: str, preset: str | None, dataset: Dataset | None, *, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from edt_cli.config import load_settings, preset_path
-    from edt_cli.models.systems import options_of, system
+    from edt_cli.config import UsageError, load_settings, preset_path
+    from edt_cli.models.systems import options_of, presets_of, system
 
     known = system(name)
-    settings = load_settings(known.preset, environment={})
+    names = list(presets_of(name))
+    if preset and preset not in names:
+        raise UsageError(f"{name} has no preset {preset!r}; it has: {', '.join(names)}")
+    chosen = known.preset if preset in (None, known.preset_name) else preset
+    settings = load_settings(chosen, environment={})
     row = _row(known, settings, dataset)
-    path = preset_path(known.preset) if isinstance(known.preset, str) else known.preset
+    path = preset_path(chosen) if isinstance(chosen, str) else chosen
     own = options_of(name, settings.options)
     options = [
         {
@@ -99,10 +109,11 @@ def _show(name: str, dataset: Dataset | None, *, as_json: bool) -> None:
         }
         for field, about in type(own).model_fields.items()
     ]
-    document = {**row, "preset": path.read_text("utf-8"), "options": options}
+    document = {**row, "presets": names, "preset": path.read_text("utf-8"), "options": options}
     paper = f": {row['paper']}" if row["paper"] else ""
     facts = [f"{row['system']}{paper}. Needs {', '.join(row['needs'])}."]
     facts += [f"{row['parameters']:,} parameters on {dataset.name}."] if dataset else []
+    facts += [f"Presets: {', '.join(names)}."] if len(names) > 1 else []
     lines = [Text(" ".join(facts)), Text(f"\n{document['preset'].strip()}\n")]
     table = Table("option", "here", "default", "")
     for option in options:

@@ -121,11 +121,12 @@ def _of_plan(place: Workspace, path: Path, device: str) -> list[Table]:
 
 def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
     """Without --table: table 2, and table 3 where there is an ablation to show."""
+    from edt_cli.models.systems import OURS
     from edt_cli.reporting import tables as build
 
     plain = [document for document in main if not document["variant"]]
     found = build.table_2(plain) if plain else []
-    ours = [document for document in every if document["model"] == "llm-edt"]
+    ours = [document for document in every if document["model"] == OURS]
     return found + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
 
 
@@ -167,8 +168,12 @@ def _statistics(place: Workspace, data: str | None) -> list[Any]:
 
 
 def _newest(place: Workspace, name: str) -> Run | None:
-    from edt_cli.runs import all_runs, variant
+    """The newest whole LLM-EDT whose items were generated."""
+    from edt_cli.labels import identity
+    from edt_cli.models.systems import OURS
+    from edt_cli.runs import all_runs
 
-    ours = [run for run in all_runs(place) if run.plan["data"] == name and run.settings.model.name == "llm-edt"]
-    full = [run for run in ours if run.finished and not variant(run.settings)]
+    ours = [run for run in all_runs(place) if run.plan["data"] == name and run.settings.model.name == OURS]
+    made = [run for run in ours if run.finished and run.settings.augmentation.enabled]
+    full = [run for run in made if not identity(run)["variant"]]
     return full[-1] if full else None

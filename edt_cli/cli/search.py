@@ -48,11 +48,18 @@ def search(
     place = workspace(workspace_)
     with stopping(), progress() as listen:
         found = run_search(place, open_dataset(place, data), settings, chosen, (listen,))
-    # What the file leaves out is as by default, which `paper` does not change.
-    told = f"edt train --data {data} --preset paper --config {found.settings}"
+    told = f"edt train --data {data} --model {found.model} --preset {settings.preset} --config {found.settings}"
     note(f"the best settings are in {found.settings}; train with: {told}")
     if json_:
-        emit_json({"data": data, "search": found.name, "best": found.best, "trials": found.trials})
+        emit_json(
+            {
+                "data": data,
+                "search": found.name,
+                "preset": settings.preset,
+                "best": found.best,
+                "trials": found.trials,
+            }
+        )
         return
     title = f"{found.name}: {len(found.trials)} finished trials, {found.given_up} given up"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")

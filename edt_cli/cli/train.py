@@ -35,7 +35,8 @@ def train(
         str | None, typer.Option("--model", "-m", help="A system; `edt models` lists them. Default: llm-edt.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Settings by name. Default: the model's own.")
+        str | None,
+        typer.Option("--preset", help="Settings by name; `edt models NAME` lists a system's."),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -46,7 +47,8 @@ def train(
         list[str] | None,
         typer.Option(
             "--ablate",
-            help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable.",
+            help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable. "
+            "Without --preset it is taken out of llm-edt-ce.",
         ),
     ] = None,
     match_paper: Annotated[
@@ -84,16 +86,17 @@ def train(
 
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
-    from edt_cli.config import UsageError, model_named
+    from edt_cli.config import UsageError, model_named, preset_name
     from edt_cli.events import Events
     from edt_cli.jobs import at_work
-    from edt_cli.models.systems import asks_llm, system
-    from edt_cli.runs import ABLATIONS, MATCH_PAPER
+    from edt_cli.labels import is_ablated
+    from edt_cli.models.systems import OURS, asks_llm, system
+    from edt_cli.runs import ABLATED, ABLATIONS, MATCH_PAPER
 
     named = model_named(config, set_ or [])
     if model and named and model != named:
         raise UsageError(f"--model {model}, and model.name = {named} in other settings: leave one of them out")
-    model = model or named or "llm-edt"
+    model = model or named or OURS
     changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
     changes["training"] = {
@@ -107,17 +110,22 @@ def train(
     for name in ablate or []:
         if name not in ABLATIONS:
             raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
-        for section, fields in ABLATIONS[name][1].items():
-            changes[section] = {**changes.get(section, {}), **fields}
     if final and refit:
         raise UsageError("--final holds out nothing, --refit holds out the test set: take one of them")
-    if ablate and model != "llm-edt":
+    if ablate and model != OURS:
         raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
     if match_paper and (batch or any(one.startswith(("model.hidden=", "training.batch=")) for one in set_ or [])):
         raise UsageError("--match-paper sets model.hidden and training.batch; leave them to it")
     for section, fields in MATCH_PAPER.items() if match_paper else ():
         changes[section] |= fields
-    settings = settings_from(preset or system(model).preset, config, set_, **changes)
+    chosen = preset or (ABLATED if ablate else system(model).preset)
+    name_of_preset = preset_name(chosen)
+    settings = settings_from(chosen, config, set_, **changes)
+    for name in dict.fromkeys(ablate or []):
+        if is_ablated(settings, name):
+            already = f"the settings of {name_of_preset} are {ABLATIONS[name][0]} already"
+            raise UsageError(f"--ablate {name} changes nothing: {already}")
+        settings = settings.changed(**ABLATIONS[name][1])
 
     from edt_cli.pipeline import Pipeline, open_dataset, open_device
     from edt_cli.providers import Providers
@@ -134,7 +142,7 @@ def train(
             events.listeners = (listen,)
             dataset = open_dataset(place, data)
         each = [settings.changed(training={"seed": seed}) for seed in numbers]
-        return [Pipeline(place, dataset, one, events, device, providers) for one in each]
+        return [Pipeline(place, dataset, one, events, device, providers, name_of_preset) for one in each]
 
     if llm.dry_run or viewed(no_ui, json_):
         if asks or llm.dry_run:
@@ -162,7 +170,9 @@ def train(
     if json_:
         from edt_cli.cli.common import emit_json
 
-        emit_json({"data": data, "runs": [{"run": run.name, "final": True} for run in runs]})
+        emit_json(
+            {"data": data, "runs": [{"run": run.name, "preset": name_of_preset, "final": True} for run in runs]}
+        )
 
 
 def _seeds(text: str) -> list[int]:

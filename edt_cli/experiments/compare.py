@@ -23,6 +23,7 @@ from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, pai
 from edt_cli.events import Events, read_events
 from edt_cli.experiments.plan import Cell, Plan
 from edt_cli.jobs import Launched, alive, heartbeat, launch
+from edt_cli.labels import identity
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.providers import Providers
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
@@ -60,7 +61,7 @@ class Comparison:
         settings = cell.settings()
         asked = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
         shared = self.providers.setdefault(asked, Providers(self.workspace, settings))
-        return Pipeline(self.workspace, self.datasets[cell.data], settings, shared=shared)
+        return Pipeline(self.workspace, self.datasets[cell.data], settings, shared=shared, preset=cell.preset_name)
 
     def run(self, cell: Cell) -> Run | None:
         return self.pipeline(cell).existing()
@@ -165,7 +166,7 @@ def found(c: Comparison, device: str = "cpu", events: Events | None = None) -> F
         phases = _phases(run)
         for s in c.plan.evaluations:
             document = evaluate(c.workspace, run, "test", s, events or Events(), device)[0]
-            outcomes.append(_outcome(document, label, phases))
+            outcomes.append(_outcome({**document, **identity(run)}, label, phases))
             ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
     grid = Grid(domains, list(rows.values()), c.plan.method)

@@ -19,6 +19,7 @@ from edt_cli.config import (
     read_toml,
     validated,
 )
+from edt_cli.labels import flat_settings, label_of, shown_preset
 from edt_cli.models.systems import system
 from edt_cli.runs import MATCH_PAPER
 
@@ -39,10 +40,21 @@ class Budget(Section):
 class PlannedSystem(Section):
     model: str
     preset: str | None = Field(None, description="settings by name; without it the model's own")
-    label: str | None = Field(None, description="its row; without it the system's title")
+    label: str | None = Field(None, description="its row; without it as tables name a run")
     seeds: list[int] | None = Field(None, min_length=1, description="its own, in place of the plan's")
     settings: Values = Field(default_factory=dict)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    @property
+    def preset_name(self) -> str:
+        return self.preset or system(self.model).preset_name
+
+    def otherwise(self) -> dict[str, Any]:
+        """What it sets otherwise than its preset, by flat name."""
+        there = flat_settings(load_settings(self.preset or system(self.model).preset, environment={}))
+        sections = {**self.settings, "options": self.options}
+        own = {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
+        return {name: value for name, value in own.items() if name not in there or there[name] != value}
 
 
 class Plan(Section):
@@ -89,13 +101,14 @@ class Plan(Section):
         return [EvaluationSettings.model_validate({"protocol": name, **common}) for name in self.protocols]
 
     def labels(self) -> list[str]:
-        """The row of each system. Errors: UsageError for an unknown model, or rows that cannot be told apart."""
+        """The row of each system. What it sets otherwise than its preset is told where the preset is, or where the
+        system has several rows; what the plan sets for all is not. Errors: UsageError for an unknown model or
+        preset, or rows that cannot be told apart."""
         names = [one.model for one in self.systems]
         found = []
         for one in self.systems:
-            title = system(one.model).title
-            preset = f" ({one.preset})" if one.preset and names.count(one.model) > 1 else ""
-            found.append(one.label or f"{title}{preset}")
+            tells = shown_preset(one.model, one.preset_name) or names.count(one.model) > 1
+            found.append(one.label or label_of(one.model, one.preset_name, one.otherwise() if tells else {}))
         if twice := [label for label in found if found.count(label) > 1]:
             raise UsageError(f"two systems of the plan are both {twice[0]!r}: give one of them a label")
         return found
@@ -115,7 +128,7 @@ class Plan(Section):
                     for section, fields in part.items():
                         values[section] = {**values.get(section, {}), **fields}
                 seeds = one.seeds or self.seeds
-                found += [Cell(data, label, one.model, one.preset, seed, values) for seed in seeds]
+                found += [Cell(data, label, one.model, one.preset, one.preset_name, seed, values) for seed in seeds]
         for cell in found:
             cell.settings()
         return found
@@ -123,12 +136,14 @@ class Plan(Section):
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of a plan; a key by itself."""
+    """One run of a plan; a key by itself. `preset`: as the plan names it, None for the model's own, whose name is
+    `preset_name`."""
 
     data: str
     label: str
     model: str
     preset: str | None
+    preset_name: str
     seed: int
     values: Mapping[str, Mapping[str, Any]]
 

@@ -27,7 +27,7 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.events import Events
-from edt_cli.models.systems import system
+from edt_cli.models.systems import OURS, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.phases import PREPARATION
 from edt_cli.workspace import Workspace, digest, write_atomic
@@ -57,7 +57,7 @@ class SearchSettings(Section):
 
     trials: int = Field(20, ge=1)
     seed: int = 42
-    preset: str = "paper"
+    preset: str = Field(system(OURS).preset_name, description="of every trial, under these settings")
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     space: dict[str, Range | Annotated[list[str | float | int | bool], Field(min_length=1)]] = Field(min_length=1)
 
@@ -78,9 +78,10 @@ class SearchSettings(Section):
 @dataclass(frozen=True)
 class Searched:
     """`best`: {field: value} of the best trial; `trials`: each finished one, best first; `given_up`: how many fell
-    behind; `settings`: the best trial's file."""
+    behind; `settings`: the best trial's file, which goes over the search's preset."""
 
     name: str
+    model: str
     best: dict[str, Any]
     value: float
     trials: list[dict[str, Any]]
@@ -112,7 +113,8 @@ def search(
     while (left := s.trials - len(_of(study, TrialState.COMPLETE, TrialState.PRUNED))) > 0:
         events.emit("trial", message=f"search {name}: {left} of {s.trials} trials are left")
         trial = study.ask()
-        pipeline = Pipeline(place, dataset, s.with_choices(_choices(trial, s)), events, device)
+        settings = s.with_choices(_choices(trial, s))
+        pipeline = Pipeline(place, dataset, settings, events, device, preset=s.preset)
         try:
             study.tell(trial, _value(pipeline, trial, listeners))
         except (optuna.TrialPruned, Diverged):
@@ -171,18 +173,19 @@ def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings)
     found = sorted(done, key=lambda trial: -(trial.value or 0.0))
     best = s.with_choices(found[0].params)
     path = place.runs / "best.toml"
-    write_atomic(path, _toml(best, f"Best of {len(done)} trials by validation NDCG@10: {found[0].value:.4f}"))
+    title = f"Best of {len(done)} trials by validation NDCG@10: {found[0].value:.4f}; goes over --preset {s.preset}"
+    write_atomic(path, _toml(best, load_settings(s.preset, environment={}), title))
     trials = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in found]
     given_up = len(_of(study, TrialState.PRUNED))
-    return Searched(name, found[0].params, found[0].value or 0.0, trials, given_up, path)
+    return Searched(name, best.model.name, found[0].params, found[0].value or 0.0, trials, given_up, path)
 
 
-def _toml(settings: Settings, title: str) -> str:
-    """What differs from the defaults."""
+def _toml(settings: Settings, preset: Settings, title: str) -> str:
+    """What differs from the preset."""
     lines = [f"# {title}"]
     for section, fields in settings.document().items():
-        plain = Settings().document()[section]
-        changed = {field: value for field, value in fields.items() if value != plain[field] and value is not None}
+        there = preset.document()[section]
+        changed = {field: value for field, value in fields.items() if field not in there or value != there[field]}
         if changed:
             lines += ["", f"[{section}]", *(f"{field} = {_literal(value)}" for field, value in changed.items())]
     return "\n".join(lines) + "\n"

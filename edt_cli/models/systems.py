@@ -13,14 +13,28 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edt_cli.config import ModelSettings, Section, UsageError, UserError, validated
+from edt_cli.config import (
+    ModelSettings,
+    Section,
+    Settings,
+    UsageError,
+    UserError,
+    load_settings,
+    preset_name,
+    preset_names,
+    validated,
+)
 
 if TYPE_CHECKING:
     from edt_cli.models.given import Given
     from edt_cli.models.sequential import SequentialModel
 
 Need = Literal["item text", "generated items", "user profiles"]
+LLM_STAGES: dict[Need, str] = {"generated items": "augmentation", "user profiles": "profiling"}
+"""What an LLM makes, and the section of the settings that it is made by."""
 GROUP = "edt.models"
+OURS = "llm-edt"
+"""The method that the others are rivals of."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +56,14 @@ class System:
     def trained(self) -> bool:
         return bool(self.model)
 
+    @property
+    def preset_name(self) -> str:
+        return preset_name(self.preset)
+
 
 BUILT_IN = (
     System(
-        *("llm-edt", "LLM-EDT", "Liu et al., SIGIR", 2026, "paper", "edt_cli.models.llm_edt:LLMEDT"),
+        *(OURS, "LLM-EDT", "Liu et al., SIGIR", 2026, "best", "edt_cli.models.llm_edt:LLMEDT"),
         needs=("item text", "generated items", "user profiles"),
     ),
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
@@ -123,6 +141,28 @@ def title_of(name: str) -> str:
     return systems()[name].title if name in systems() else name
 
 
+@cache
+def presets_of(name: str) -> dict[str, Settings]:
+    """The presets of a system by name, its default first; none where its package is gone or they cannot be read."""
+    if name not in systems():
+        return {}
+    default = systems()[name].preset_name
+    found = {default: preset_settings(name, default)}
+    found |= {one: preset_settings(name, one) for one in preset_names()}
+    return {one: s for one, s in found.items() if s is not None and s.model.name == name}
+
+
+@cache
+def preset_settings(model: str, preset: str) -> Settings | None:
+    """What a preset by itself says, as a run of `model` may name it; None for one that is not there (any more)."""
+    known = systems().get(model)
+    own = known is not None and preset == known.preset_name
+    try:
+        return load_settings(known.preset if known and own else preset, environment={})
+    except UserError:
+        return None
+
+
 def needs(s: ModelSettings) -> list[Need]:
     """What the pipeline must make before this model can be trained, or asked where nothing is trained."""
     known = system(s.name)
@@ -132,7 +172,12 @@ def needs(s: ModelSettings) -> list[Need]:
 
 def asks_llm(s: ModelSettings) -> bool:
     """Whether an LLM has a part in this model: it generates items, or writes profiles."""
-    return bool({"generated items", "user profiles"} & set(needs(s)))
+    return bool(LLM_STAGES.keys() & set(needs(s)))
+
+
+def has_llm(s: Settings) -> bool:
+    """Whether one had its part in a run of these settings: a stage that the model needs is not switched off."""
+    return any(getattr(s, stage).enabled for need, stage in LLM_STAGES.items() if need in needs(s.model))
 
 
 def model_class(name: str) -> type[SequentialModel]:

@@ -14,14 +14,16 @@ Figures = dict[str, float | None]
 
 class Result(TypedDict):
     """One run under one protocol. `domains`: figures by domain, each with `users`, the targets behind it.
-    `variant`: an ablation's name in table 3, or "". `llm`: who wrote, such as `local (no LLM)`; "" where no LLM
-    has a part. `label`: the system's name and what sets this run apart from others of it, the seed excepted."""
+    `preset`: what it was made with; "" where that has no name. `variant`: an ablation's name in table 3, or "".
+    `llm`: who wrote, such as `local (no LLM)`; "" where no LLM has a part. `label`: the system's name, and in
+    brackets its preset and what sets this run apart from others of it, the seed excepted."""
 
     run: str
     data: str
     data_key: NotRequired[str]
     synthetic: bool
     model: str
+    preset: str
     variant: str
     label: str
     llm: str

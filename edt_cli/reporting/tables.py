@@ -144,12 +144,12 @@ def table_3(results: Sequence[Result]) -> list[Table]:
     for protocol, together in by_protocol(_some(r for r in results if r["model"] == OURS)).items():
         kinds = sorted(by_kind(together).items(), key=lambda entry: _variant_position(entry[0]))
         llms = {kind.llm for kind, _ in kinds if kind.llm}
-        names = [(kind.variant or kind.label, kind.llm) for kind, _ in kinds]
         lines = []
-        for (kind, runs), name in zip(kinds, names, strict=True):
-            label = kind.variant if kind.variant and names.count(name) == 1 else kind.label
+        for kind, runs in kinds:
+            # `w/o Aug. (llm-edt-ce)`: in place of the system's name, what was taken out of which preset.
+            title, bracket, apart = kind.label.partition(" (")
             told = kind.llm if not kind.variant or len(llms) > 1 else ""
-            lines.append(_Line(shown_system(label, kind.variant, told), "", runs))
+            lines.append(_Line(shown_system(f"{kind.variant or title}{bracket}{apart}", "", told), "", runs))
         by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
         title = f"{paper.TABLES[3].title} of LLM-EDT{by_whom}"
         table = _table(title, protocol, together, lines, METRICS)

@@ -145,7 +145,9 @@ def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
 
 
 def _facts(row: RunRow) -> dict[str, Any]:
-    return {name: value for name, value in row.plan.items() if name in ("data", "data_key", "llm", "device")}
+    return {
+        name: value for name, value in row.plan.items() if name in ("data", "data_key", "preset", "llm", "device")
+    }
 
 
 def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edt_cli.config import Settings, UserError
+from edt_cli.config import UserError
 from edt_cli.jobs import alive, heartbeat, jobs_of
+from edt_cli.labels import name_of, preset_of
 from edt_cli.models.systems import title_of
-from edt_cli.runs import PLAN, RESULTS, Run, variant
+from edt_cli.runs import PLAN, RESULTS, Run
 from edt_cli.ui.follow import Tail
 from edt_cli.ui.state import RunState
 from edt_cli.workspace import MANIFEST, Workspace
@@ -42,6 +43,7 @@ class RunRow:
     plan: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     title: str = ""
+    preset: str = ""
     seed: int | None = None
 
     @property
@@ -63,7 +65,7 @@ class RunRow:
             if name != "model"
         }
         own = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
-        return {**flat, **own, "seed": self.seed, "title": self.title, **self.figures}
+        return {**flat, **own, "seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
 
 
 def model_of(plan: dict[str, Any]) -> str:
@@ -87,7 +89,8 @@ def read_run(folder: Path) -> RunRow:
         return RunRow(folder, "damaged", when)
     training = plan["settings"].get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
-    return RunRow(folder, status_of(folder), when, plan, _figures(folder), _title(plan), seed)
+    title, preset = _called(Run(folder, plan))
+    return RunRow(folder, status_of(folder), when, plan, _figures(folder), title, preset, seed)
 
 
 def status_of(folder: Path) -> str:
@@ -156,15 +159,12 @@ def _runs_of_job(folder: Path) -> set[str]:
     return set(fold_all(folder).runs)
 
 
-def _title(plan: dict[str, Any]) -> str:
-    """The system's name with its ablation, as table 3 calls it."""
-    name = model_of(plan)
-    title = title_of(name)
+def _called(run: Run) -> tuple[str, str]:
+    """The run as tables call it, and its preset; the system alone where its settings are none that can be read."""
     try:
-        ablation = variant(Settings.model_validate(plan["settings"]))
-    except ValueError:
-        return title
-    return f"{title} {ablation}".strip()
+        return name_of(run), preset_of(run)
+    except (ValueError, KeyError, TypeError):
+        return title_of(model_of(run.plan)), ""
 
 
 def _figures(folder: Path) -> dict[str, float]:

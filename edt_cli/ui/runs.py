@@ -79,7 +79,7 @@ class Runs(Pane):
             *(Col(_short(name), max(6, len(_short(name))), right=True, key=name) for name in figures),
             Col("when", 5, right=True, key="when"),
             Col("seed", 4, right=True, key="seed"),
-            Col("system", 16, key="title"),
+            Col("system", 22, key="title"),
             Col("data", 14, key="data"),
         ]
         now = time.time()

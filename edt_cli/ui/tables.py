@@ -11,11 +11,11 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from edt_cli.config import UserError
+from edt_cli.labels import labelled
 from edt_cli.reporting import tables as build
 from edt_cli.reporting.paper import TABLES
 from edt_cli.reporting.render import render
 from edt_cli.reporting.table import Cell, Measure, Table
-from edt_cli.runs import labelled
 from edt_cli.ui.library import RunRow, open_runs, results_of
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
@@ -76,7 +76,7 @@ class Tables(Pane):
         self.query_one("#title", Static).update(paragraph(table.heading, 300))
         self.query_one("#notes", Static).update(paragraph("\n".join(table.notes), 1200))
         label = max((len(row.label) for row in table.rows), default=8)
-        columns = [Col(table.stub[1], min(28, label + 1))]
+        columns = [Col(table.stub[1], min(37, label + 1))]
         columns += [Col(table.stub[0] or "group", 10)] if table.row_groups else []
         for place, column in enumerate(table.columns):
             widest = max([len(_told(row.cells[place])) for row in table.rows], default=6)

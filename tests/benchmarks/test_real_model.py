@@ -66,9 +66,9 @@ def test_the_whole_road(url, tmp_path):
     llm = ("--provider", "openai/smollm2", "--api-base", url, "--concurrency", "2", "--limit-users", USERS)
     shown = {}
     for name, options in (("smollm2", llm), ("local", ("--limit-users", USERS))):
-        augmented = edt("augment", *options, workspace=tmp_path)
-        profiled = edt("profile", *options, workspace=tmp_path)
-        trained = edt("train", *options, workspace=tmp_path)
+        augmented = edt("augment", "--preset", "paper", *options, workspace=tmp_path)
+        profiled = edt("profile", "--preset", "paper", *options, workspace=tmp_path)
+        trained = edt("train", "--preset", "paper", *options, workspace=tmp_path)
         shown[name] = {
             "asked": augmented["asked"],
             "kept": augmented["kept"],

@@ -106,6 +106,7 @@ def test_one_command_makes_the_runs_one_fails_and_the_rest_is_shown(tmp_path):
     assert rows["Bad"] == ["–"] * 6
     assert all(cell["mean"] > 0 for cell in rows["Popularity"])
     assert {run["label"]: run["cut"] for run in made["runs"]} == {"Popularity": False, "GRU4Rec": False}
+    assert {run["preset"] for run in made["runs"]} == {"popularity", "gru4rec"}
     assert len(made["claims"]) == 2 * 3 and all(claim["p"] is not None for claim in made["claims"])
 
     assert states(workspace, path) == ["failed", "finished", "finished"]
@@ -302,6 +303,32 @@ def test_every_system_gets_the_budget_and_with_match_paper_the_papers_size_and_b
         assert (s.training.epochs, s.training.minutes, s.training.seed) == (7, 5.0, cell.seed)
         assert (s.model.hidden, s.training.batch) == (128, 512)
     assert cells[2].settings().model.memory and not cells[0].settings().model.memory
+
+
+def test_a_row_of_a_plan_is_named_by_its_preset_and_what_it_sets_otherwise(tmp_path):
+    otherwise = "[systems.settings.training]\nlr = 0.0123\nloss = 'ce'"
+    path = plan_file(
+        tmp_path,
+        system("llm-edt"),
+        system("llm-edt", f"preset = 'llm-edt-ce'\n{otherwise}"),
+        system("llm-edt", "preset = 'paper'\nlabel = 'As printed'"),
+        system("sasrec", f"preset = 'sasrec-ce'\n{otherwise}"),
+        system("gru4rec", otherwise),
+        system("bert4rec"),
+        system("bert4rec", otherwise),
+    )
+    cells = Plan.read(path).cells()
+    assert [(cell.label, cell.preset_name) for cell in cells] == [
+        ("LLM-EDT (best)", "best"),
+        ("LLM-EDT (llm-edt-ce, lr=0.0123)", "llm-edt-ce"),
+        ("As printed", "paper"),
+        ("SASRec (sasrec-ce, lr=0.0123)", "sasrec-ce"),
+        ("GRU4Rec", "gru4rec"),
+        ("BERT4Rec", "bert4rec"),
+        ("BERT4Rec (lr=0.0123)", "bert4rec"),
+    ]
+    shown = json.loads(edt(prepared(tmp_path).root, "compare", str(path), "--dry-run", "--json").stdout)["cells"]
+    assert [(one["system"], one["preset"]) for one in shown] == [(cell.label, cell.preset_name) for cell in cells]
 
 
 def test_match_paper_on_train(tmp_path):

@@ -16,13 +16,13 @@ from edt_cli.cli.app import app
 from edt_cli.config import TrainingSettings, UsageError, UserError, load_settings
 from edt_cli.events import Events
 from edt_cli.experiments.sizes import parameters
+from edt_cli.labels import labelled
 from edt_cli.models import systems as module
 from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.given import Given
 from edt_cli.models.systems import broken, make_model, model_class, options_of, system, systems, title_of
 from edt_cli.pipeline import Pipeline
 from edt_cli.results import evaluate
-from edt_cli.runs import labelled
 from edt_cli.workspace import Workspace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edt-last-item"

@@ -10,7 +10,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-QUICK = ("--epochs", "3", "--set", "training.finetune_epochs=12", "--set", "training.finetune_min_steps=10")
+QUICK = (
+    *("--preset", "paper", "--epochs", "3"),
+    *("--set", "training.finetune_epochs=12", "--set", "training.finetune_min_steps=10"),
+)
 
 
 def edt(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -95,14 +98,14 @@ def test_every_artefact_records_its_leak_check(place):
 
 
 def test_inspect_shows_a_one_domain_user_with_what_was_inserted(place):
-    found = document(place, "inspect", "one-domain")
+    found = document(place, "inspect", "one-domain", "--preset", "paper")
     assert found["r"] == 1
     assert any(row["part"] == "inserted" for row in found["history"])
     assert [row["part"] for row in found["history"]][-2:] == ["valid", "test"]
     kept = [row for row in found["generated"] if row["kept"]]
     assert kept and all(row["score_target"] >= found["tau"] - 1e-6 for row in kept)
     assert found["profile"]
-    shown = edt(place, "inspect", found["user"]).stdout
+    shown = edt(place, "inspect", found["user"], "--preset", "paper").stdout
     assert "local (no LLM)" in shown and "+" in shown
 
 
@@ -116,7 +119,7 @@ def test_report_in_every_form(place):
 
 
 def test_recommend_for_known_and_new_users_and_without_what_is_out_of_stock(place, tmp_path):
-    user = document(place, "inspect", "one-domain")["user"]
+    user = document(place, "inspect", "one-domain", "--preset", "paper")["user"]
     found = document(place, "recommend", "--user", user, "--count", "3")
     domains = found["users"][user]
     assert all([row["rank"] for row in rows] == [1, 2, 3] for rows in domains.values())
@@ -148,7 +151,8 @@ def test_batch_export_and_item_vectors_agree_with_recommend(place, tmp_path):
 def test_final_trains_on_everything_and_is_used_by_recommend(place):
     done = edt(place, "train", "--data", "demo", "--final", *QUICK)
     assert "trained on everything" in done.stderr
-    run = document(place, "recommend", "--user", document(place, "inspect", "one-domain")["user"])["run"]
+    user = document(place, "inspect", "one-domain", "--preset", "paper")["user"]
+    run = document(place, "recommend", "--user", user)["run"]
     plan = json.loads((place / "runs" / run / "run.json").read_text())
     assert plan["settings"]["training"]["final"] is True
     refused = edt(place, "eval", "--run", run, code=1)

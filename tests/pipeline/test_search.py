@@ -33,8 +33,9 @@ def test_a_search_ends_in_settings_that_train_takes(tmp_path):
     assert found.value == max(trial["ndcg@10"] for trial in found.trials)
     written = tomllib.loads(found.settings.read_text())
     assert written["training"]["lr"] == found.best["training.lr"]
-    settings = load_settings("paper", config=found.settings, environment={})
+    settings = load_settings("sasrec", config=found.settings, environment={})
     assert (settings.model.dropout, settings.training.negatives) == (found.best["model.dropout"], 4)
+    assert "name" not in written["model"] and written["training"].keys() <= {"lr", *QUICK["training"]}
     assert not all_runs(place)
     assert len(all_runs(replace(place, folder=f"searches/{found.name}"))) == 3
 
@@ -85,9 +86,9 @@ def test_a_preset_that_has_changed_is_another_study(tmp_path, monkeypatch):
     made = random_dataset()
     before = search(Workspace(tmp_path), made, searched(trials=1))
 
-    def other(preset, flags, environment):
-        training = {**flags["training"], "patience": 3}
-        return load_settings(preset, flags={**flags, "training": training}, environment=environment)
+    def other(preset, flags=None, environment=None):
+        training = {**(flags or {}).get("training", {}), "patience": 3}
+        return load_settings(preset, flags={**(flags or {}), "training": training}, environment=environment)
 
     monkeypatch.setattr(module, "load_settings", other)
     assert search(Workspace(tmp_path), made, searched(trials=1)).name != before.name

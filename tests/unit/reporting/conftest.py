@@ -26,6 +26,7 @@ def result() -> Callable[..., Result]:
         document = {
             "data": "shop",
             "synthetic": False,
+            "preset": "",
             "variant": "",
             "label": model,
             "llm": "",

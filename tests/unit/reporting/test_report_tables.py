@@ -246,10 +246,35 @@ def test_table_3_tells_rows_of_one_variant_apart(result):
     assert [row.label for row in table.rows] == [
         "LLM-EDT, local (no LLM)",
         "LLM-EDT, gpt-3.5",
-        "LLM-EDT w/o DFT, local (no LLM)",
+        "w/o DFT, local (no LLM)",
         "w/o DFT, gpt-3.5",
-        "LLM-EDT (alpha=1.0) w/o DFT, local (no LLM)",
+        "w/o DFT (alpha=1.0), local (no LLM)",
     ]
+
+
+def test_presets_are_rows_of_their_own_and_ablations_say_what_they_are_of(result):
+    runs = [
+        result("llm-edt", label=f"LLM-EDT ({preset})", variant=variant, llm=LOCAL, food=(0.5, 0.3))
+        for preset in ("best", "llm-edt-ce, lr=0.1")
+        for variant in ("", "w/o Aug.")
+    ]
+    (table,) = table_2([*runs, result("sasrec", label="SASRec (sasrec-ce)", food=(0.4, 0.3))])
+    assert [row.label for row in table.rows] == [
+        "SASRec (sasrec-ce)",
+        "LLM-EDT (best), local (no LLM)",
+        "LLM-EDT (llm-edt-ce, lr=0.1), local (no LLM)",
+        "Improv. of LLM-EDT (best), local (no LLM) (%)",
+        "Improv. of LLM-EDT (llm-edt-ce, lr=0.1), local (no LLM) (%)",
+    ]
+    (table,) = table_3(runs)
+    assert [row.label for row in table.rows] == [
+        "LLM-EDT (best), local (no LLM)",
+        "LLM-EDT (llm-edt-ce, lr=0.1), local (no LLM)",
+        "w/o Aug. (best)",
+        "w/o Aug. (llm-edt-ce, lr=0.1)",
+    ]
+    (table,) = free_tables(runs[3:])
+    assert [row.label for row in table.rows] == ["LLM-EDT (llm-edt-ce, lr=0.1) w/o Aug., local (no LLM)"]
 
 
 def test_refuses_to_mix_data_or_to_count_a_run_twice(result):

@@ -1,0 +1,154 @@
+"""What a run is called: its system, its preset, what was taken out of it, and what was set otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edt_cli.config import Settings
+from edt_cli.models.systems import OURS, preset_settings, presets_of, systems, title_of
+from edt_cli.runs import ABLATIONS, Run
+
+UNTOLD = (
+    *("model.name", "training.seed", "training.final", "training.course", "training.memory_weights"),
+    *("evaluation.", "limits.", "llm.concurrency"),
+)
+"""Settings that a label does not tell: what a row already says, or what changes no run."""
+WRITERS = ("llm.provider", "llm.model")
+"""Nor these against a preset: who wrote stands beside the label."""
+
+
+def flat_settings(settings: Settings) -> dict[str, Any]:
+    """{"training.lr": 0.001, ...}."""
+    return {
+        f"{section}.{field}": value
+        for section, fields in settings.model_dump().items()
+        for field, value in fields.items()
+    }
+
+
+def preset_of(run: Run) -> str:
+    """The preset that a run was made with. A run that does not tell has the name of the preset whose settings it
+    has, ablations aside; "" where there is none."""
+    if (told := run.plan.get("preset")) is not None:
+        return told
+    settings = run.settings
+    for name, preset in presets_of(settings.model.name).items():
+        taken = _fields(ablations(settings, preset))
+        if not _telling(_changed(settings, preset)) - taken:
+            return name
+    return ""
+
+
+def ablations(settings: Settings, base: Settings) -> list[str]:
+    """The keys of table 3's ablations that `settings` amount to and `base` does not."""
+    if settings.model.name != OURS:
+        return []
+    return [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
+
+
+def is_ablated(settings: Settings, name: str) -> bool:
+    """Whether that part of the method is out of these settings."""
+    values, changes = settings.model_dump(), ABLATIONS[name][1]
+    return all(
+        values[section][field] == value for section, fields in changes.items() for field, value in fields.items()
+    )
+
+
+def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
+    """`preset` and `variant` of a run: its ablations as table 3 has them, against its preset, and `refit`."""
+    preset, settings = preset_of(run), run.settings
+    taken = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
+    names = [ABLATIONS[name][0] for name in (*taken, *["dft"] * first_phase)]
+    names += ["refit"] if settings.training.final else []
+    return {"preset": preset, "variant": ", ".join(dict.fromkeys(names))}
+
+
+def shown_preset(model: str, preset: str) -> str:
+    """The preset where a label names it: LLM-EDT's always, of another system one that is not its default."""
+    known = systems().get(model)
+    return preset if model == OURS or known is None or preset != known.preset_name else ""
+
+
+def label_of(model: str, preset: str, otherwise: Mapping[str, Any]) -> str:
+    """`LLM-EDT (best, lr=0.001)`. otherwise: settings by flat name, and their values."""
+    shown = shown_preset(model, preset)
+    parts = [shown] if shown else []
+    parts += [f"{name.partition('.')[2]}={value}" for name, value in sorted(otherwise.items())]
+    return f"{title_of(model)} ({', '.join(parts)})" if parts else title_of(model)
+
+
+def name_of(run: Run) -> str:
+    """What a run is called by itself: its label, and what was taken out of it."""
+    who = identity(run)
+    label = label_of(run.settings.model.name, who["preset"], _otherwise(run, who))
+    return f"{label} {who['variant']}".rstrip()
+
+
+def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """With `preset`, `variant` and `label`: the system's name, the preset where it is named and what differs from
+    it, and what sets this run apart from others of the same preset and variant.
+
+    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
+    """
+    by_name = {run.name: run for run in runs}
+    named = [
+        {**document, **identity(by_name[document["run"]], first_phase=document["first_phase"])}
+        for document in documents
+    ]
+    settings = {run.name: flat_settings(run.settings) for run in runs}
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for document in named:
+        kinds.setdefault(_kind(document), set()).add(document["run"])
+    found = []
+    for document in named:
+        mine = settings[document["run"]]
+        others = [settings[run] for run in kinds[_kind(document)]]
+        # A run of before a setting was there does not have it.
+        apart = {name for name in mine if any(other.get(name) != mine[name] for other in others)}
+        told = {name: mine[name] for name in _telling(apart) - _taken(document)}
+        told |= _otherwise(by_name[document["run"]], document)
+        found.append({**document, "label": label_of(document["model"], document["preset"], told)})
+    own = {
+        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
+    }
+    return [
+        document
+        for document in found
+        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
+    ]
+
+
+def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run has otherwise than the preset that its label names, by flat name."""
+    s = run.settings
+    preset = preset_settings(s.model.name, who["preset"])
+    if preset is None or not shown_preset(s.model.name, who["preset"]):
+        return {}
+    told = _telling(_changed(s, preset)) - _taken(who)
+    return {name: value for name, value in flat_settings(s).items() if name in told and name not in WRITERS}
+
+
+def _changed(settings: Settings, preset: Settings) -> set[str]:
+    there = flat_settings(preset)
+    return {name for name, value in flat_settings(settings).items() if there.get(name) != value}
+
+
+def _telling(names: Iterable[str]) -> set[str]:
+    return {name for name in names if not name.startswith(UNTOLD)}
+
+
+def _taken(who: Mapping[str, Any]) -> set[str]:
+    """The settings that the ablations of `variant` stand for."""
+    return _fields(name for name, (title, _) in ABLATIONS.items() if title in who["variant"].split(", "))
+
+
+def _fields(names: Iterable[str]) -> set[str]:
+    return {
+        f"{section}.{field}" for name in names for section, fields in ABLATIONS[name][1].items() for field in fields
+    }
+
+
+def _kind(document: Mapping[str, Any]) -> tuple[str, ...]:
+    shown = shown_preset(document["model"], document["preset"])
+    return document["data"], document["model"], document["variant"], shown
