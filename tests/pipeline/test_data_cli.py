@@ -17,6 +17,7 @@ from edt_cli.data.dataset import load
 from edt_cli.workspace import Workspace
 
 REAL = os.environ.get("EDT_TEST_FOOD_KITCHEN")
+OPEN = os.environ.get("EDT_TEST_FOOD_KITCHEN_OPEN")
 
 
 class Done(NamedTuple):
@@ -205,6 +206,28 @@ def test_the_order_of_ties_is_that_of_the_files(edt, tmp_path):
     assert len(expected) == len(dataset.sequences)
     for user, name in enumerate(dataset.user_ids):
         assert [ids[item - 1] for item in dataset.sequences.of(user)] == [row[3] for row in sorted(expected[name])]
+
+
+@pytest.mark.food_kitchen_open
+@pytest.mark.skipif(not OPEN, reason="EDT_TEST_FOOD_KITCHEN_OPEN names no folder")
+def test_users_of_one_domain_or_both_and_what_the_floors_reach_on_them(edt):
+    """Half of the users of xhran2010/LLMCDSR's food-kitchen: in order, without dates, each item with a title."""
+    options = []
+    for domain in ("food", "kitchen"):
+        options += ["--domain-file", f"{domain}={OPEN}/{domain}.csv.gz"]
+        options += ["--items", f"{domain}={OPEN}/{domain}-items.csv.gz"]
+    document = json.loads(edt("data", "prepare", "open", *options, "--json").stdout)
+    assert document["users"] == 26_334
+    assert document["items"] == {"food": 8_178, "kitchen": 25_972}
+    assert document["interactions"] == 217_404
+    found = json.loads(edt("data", "stats", "open", "--json").stdout)
+    assert {domain["domain"]: domain["items_with_text"] for domain in found["domains"]} == {"food": 1, "kitchen": 1}
+    assert {domain["domain"]: domain["users"] for domain in found["domains"]} == {"food": 7_477, "kitchen": 23_596}
+    assert found["ties"]["steps"] == 0
+    for model, expected in (("popularity", (0.0130, 0.0031)), ("item-knn", (0.0495, 0.0117))):
+        (run,) = json.loads(edt("train", "--data", "open", "--model", model, "--json").stdout)["runs"]
+        gains = [run["domains"][domain]["ndcg@10"] for domain in ("food", "kitchen")]
+        assert tuple(round(gain, 4) for gain in gains) == expected
 
 
 def test_clean(edt, shops):
