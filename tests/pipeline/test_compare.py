@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +17,16 @@ import pytest
 from scipy.stats import ttest_rel
 from toy import random_dataset
 
-from edt_cli.config import UsageError, UserError
+from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.evaluation.significance import ndcg_of
 from edt_cli.events import Events, read_events
 from edt_cli.experiments.compare import Comparison, _next, _verdict, compare, epoch_seconds, found
 from edt_cli.experiments.plan import Plan
 from edt_cli.jobs import alive, heartbeat, jobs_of
-from edt_cli.models.systems import systems
+from edt_cli.models.systems import OURS, systems
+from edt_cli.models.systems import system as system_of
+from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.results import evaluate, ranks_of
 from edt_cli.runs import all_runs
 from edt_cli.workspace import Workspace, digest
@@ -354,6 +357,19 @@ def test_the_example_is_table_2():
     if len(known.systems) < len(plan.systems):
         with pytest.raises(UsageError, match="unknown model"):
             plan.cells()
+
+
+def test_the_demo_plan_puts_llm_edt_beside_what_needs_no_training(tmp_path):
+    path = EXAMPLES / "demo.toml"
+    shown = json.loads(edt(tmp_path, "compare", str(path), "--dry-run", "--json").stdout)["cells"]
+    assert [(cell["data"], cell["system"], cell["state"]) for cell in shown] == [
+        ("demo", label, "to do")
+        for label in ("Popularity", "Item-kNN", "Content-kNN", "SASRec (sasrec-ce)", "LLM-EDT (best)")
+    ]
+    *_, ours = Plan.read(path).cells()
+    made = Pipeline(Workspace(tmp_path), open_dataset(Workspace(tmp_path), "demo"), ours.settings())
+    quick = replace(made, settings=load_settings(system_of(OURS).preset))
+    assert made.run_key == quick.run_key, "the run of `edt train --data demo` counts"
 
 
 def test_what_is_to_be_done_is_shown_and_not_done(tmp_path):
