@@ -67,7 +67,7 @@ def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
 def shown_preset(model: str, preset: str) -> str:
     """The preset where a label names it: LLM-EDT's always, of another system one that is not its default."""
     known = systems().get(model)
-    return preset if model == OURS or known is None or preset != known.preset_name else ""
+    return preset if model == OURS or (known is not None and preset != known.preset_name) else ""
 
 
 def label_of(model: str, preset: str, otherwise: Mapping[str, Any]) -> str:

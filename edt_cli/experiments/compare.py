@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from edt_cli.config import EvaluationSettings, Settings
+from edt_cli.config import EvaluationSettings
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
 from edt_cli.events import Events, read_events
 from edt_cli.experiments.plan import Cell, Plan
 from edt_cli.jobs import Launched, alive, heartbeat, launch
 from edt_cli.labels import identity
+from edt_cli.models.systems import has_llm
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.providers import Providers
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
@@ -175,8 +176,7 @@ def found(c: Comparison, device: str = "cpu", events: Events | None = None) -> F
 
 def _shown(cell: Cell, pipeline: Pipeline) -> str:
     """The row's label, with the LLM that had a part in it."""
-    s: Settings = pipeline.settings
-    return shown_system(cell.label, "", pipeline.llm_name if s.augmentation.enabled or s.profiling.enabled else "")
+    return shown_system(cell.label, "", pipeline.llm_name if has_llm(pipeline.settings) else "")
 
 
 def _outcome(document: dict[str, Any], label: str, phases: dict[str, PhaseCost]) -> Outcome:

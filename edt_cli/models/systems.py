@@ -141,24 +141,25 @@ def title_of(name: str) -> str:
     return systems()[name].title if name in systems() else name
 
 
-@cache
 def presets_of(name: str) -> dict[str, Settings]:
     """The presets of a system by name, its default first; none where its package is gone or they cannot be read."""
     if name not in systems():
         return {}
     default = systems()[name].preset_name
-    found = {default: preset_settings(name, default)}
-    found |= {one: preset_settings(name, one) for one in preset_names()}
-    return {one: s for one, s in found.items() if s is not None and s.model.name == name}
+    found = {one: preset_settings(name, one) for one in (default, *preset_names())}
+    return {one: s for one, s in found.items() if s is not None and (one == default or s.model.name == name)}
 
 
-@cache
 def preset_settings(model: str, preset: str) -> Settings | None:
     """What a preset by itself says, as a run of `model` may name it; None for one that is not there (any more)."""
     known = systems().get(model)
-    own = known is not None and preset == known.preset_name
+    return _read_preset(known.preset if known is not None and preset == known.preset_name else preset)
+
+
+@cache
+def _read_preset(preset: str | Path) -> Settings | None:
     try:
-        return load_settings(known.preset if known and own else preset, environment={})
+        return load_settings(preset, environment={})
     except UserError:
         return None
 

@@ -122,3 +122,21 @@ def test_models_lists_the_presets_of_a_system(place):
     assert found["presets"] == ["best", ABLATED, "paper"]
     assert 'name = "llm-edt"' in document(place, "models", OURS, "--preset", "paper")["preset"]
     assert "has no preset 'sasrec'" in str(edt(place, "models", OURS, "--preset", "sasrec", code=1).exception)
+
+
+@pytest.mark.parametrize(
+    ("preset", "off", "named"),
+    [
+        ("paper", (), True),
+        ("paper", ("augmentation",), True),
+        ("paper", ("augmentation", "profiling"), False),
+        ("llmcdsr", (), True),
+        ("llmcdsr", ("augmentation",), False),
+        ("llm-esr", ("profiling",), False),
+    ],
+)
+def test_no_llm_is_named_that_was_asked_nothing(place, preset, off, named):
+    flags = {"llm": {"provider": "openai/served", "api_base": "http://localhost:1/v1"}}
+    settings = load_settings(preset, flags={**flags, **{stage: {"enabled": False} for stage in off}})
+    pipeline = Pipeline(Workspace(place), open_dataset(Workspace(place), "tiny"), settings)
+    assert pipeline.llm_name == ("openai/served" if named else "local (no LLM)")
