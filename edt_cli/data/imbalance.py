@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+INF = float("inf")
+RATIOS = {"[0,0.5)": (0, 0.5), "[0.5,0.9)": (0.5, 0.9), "[0.9,0.95)": (0.9, 0.95), "[0.95,1]": (0.95, INF)}
 
 
 def imbalance(counts: np.ndarray) -> np.ndarray:
@@ -21,3 +26,8 @@ def imbalance(counts: np.ndarray) -> np.ndarray:
 def dominant(counts: np.ndarray) -> np.ndarray:
     """[U]: the domain that has most of a user's items, the first of equals."""
     return counts.argmax(1)
+
+
+def between(values: np.ndarray, spans: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """{label: bool [n]} of spans such as RATIOS: which values lie in low <= value < high."""
+    return {label: (values >= low) & (values < high) for label, (low, high) in spans.items()}
