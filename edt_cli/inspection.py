@@ -78,7 +78,6 @@ def describe_user(
         "counts": {domain: int(count) for domain, count in zip(names, counts[0], strict=True)},
         "r": float(imbalance(counts)[0]),
         "llm": llm,
-        "tau": made.summary.get("tau"),
         "history": history,
         "generated": [
             {"domain": names[row["target"]], **{key: row[key] for key in SHOWN}}
@@ -119,4 +118,4 @@ def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, A
     return {"user": user, "data": dataset.name, "sent": sent}
 
 
-SHOWN = ("title", "score_source", "score_target", "rank", "kept", "reason")
+SHOWN = ("title", "score_source", "score_target", "tau", "rank", "kept", "reason")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FILTER = 2
+"""Goes into keys, to be raised when other items pass the augmenter's filter; 2: a tau for each kind of user."""
+
 
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
     """The prepared dataset; `demo` is prepared if it is not there. Errors: UserError how to get it."""
@@ -126,7 +129,7 @@ class Pipeline:
     @cached_property
     def augmentation_key(self) -> str:
         s = self.settings.augmentation
-        key = digest("augmentation", self.view.key, self.embeddings_key, s, self._llm_key)
+        key = digest("augmentation", FILTER, self.view.key, self.embeddings_key, s, self._llm_key)
         return self._of_try("augmentation", key) if s.enabled else "none"
 
     @cached_property
@@ -186,6 +189,8 @@ class Pipeline:
                 known_tau=self._known_tau(),
             )
             self._keep_tau(made.summary["tau"])
+            for warning in made.summary["warnings"]:
+                self.events.emit("warned", step="augmentation", message=f"warning: {warning}")
             checked = check_sources(self.dataset, made.sources, "augmentation", self.view.prefixes.lengths)
             checked += check_sequences(self.dataset, made, self.view.prefixes.lengths)
             made.save(folder)
@@ -425,18 +430,23 @@ class Pipeline:
         self._tries_file(base).parent.mkdir(parents=True, exist_ok=True)
         write_json(self._tries_file(base), {"tries": tries})
 
-    # A pilot's tau is used again for the rest: another would change insertions, hence prompts, and pay twice.
+    # A pilot's values of tau are used again for the rest: others would change insertions, hence prompts, and pay
+    # twice.
 
     @cached_property
     def _tau_file(self) -> Path:
         asked = self.settings.llm.model_dump(exclude={"concurrency", "limit_users"})
-        key = digest(self.view.key, self.embeddings_key, self.settings.augmentation, self.chat_identity, asked)
+        s = self.settings.augmentation
+        key = digest(FILTER, self.view.key, self.embeddings_key, s, self.chat_identity, asked)
         return self.workspace.artefacts / "calibration" / f"{key}.json"
 
-    def _known_tau(self) -> float | None:
-        return read_json(self._tau_file)["tau"] if self._tau_file.is_file() else None
+    def _known_tau(self) -> dict[str, dict[str, float]]:
+        return read_json(self._tau_file)["tau"] if self._tau_file.is_file() else {}
 
-    def _keep_tau(self, tau: float | None) -> None:
-        if tau is not None and not self._tau_file.is_file():
+    def _keep_tau(self, tau: dict[str, dict[str, float]]) -> None:
+        """Add what is new: a pilot may have had nobody of some kind."""
+        known = self._known_tau()
+        merged = {name: {**kinds, **known.get(name, {})} for name, kinds in tau.items()}
+        if merged != known and any(merged.values()):
             self._tau_file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._tau_file, {"tau": tau})
+            write_json(self._tau_file, {"tau": merged})

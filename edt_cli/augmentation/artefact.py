@@ -32,6 +32,7 @@ GENERATED = {
     "score_source": pl.Float64,
     "score_target": pl.Float64,
     "rank": pl.Int64,
+    "tau": pl.Float64,
     "kept": pl.Boolean,
     "reason": pl.String,
 }
@@ -71,9 +72,9 @@ class Augmentation:
     `pseudo`: one row a pseudo-item, numbered N + 1 .. N + P: number, domain, title, brand, category, description.
     `pseudo_vectors` float32 [P, d_L], unit rows.
     `generated`: one row a generated item: user, source and target domain, item (a number; null for a generated
-    text that was not kept), title, anchor (position in the training prefix), score_source, score_target and rank
-    (null where it was out before the filter), kept, and reason: "kept", or why not: "rank", "tau", "rank and tau",
-    "repeated", "had already", "no title", "more than asked", "no match".
+    text that was not kept), title, anchor (position in the training prefix), score_source, score_target, rank and
+    the tau that it was held against (null where it was out before the filter), kept, and reason: "kept", or why
+    not: "rank", "tau", "rank and tau", "repeated", "had already", "no title", "more than asked", "no match".
     `sources`: user, position, item of every training interaction that stands in a prompt.
     `failures`: user, source, target, reason, detail of each question without a usable answer.
     `summary`: counts, tau, cost; JSON values.
@@ -139,10 +140,14 @@ class Augmentation:
         """Errors: UserError where it is damaged."""
         with undamaged(folder):
             arrays = load_file(folder / ARRAYS)
+            frames, summary = read_frames(folder, FRAMES), read_json(folder / SUMMARY)
+            if "tau" not in frames["generated"].columns:  # made when one tau served everybody
+                tau = pl.lit(summary.get("tau"), pl.Float64).alias("tau")
+                frames["generated"] = frames["generated"].with_columns(tau).select(GENERATED.keys())
             return cls(
                 sequences=Sequences(arrays["offsets"], arrays["items"]),
                 inserted=arrays["inserted"],
                 pseudo_vectors=arrays["pseudo_vectors"],
-                **read_frames(folder, FRAMES),
-                summary=read_json(folder / SUMMARY),
+                **frames,
+                summary=summary,
             )

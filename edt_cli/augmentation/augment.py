@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from edt_backends.base import ChatBackend, ChatRequest, EmbeddingBackend
 from edt_cli.augmentation.artefact import GENERATED, SOURCES, Augmentation
+from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.augmentation.clustering import Clusters, cluster_items
-from edt_cli.augmentation.filtering import Scores, passes, rank, score, threshold
+from edt_cli.augmentation.filtering import (
+    Scores,
+    cells_of,
+    insertions_a_user,
+    likely_items,
+    passes,
+    rank,
+    score,
+    thresholds,
+)
 from edt_cli.augmentation.generation import (
     Generated,
     Questions,
@@ -29,6 +37,7 @@ from edt_cli.augmentation.identity import identify, renumber
 from edt_cli.augmentation.insertion import choose_gaps, insert
 from edt_cli.augmentation.llm import Bill, Failed, ask
 from edt_cli.augmentation.representatives import Representatives, find_representatives
+from edt_cli.augmentation.summary import KINDS, Taus, summarize
 from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
@@ -55,12 +64,13 @@ def augment(
     chat: ChatBackend,
     embedder: EmbeddingBackend,
     events: Events,
-    known_tau: float | None = None,
+    known_tau: Taus | None = None,
 ) -> Augmentation:
     """S_aug for every user, and how it came about.
 
-    known_tau: the value that a pilot calibrated (`summary["tau"]`), used instead of calibrating anew, so that
-    what the pilot paid for stays as it was. Errors: BackendError where asking on is pointless; events.Stopped.
+    known_tau: the values that a pilot calibrated (`summary["tau"]`), used instead of calibrating anew, so that
+    what the pilot paid for stays as it was; what it has no value for is calibrated. Errors: BackendError where
+    asking on is pointless; events.Stopped.
     """
     if not settings.enabled:
         return Augmentation.none(view)
@@ -82,14 +92,13 @@ def augment(
 
     items, asked = generated.items, generated.questions
     usable = np.array([reason is None for reason in generated.reasons], bool)
-    scores = score(vectors, items, asked, questions, plan.representatives, plan.clusters)
+    likely = likely_items(view, embeddings, questions, plan.representatives)
+    catalogue = TrainingCatalogue(view, embeddings)
+    scores = score(vectors, items, asked, questions, plan.representatives, likely, catalogue)
     ranks = rank(np.where(usable, asked, -1), scores.source)
-    tau = known_tau if settings.filter else None
-    if tau is None and settings.filter:
-        asked_for = len(view.prefixes) * plan.share_asked
-        ranked = ranks[usable] <= settings.keep
-        tau = threshold(settings.tau, ranked, scores.target[usable], view.domains, asked_for)
-    near, close = passes(ranks, scores.target, tau, settings)
+    cells = cells_of(questions, plan.representatives, len(view.domains))
+    taus = _taus(view, plan, settings, cells, asked[usable], ranks[usable], scores.target[usable], known_tau or {})
+    near, close = passes(ranks, scores.target, taus[cells[asked]], settings)
     kept = usable & near & close
 
     pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
@@ -108,11 +117,36 @@ def augment(
         inserted=inserted,
         pseudo=pseudo,
         pseudo_vectors=pseudo_vectors,
-        generated=_generated(questions, generated, new_number[items], scores, ranks, usable, kept, reasons),
+        generated=_generated(
+            questions, generated, new_number[items], scores, ranks, taus[cells[asked]], usable, kept, reasons
+        ),
         sources=_sources(view, plan),
         failures=generated.failures,
     )
-    return replace(result, summary=_summary(view, questions, result, tau, bill))
+    return replace(result, summary=summarize(view, questions, cells, result, taus, bill))
+
+
+def _taus(
+    view: TrainingView,
+    plan: _Plan,
+    settings: AugmentationSettings,
+    cells: np.ndarray,
+    asked: np.ndarray,
+    ranks: np.ndarray,
+    scores: np.ndarray,
+    known: Taus,
+) -> np.ndarray:
+    """tau by cell, nan where there is none. asked, ranks, scores: of the usable items."""
+    taus = np.full(2 * len(view.domains), np.nan)
+    if not settings.filter:
+        return taus
+    wanted = insertions_a_user(view.domains) * len(view.prefixes) * plan.share_asked
+    a_question = wanted / max(1, len(cells))
+    calibrated = thresholds(settings.tau, cells, asked, ranks <= settings.keep, scores, a_question)
+    for cell, tau in calibrated.items():
+        kinds = known.get(view.domains.names[cell // 2], {})
+        taus[cell] = kinds.get(KINDS[cell % 2], tau)
+    return taus
 
 
 @dataclass(frozen=True)
@@ -142,6 +176,7 @@ def _generated(
     items: np.ndarray,
     scores: Scores,
     ranks: np.ndarray,
+    taus: np.ndarray,
     usable: np.ndarray,
     kept: np.ndarray,
     reasons: list[str],
@@ -158,13 +193,14 @@ def _generated(
             "score_source": scores.source,
             "score_target": scores.target,
             "rank": ranks,
+            "tau": taus,
             "kept": kept,
             "reason": reasons,
         },
         schema=GENERATED,
     )
-    judged = ("anchor", "score_source", "score_target", "rank")
-    return frame.with_columns(
+    judged = ("anchor", "score_source", "score_target", "rank", "tau")
+    return frame.with_columns(pl.col("tau").fill_nan(None)).with_columns(
         pl.col("item").replace(0, None), *(pl.when(pl.Series(usable)).then(name).alias(name) for name in judged)
     )
 
@@ -172,44 +208,13 @@ def _generated(
 def _sources(view: TrainingView, plan: _Plan) -> pl.DataFrame:
     questions, representatives = plan.questions, plan.representatives
     cells = questions.users * len(view.domains) + questions.sources
-    starts = representatives.offsets[cells]
-    counts = representatives.offsets[cells + 1] - starts
-    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+    rows, asked = representatives.of_all(cells)
     frame = pl.DataFrame(
         {
-            "user": np.repeat(questions.users, counts),
+            "user": questions.users[asked],
             "position": representatives.positions[rows],
             "item": representatives.items[rows],
         },
         schema=SOURCES,
     )
     return frame.unique(maintain_order=True)
-
-
-def _summary(
-    view: TrainingView, questions: Questions, result: Augmentation, tau: float | None, bill: Bill
-) -> dict[str, Any]:
-    """Lengths are of training prefixes; table 1's are of whole sequences, longer by `insertions_a_user` too."""
-    users, generated, kept = len(view.prefixes), len(result.generated), int(result.inserted.sum())
-    names = view.domains.names
-    pseudo = np.bincount(result.pseudo["domain"].to_numpy(), minlength=len(names)).tolist()
-    items = {name: len(view.domains.range(domain)) for domain, name in enumerate(names)}
-    return {
-        "users": users,
-        "eligible_users": questions.eligible,
-        "users_without_text": questions.without_text,
-        "asked_users": len(np.unique(questions.users)),
-        "asked": len(questions),
-        "failed": dict(Counter(result.failures["reason"]).most_common()),
-        "generated": generated,
-        "kept": kept,
-        "reasons": dict(Counter(result.generated["reason"]).most_common()),
-        "share_kept": kept / max(1, generated),
-        "tau": tau,
-        "insertions_a_user": kept / max(1, users),
-        "items_before": items,
-        "items_after": {name: items[name] + pseudo[domain] for domain, name in enumerate(names)},
-        "average_length_before": len(view.prefixes.items) / max(1, users),
-        "average_length_after": len(result.sequences.items) / max(1, users),
-        "llm": bill.summary(),
-    }

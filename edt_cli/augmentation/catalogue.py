@@ -23,7 +23,7 @@ class TrainingCatalogue:
     """
 
     def __init__(self, view: TrainingView, embeddings: ItemEmbeddings) -> None:
-        self._domains = view.domains
+        self.domains = view.domains
         self._vectors = embeddings.vectors
         rows = view.catalogue.select("id", *TEXT_FIELDS)
         self._rows = list(rows.iter_rows(named=True))
@@ -45,7 +45,7 @@ class TrainingCatalogue:
 
         Errors: BackendError for a text that no catalogue item has.
         """
-        number = self._domains.number(domain)
+        number = self.domains.number(domain)
         hidden = {self._numbers[name] for name in exclude if name in self._numbers}
         return [self._similar(number, text, count, hidden) for text in texts]
 
@@ -89,9 +89,9 @@ class TrainingCatalogue:
 
         history: sorted keys user * (N + 1) + item of every training interaction.
         """
-        width = 1 + (np.bincount(history // (self._domains.items + 1)).max() if len(history) else 0)
+        width = 1 + (np.bincount(history // (self.domains.items + 1)).max() if len(history) else 0)
         items, _ = self.nearest(domain, vectors, int(width))
-        free = ~np.isin(users[:, None] * (self._domains.items + 1) + items, history)
+        free = ~np.isin(users[:, None] * (self.domains.items + 1) + items, history)
         if not items.shape[1]:
             return np.zeros(len(vectors), np.int64)
         first = items[np.arange(len(items)), free.argmax(1)]

@@ -1,4 +1,4 @@
-"""The noise filter (eq. 5-6) and the calibration of its threshold tau."""
+"""The noise filter (eq. 5-6) and the calibration of its thresholds tau."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edt_cli.augmentation.clustering import Clusters
+from edt_cli.augmentation.catalogue import TrainingCatalogue
+from edt_cli.augmentation.companions import Companions
 from edt_cli.augmentation.generation import Questions
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings
-from edt_cli.data.dataset import Domains
+from edt_cli.data.dataset import Domains, TrainingView
+from edt_cli.embeddings import ItemEmbeddings
 
 # Table 1: average length after augmentation less that before.
 INSERTIONS_A_USER = {
@@ -20,18 +22,43 @@ INSERTIONS_A_USER = {
 }
 OTHERWISE = 0.33
 PAIRS = 16_384
+LIKELY = 10
 
 
 @dataclass(frozen=True)
 class Scores:
     """Eq. 5 for each generated item [G]: the highest cosine with the user's representatives of the source domain,
-    `anchors` the position in the training prefix of the one that has it, and the highest with those of the
-    target domain. Of equal representatives the most recent one is the anchor.
+    `anchors` the position in the training prefix of the one that has it, and score^target. Of equal representatives
+    the most recent one is the anchor.
     """
 
     source: np.ndarray
     anchors: np.ndarray
     target: np.ndarray
+
+
+def cells_of(questions: Questions, representatives: Representatives, domains: int) -> np.ndarray:
+    """[Q]: 2 * target domain, and 1 more where the user has no representatives there. In each such cell
+    score^target is another kind of number, so each has a tau of its own."""
+    targets = questions.users * domains + questions.targets
+    return 2 * questions.targets + (np.diff(representatives.offsets)[targets] == 0)
+
+
+def likely_items(
+    view: TrainingView, embeddings: ItemEmbeddings, questions: Questions, representatives: Representatives
+) -> np.ndarray:
+    """[Q, 10]: the training items of the target domain that go best with the user's representatives of the source
+    domain, by what users of both domains have; 0 where there are fewer, and in questions whose user has
+    representatives in the target domain."""
+    found = np.zeros((len(questions), LIKELY), np.int64)
+    companions = Companions(view, embeddings)
+    cells = cells_of(questions, representatives, len(view.domains))
+    for domain in range(len(view.domains)):
+        chosen = np.flatnonzero(cells == 2 * domain + 1)
+        sources = questions.users[chosen] * len(view.domains) + questions.sources[chosen]
+        rows, places = representatives.of_all(sources)
+        found[chosen] = companions.best(domain, places, representatives.items[rows], len(chosen), LIKELY)
+    return found
 
 
 def score(
@@ -40,22 +67,41 @@ def score(
     asked: np.ndarray,
     questions: Questions,
     representatives: Representatives,
-    clusters: Clusters,
+    likely: np.ndarray,
+    catalogue: TrainingCatalogue,
 ) -> Scores:
     """vectors: unit rows of catalogue items and, after them, generated ones; items [G]: the rows of the items to
-    score; asked [G]: the questions that they answer.
+    score; asked [G]: the questions that they answer; likely: `likely_items`.
 
-    A user without representatives in the target domain is compared with the medoids of its catalogue.
+    score^target is the highest cosine with the user's representatives in the target domain. A user who has none
+    there is stood in for by those who are in both domains: it is the mean cosine with the `likely` items other than
+    the item itself. Where nobody is in both it is the mean cosine with the item's ten nearest others in the domain.
     """
-    domains = len(clusters.medoids)
+    domains = len(catalogue.domains)
     users, targets = questions.users[asked], questions.targets[asked]
     source, place = _best(vectors, items, users * domains + questions.sources[asked], representatives)
     target, own = _best(vectors, items, users * domains + targets, representatives)
-    for domain, medoids in enumerate(clusters.medoids):
-        rows = np.flatnonzero((own < 0) & (targets == domain))
-        for part in np.array_split(rows, 1 + len(rows) // PAIRS) if len(rows) else []:
-            target[part] = (vectors[items[part]] @ vectors[medoids].T).max(1)
-    return Scores(source, representatives.positions[place], target)
+    rows = np.flatnonzero(own < 0)
+    target[rows] = _mean(vectors, items[rows], likely[asked[rows]])
+    for domain in range(domains):
+        rows = np.flatnonzero(np.isnan(target) & (targets == domain))
+        unique, back = np.unique(items[rows], return_inverse=True)
+        nearest, _ = catalogue.nearest(domain, vectors[unique], LIKELY + 1)
+        target[rows] = _mean(vectors, unique, nearest)[back]
+    return Scores(source, representatives.positions[place], np.nan_to_num(target, nan=0.0))
+
+
+def _mean(vectors: np.ndarray, items: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean cosine [n] of items [n] with the first ten of others [n, W] that are neither 0 nor the item itself;
+    nan where there is none."""
+    counted = (others > 0) & (others != items[:, None])
+    counted &= np.cumsum(counted, axis=1) <= LIKELY
+    cosines = np.zeros(others.shape, np.float32)
+    for part in np.array_split(np.arange(len(items)), 1 + others.size // PAIRS):
+        cosines[part] = np.einsum("nd,nwd->nw", vectors[items[part]], vectors[others[part]])
+    sizes = counted.sum(1)
+    sums = np.where(counted, cosines, 0).sum(1)
+    return np.divide(sums, sizes, out=np.full(len(items), np.nan), where=sizes > 0)
 
 
 def _best(
@@ -87,35 +133,46 @@ def rank(asked: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def threshold(
-    tau: float | str, ranked: np.ndarray, target_scores: np.ndarray, domains: Domains, asked_for: float
-) -> float | None:
-    """tau as a cosine; None where there is nothing to calibrate it on.
+def thresholds(
+    tau: float | str,
+    cells: np.ndarray,
+    asked: np.ndarray,
+    ranked: np.ndarray,
+    scores: np.ndarray,
+    a_question: float,
+) -> dict[int, float]:
+    """tau as a cosine for each cell that was asked; a cell without anything to calibrate it on has none.
 
-    `q0.80` is that quantile of the score^target of all generated items [G]. `paper` is the cosine at which the
-    insertions are table 1's a user: of the items with `ranked` (rank <= k) the best by score^target are kept,
-    table 1's figure times `asked_for` of them, at least one (all, where there are fewer).
-    asked_for: the users of the dataset; of a pilot, that number times the share of the eligible users that it
-    asked, so that its value suits the rest.
+    cells [Q]: `cells_of`; asked, ranked, scores [G]: of the generated items their question, whether rank <= k, and
+    score^target. `q0.80` is that quantile of the scores of a cell's items. `paper`: of a cell's items with `ranked`
+    the best are kept, `a_question` of them for each question, at least one (all, where there are fewer).
     """
-    if isinstance(tau, float):
-        return tau
-    candidates = np.sort(target_scores[ranked])[::-1]
-    if not len(candidates):
-        return None
-    if tau != "paper":
-        return float(np.quantile(target_scores, float(tau[1:])))
-    wanted = max(1, round(INSERTIONS_A_USER.get(frozenset(domains.names), OTHERWISE) * asked_for))
-    return float(candidates[min(wanted, len(candidates)) - 1])
+    found: dict[int, float] = {}
+    for cell in np.unique(cells).tolist():
+        mine = cells[asked] == cell
+        candidates = np.sort(scores[mine & ranked])[::-1]
+        if isinstance(tau, float):
+            found[cell] = tau
+        elif len(candidates) and tau == "paper":
+            wanted = max(1, round(a_question * int((cells == cell).sum())))
+            found[cell] = float(candidates[min(wanted, len(candidates)) - 1])
+        elif len(candidates):
+            found[cell] = float(np.quantile(scores[mine], float(tau[1:])))
+    return found
+
+
+def insertions_a_user(domains: Domains) -> float:
+    """Table 1's figure for a pair of domains."""
+    return INSERTIONS_A_USER.get(frozenset(domains.names), OTHERWISE)
 
 
 def passes(
-    ranks: np.ndarray, target_scores: np.ndarray, tau: float | None, settings: AugmentationSettings
+    ranks: np.ndarray, target_scores: np.ndarray, taus: np.ndarray, settings: AugmentationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """The two conditions of eq. 6, rank <= k and score^target >= tau, each bool [G].
 
-    Both are true of all items without filtering (`w/o Filtering`), and where there is no tau.
+    taus [G]: nan where the item's cell has none. Both are true of all items without filtering (`w/o Filtering`).
     """
-    if tau is None or not settings.filter:
+    if not settings.filter:
         return np.ones(len(ranks), bool), np.ones(len(ranks), bool)
-    return ranks <= settings.keep, target_scores >= tau
+    return ranks <= settings.keep, ~(target_scores < taus)

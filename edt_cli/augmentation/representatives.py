@@ -21,6 +21,13 @@ class Cells:
     def of(self, cell: int) -> slice:
         return slice(int(self.offsets[cell]), int(self.offsets[cell + 1]))
 
+    def of_all(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of several cells end to end, and for each the place of its cell in `cells`."""
+        starts = self.offsets[cells]
+        sizes = self.offsets[cells + 1] - starts
+        places = np.repeat(np.arange(len(cells)), sizes)
+        return np.arange(len(places)) - np.repeat(np.cumsum(sizes) - sizes - starts, sizes), places
+
 
 @dataclass(frozen=True)
 class Representatives(Cells):

@@ -140,5 +140,8 @@ def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, A
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_shown(one)}" for name, one in value.items()) or "none"
+        told = ((name.replace("_", " "), _shown(one), isinstance(one, dict)) for name, one in value.items())
+        return ", ".join(f"{name} ({one})" if nested else f"{name} {one}" for name, one, nested in told) or "none"
+    if isinstance(value, list):
+        return "; ".join(value) or "none"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

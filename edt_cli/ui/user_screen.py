@@ -74,14 +74,16 @@ class UserScreen(EdtScreen):
                 _title(item["title"]),
                 _score(item["score_source"]),
                 _score(item["score_target"]),
+                _score(item["tau"]),
                 str(item["reason"]),
             )
             for item in document["generated"]
         ]
         columns = [Col("kept", 4), Col("domain", 12), Col("title", 30), Col("source", 6, right=True)]
-        self.pane("Generated").show([*columns, Col("target", 6, right=True), Col("why", 14)], generated)
-        tau = f"   tau = {document['tau']:.3f}" if document["tau"] is not None else ""
-        told = f"written by {m.llm or 'nobody'}{tau}\n\n{document['profile'] or 'no profile'}"
+        self.pane("Generated").show(
+            [*columns, Col("target", 6, right=True), Col("tau", 6, right=True), Col("why", 14)], generated
+        )
+        told = f"written by {m.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
         self.query_one("#profile", Static).update(paragraph(told))
         self.choose("Timeline")
 

@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_fakes import embed, make_view, random_case
 
+from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.augmentation.clustering import cluster_items
-from edt_cli.augmentation.filtering import passes, rank, score, threshold
+from edt_cli.augmentation.filtering import (
+    LIKELY,
+    cells_of,
+    insertions_a_user,
+    likely_items,
+    passes,
+    rank,
+    score,
+    thresholds,
+)
 from edt_cli.augmentation.generation import choose_questions
 from edt_cli.augmentation.insertion import choose_gaps, insert
 from edt_cli.augmentation.representatives import find_representatives
@@ -121,14 +131,23 @@ def generated_case(seed, domains):
     )
     asked = np.repeat(np.arange(len(questions)), rng.integers(0, 6, len(questions)))
     items = rng.integers(1, len(vectors), len(asked))
-    return view, clusters, representatives, questions, vectors, items, asked
+    likely = likely_items(view, embeddings, questions, representatives)
+    catalogue = TrainingCatalogue(view, embeddings)
+    found = score(vectors, items, asked, questions, representatives, likely, catalogue)
+    return view, embeddings, representatives, questions, vectors, items, asked, likely, found
+
+
+def slow_nearest(view, vectors, item, domain):
+    """Cosines with the training items of a domain that have a title, the item itself aside, best first."""
+    titles = view.catalogue["title"].to_list()
+    pool = [i for i in view.training_items if i in view.domains.range(domain) and titles[i - 1] and i != item]
+    return sorted((cosine(vectors[item], vectors[other]) for other in pool), reverse=True)
 
 
 @seeds
 @few
 def test_eq_5_scores_and_anchor(seed, domains):
-    view, clusters, representatives, questions, vectors, items, asked = generated_case(seed, domains)
-    found = score(vectors, items, asked, questions, representatives, clusters)
+    view, _, representatives, questions, vectors, items, asked, likely, found = generated_case(seed, domains)
     for row, (item, question) in enumerate(zip(items, asked, strict=True)):
         user, source, target = (part[question] for part in (questions.users, questions.sources, questions.targets))
 
@@ -144,22 +163,28 @@ def test_eq_5_scores_and_anchor(seed, domains):
         best, anchor = max(compared(source))
         assert found.source[row] == pytest.approx(best, abs=1e-5)
         assert found.anchors[row] == anchor
-        own = [value for value, _ in compared(target)]
-        medoids = [cosine(vectors[item], vectors[other]) for other in clusters.medoids[target]]
-        assert found.target[row] == pytest.approx(max(own or medoids), abs=1e-5)
         assert view.prefixes.of(user)[anchor] in view.domains.range(source)
+        own = [value for value, _ in compared(target)]
+        others = [cosine(vectors[item], vectors[other]) for other in likely[question] if other not in (0, item)]
+        others = others or slow_nearest(view, vectors, item, target)[:LIKELY]
+        expected = max(own) if own else np.mean(others) if others else 0
+        assert found.target[row] == pytest.approx(expected, abs=1e-5)
+        assert not own or not likely[question].any()
 
 
 @seeds
 @few
-def test_eq_6_keeps_the_k_best_by_source_that_reach_tau_by_target(seed, domains):
-    _, clusters, representatives, questions, vectors, items, asked = generated_case(seed, domains)
-    found = score(vectors, items, asked, questions, representatives, clusters)
+def test_eq_6_keeps_the_k_best_by_source_that_reach_the_tau_of_their_cell(seed, domains):
+    _, _, representatives, questions, _, _, asked, _, found = generated_case(seed, domains)
     ranks = rank(asked, found.source)
-    tau, k = 0.1, 2
-    near, close = passes(ranks, found.target, tau, AugmentationSettings(keep=k, tau=tau))
+    cells = cells_of(questions, representatives, domains)
+    taus, k = np.linspace(0.1, 0.5, 2 * domains), 2
+    near, close = passes(ranks, found.target, taus[cells[asked]], AugmentationSettings(keep=k))
     kept = set()
     for question in range(len(questions)):
+        user, target = questions.users[question], questions.targets[question]
+        own = representatives.of(user * domains + target)
+        tau = taus[2 * target + (own.start == own.stop)]
         rows = [row for row in range(len(asked)) if asked[row] == question]
         rows.sort(key=lambda row: -found.source[row])
         assert [ranks[row] for row in rows] == list(range(1, len(rows) + 1))
@@ -168,36 +193,50 @@ def test_eq_6_keeps_the_k_best_by_source_that_reach_tau_by_target(seed, domains)
 
 
 def test_without_filtering_everything_is_kept():
-    near, close = passes(np.array([1, 9]), np.array([0.9, -0.9]), 0.5, AugmentationSettings(filter=False))
+    near, close = passes(
+        np.array([1, 9]), np.array([0.9, -0.9]), np.array([0.5, 0.5]), AugmentationSettings(filter=False)
+    )
     assert near.all() and close.all()
 
 
-def test_tau_is_a_cosine_a_quantile_or_table_1s_rate():
+def calibration_case():
+    """Cells of very different sizes and scores: cell 2 has fewer candidates than are wanted, cell 3 none."""
     rng = np.random.default_rng(3)
-    view, _, _ = random_case(3)
-    scores, ranked = rng.random(500), rng.random(500) < 0.6
-    assert threshold(0.7, ranked, scores, view.domains, 100) == 0.7
-    at_quantile = threshold("q0.80", ranked, scores, view.domains, 100)
-    assert np.mean(scores < at_quantile) == pytest.approx(0.8)
-    tau = threshold("paper", ranked, scores, view.domains, 400)
-    assert ((scores >= tau) & ranked).sum() == round(0.34 * 400)  # food-kitchen
-    assert ((scores >= threshold("paper", ranked, scores, view.domains, 1)) & ranked).sum() == 1
-    everything = threshold("paper", ranked, scores, view.domains, 1_000_000)
-    assert everything == scores[ranked].min()
-    assert threshold("paper", ranked & False, scores, view.domains, 100) is None
+    cells = np.repeat([0, 1, 2, 3], [40, 300, 50, 10])
+    asked = np.concatenate([np.repeat(np.arange(340), 5), np.arange(340, 345)])
+    scores = rng.random(len(asked)) * 0.2 + 0.1 * cells[asked]
+    return cells, asked, rng.random(len(asked)) < 0.6, scores
+
+
+@pytest.mark.parametrize("a_question", [0.001, 0.1, 0.34, 1.0])
+def test_the_paper_s_rate_holds_in_every_cell(a_question):
+    cells, asked, ranked, scores = calibration_case()
+    found = thresholds("paper", cells, asked, ranked, scores, a_question)
+    assert sorted(found) == [0, 1, 2]
+    for cell, tau in found.items():
+        mine = ranked & (cells[asked] == cell)
+        kept, wanted = (mine & (scores >= tau)).sum(), a_question * (cells == cell).sum()
+        assert kept == max(1, min(mine.sum(), round(wanted)))
+        assert abs(kept - wanted) <= 1 or kept == mine.sum()
+
+
+def test_tau_is_a_cosine_for_all_or_a_quantile_of_each_cell():
+    cells, asked, ranked, scores = calibration_case()
+    assert thresholds(0.7, cells, asked, ranked, scores, 1) == dict.fromkeys(range(4), 0.7)
+    for cell, tau in thresholds("q0.80", cells, asked, ranked, scores, 1).items():
+        assert tau == np.quantile(scores[cells[asked] == cell], 0.8)
+    assert thresholds("paper", cells, asked, ranked & False, scores, 1) == {}
 
 
 def test_table_1s_rate_of_each_pair():
     view, _, _ = random_case(3)
-    scores, ranked = np.linspace(0, 1, 1000), np.ones(1000, bool)
     for names, insertions in (
-        (("cloth", "sport"), 330),
-        (("phone", "elec"), 210),
-        (("food", "kitchen"), 340),
-        (("a", "b", "c"), 330),
+        (("cloth", "sport"), 0.33),
+        (("phone", "elec"), 0.21),
+        (("food", "kitchen"), 0.34),
+        (("a", "b", "c"), 0.33),
     ):
-        domains = type(view.domains)(names, view.domains.starts)
-        assert (scores >= threshold("paper", ranked, scores, domains, 1000)).sum() == insertions
+        assert insertions_a_user(type(view.domains)(names, view.domains.starts)) == insertions
 
 
 @seeds

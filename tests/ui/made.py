@@ -185,17 +185,17 @@ def _artefacts(workspace: Workspace, made: Any) -> None:
     inserted[0] = True
     pseudo = {"number": made.domains.items + 1, "domain": 1, "title": "Made up [b]pan[/b]"}
     row = {"user": 0, "source": 0, "target": 1, "title": "Made up [b]pan[/b]", "anchor": 0}
-    kept = {**row, "item": pseudo["number"], "score_source": 0.9, "score_target": 0.8, "rank": 1, "kept": True}
-    out = {**row, "score_source": 0.5, "score_target": 0.1, "rank": 2, "kept": False, "reason": "tau"}
+    kept = {**row, "item": pseudo["number"], "score_source": 0.9, "score_target": 0.8, "rank": 1, "tau": 0.75}
+    out = {**row, "score_source": 0.5, "score_target": 0.1, "rank": 2, "tau": 0.75, "kept": False, "reason": "tau"}
     frames = {
         **empty_frames(FRAMES),
         "pseudo": pl.DataFrame([pseudo], schema=FRAMES["pseudo"]),
-        "generated": pl.DataFrame([{**kept, "reason": "kept"}, out], schema=FRAMES["generated"]),
+        "generated": pl.DataFrame([{**kept, "kept": True, "reason": "kept"}, out], schema=FRAMES["generated"]),
     }
     vectors = np.ones((1, 4), np.float32) / 2
     sequences = Sequences(offsets, items)
     with workspace.artefact("augmentation", "a1").create() as (folder, _):
-        Augmentation(sequences, inserted, pseudo_vectors=vectors, summary={"tau": 0.75}, **frames).save(folder)
+        Augmentation(sequences, inserted, pseudo_vectors=vectors, **frames).save(folder)
     texts = ["Likes [bold]pans[/bold]\x1b[5m and soup."] + [None] * (USERS - 1)
     with workspace.artefact("profiles", "p1").create() as (folder, _):
         Profiles(texts, np.zeros((USERS, 4), np.float32), **empty_frames(PROFILE_FRAMES)).save(folder)

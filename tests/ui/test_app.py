@@ -147,7 +147,7 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
         text = text_of(pilot.app)
         assert "U0000" in text and "made up" in text and " + " in text and "test" in text
         await press(pilot, ["2"])
-        assert "0.900" in text_of(pilot.app) and "tau" in text_of(pilot.app)
+        assert "0.900" in text_of(pilot.app) and "0.750" in text_of(pilot.app)
         await press(pilot, ["escape"])
         assert "[5 Users" in text_of(pilot.app)
 

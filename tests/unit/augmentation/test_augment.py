@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from llm_fakes import Scripted, WordEmbedder, embed, make_view, text_vector
 
@@ -12,6 +13,7 @@ from edt_cli.augmentation.augment import augment, planned_requests
 from edt_cli.config import AugmentationSettings, LLMSettings, UserError
 from edt_cli.embeddings import item_text
 from edt_cli.events import Events
+from edt_cli.workspace import write_json
 
 KINDS = ("mint tea", "steel kettle", "oak spade", "red shirt", "blue lamp")
 TITLES = [f"{KINDS[number % 5]} model {number}" for number in range(24)]
@@ -94,8 +96,11 @@ def test_the_filter_drops_with_a_reason_and_dropped_texts_are_no_items():
     view = shop()
     found, _, _ = run(view, AugmentationSettings(tau="q0.50", keep=2))
     tau = found.summary["tau"]
+    represented = view.prefixes.domain_counts(view.domains) > 0
     for row in found.generated.iter_rows(named=True):
-        conditions = (row["rank"] <= 2, row["score_target"] >= tau)
+        kind = "with items" if represented[row["user"], row["target"]] else "without"
+        assert row["tau"] == tau[view.domains.names[row["target"]]][kind]
+        conditions = (row["rank"] <= 2, row["score_target"] >= row["tau"])
         expected = {
             (True, True): "kept",
             (False, True): "rank",
@@ -112,22 +117,57 @@ def test_the_filter_drops_with_a_reason_and_dropped_texts_are_no_items():
     assert sorted(found.pseudo["number"]) == sorted(set(found.sequences.items[found.inserted]))
 
 
-def test_paper_tau_gives_table_1s_insertions_and_a_pilots_value_is_used_again():
+def users_of_all_kinds():
+    """60 users: with tea alone, with pans alone, with mostly tea and a pan, with mostly pans and a tea."""
     rng = np.random.default_rng(1)
-    view = make_view([rng.choice(np.arange(1, 13), 5).tolist() for _ in range(60)], [12, 12], TITLES)
-    view.prefixes.items[-1] = 13
+    tea, pans = np.arange(1, 13), np.arange(13, 25)
+    kinds = ((tea, pans, 0, 24), (pans, tea, 0, 8), (tea, pans, 1, 20), (pans, tea, 1, 8))
+    sequences = [
+        np.concatenate([rng.choice(pool, 5), rng.choice(other, extra)]).tolist()
+        for pool, other, extra, count in kinds
+        for _ in range(count)
+    ]
+    return make_view(sequences, [12, 12], TITLES)
 
-    def answer(request):
-        return {"items": [{"title": f"{KINDS[int(request.user[1:]) % 5]} {request.user} {n}"} for n in range(5)]}
 
-    settings = AugmentationSettings()
-    found, _, _ = run(view, settings, answer=answer)
-    assert found.summary["kept"] == round(0.34 * 60)
-    pilot, chat, _ = run(view, settings, LLMSettings(limit_users=30), answer)
+def items_of_their_own(request):
+    return {"items": [{"title": f"{KINDS[int(request.user[1:]) % 5]} {request.user} {n}"} for n in range(5)]}
+
+
+def per_asked(summary):
+    return {
+        (domain, kind): (summary["inserted"][domain][kind], asked)
+        for domain, kinds in summary["asked_by_kind"].items()
+        for kind, asked in kinds.items()
+    }
+
+
+def test_paper_tau_gives_table_1s_insertions_to_every_kind_of_user_alike():
+    found, _, _ = run(users_of_all_kinds(), AugmentationSettings(), answer=items_of_their_own)
+    cells = per_asked(found.summary)
+    assert {cell: asked for cell, (_, asked) in cells.items()} == {
+        ("food", "with items"): 8,
+        ("food", "without"): 8,
+        ("kitchen", "with items"): 20,
+        ("kitchen", "without"): 24,
+    }
+    for inserted, asked in cells.values():
+        assert inserted == round(0.34 * asked)
+    assert abs(found.summary["kept"] - 0.34 * 60) <= 2
+    assert sum(found.summary["inserted_by_r"].values()) == found.summary["kept"]
+    assert found.summary["inserted_by_r"]["[0.95,1]"] == sum(cells[d, "without"][0] for d in ("food", "kitchen"))
+
+
+def test_a_pilots_values_of_tau_are_used_again():
+    view = users_of_all_kinds()
+    found, _, _ = run(view, AugmentationSettings(), answer=items_of_their_own)
+    pilot, chat, _ = run(view, AugmentationSettings(), LLMSettings(limit_users=30), items_of_their_own)
     assert len(chat.requests) == 30
-    assert pilot.summary["kept"] == round(0.34 * 60 * 30 / found.summary["eligible_users"])
-    rest, _, _ = run(view, settings, answer=answer, known_tau=pilot.summary["tau"])
-    assert rest.summary["tau"] == pilot.summary["tau"] != found.summary["tau"]
+    for inserted, asked in per_asked(pilot.summary).values():
+        assert inserted == max(1, round(0.34 * asked))
+    known = pilot.summary["tau"]
+    rest, _, _ = run(view, AugmentationSettings(), answer=items_of_their_own, known_tau=known)
+    assert rest.summary["tau"] == known != found.summary["tau"]
     asked = {int(request.user[1:]) for request in chat.requests}
     for user in asked:  # what the pilot inserted stays as it was
         titles = (dict(part.pseudo.select("number", "title").iter_rows()) for part in (pilot, rest))
@@ -136,6 +176,24 @@ def test_paper_tau_gives_table_1s_insertions_and_a_pilots_value_is_used_again():
             for names, part in zip(titles, (pilot, rest), strict=True)
         )
         assert before == after
+    del known["food"]["without"]  # a kind that the pilot had nobody of
+    rest, _, _ = run(view, AugmentationSettings(), answer=items_of_their_own, known_tau=known)
+    assert rest.summary["tau"]["food"] == {**known["food"], "without": found.summary["tau"]["food"]["without"]}
+
+
+def test_few_different_items_are_told_of():
+    found, _, _ = run(users_of_all_kinds(), AugmentationSettings(), answer=items_of_their_own)
+    assert found.summary["warnings"] == []
+    assert sum(found.summary["different_items"].values()) == len(found.pseudo)
+
+    def the_same(request):
+        return {"items": [{"title": "mint everywhere"}]}
+
+    found, _, _ = run(users_of_all_kinds(), KEEP_ALL, answer=the_same)
+    assert found.summary["different_items"] == {"food": 1, "kitchen": 1}
+    food, kitchen = found.summary["warnings"]
+    assert food.startswith("the 16 insertions in food are of only 1 different items; as many purchases")
+    assert kitchen.startswith("the 44 insertions in kitchen")
 
 
 def test_without_filtering_all_are_inserted_but_none_twice():
@@ -143,7 +201,8 @@ def test_without_filtering_all_are_inserted_but_none_twice():
         return {"items": [{"title": "mint tea"}, {"title": "mint tea"}, {"title": "oak"}]}
 
     found, _, _ = run(shop(), AugmentationSettings(filter=False, keep=1), answer=answer)
-    assert found.summary["tau"] is None
+    assert found.summary["tau"] == {"food": {}, "kitchen": {}}
+    assert found.generated["tau"].null_count() == 15
     assert found.generated["reason"].to_list() == ["kept", "repeated", "kept"] * 5
     assert found.generated["rank"].null_count() == 5
     assert all(len(own_items(found, user)[1]) == 2 for user in (0, 1, 2, 4, 6))
@@ -159,7 +218,10 @@ def test_repeated_items_take_no_rank_and_do_not_count_for_tau():
         assert sorted(of_user["rank"].drop_nulls()) == [1, 2, 3]
         assert of_user["reason"].to_list().count("repeated") == 2
         assert of_user["anchor"].null_count() == of_user["score_source"].null_count() == 2
-    assert found.summary["tau"] == found.generated["score_target"].drop_nulls().quantile(0.5, "linear")
+    for target, kinds in enumerate(found.summary["tau"].values()):
+        for tau in kinds.values():
+            alike = found.generated.filter(pl.col("target") == target, pl.col("tau") == tau)
+            assert tau == alike["score_target"].drop_nulls().quantile(0.5, "linear")
 
 
 @pytest.mark.parametrize("insertion", ["end", "random"])
@@ -261,6 +323,9 @@ def test_the_same_twice_and_saved_and_read(tmp_path):
         np.testing.assert_array_equal(other.inserted, first.inserted)
         np.testing.assert_array_equal(other.pseudo_vectors, first.pseudo_vectors)
         assert other.summary == first.summary
+    first.generated.drop("tau").write_parquet(tmp_path / "generated.parquet")
+    write_json(tmp_path / "summary.json", {"tau": 0.75})
+    assert Augmentation.load(tmp_path).generated["tau"].to_list() == [0.75] * len(first.generated)
     (tmp_path / "generated.parquet").write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):
         Augmentation.load(tmp_path)
