@@ -169,15 +169,22 @@ class EmbeddingBackend(Protocol):
 
 
 class Catalogue(Protocol):
-    """The training items that `local` retrieves from; the application hands one in."""
+    """The training items that `local` retrieves from; the application hands one in.
+
+    An item is {"id", "title", "brand", "category", "description"}, one of `similar` has a "score" too, a cosine.
+    """
+
+    def companions(
+        self, domain: str, items: Sequence[str], count: int, exclude: Collection[str]
+    ) -> list[Mapping[str, Any]]:
+        """Up to `count` training items of the domain, none of `exclude`, that go best with `items` (ids, of other
+        domains) by what users have who are in both domains, best first."""
+        ...
 
     def similar(
         self, domain: str, texts: Sequence[str], count: int, exclude: Collection[str]
     ) -> list[list[Mapping[str, Any]]]:
-        """For each text up to `count` nearest training items of the domain, best first, none of `exclude`.
-
-        An item is {"id", "title", "brand", "category", "description", "score"}, the score a cosine.
-        """
+        """For each text up to `count` nearest training items of the domain, best first, none of `exclude`."""
         ...
 
 

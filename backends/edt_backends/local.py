@@ -52,7 +52,7 @@ class LocalChat(ChatBackend):
         }
 
     def identity(self) -> dict[str, Any]:
-        return {"backend": "local", "version": 1}
+        return {"backend": "local", "version": 2}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         answer = self._tasks.get(request.inputs.get("task", ""))
@@ -61,19 +61,22 @@ class LocalChat(ChatBackend):
         return ChatReply(json.dumps(answer(request.inputs), ensure_ascii=False), Usage(), self.name)
 
     def _generate(self, inputs: Inputs) -> dict[str, Any]:
-        """Training items of the target domain: the nearest of each source text, then the second of each, and so on;
+        """Training items of the target domain: those that go best with the source items by what users of both
+        domains have. Where these are too few: the nearest of each source text, then the second of each, and so on;
         within a turn the best first."""
         if self._catalogue is None:
             raise BackendError("local generates by retrieval and was given no catalogue to retrieve from")
         count = inputs["count"]
-        found = self._catalogue.similar(inputs["target_domain"], inputs["texts"], count, inputs["exclude"])
-        turns = (
-            sorted((item for item in turn if item is not None), key=lambda item: (-item["score"], item["id"]))
-            for turn in zip_longest(*found)
-        )
-        chosen: dict[str, Mapping[str, Any]] = {}
-        for item in chain.from_iterable(turns):
-            chosen.setdefault(item["id"], item)
+        domain, exclude = inputs["target_domain"], inputs["exclude"]
+        chosen = {item["id"]: item for item in self._catalogue.companions(domain, inputs["items"], count, exclude)}
+        if len(chosen) < count:
+            found = self._catalogue.similar(domain, inputs["texts"], count, exclude)
+            turns = (
+                sorted((item for item in turn if item is not None), key=lambda item: (-item["score"], item["id"]))
+                for turn in zip_longest(*found)
+            )
+            for item in chain.from_iterable(turns):
+                chosen.setdefault(item["id"], item)
         return {"items": [{name: item[name] for name in FIELDS} for item in islice(chosen.values(), count)]}
 
 

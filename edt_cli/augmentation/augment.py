@@ -92,8 +92,8 @@ def augment(
 
     items, asked = generated.items, generated.questions
     usable = np.array([reason is None for reason in generated.reasons], bool)
-    likely = likely_items(view, embeddings, questions, plan.representatives)
     catalogue = TrainingCatalogue(view, embeddings)
+    likely = likely_items(questions, plan.representatives, catalogue)
     scores = score(vectors, items, asked, questions, plan.representatives, likely, catalogue)
     ranks = rank(np.where(usable, asked, -1), scores.source)
     cells = cells_of(questions, plan.representatives, len(view.domains))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edt_backends.base import BackendError
+from edt_cli.augmentation.companions import Companions
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.embeddings import ItemEmbeddings, item_texts
 
@@ -16,10 +17,10 @@ WIDTH = 64
 
 
 class TrainingCatalogue:
-    """Nearest neighbours among the training items that have a title, by the cosine of item embeddings.
+    """Companions, and nearest neighbours by the cosine of item embeddings, among the training items with a title.
 
-    A question is about a catalogue item's text, whose vector is known, so nothing is embedded here. Neighbours
-    are found for a block of items at once when one of them is first asked for, and kept.
+    A question is about catalogue items, whose vectors are known, so nothing is embedded here. Neighbours are found
+    for a block of items at once when one of them is first asked for, and kept.
     """
 
     def __init__(self, view: TrainingView, embeddings: ItemEmbeddings) -> None:
@@ -36,7 +37,19 @@ class TrainingCatalogue:
         usable = view.training_items[titled[view.training_items]]
         of_domain = view.domains.of(usable)
         self._items = [usable[of_domain == domain] for domain in range(len(view.domains))]
+        self.by_users = Companions(view, embeddings)
         self._known: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def companions(
+        self, domain: str, items: Sequence[str], count: int, exclude: Collection[str]
+    ) -> list[Mapping[str, Any]]:
+        """Up to `count` items of the domain that go best with `items` (ids, of other domains), best first, none
+        whose id is in `exclude`."""
+        own = np.array([self._numbers[name] for name in items], dtype=np.int64)
+        width = count + len(exclude)
+        (found,) = self.by_users.best(self.domains.number(domain), np.zeros_like(own), own, 1, width)
+        rows = (self._rows[item - 1] for item in found.tolist() if item)
+        return [row for row in rows if row["id"] not in exclude][:count]
 
     def similar(
         self, domain: str, texts: Sequence[str], count: int, exclude: Collection[str]

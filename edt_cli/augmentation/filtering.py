@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edt_cli.augmentation.catalogue import TrainingCatalogue
-from edt_cli.augmentation.companions import Companions
 from edt_cli.augmentation.generation import Questions
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings
-from edt_cli.data.dataset import Domains, TrainingView
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.data.dataset import Domains
 
 # Table 1: average length after augmentation less that before.
 INSERTIONS_A_USER = {
@@ -45,19 +43,19 @@ def cells_of(questions: Questions, representatives: Representatives, domains: in
 
 
 def likely_items(
-    view: TrainingView, embeddings: ItemEmbeddings, questions: Questions, representatives: Representatives
+    questions: Questions, representatives: Representatives, catalogue: TrainingCatalogue
 ) -> np.ndarray:
     """[Q, 10]: the training items of the target domain that go best with the user's representatives of the source
     domain, by what users of both domains have; 0 where there are fewer, and in questions whose user has
     representatives in the target domain."""
     found = np.zeros((len(questions), LIKELY), np.int64)
-    companions = Companions(view, embeddings)
-    cells = cells_of(questions, representatives, len(view.domains))
-    for domain in range(len(view.domains)):
+    domains = len(catalogue.domains)
+    cells = cells_of(questions, representatives, domains)
+    for domain in range(domains):
         chosen = np.flatnonzero(cells == 2 * domain + 1)
-        sources = questions.users[chosen] * len(view.domains) + questions.sources[chosen]
+        sources = questions.users[chosen] * domains + questions.sources[chosen]
         rows, places = representatives.of_all(sources)
-        found[chosen] = companions.best(domain, places, representatives.items[rows], len(chosen), LIKELY)
+        found[chosen] = catalogue.by_users.best(domain, places, representatives.items[rows], len(chosen), LIKELY)
     return found
 
 

@@ -105,16 +105,22 @@ class TestEmbeddings:
 
 
 class Shelf:
-    """A catalogue whose neighbours are written down."""
+    """A catalogue whose neighbours are written down, and what users have together."""
 
-    def __init__(self, **neighbours: list[tuple[str, float]]) -> None:
-        self.neighbours = neighbours
+    def __init__(self, together: Sequence[str] = (), **neighbours: list[tuple[str, float]]) -> None:
+        self.together, self.neighbours = together, neighbours
+
+    def item(self, domain, name):
+        return {"id": name, "title": f"{domain} {name}", "brand": None, "category": "C", "description": None}
+
+    def companions(self, domain, items, count, exclude):
+        assert items == ["a1", "a2"]
+        return [self.item(domain, name) for name in self.together if name not in exclude][:count]
 
     def similar(self, domain, texts, count, exclude):
         return [
             [
-                {"id": name, "title": f"{domain} {name}", "brand": None, "category": "C", "description": None}
-                | {"score": score}
+                self.item(domain, name) | {"score": score}
                 for name, score in self.neighbours[text]
                 if name not in exclude
             ][:count]
@@ -133,10 +139,19 @@ class TestGeneration:
     def generate(self, shelf: Shelf, texts: list[str], count: int = 5, exclude: Sequence[str] = ()) -> list[str]:
         chat = chat_backend("local", catalogue=shelf)
         items = ask(
-            chat, task="generate", target_domain="food", items=[], texts=texts, count=count, exclude=[*exclude]
+            chat,
+            **{"task": "generate", "target_domain": "food", "items": ["a1", "a2"], "texts": texts},
+            count=count,
+            exclude=[*exclude],
         )["items"]
         assert all(set(item) == {"id", "title", "brand", "category", "description"} for item in items)
         return [item["id"] for item in items]
+
+    def test_what_users_have_together_comes_first_and_texts_fill_up(self):
+        shelf = Shelf(["u1", "p1", "u2"], pan=[("p1", 0.9), ("p2", 0.4), ("p3", 0.1)])
+        assert self.generate(shelf, ["pan"]) == ["u1", "p1", "u2", "p2", "p3"]
+        assert self.generate(shelf, ["pan"], count=2) == ["u1", "p1"]
+        assert self.generate(shelf, ["pan"], exclude=["u1", "p2"]) == ["p1", "u2", "p3"]
 
     def test_sources_take_turns_and_the_best_of_a_turn_is_first(self):
         shelf = Shelf(pan=[("p1", 0.5), ("p2", 0.4), ("p3", 0.1)], cup=[("c1", 0.9), ("c2", 0.2), ("c3", 0.15)])
@@ -154,7 +169,9 @@ class TestGeneration:
 
     def test_fields_are_the_catalogues(self):
         chat = LocalChat(Shelf(pan=[("x", 0.5)]))
-        found = ask(chat, task="generate", target_domain="food", texts=["pan"], count=1, exclude=[])
+        found = ask(
+            chat, task="generate", target_domain="food", items=["a1", "a2"], texts=["pan"], count=1, exclude=[]
+        )
         assert found["items"] == [
             {"id": "x", "title": "food x", "brand": None, "category": "C", "description": None}
         ]
@@ -229,4 +246,4 @@ def test_it_says_what_it_is():
     chat = chat_backend()
     assert chat.name == "local (no LLM)"
     assert not chat.paid and not chat.cacheable and chat.price_per_token() == (0, 0)
-    assert chat.identity() == {"backend": "local", "version": 1}
+    assert chat.identity() == {"backend": "local", "version": 2}

@@ -131,8 +131,8 @@ def generated_case(seed, domains):
     )
     asked = np.repeat(np.arange(len(questions)), rng.integers(0, 6, len(questions)))
     items = rng.integers(1, len(vectors), len(asked))
-    likely = likely_items(view, embeddings, questions, representatives)
     catalogue = TrainingCatalogue(view, embeddings)
+    likely = likely_items(questions, representatives, catalogue)
     found = score(vectors, items, asked, questions, representatives, likely, catalogue)
     return view, embeddings, representatives, questions, vectors, items, asked, likely, found
 

@@ -45,6 +45,20 @@ def test_nearest_training_items_of_the_domain(shop, monkeypatch, width):
     assert [len(rows) for rows in catalogue.similar("kitchen", titles[:4], 2, ())] == [2, 2, 2, 2]
 
 
+def test_companions_by_id():
+    view = make_view([[1, 4, 5], [1, 4], [1, 5], [1, 5, 6], [2, 7], [3, 8]], [3, 5])
+    catalogue = TrainingCatalogue(view, embed(view))
+
+    def found(items, count, exclude=()):
+        return [row["id"] for row in catalogue.companions("kitchen", items, count, exclude)]
+
+    assert found(["I1"], 5) == ["I5", "I4", "I6"]
+    assert found(["I1"], 1, ("I5", "I8")) == ["I4"]
+    assert found(["I1", "I2"], 9, ("I4",)) == ["I5", "I7", "I6"]
+    assert found([], 5) == []
+    assert catalogue.companions("kitchen", ["I2"], 1, ())[0]["title"] == "thing 7 of sort 1"
+
+
 def test_a_text_that_no_item_has_is_refused(shop):
     with pytest.raises(BackendError, match="only texts of catalogue items"):
         TrainingCatalogue(*shop).similar("kitchen", ["no such thing"], 5, ())
