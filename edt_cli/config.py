@@ -45,6 +45,11 @@ class DataSettings(Section):
     ties: Literal["shuffle", "file"] = Field(
         "shuffle", description="order of one user's interactions with equal times"
     )
+    repeats: Literal["drop-duplicates", "keep", "drop"] = Field(
+        "drop-duplicates",
+        description="a duplicate has the user, item and time of another line, a repeat user and item; "
+        "`drop`: both are dropped, `keep`: both stay",
+    )
     overlap: float | None = Field(None, ge=0, le=1, description="share of users kept in several domains")
     split: Literal["leave-one-out", "global-time", "given"] = "leave-one-out"
     seed: int = Field(42, description="ties, overlap, candidates")

@@ -67,6 +67,14 @@ def prepare(
     ties: Annotated[
         str, typer.Option("--ties", help="Order of equal times: shuffle (seeded) or file.")
     ] = "shuffle",
+    repeats: Annotated[
+        str,
+        typer.Option(
+            "--repeats",
+            help="drop-duplicates: lines with the user, item and time of another; keep: all lines stay; "
+            "drop: what a user has had before goes too.",
+        ),
+    ] = "drop-duplicates",
     overlap: Annotated[
         float | None, typer.Option("--overlap", help="Share of users left in several domains, such as 0.25.")
     ] = None,
@@ -105,7 +113,15 @@ def prepare(
         header=not no_header,
     )
     settings = data_settings(
-        name, asked, window=window, k_core=k_core, split=split, ties=ties, overlap=overlap, seed=seed
+        name,
+        asked,
+        window=window,
+        k_core=k_core,
+        split=split,
+        ties=ties,
+        repeats=repeats,
+        overlap=overlap,
+        seed=seed,
     )
     with progress() as listen:
         artefact, made = prepare_asked(

@@ -380,7 +380,8 @@ def load(artefact: Artefact) -> Dataset:
         return Dataset(
             name=artefact.key,
             key=manifest["data_key"],
-            settings=DataSettings.model_validate(manifest["settings"]),
+            # A dataset of before there was a choice has its duplicates.
+            settings=DataSettings.model_validate({"repeats": "keep", **manifest["settings"]}),
             domains=Domains(tuple(manifest["domains"]), np.array(manifest["domain_starts"])),
             user_ids=users["id"].to_list(),
             sequences=Sequences(

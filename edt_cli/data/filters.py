@@ -6,6 +6,7 @@ function keeps that order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -61,15 +62,31 @@ def core(frame: pl.DataFrame, k: Literal["paper"] | int) -> tuple[pl.DataFrame, 
     return frame, passes
 
 
-def repeated(frame: pl.DataFrame) -> int:
-    """Interactions that say the same (user, item, time) as one before them, by a hash of 64 bits."""
+def said_again(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """bool [n]: interactions that say the same in all `columns` as an earlier one: of an earlier part, where there
+    are parts, at an earlier time, or further up in the file."""
+    again = np.zeros(len(frame), bool)
+    alike = np.flatnonzero(_maybe_alike(frame, columns))
+    if len(alike):
+        by = [column for column in ("part", "time") if column in frame.columns]
+        rows = frame[alike].with_columns(row=alike).sort(by, maintain_order=True)
+        again[alike] = True
+        again[rows.unique(columns, keep="first")["row"].to_numpy()] = False
+    return again
+
+
+def _maybe_alike(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """bool [n]: interactions that share `columns` with another, by a hash of 64 bits: little memory for tens of
+    millions of rows, of which few or none are alike."""
     mixed = np.zeros(len(frame), np.uint64)
-    for column, odd in zip(
-        (codes(frame["user"]), codes(frame["item"]), frame["time"].to_numpy()), ODD_NUMBERS, strict=True
-    ):
-        mixed += column.astype(np.uint64) * np.uint64(odd)
-    mixed.sort()
-    return int((mixed[1:] == mixed[:-1]).sum())
+    for column, odd in zip(columns, ODD_NUMBERS, strict=False):
+        mixed += codes(frame[column]).astype(np.uint64) * np.uint64(odd)
+    ordered = np.sort(mixed)
+    shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not len(shared):
+        return np.zeros(len(frame), bool)
+    return shared[np.searchsorted(shared, mixed).clip(max=len(shared) - 1)] == mixed
 
 
 def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

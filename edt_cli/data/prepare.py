@@ -15,7 +15,7 @@ import polars as pl
 from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
-from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item, repeated
+from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item, said_again
 from edt_cli.data.options import Asked, find_sources
 from edt_cli.data.readers import LARGE, Reader, Tally
 from edt_cli.data.sources import File, Sources, checked_domains
@@ -204,6 +204,7 @@ def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: di
     if items:
         tally["items in several domains"] = items
         _step(tally, "listed again by another domain's file", fell)
+    frame = _repeats(frame, settings, tally)
     before = len(frame)
     if settings.k_core is not None and before:
         frame, tally["k-core passes"] = core(frame, settings.k_core)
@@ -217,7 +218,21 @@ def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: di
         before = len(frame)
         frame = limit_overlap(frame, settings.overlap, settings.seed)
         _step(tally, "of users who keep one domain only", before - len(frame))
-    tally["repeated interactions (kept)"] = repeated(frame)
+    return frame
+
+
+def _repeats(frame: pl.DataFrame, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
+    """Without duplicates, and with `drop` without repeats, before anything counts how often an item was had."""
+    again = said_again(frame, ("user", "item", "time"))
+    if settings.repeats == "keep":
+        tally["duplicates (kept)"] = int(again.sum())
+        return frame
+    _step(tally, "duplicates: user, item and time of another line (--repeats keep keeps them)", int(again.sum()))
+    frame = frame.filter(pl.Series(~again)) if again.any() else frame
+    if settings.repeats == "drop":
+        again = said_again(frame, ("user", "item"))
+        _step(tally, "repeats: an item that the user had before", int(again.sum()))
+        frame = frame.filter(pl.Series(~again))
     return frame
 
 
@@ -273,11 +288,13 @@ def _saved(
     tally: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the tables; returns the rest of the manifest."""
+    # What became of repeats is in the content.
+    keyed = settings.model_dump(mode="json", exclude={"repeats"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
     saved = save(dataset, folder)
     return saved | {
-        "data_key": digest(saved),
+        "data_key": digest({**saved, "settings": keyed}),
         "split": settings.split,
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from edt_cli.data.filters import core, limit_overlap, one_domain_an_item, repeated
+from edt_cli.data.filters import core, limit_overlap, one_domain_an_item, said_again
 
 
 def log(rows: int, users: int, items: int, seed: int) -> pl.DataFrame:
@@ -132,8 +132,20 @@ def test_nothing_is_shared():
     assert (shared, fell) == (0, 0)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_repeated(seed):
+@pytest.mark.parametrize("columns", [("user", "item", "time"), ("user", "item")])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_said_again(seed, parts, columns):
+    """All but the earliest of those that are alike, by part, time and place in the file."""
     frame = log(400, 12, 12, seed)
-    counts = Counter(frame.select("user", "item", "time").rows())
-    assert repeated(frame) == sum(counts.values()) - len(counts) > 0
+    frame = frame.with_columns(part=np.random.default_rng(seed).integers(0, parts, len(frame)))
+    earliest = {}
+    for row, line in enumerate(frame.iter_rows(named=True)):
+        place = (line["part"], line["time"], row)
+        alike = tuple(line[column] for column in columns)
+        earliest[alike] = min(place, earliest.get(alike, place))
+    first = {row for _, _, row in earliest.values()}
+    again = said_again(frame, columns)
+    assert np.flatnonzero(~again).tolist() == sorted(first)
+    assert 0 < again.sum() < len(frame)
+    assert not said_again(frame.filter(pl.Series(~again)), columns).any()

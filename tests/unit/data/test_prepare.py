@@ -62,14 +62,14 @@ META = {
 def test_the_whole_way(tmp_path, workspace):
     dataset, manifest = made(workspace, amazon(tmp_path, FOOD, KITCHEN, META))
     # Within one time: food before kitchen, then the line.
-    assert sequences(dataset) == {"u1": ["k2", "f2", "f1", "k1"], "u2": ["k1", "f1", "f1"], "u4": ["k2"]}
+    assert sequences(dataset) == {"u1": ["k2", "f2", "f1", "k1"], "u2": ["k1", "f1"], "u4": ["k2"]}
     assert dataset.domains.names == ("food", "kitchen")
     assert dict(dataset.catalogue.select("id", "title").iter_rows()) == {
         "f1": "A & B", "f2": "of the wrong file", "k1": "Pan", "k2": None,
     }  # fmt: skip
     assert manifest["users"] == 3
     assert manifest["items"] == {"food": 2, "kitchen": 2}
-    assert manifest["interactions"] == 8
+    assert manifest["interactions"] == 7
     assert (manifest["synthetic"], manifest["split"]) == (False, "leave-one-out")
     assert [file["file"] for file in manifest["source"]] == [
         "Grocery_and_Gourmet_Food.json.gz", "Home_and_Kitchen.json.gz",
@@ -82,8 +82,58 @@ def test_the_whole_way(tmp_path, workspace):
         "lines": 6, "usable": 4, "cut off or no record": 1, "time zero or negative": 1,
     }  # fmt: skip
     assert tally["files"][2]["repeated item"] == 1
-    assert tally["repeated interactions (kept)"] == 1
+    assert [step["left_out"] for step in tally["steps"]] == [1]
+    assert "duplicates" in tally["steps"][0]["what"]
     assert [path.name for path in workspace.root.iterdir()] == ["data"], "no scratch is left"
+
+
+TWICE = [("u1", "f1", 5), ("u1", "f2", 6), ("u1", "f1", 7), ("u1", "f1", 5), ("u2", "f1", 9)]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "kept", "left_out", "counted"),
+    [
+        ("drop-duplicates", ["f1", "f2", "f1"], [1], {}),
+        ("keep", ["f1", "f1", "f2", "f1"], [], {"duplicates (kept)": 1}),
+        ("drop", ["f1", "f2"], [1, 1], {}),
+    ],
+)
+def test_duplicates_and_repeats(tmp_path, workspace, repeats, kept, left_out, counted):
+    settings = data_settings("mine", Asked(), repeats=repeats)
+    dataset, manifest = made(workspace, amazon(tmp_path, TWICE, [("u2", "k1", 1)]), settings)
+    assert sequences(dataset) == {"u1": kept, "u2": ["k1", "f1"]}
+    tally = manifest["tally"]
+    assert [step["left_out"] for step in tally["steps"]] == left_out
+    assert {name: count for name, count in tally.items() if name not in ("files", "steps")} == counted
+    assert statistics(dataset, manifest)["settings"]["repeats"] == repeats
+
+
+def test_a_duplicate_does_not_bring_an_item_into_the_core(tmp_path, workspace):
+    """f1 has two interactions and one of them twice: of three that it would need."""
+    food = [("u1", "f1", 1), ("u1", "f1", 1), ("u2", "f1", 2), *((f"u{user}", "f2", 3) for user in range(3))]
+    settings = DataSettings(window=None, k_core=3, ties="file")
+    kitchen = [(f"u{user}", f"k{item}", 9) for user in range(3) for item in range(3)]
+    dataset, _ = made(workspace, amazon(tmp_path, food, kitchen), settings)
+    assert dataset.item_number("f1") is None
+    dataset, _ = made(workspace, amazon(tmp_path, food, kitchen), settings.model_copy(update={"repeats": "keep"}))
+    assert dataset.item_number("f1") is not None
+
+
+def test_data_without_repeats_has_one_key_whatever_was_to_become_of_them(tmp_path, workspace):
+    keys = set()
+    for repeats in ("drop-duplicates", "keep", "drop"):
+        settings = FILE_ORDER.model_copy(update={"repeats": repeats})
+        keys.add(made(workspace, amazon(tmp_path, TWICE[:2], KITCHEN), settings)[1]["data_key"])
+    assert len(keys) == 1
+
+
+def test_a_dataset_of_before_there_was_a_choice_has_its_duplicates(tmp_path, workspace):
+    made(workspace, amazon(tmp_path, FOOD, KITCHEN))
+    path = workspace.dataset("x").path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["repeats"]
+    path.write_text(json.dumps(manifest))
+    assert load(workspace.dataset("x")).settings.repeats == "keep"
 
 
 def test_doing_it_again_does_nothing_and_says_so(tmp_path, workspace):
