@@ -18,6 +18,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.item_knn import cooccurrence
+from edt_cli.models.own import Occurrences, OwnInteractions
 
 SHARPNESS = 30.0
 """Of the logarithm that is taken of meetings: a pair that met once, next to each other, is far from nothing."""
@@ -77,29 +78,32 @@ class Seasons(nn.Module):
         had = np.zeros((self.last + 2, items), dtype=np.float32)
         np.add.at(had, (period + 1, prefixes.items), 1)
         self.register_buffer("until", torch.from_numpy(np.cumsum(had, 0, out=had)), persistent=False)
+        self.register_buffer("periods", torch.from_numpy(period), persistent=False)
 
     until: Tensor
     """float32 [1 + periods, 1 + N + P]: training interactions of each item before each period."""
+    periods: Tensor
+    """long, of each training interaction."""
 
     def of(self, batch: Batch) -> Tensor:
-        """long [B, L, 2]: the period at each position, and that of the next item, -1 where there is none: a
-        target's own interaction is not to be counted. A history without times stands in the newest period."""
+        """long [B, L]: the period at each position. A history without times stands in the newest period."""
         if batch.times is None:
-            return torch.stack([torch.full_like(batch.items, self.last), torch.full_like(batch.items, -1)], -1)
-        periods = ((batch.times - self.first) // self.length).clamp(0, self.last)
-        following = F.pad(periods[:, 1:], (0, 1)).masked_fill(batch.targets == 0, -1)
-        return torch.stack([periods, following], -1)
+            return torch.full_like(batch.items, self.last)
+        return ((batch.times - self.first) // self.length).clamp(0, self.last)
 
-    def at_targets(self, periods: Tensor, targets: Tensor) -> list[Tensor]:
+    def at_targets(self, now: Tensor, targets: Tensor, own: Occurrences) -> list[Tensor]:
         """[P] each: others' interactions with the targets in the period of each position, and until its end.
-        periods: long [P, 2], of `of`."""
-        now, following = periods.unbind(1)
-        before, until = self.until[now, targets], self.until[now + 1, targets] - (following == now).float()
-        return [(until - before).clamp_min(0), until.clamp_min(0)]
+        now: long [P], of `of`; own: the users' with the targets."""
+        before, until = self.until[now, targets], self.until[now + 1, targets]
+        for rows, places in own:
+            period = self.periods[places]
+            before[rows] -= (period < now[rows]).float()
+            until[rows] -= (period <= now[rows]).float()
+        return [until - before, until]
 
-    def at_items(self, periods: Tensor, items: Tensor | slice) -> list[Tensor]:
+    def at_items(self, now: Tensor, items: Tensor | slice) -> list[Tensor]:
         """[P, K] each: the same for items long [K], whoever had them."""
-        now, of_items = periods[:, 0], self.until[:, items]
+        of_items = self.until[:, items]
         until = of_items[now + 1]
         return [until - of_items[now], until]
 
@@ -111,8 +115,9 @@ class Memory(nn.Module):
     h_a is the a-th newest of the history's `window` newest items; pairs(h, v) their `cooccurrence` in training over
     sqrt(n_h); n the training interactions, with `memory_period` also those in and until the period t of the newest
     item (`Seasons`); titles and texts, within a domain, the cosines of the titles' character grams and of the text
-    vectors, where the model has them. w is learned for each domain, with the rest. At a training position the
-    user's own meeting of history and target is left out, else the memory knows the answer.
+    vectors, where the model has them. w is learned for each domain, with the rest. A training target has the score
+    that all others' pairs and counts give it: what the user's own interactions with it add is left out, before and
+    after the position, else the memory knows the answer.
     """
 
     meetings: list[Neighbours]
@@ -141,9 +146,12 @@ class Memory(nn.Module):
         age = torch.arange(1, self.window + 1, device=device, dtype=torch.float32)
         self.register_buffer("decay", age**-2, persistent=False)
         self.register_buffer("flat", torch.ones_like(age), persistent=False)
+        self.register_buffer("near", 1 / age * (age <= s.knn_window), persistent=False)
         self.register_buffer("own_share", self.decay / age * (age <= s.knn_window), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
+        self.own = OwnInteractions(view.prefixes, total, s.knn_window).to(device)
+        self.rows_a_user = len(table.domains) if s.sequence == "single" else 1
         self.seasons: Seasons | None = None
         if s.memory_period is not None and has_seasons(view.prefixes, s.memory_period):
             self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
@@ -153,6 +161,7 @@ class Memory(nn.Module):
 
     decay: Tensor
     flat: Tensor
+    near: Tensor
     own_share: Tensor
     scale: Tensor
     counts: Tensor
@@ -160,25 +169,33 @@ class Memory(nn.Module):
     @property
     def width(self) -> int:
         """W of what the memory looks at."""
-        return self.window + (0 if self.seasons is None else 2)
+        return self.window + (1 if self.seasons is None else 2)
 
     def windows(self, batch: Batch) -> Tensor:
-        """long [B, L, W]: the newest items at each position, newest first, 0 where there are none; then, with
-        seasons, what these say of the position."""
+        """long [B, L, W]: the newest items at each position, newest first, 0 where there are none; then the user,
+        who matters in training, and with seasons the period."""
         items = F.pad(batch.items, (self.window - 1, 0)).unfold(1, self.window, 1).flip(-1)
-        return items if self.seasons is None else torch.cat([items, self.seasons.of(batch)], -1)
+        users = (batch.rows // self.rows_a_user)[:, None].expand_as(batch.items)
+        seasons = [] if self.seasons is None else [self.seasons.of(batch)]
+        return torch.cat([items, torch.stack([users, *seasons], -1)], -1)
 
     def of_targets(self, windows: Tensor, targets: Tensor, domain: int) -> Tensor:
         """[P] for training positions: windows long [P, W], targets long [P], all of `domain`."""
-        windows, periods = windows[:, : self.window], windows[:, self.window :]
+        windows, users, periods = windows[:, : self.window], windows[:, self.window], windows[:, -1]
         columns = targets - self.starts[domain]
+        own = self.own.of(users, targets)
         of_pairs, kept = self.meetings[domain].at(windows, columns)
-        met = (of_pairs @ self.decay - (self.scale[windows] * kept) @ self.own_share).clamp_min(0)
+        scale = self.scale[windows] * kept
+        # Had once each, the a-th newest and the target make one pair, at distance a. What repeats make of it, and
+        # what was inserted between, comes on top.
+        on_top = self.own.pairs(own, windows) - self.near
+        met = ((of_pairs - scale * on_top) @ self.decay - scale @ self.own_share).clamp_min(0)
         alike = [one.at(windows, columns)[0].amax(1) for one in self.alike[domain]]
-        counts = [(self.counts[targets] - 1).clamp_min(0)]
-        if self.seasons is not None:
-            counts += self.seasons.at_targets(periods, targets)
-        return self._weighed(_terms(met, counts, alike), domain)
+        counts = self.counts[targets]
+        for rows, _ in own:
+            counts[rows] -= 1
+        each = [counts] if self.seasons is None else [counts, *self.seasons.at_targets(periods, targets, own)]
+        return self._weighed(_terms(met, each, alike), domain)
 
     def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
         """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
@@ -186,7 +203,7 @@ class Memory(nn.Module):
 
     def terms(self, windows: Tensor, domain: int, items: Tensor | None = None) -> list[Tensor]:
         """What `of_items` weighs, one for each of `weight`'s columns: [P, K], or [K] if it is the same for all."""
-        windows, periods = windows[:, : self.window], windows[:, self.window :]
+        windows, periods = windows[:, : self.window], windows[:, -1]
         start, size = self.starts[domain], self.starts[domain + 1] - self.starts[domain]
         place = torch.arange(size + 1, device=windows.device)
         of: Tensor | slice = slice(start, start + size)

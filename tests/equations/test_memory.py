@@ -9,6 +9,8 @@ import torch
 from toy import batch_of, domains_of_size, random_sequences, sequences, text_table, view_of
 
 from edt_cli.config import ModelSettings
+from edt_cli.data.dataset import Sequences
+from edt_cli.models.batch import domain_rows
 from edt_cli.models.memory import Memory
 
 DOMAINS = domains_of_size(6, 5)
@@ -20,8 +22,10 @@ TABLE = text_table(DOMAINS, ROWS, without_text=(2, 9))
 WINDOW, STEPS = 4, 3
 
 
-def memory_of(rows, neighbours: int = 11, period: int | None = None) -> Memory:
+def memory_of(rows, neighbours: int = 11, period: int | None = None, sequence: str = "mixed") -> Memory:
     s = ModelSettings(
+        name="sasrec",
+        sequence=sequence,
         memory=True,
         memory_window=WINDOW,
         knn_window=STEPS,
@@ -33,10 +37,11 @@ def memory_of(rows, neighbours: int = 11, period: int | None = None) -> Memory:
     return memory
 
 
-def meetings(h: int, v: int) -> float:
+def meetings(h: int, v: int, rows: Sequences = ROWS, without: int | None = None) -> float:
+    """without: a row whose meetings do not count."""
     total = 0.0
-    for row in range(len(ROWS)):
-        items = ROWS.of(row).tolist()
+    for row in range(len(rows)):
+        items = [] if row == without else rows.of(row).tolist()
         for i in range(len(items)):
             for j in range(len(items)):
                 if i != j and abs(i - j) <= STEPS and items[i] == h and items[j] == v:
@@ -166,6 +171,64 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("row", [[1, 2, 1, 3], [3, 1, 3], [2, 3, 1, 3, 1, 3]])
+def test_pairs_that_no_other_user_has_count_nothing(row):
+    rows = sequences([4, 5, 6, 2, 6], row, [7, 2, 8, 1])
+    memory = memory_of(rows)
+    with torch.no_grad():
+        memory.weight.zero_()[:, 0] = 1.0
+        window = memory.windows(batch_of(TABLE, rows))[1, len(row) - 2][None]
+        assert memory.of_targets(window, torch.tensor([3]), 0).item() == pytest.approx(0, abs=1e-5)
+        assert memory.of_items(window, 0, torch.tensor([3])).item() > 1
+
+
+def told_by_others(memory: Memory, rows: Sequences, user: int, history: list[int], v: int, now: int) -> float:
+    """The terms of pairs, counts and seasons (now: the day of the newest item), from all rows but one."""
+    counts, w = np.bincount(rows.items, minlength=12), memory.weight[int(v > 6)].tolist()
+    newest = history[::-1][:WINDOW]
+    met = sum(
+        meetings(h, v, rows, without=user) / math.sqrt(max(1, counts[h])) / a**2 for a, h in enumerate(newest, 1)
+    )
+    periods = (rows.times - rows.times.min()) // DAY // PERIOD
+    had = periods[(rows.items == v) & (rows.users != user)]
+    of_now = (now - rows.times.min() // DAY) // PERIOD
+    in_it, until = int((had == of_now).sum()), int((had <= of_now).sum())
+    score = w[0] * math.log1p(30 * met) + w[1] * math.log1p(len(had))
+    return score + w[4] * math.log1p(in_it) + w[5] * math.log1p(until)
+
+
+@pytest.mark.parametrize("what", ["as it happened", "with insertions", "one domain a row"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_target_that_was_learned_has_the_score_that_others_give_it(seed, what):
+    """Whatever the user's own repeats add, and wherever what never happened stands in between."""
+    draw = np.random.default_rng(seed)
+    rows = sequences(*(draw.choice([1, 2, 3, 4, 7, 8], length).tolist() for length in (9, 7, 8)))
+    rows = replace(rows, times=DAY * np.concatenate([np.sort(draw.integers(0, 60, n)) for n in rows.lengths]))
+    memory = memory_of(rows, period=PERIOD, sequence="single" if what == "one domain a row" else "mixed")
+    with torch.no_grad():
+        memory.weight[:, 2:4] = 0
+    shown = rows
+    if what == "one domain a row":
+        shown = domain_rows(rows, TABLE)
+    elif what == "with insertions":
+        at = np.sort(draw.choice(len(rows.items), 6, replace=False))
+        items, times = np.insert(rows.items, at, 11), np.insert(rows.times, at, rows.times[at])
+        shown = Sequences(rows.offsets + np.searchsorted(at, rows.offsets), items, times)
+    batch = batch_of(TABLE, shown)
+    windows = memory.windows(batch)
+    for domain in range(2):
+        asked = torch.nonzero((batch.targets > 0) & (batch.domains == domain)).tolist()
+        expected = []
+        for row, j in asked:
+            user, history = row // 2 if what == "one domain a row" else row, shown.of(row)[: j + 1].tolist()
+            day = int(batch.times[row, j]) // DAY
+            expected.append(told_by_others(memory, rows, user, history, int(batch.targets[row, j]), day))
+        at = tuple(torch.tensor(asked).T)
+        with torch.no_grad():
+            found = memory.of_targets(windows[at], batch.targets[at], domain)
+        torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
+
+
 def test_a_meeting_is_left_out_only_of_what_was_kept():
     memory, seen = memory_of(ROWS, neighbours=2), set()
     with torch.no_grad():
@@ -180,8 +243,7 @@ def test_a_meeting_is_left_out_only_of_what_was_kept():
                 column = target - int(memory.starts[domain])
                 kept = column in memory.meetings[domain].columns[h].tolist()
                 seen.add((kept, len(before) > 1))
-                own = 1 / age if age <= STEPS else 0.0
-                met += kept * (meetings(h, target) - own) * float(memory.scale[h]) / age**2
+                met += kept * meetings(h, target, without=row) * float(memory.scale[h]) / age**2
             with torch.no_grad():
                 found = memory.of_targets(windows[row, j - 1][None], torch.tensor([target]), domain)
             assert found.item() == pytest.approx(math.log1p(30 * max(0.0, met)), abs=1e-5)
@@ -191,7 +253,7 @@ def test_a_meeting_is_left_out_only_of_what_was_kept():
 def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
     memory = memory_of(ROWS)
     windows = memory.windows(batch_of(TABLE, sequences([4, 7, 3, 8, 2], [1] * 6)))
-    assert windows[0].tolist() == [
+    assert windows[0, :, :WINDOW].tolist() == [
         [4, 0, 0, 0],
         [7, 4, 0, 0],
         [3, 7, 4, 0],
