@@ -78,19 +78,23 @@ class Companions:
         return self._known[target]
 
     def _standing(self, target: int, items: np.ndarray) -> np.ndarray:
-        """For each item one that has evidence: itself, the nearest of its domain, or 0 where there is none."""
+        """For each item one that has evidence: itself, the nearest of its domain, or 0 where there is none.
+
+        Looked for in a block of items when one of them is first asked for, and kept.
+        """
         if target not in self._stand_ins:
             some = np.diff(self._evidence(target).indptr) > 0
             self._stand_ins[target] = np.where(some, np.arange(len(some)), -1)
         known, vectors = self._stand_ins[target], self._embeddings.vectors
-        unknown = np.unique(items[known[items] < 0])
-        of_domain = self._domains.of(unknown)
-        for domain in np.unique(of_domain):
-            own = np.array(self._domains.range(int(domain)))
-            pool = own[(known[own] == own) & self._embeddings.has_text[own]]
-            asked = unknown[of_domain == domain]
-            known[asked] = 0
-            for begin in range(0, len(asked) if len(pool) else 0, BLOCK):
-                part = asked[begin : begin + BLOCK]
-                known[part] = pool[(vectors[part] @ vectors[pool].T).argmax(1)]
+        for block in np.unique(items[known[items] < 0] // BLOCK).tolist():
+            part = np.arange(max(1, block * BLOCK), min(len(known), (block + 1) * BLOCK))
+            part = part[known[part] < 0]
+            of_domain = self._domains.of(part)
+            known[part] = 0
+            for domain in np.unique(of_domain[of_domain != target]).tolist():
+                pool = np.array(self._domains.range(domain))
+                pool = pool[(known[pool] == pool) & self._embeddings.has_text[pool]]
+                asked = part[(of_domain == domain) & self._embeddings.has_text[part]]
+                if len(pool):
+                    known[asked] = pool[(vectors[asked] @ vectors[pool].T).argmax(1)]
         return known[items]
