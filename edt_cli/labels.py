@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edt_cli.config import Settings
@@ -34,17 +34,18 @@ def preset_of(run: Run) -> str:
         return told
     settings = run.settings
     for name, preset in presets_of(settings.model.name).items():
-        taken = _fields(ablations(settings, preset))
-        if not _telling(_changed(settings, preset)) - taken:
+        taken = _taken(ablations(settings, preset))
+        if all(other.startswith(taken) for other in otherwise(flat_settings(settings), preset)):
             return name
     return ""
 
 
 def ablations(settings: Settings, base: Settings) -> list[str]:
-    """The keys of table 3's ablations that `settings` amount to and `base` does not."""
+    """What is out of `settings` and not of `base`, as table 3 names it."""
     if settings.model.name != OURS:
         return []
-    return [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
+    taken = [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
+    return [ABLATIONS[name][0] for name in taken]
 
 
 def is_ablated(settings: Settings, name: str) -> bool:
@@ -59,8 +60,7 @@ def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
     """`preset` and `variant` of a run: its ablations as table 3 has them, against its preset, and `refit`."""
     preset, settings = preset_of(run), run.settings
     taken = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
-    names = [ABLATIONS[name][0] for name in (*taken, *["dft"] * first_phase)]
-    names += ["refit"] if settings.training.final else []
+    names = [*taken, *[ABLATIONS["dft"][0]] * first_phase, *["refit"] * bool(settings.training.final)]
     return {"preset": preset, "variant": ", ".join(dict.fromkeys(names))}
 
 
@@ -70,11 +70,21 @@ def shown_preset(model: str, preset: str) -> str:
     return preset if model == OURS or (known is not None and preset != known.preset_name) else ""
 
 
-def label_of(model: str, preset: str, otherwise: Mapping[str, Any]) -> str:
-    """`LLM-EDT (best, lr=0.001)`. otherwise: settings by flat name, and their values."""
+def otherwise(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
+    """Of settings by flat name those that a label with this preset tells."""
+    there = flat_settings(preset)
+    return {
+        name: value
+        for name, value in values.items()
+        if there.get(name) != value and not name.startswith((*UNTOLD, *WRITERS))
+    }
+
+
+def label_of(model: str, preset: str, told: Mapping[str, Any]) -> str:
+    """`LLM-EDT (best, lr=0.001)`. told: settings by flat name, and their values."""
     shown = shown_preset(model, preset)
     parts = [shown] if shown else []
-    parts += [f"{name.partition('.')[2]}={value}" for name, value in sorted(otherwise.items())]
+    parts += [f"{name.partition('.')[2]}={value}" for name, value in sorted(told.items())]
     return f"{title_of(model)} ({', '.join(parts)})" if parts else title_of(model)
 
 
@@ -104,9 +114,13 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
     for document in named:
         mine = settings[document["run"]]
         others = [settings[run] for run in kinds[_kind(document)]]
+        silent = (*UNTOLD, *_taken(document["variant"].split(", ")))
         # A run of before a setting was there does not have it.
-        apart = {name for name in mine if any(other.get(name) != mine[name] for other in others)}
-        told = {name: mine[name] for name in _telling(apart) - _taken(document)}
+        told = {
+            name: value
+            for name, value in mine.items()
+            if not name.startswith(silent) and any(other.get(name) != value for other in others)
+        }
         told |= _otherwise(by_name[document["run"]], document)
         found.append({**document, "label": label_of(document["model"], document["preset"], told)})
     own = {
@@ -125,28 +139,15 @@ def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:
     preset = preset_settings(s.model.name, who["preset"])
     if preset is None or not shown_preset(s.model.name, who["preset"]):
         return {}
-    told = _telling(_changed(s, preset)) - _taken(who)
-    return {name: value for name, value in flat_settings(s).items() if name in told and name not in WRITERS}
+    taken = _taken(who["variant"].split(", "))
+    found = otherwise(flat_settings(s), preset)
+    return {name: value for name, value in found.items() if not name.startswith(taken)}
 
 
-def _changed(settings: Settings, preset: Settings) -> set[str]:
-    there = flat_settings(preset)
-    return {name for name, value in flat_settings(settings).items() if there.get(name) != value}
-
-
-def _telling(names: Iterable[str]) -> set[str]:
-    return {name for name in names if not name.startswith(UNTOLD)}
-
-
-def _taken(who: Mapping[str, Any]) -> set[str]:
-    """The settings that the ablations of `variant` stand for."""
-    return _fields(name for name, (title, _) in ABLATIONS.items() if title in who["variant"].split(", "))
-
-
-def _fields(names: Iterable[str]) -> set[str]:
-    return {
-        f"{section}.{field}" for name in names for section, fields in ABLATIONS[name][1].items() for field in fields
-    }
+def _taken(titles: Sequence[str]) -> tuple[str, ...]:
+    """The settings that ablations stand for, and with `training.finetune` those that begin like it."""
+    taken = [changes for title, changes in ABLATIONS.values() if title in titles]
+    return tuple(f"{section}.{field}" for changes in taken for section in changes for field in changes[section])
 
 
 def _kind(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from edt_cli.config import (
     read_toml,
     validated,
 )
-from edt_cli.labels import flat_settings, label_of, shown_preset
+from edt_cli.labels import label_of, otherwise, shown_preset
 from edt_cli.models.systems import system
 from edt_cli.runs import MATCH_PAPER
 
@@ -49,12 +49,12 @@ class PlannedSystem(Section):
     def preset_name(self) -> str:
         return self.preset or system(self.model).preset_name
 
-    def otherwise(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """What it sets otherwise than its preset, by flat name."""
-        there = flat_settings(load_settings(self.preset or system(self.model).preset, environment={}))
+        preset = load_settings(self.preset or system(self.model).preset, environment={})
         sections = {**self.settings, "options": self.options}
         own = {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
-        return {name: value for name, value in own.items() if name not in there or there[name] != value}
+        return otherwise(own, preset)
 
 
 class Plan(Section):
@@ -108,7 +108,7 @@ class Plan(Section):
         found = []
         for one in self.systems:
             tells = shown_preset(one.model, one.preset_name) or names.count(one.model) > 1
-            found.append(one.label or label_of(one.model, one.preset_name, one.otherwise() if tells else {}))
+            found.append(one.label or label_of(one.model, one.preset_name, one.told() if tells else {}))
         if twice := [label for label in found if found.count(label) > 1]:
             raise UsageError(f"two systems of the plan are both {twice[0]!r}: give one of them a label")
         return found

@@ -89,6 +89,9 @@ def test_a_first_phase_is_shown_once_where_it_was_trained_as_a_run_of_its_own(ru
     whole, own = run("paper"), run("paper", "dft")
     documents = [document(whole), document(whole, first_phase=True), document(own)]
     assert [one["variant"] for one in labelled(documents, [whole, own])] == ["", "w/o DFT"]
+    without = {"training": {"finetune_epochs": 7}}  # which a run without a second phase does not use
+    assert labels(run("paper", "dft", **without)) == ["LLM-EDT (paper)"]
+    assert labels(run("paper", **without)) == ["LLM-EDT (paper, finetune_epochs=7)"]
     other = run("llm-edt-ce", "dft")
     found = labelled([*documents[:2], document(other)], [whole, other])
     assert [(one["label"], one["variant"]) for one in found[1:]] == [
