@@ -219,8 +219,10 @@ class Memory(nn.Module):
         return _terms(met, counts, alike)
 
     def _weighed(self, terms: list[Tensor], domain: int) -> Tensor:
-        score, *others = (weight * term for weight, term in zip(self.weight[domain], terms, strict=True))
-        return sum(others, score)
+        score = self.weight[domain, 0] * terms[0]
+        for weight, term in zip(self.weight[domain, 1:], terms[1:], strict=True):
+            score = torch.addcmul(score, weight, term)
+        return score
 
 
 def _terms(met: Tensor, counts: list[Tensor], alike: list[Tensor]) -> list[Tensor]:
