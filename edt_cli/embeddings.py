@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from edt_backends.base import BackendError, EmbeddingBackend
+from edt_backends.wrappers import MappedEmbeddings
 from edt_cli.config import UserError
 from edt_cli.data.dataset import TEXT_FIELDS
 from edt_cli.events import Events
 
 DESCRIPTION_CHARACTERS = 1000
-CHUNK = 1024
+PACE_SECONDS = 10.0
 FILE = "embeddings.safetensors"
 
 
@@ -69,22 +72,44 @@ class ItemEmbeddings:
             ) from None
 
 
+def fit_embedder(
+    embedder: EmbeddingBackend, catalogue: pl.DataFrame, folder: Path, events: Events
+) -> EmbeddingBackend:
+    """The embedder for a catalogue's items: with its text map, where it has one, fitted to their texts and kept in
+    `folder`."""
+    if embedder.text_map is None:
+        return embedder
+    events.progress("fit text map", 0, 1)
+    fitted = embedder.text_map.fit([text for text in item_texts(catalogue) if text is not None])
+    fitted.save(folder)
+    return MappedEmbeddings(embedder, fitted)
+
+
+def load_embedder(embedder: EmbeddingBackend, folder: Path) -> EmbeddingBackend:
+    """The embedder that `fit_embedder` made: what is embedded later is comparable with the items.
+
+    Errors: UserError where the map is missing or damaged.
+    """
+    if embedder.text_map is None:
+        return embedder
+    try:
+        return MappedEmbeddings(embedder, embedder.text_map.load(folder))
+    except BackendError as error:
+        raise UserError(str(error)) from None
+
+
 def embed_items(catalogue: pl.DataFrame, backend: EmbeddingBackend, events: Events) -> ItemEmbeddings:
     """The embeddings of a catalogue (row i is item i + 1). Errors: BackendError."""
     texts = item_texts(catalogue)
     has_text = np.array([False, *(text is not None for text in texts)])
-    found = embed_texts(
-        [text for text in texts if text is not None],
-        backend,
-        lambda done, total: events.progress("embed", done, total),
-    )
+    found = embed_texts([text for text in texts if text is not None], backend, events)
     vectors = np.zeros((len(has_text), found.shape[1]), np.float32)
     vectors[has_text] = found
     return ItemEmbeddings(vectors, has_text)
 
 
 def embed_texts(
-    texts: Sequence[str], backend: EmbeddingBackend, on_progress: Callable[[int, int], None] | None = None
+    texts: Sequence[str], backend: EmbeddingBackend, events: Events, stage: str = "embed"
 ) -> np.ndarray:
     """Unit vectors float32 [n, d_L] in the order of the texts; equal texts are asked for once.
 
@@ -98,16 +123,35 @@ def embed_texts(
 
     async def embed() -> list[np.ndarray]:
         parts = []
-        for start in range(0, len(unique), CHUNK):
-            part = unique[start : start + CHUNK]
+        left = _TimeLeft(sum(map(len, unique)))
+        for start in range(0, len(unique), backend.batch_size):
+            part = unique[start : start + backend.batch_size]
             parts.append(_checked((await backend.embed(part)).vectors, len(part), backend.name))
-            if on_progress is not None:
-                on_progress(start + len(part), len(unique))
+            seconds = left.after(sum(map(len, part)))
+            events.progress(stage, start + len(part), len(unique), seconds_left=seconds)
         return parts
 
     vectors = np.concatenate(asyncio.run(embed()))
     rows = {text: row for row, text in enumerate(unique)}
     return vectors[[rows[text] for text in texts]]
+
+
+class _TimeLeft:
+    """Seconds until all characters are done, at the pace of the last ten seconds: texts come in the order of their
+    length, and those of an earlier attempt cost nothing."""
+
+    def __init__(self, characters: int) -> None:
+        self._left = characters
+        self._window = deque([(time.monotonic(), characters)])
+
+    def after(self, characters: int) -> float:
+        now = time.monotonic()
+        self._left -= characters
+        self._window.append((now, self._left))
+        while len(self._window) > 2 and now - self._window[1][0] > PACE_SECONDS:
+            self._window.popleft()
+        begun, left = self._window[0]
+        return round((now - begun) * self._left / max(1, left - self._left), 1)
 
 
 def _checked(vectors: np.ndarray, count: int, name: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from edt_cli.workspace import Artefact, Workspace, digest, read_json, write_json
 if TYPE_CHECKING:
     import torch
 
+    from edt_backends.base import EmbeddingBackend
     from edt_backends.cache import CachedChat, CachedEmbeddings
     from edt_cli.augmentation.artefact import Augmentation
     from edt_cli.data.dataset import Dataset, TrainingView
@@ -119,7 +120,9 @@ class Pipeline:
 
     @cached_property
     def embeddings_key(self) -> str:
-        return digest("embeddings", self.dataset.key, self.embedder.identity())
+        fitted = self.embedder.text_map
+        own = [] if fitted is None else [fitted.identity()]
+        return digest("embeddings", self.dataset.key, self.embedder.identity(), *own)
 
     @cached_property
     def _llm_key(self) -> str:
@@ -159,13 +162,21 @@ class Pipeline:
     # Steps.
 
     def embeddings(self) -> ItemEmbeddings:
-        from edt_cli.embeddings import ItemEmbeddings, embed_items
+        from edt_cli.embeddings import ItemEmbeddings, embed_items, fit_embedder
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
             manifest |= {"model": self.embedder.name, "dataset": self.dataset.key}
-            embed_items(self.dataset.catalogue, self.embedder, self.events).save(folder)
+            embedder = fit_embedder(self.embedder, self.dataset.catalogue, folder, self.events)
+            embed_items(self.dataset.catalogue, embedder, self.events).save(folder)
 
         return self._step("embeddings", self.embeddings_key, make, ItemEmbeddings.load)
+
+    def fitted_embedder(self) -> EmbeddingBackend:
+        """The embedder as it was fitted to the items, for whatever else is embedded."""
+        from edt_cli.embeddings import load_embedder
+
+        self.embeddings()
+        return load_embedder(self.embedder, self._artefact("embeddings", self.embeddings_key).path)
 
     def augmentation(self) -> Augmentation:
         """S_aug (section 3.2), checked for leaks; `w/o Aug.` is no step."""
@@ -184,7 +195,7 @@ class Pipeline:
                 s.augmentation,
                 s.llm,
                 self.chat,
-                self.embedder,
+                self.fitted_embedder(),
                 self.events,
                 known_tau=self._known_tau(),
             )
@@ -222,7 +233,7 @@ class Pipeline:
                 s.profiling,
                 s.llm,
                 self.chat,
-                self.embedder,
+                self.fitted_embedder(),
                 self.events,
             )
             checked = check_sources(self.dataset, made.sources, "profiles", self.view.prefixes.lengths)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,12 +140,48 @@ class ChatBackend(Protocol):
         return
 
 
+class TextMap(Protocol):
+    """Further numbers of a text, by a map that is fitted to a corpus: a function of the texts that the corpus has.
+
+    `dimension` is how many. What is kept is no pickle: nothing that is loaded can run code.
+    """
+
+    dimension: int
+
+    @classmethod
+    def identity(cls) -> dict[str, Any]:
+        """Everything beside the corpus that can change the map, such as a version; JSON values only."""
+        ...
+
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> Self:
+        """The map of a corpus, whose texts may be few, or none."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The map that `save` kept, to the digit. BackendError where it is damaged."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """float32 [n, dimension] of any texts: rows of length one, or of zeros where the map has nothing to say.
+        A row depends on its own text alone."""
+        ...
+
+
 class EmbeddingBackend(Protocol):
-    """Something that turns texts into unit vectors. `batch_size` is how many texts one call should carry."""
+    """Something that turns texts into unit vectors. `batch_size` is how many texts one call should carry.
+
+    `text_map`: what is to be fitted to the catalogue, and stand beside the vectors of `embed`, where there is such.
+    `wrappers.MappedEmbeddings` joins the two; `identity` and `embed` are without it.
+    """
 
     name: str
     paid: bool = False
     batch_size: int = 256
+    text_map: type[TextMap] | None = None
 
     @property
     def dimension(self) -> int | None:

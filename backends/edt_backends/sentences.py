@@ -1,4 +1,5 @@
-"""Text embeddings on this machine by sentence-transformers; by default the MiniLM that a package carries."""
+"""Text embeddings on this machine by sentence-transformers; by default the MiniLM that a package carries, with a
+lexical map beside it."""
 
 from __future__ import annotations
 
@@ -14,27 +15,34 @@ from typing import Any
 import numpy as np
 
 from edt_backends.base import BackendError, EmbeddingBackend, EmbeddingReply, Usage, Vectors
+from edt_backends.lexical import COMPONENTS, LexicalMap
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 has it on the hub."""
 WEIGHTS = "model.safetensors"
+MINILM_DIMENSION = 384
+DIMENSION = MINILM_DIMENSION + COMPONENTS
+"""Of `local`: MiniLM beside the lexical map."""
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 class LocalEmbeddings(EmbeddingBackend):
     """Unit vectors in float32. `model` is a name on the hub, or a folder, of a sentence-transformers model.
 
+    By default, and by its name, it is the MiniLM of the package. The default alone has a text map, the lexical one.
+
     Texts beyond the model's length (256 tokens for MiniLM) are cut. A vector is the same in any company up to
     float32's rounding (1e-6).
     """
 
-    batch_size = 1024
-
     def __init__(self, model: str | None = None, device: str = "cpu") -> None:
-        self.name = f"local ({model or MINILM})"
-        self._model, self._device = model, device
-        self._dimension = 384 if model is None else None
+        self.name = f"local ({model or f'{MINILM} + lexical'})"
+        self.text_map = LexicalMap if model is None else None
+        # Seconds of a CPU's work: Ctrl-C waits for a batch that is begun, and what came before it is kept.
+        self.batch_size = 128 if device == "cpu" else 1024
+        self._model, self._device = None if model == MINILM else model, device
+        self._dimension = MINILM_DIMENSION if self._model is None else None
         self._lock = threading.Lock()
 
     @property

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply
+import numpy as np
+
+from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply, TextMap
 
 
 class ChatWrapper(ChatBackend):
@@ -39,6 +42,7 @@ class EmbeddingWrapper(EmbeddingBackend):
 
     def __init__(self, backend: EmbeddingBackend) -> None:
         self.name, self.paid, self.batch_size = backend.name, backend.paid, backend.batch_size
+        self.text_map = backend.text_map
         self._backend = backend
 
     @property
@@ -56,6 +60,28 @@ class EmbeddingWrapper(EmbeddingBackend):
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         return await self._backend.embed(texts)
+
+
+class MappedEmbeddings(EmbeddingWrapper):
+    """A backend's vectors beside those of its fitted text map, [backend; map], both of length one, as unit rows."""
+
+    def __init__(self, backend: EmbeddingBackend, fitted: TextMap) -> None:
+        super().__init__(backend)
+        self.text_map, self._map = None, fitted
+
+    @property
+    def dimension(self) -> int | None:
+        dimension = self._backend.dimension
+        return None if dimension is None else dimension + self._map.dimension
+
+    def identity(self) -> dict[str, Any]:
+        return self._backend.identity() | self._map.identity()
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        reply = await self._backend.embed(texts)
+        joined = np.concatenate([reply.vectors, await asyncio.to_thread(self._map.vectors, texts)], axis=1)
+        lengths = np.linalg.norm(joined, axis=1, keepdims=True)
+        return replace(reply, vectors=joined / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 class Signal:

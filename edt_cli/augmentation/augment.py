@@ -88,7 +88,7 @@ def augment(
     asyncio.run(work(jobs, llm.concurrency, events, tally))
     found = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
     generated = collect(view, questions, found, settings)
-    generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder)
+    generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
 
     items, asked = generated.items, generated.questions
     usable = np.array([reason is None for reason in generated.reasons], bool)

@@ -14,6 +14,7 @@ from edt_cli.augmentation.generation import Generated, Questions
 from edt_cli.config import AugmentationSettings
 from edt_cli.data.dataset import TrainingView
 from edt_cli.embeddings import ItemEmbeddings, embed_texts
+from edt_cli.events import Events
 
 
 def identify(
@@ -23,6 +24,7 @@ def identify(
     questions: Questions,
     settings: AugmentationSettings,
     embedder: EmbeddingBackend,
+    events: Events,
 ) -> tuple[Generated, pl.DataFrame, np.ndarray]:
     """Give each generated item a number: a catalogue item's, or one from N + 1 for each text of a domain.
 
@@ -44,7 +46,8 @@ def identify(
         items[row] = numbers[key]
     vectors = embeddings.vectors
     if first:
-        vectors = np.concatenate([vectors, embed_texts([generated.texts[row] for row in first], embedder)])
+        texts = [generated.texts[row] for row in first]
+        vectors = np.concatenate([vectors, embed_texts(texts, embedder, events, "embed generated items")])
     if settings.ground == "match" and first:
         catalogue = TrainingCatalogue(view, embeddings)
         history = np.unique(view.prefixes.users * after + view.prefixes.items)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edt_cli.config import Settings
     from edt_cli.workspace import Workspace
 
-CALLS_LINE_SECONDS = 10.0
+LINE_SECONDS = 10.0
 
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", help="Folder of data, runs and replies. \\[env: EDT_WORKSPACE]")
@@ -164,20 +164,24 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 class _PlainLines:
-    """Messages as they come, and a line on the calls every ten seconds and at the end of a stage."""
+    """Messages as they come, and a line every ten seconds, and at the end of a stage, on what calls an LLM or
+    embeds."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._told_at = console, time.monotonic()
 
     def __call__(self, record: dict[str, Any]) -> None:
         _message(self._console, record)
-        if record["event"] != "calls" or not record["total"]:
+        embeds = record["event"] == "progress" and "calls" not in record and "seconds_left" in record
+        if not (embeds or record["event"] == "calls") or not record["total"]:
             return
-        if record["left"] and time.monotonic() - self._told_at < CALLS_LINE_SECONDS:
+        left = record["total"] - record["done"]
+        if left and time.monotonic() - self._told_at < LINE_SECONDS:
             return
         self._told_at = time.monotonic()
-        line = f"{record['stage']}: {record['done']:,}/{record['total']:,}; {calls_line(record)}"
-        if record["left"] and record["seconds_left"] is not None:
+        line = f"{record['stage']}: {record['done']:,}/{record['total']:,}"
+        line += "" if embeds else f"; {calls_line(record)}"
+        if left and record["seconds_left"] is not None:
             line += f"; {record['seconds_left'] / 60:.1f} min left"
         self._console.print(line, markup=False, soft_wrap=True)
 

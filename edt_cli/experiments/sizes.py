@@ -13,7 +13,7 @@ from edt_cli.models.given import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system
 from edt_cli.training.fit import Material
 
-TEXT_WIDTH = 384
+TEXT_WIDTH = 1024
 """d_L of `local`."""
 
 

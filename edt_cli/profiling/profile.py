@@ -59,9 +59,7 @@ def profile(
     written = [text for text in texts if text is not None]
     vectors = np.zeros((users, dimension), np.float32)
     if written:
-        vectors[[text is not None for text in texts]] = embed_texts(
-            written, embedder, lambda done, total: events.progress("embed profiles", done, total)
-        )
+        vectors[[text is not None for text in texts]] = embed_texts(written, embedder, events, "embed profiles")
     return Profiles(
         texts=texts,
         vectors=vectors,

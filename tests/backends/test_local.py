@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from edt_backends.base import BackendError, ChatRequest
+from edt_backends.lexical import LexicalMap
 from edt_backends.local import PROFILE_CHARACTERS, LocalChat
 from edt_backends.registry import chat_backend, embedding_backend
-from edt_backends.sentences import MINILM_SHA256, WEIGHTS, LocalEmbeddings
+from edt_backends.sentences import DIMENSION, MINILM, MINILM_SHA256, WEIGHTS, LocalEmbeddings
+from edt_backends.wrappers import MappedEmbeddings
+from edt_cli.experiments.sizes import TEXT_WIDTH
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,29 @@ class TestEmbeddings:
 
     def test_identity_names_the_weights(self, minilm):
         assert minilm.identity() == {"backend": "local", "model": "all-MiniLM-L6-v2", "weights": MINILM_SHA256}
-        assert minilm.name == "local (all-MiniLM-L6-v2)"
+        assert minilm.name == "local (all-MiniLM-L6-v2 + lexical)"
         assert not minilm.paid and minilm.price_per_token() == 0
+
+    def test_by_its_name_it_has_no_map(self, minilm):
+        plain = embedding_backend(f"local/{MINILM}")
+        assert plain.name == "local (all-MiniLM-L6-v2)" and plain.dimension == 384
+        assert plain.text_map is None and minilm.text_map is LexicalMap
+        assert plain.identity() == minilm.identity()
+        np.testing.assert_array_equal(embed(plain, ["tea"]), embed(minilm, ["tea"]))
+
+    def test_the_map_stands_beside_it_with_the_same_weight(self, minilm):
+        texts = ["green tea bags", "green tea leaves", "iron pan", "iron skillet"]
+        fitted = LexicalMap.fit(texts)
+        joined = MappedEmbeddings(minilm, fitted)
+        assert joined.dimension == DIMENSION == TEXT_WIDTH and joined.text_map is None
+        assert joined.identity() == minilm.identity() | LexicalMap.identity()
+        found = embed(joined, [*texts, "qqq"])
+        assert found.dtype == np.float32 and found.shape == (5, DIMENSION)
+        np.testing.assert_allclose(found[:4, :384], embed(minilm, texts) / np.sqrt(2), atol=1e-5)
+        np.testing.assert_allclose(found[:4, 384:], fitted.vectors(texts) / np.sqrt(2), atol=1e-5)
+        np.testing.assert_allclose(found[4, :384], embed(minilm, ["qqq"])[0], atol=1e-5)
+        assert not found[4, 384:].any()
+        assert embed(joined, []).shape == (0, DIMENSION)
 
     def test_other_weights_are_refused_unread(self, tmp_path, monkeypatch):
         (tmp_path / WEIGHTS).write_bytes(b"not the weights")

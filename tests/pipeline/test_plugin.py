@@ -141,5 +141,5 @@ def test_parameters_are_counted_without_training(tmp_path):
     assert run.manifest()["parameters"] == parameters(dataset, given)
     assert parameters(dataset, load_settings("popularity")) == 0
     without = load_settings("paper", flags={**small, "profiling": {"enabled": False}})
-    adapter = (384 + 1) * 192 + (192 + 1) * 8
+    adapter = (1024 + 1) * 512 + (512 + 1) * 8
     assert parameters(dataset, load_settings("paper", flags=small)) == parameters(dataset, without) + adapter

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -22,10 +24,17 @@ from servers import Body, Reply, Server, openai_chat, openai_embeddings, serve
 
 from edt_backends.base import BackendError
 from edt_backends.ledger import Ledger
+from edt_backends.lexical import GRAM_FILE, WEIGHT_FILE
+from edt_backends.sentences import MINILM_DIMENSION, LocalEmbeddings
 from edt_backends.store import ReplyCache
+from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.cli.app import app
 from edt_cli.config import UserError
-from edt_cli.events import read_events
+from edt_cli.embeddings import FILE, ItemEmbeddings, embed_texts, item_texts, load_embedder
+from edt_cli.events import Events, read_events
+from edt_cli.experiments.sizes import TEXT_WIDTH
+from edt_cli.profiling.profiles import Profiles
+from edt_cli.workspace import read_json
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 PRICE = (0.5, 1.5)
@@ -189,6 +198,56 @@ def test_an_embedder_that_is_paid_for_is_in_the_estimate_and_in_the_budget(place
     assert account.delivered == account.calls >= 2 and account.spent_usd == pytest.approx(
         account.prompt_tokens * 0.02e-6
     )
+
+
+def only(place: Path, kind: str) -> Path:
+    """The folder of the one artefact of its kind, or the newest."""
+    return max((path.parent for path in (place / "artefacts" / kind).glob("*/manifest.json")), key=modified)
+
+
+def modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def test_what_is_embedded_later_goes_through_the_map_of_the_items(place, served):
+    items, events = only(place, "embeddings"), Events()
+    read = {path.name: modified(path) for path in items.iterdir()}
+    assert read.keys() == {"manifest.json", FILE, GRAM_FILE, WEIGHT_FILE}
+    assert read_json(items / "manifest.json")["model"] == "local (all-MiniLM-L6-v2 + lexical)"
+    assert edt("profile", *at(served, "--yes"), workspace=place).code == 0
+    assert read == {path.name: modified(path) for path in items.iterdir()}, "fitted once"
+
+    embedder = load_embedder(LocalEmbeddings(), items)
+    catalogue = pl.read_parquet(place / "data" / "shop" / "items.parquet")
+    embeddings, texts = ItemEmbeddings.load(items), item_texts(catalogue)
+    assert embeddings.vectors.shape == (len(catalogue) + 1, TEXT_WIDTH) and None not in texts
+    np.testing.assert_allclose(embed_texts(texts, embedder, events), embeddings.vectors[1:], atol=1e-6)
+
+    augmentation = Augmentation.load(only(place, "augmentation"))
+    assert len(augmentation.pseudo) > 10
+    found = embed_texts(item_texts(augmentation.pseudo), embedder, events)
+    np.testing.assert_allclose(augmentation.pseudo_vectors, found, atol=1e-6)
+    assert np.abs(found[:, MINILM_DIMENSION:]).sum() > 0
+
+    profiles = Profiles.load(only(place, "profiles"))
+    written = [row for row, text in enumerate(profiles.texts) if text is not None]
+    assert len(written) > 80
+    found = embed_texts([profiles.texts[row] for row in written], embedder, events)
+    np.testing.assert_allclose(profiles.vectors[written], found, atol=1e-6)
+
+    (items / WEIGHT_FILE).write_bytes(b"nonsense")
+    done = edt("profile", *at(served, "--yes", "--set", "profiling.chain=naive"), workspace=place)
+    assert done.code == 1 and done.error.startswith("the lexical map in ") and "is damaged" in done.error
+    assert "\n" not in done.error
+
+
+def test_minilm_by_its_name_has_no_map(place):
+    before = {path.name for path in (place / "artefacts" / "embeddings").iterdir()}
+    plain = ("--embedder", "local/all-MiniLM-L6-v2", "--data", "shop", "--json")
+    assert edt("augment", *plain, workspace=place).code == 0
+    items = only(place, "embeddings")
+    assert items.name not in before and {path.name for path in items.iterdir()} == {"manifest.json", FILE}
+    assert ItemEmbeddings.load(items).vectors.shape[1] == MINILM_DIMENSION
 
 
 def failing(users: set[str]) -> Callable[[Body], Reply]:

@@ -6,8 +6,17 @@ import pytest
 from llm_fakes import DIMENSION, WordEmbedder, text_vector
 
 from edt_backends.base import BackendError, EmbeddingReply, Usage
+from edt_backends.lexical import COMPONENTS, WEIGHT_FILE, LexicalMap
 from edt_cli.config import UserError
-from edt_cli.embeddings import ItemEmbeddings, embed_items, embed_texts, item_text, item_texts
+from edt_cli.embeddings import (
+    ItemEmbeddings,
+    embed_items,
+    embed_texts,
+    fit_embedder,
+    item_text,
+    item_texts,
+    load_embedder,
+)
 from edt_cli.events import Events
 
 
@@ -44,6 +53,7 @@ def test_items_without_text_are_zero_rows_and_equal_texts_are_asked_once(catalog
         np.testing.assert_array_equal(found.vectors[row], text_vector(text))
     assert sorted(embedder.asked) == ["Green tea", "Kettle"]
     assert seen[-1]["stage"] == "embed" and seen[-1]["done"] == seen[-1]["total"] == 2
+    assert seen[-1]["seconds_left"] == 0
     found.save(tmp_path)
     again = ItemEmbeddings.load(tmp_path)
     np.testing.assert_array_equal(again.vectors, found.vectors)
@@ -53,7 +63,7 @@ def test_items_without_text_are_zero_rows_and_equal_texts_are_asked_once(catalog
 def test_many_texts_come_back_in_their_order():
     texts = [f"word{number % 2300} number {'long ' * (number % 5)}" for number in range(2500)]
     embedder = WordEmbedder()
-    vectors = embed_texts(texts, embedder)
+    vectors = embed_texts(texts, embedder, Events())
     assert len(embedder.asked) == len(set(texts))
     for row in (0, 1, 1023, 1024, 1500, 2300, 2499):
         np.testing.assert_array_equal(vectors[row], text_vector(texts[row]))
@@ -72,7 +82,7 @@ def test_an_embedder_that_gives_no_usable_vectors(vectors):
             return EmbeddingReply(vectors.astype(np.float32), Usage())
 
     with pytest.raises(BackendError, match="no usable vectors"):
-        embed_texts(["a", "b"], Broken())
+        embed_texts(["a", "b"], Broken(), Events())
 
 
 def test_damaged_files_are_one_line(tmp_path):
@@ -81,3 +91,55 @@ def test_damaged_files_are_one_line(tmp_path):
     (tmp_path / "embeddings.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="damaged"):
         ItemEmbeddings.load(tmp_path)
+
+
+class Mapped(WordEmbedder):
+    text_map = LexicalMap
+
+
+def test_a_map_is_fitted_to_the_items_and_loaded_for_what_comes_later(catalogue, tmp_path):
+    titles = ["Green tea", None, "Kettle", "Green teapot"]
+    catalogue = catalogue.with_columns(title=pl.Series(titles))
+    fitted = fit_embedder(Mapped(), catalogue, tmp_path, Events())
+    items = embed_items(catalogue, fitted, Events()).vectors
+    assert items.shape == (5, DIMENSION + COMPONENTS) and not items[2].any()
+    later = embed_texts(["Green teapot", "Kettle", "something new"], load_embedder(Mapped(), tmp_path), Events())
+    np.testing.assert_allclose(later[:2], items[[4, 3]], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(later, axis=1), 1, atol=1e-6)
+    assert items[1, DIMENSION:] @ items[4, DIMENSION:] > 0.2
+
+    (tmp_path / WEIGHT_FILE).unlink()
+    with pytest.raises(UserError, match=r"lexical map in .* is damaged"):
+        load_embedder(Mapped(), tmp_path)
+
+
+def test_without_any_text_a_map_is_empty_and_the_width_is_the_same(catalogue, tmp_path):
+    empty = catalogue.with_columns(title=pl.lit(None, pl.String))
+    found = embed_items(empty, fit_embedder(Mapped(), empty, tmp_path, Events()), Events())
+    assert found.vectors.shape == (5, DIMENSION + COMPONENTS) and not found.vectors.any()
+    later = embed_texts(["Green tea"], load_embedder(Mapped(), tmp_path), Events())
+    np.testing.assert_allclose(later[0, :DIMENSION], text_vector("Green tea"), atol=1e-6)
+
+
+def test_an_embedder_without_a_map_is_left_as_it_is(catalogue, tmp_path):
+    embedder = WordEmbedder()
+    assert fit_embedder(embedder, catalogue, tmp_path, Events()) is load_embedder(embedder, tmp_path) is embedder
+    assert not [*tmp_path.iterdir()]
+
+
+def test_time_left_is_by_the_characters_of_the_last_seconds(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("edt_cli.embeddings.time.monotonic", lambda: now[0])
+    seen = []
+
+    class Slow(WordEmbedder):
+        batch_size = 1
+
+        async def embed(self, texts):
+            now[0] += sum(map(len, texts)) / 2
+            return await super().embed(texts)
+
+    texts = ["x" * size for size in (40, 30, 20, 10)]
+    embed_texts(texts, Slow(), Events(listeners=(seen.append,)), "embed profiles")
+    assert [(record["done"], record["seconds_left"]) for record in seen] == [(1, 30), (2, 15), (3, 5), (4, 0)]
+    assert {record["stage"] for record in seen} == {"embed profiles"}

@@ -1,0 +1,152 @@
+"""Likeness of wording: TF-IDF of words and of characters, by the components that a catalogue's own texts have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from edt_backends.base import BackendError, TextMap, Vectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+COMPONENTS = 640
+GRAMS: tuple[dict[str, Any], ...] = (
+    {"analyzer": "word", "ngram_range": (1, 2), "max_features": 10_000},
+    {"analyzer": "char_wb", "ngram_range": (3, 5), "max_features": 30_000},
+)
+COMMON = 2
+"""Texts that a gram must be in: one that a single text has makes nothing alike."""
+SAMPLE = 50_000
+"""Texts that the map is fitted to at most; more would change it little."""
+SMALLEST = 0.01
+"""Axes whose singular value is below this share of the largest are left out: rounding weighs on them."""
+GRAM_FILE, WEIGHT_FILE = "lexical.json", "lexical.safetensors"
+
+
+@dataclass(frozen=True)
+class LexicalMap(TextMap):
+    """x V S^-1/2 of a text, as a row of length one; x is its TF-IDF, [words; characters], each of length one, and
+    U S V^T the truncated SVD of x over the texts that the map was fitted to.
+
+    grams: of words and of characters; idf: float32 [G] in that order; components: V S^-1/2, float16 [G, K], whose
+    rounding is part of the map. K is at most `COMPONENTS`, less where the texts have a smaller rank; a vector is
+    then filled up with zeros. A text without a known gram is a row of zeros.
+    """
+
+    grams: tuple[list[str], ...]
+    idf: np.ndarray
+    components: np.ndarray
+
+    dimension = COMPONENTS
+
+    @classmethod
+    def identity(cls) -> dict[str, Any]:
+        return {"lexical": 1}
+
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> Self:
+        import scipy.sparse as sparse
+        from sklearn.utils.extmath import randomized_svd
+
+        known = sorted(set(texts))
+        if len(known) > SAMPLE:
+            chosen = np.random.default_rng(0).choice(len(known), SAMPLE, replace=False)
+            known = [known[row] for row in np.sort(chosen)]
+        grams: list[list[str]] = []
+        idf, blocks = [], []
+        for kind in GRAMS:
+            vectorizer = _vectorizer(kind, min_df=COMMON)
+            try:
+                blocks.append(vectorizer.fit_transform(known))
+            except ValueError:  # No two texts share a gram.
+                grams.append([])
+                continue
+            grams.append(vectorizer.get_feature_names_out().tolist())
+            idf.append(vectorizer.idf_)
+        if not blocks:
+            return cls(tuple(grams), np.zeros(0, np.float32), np.zeros((0, 0), np.float16))
+        x = sparse.hstack(blocks, format="csr")
+        # Signs are fixed, and the largest entry is 1, as float16 has few digits for what is small.
+        _, values, axes = randomized_svd(
+            x, min(COMPONENTS, *x.shape), n_iter=2, power_iteration_normalizer="LU", random_state=0
+        )
+        kept = values > SMALLEST * values[0]
+        components = axes[kept].T / np.sqrt(values[kept])
+        components /= np.abs(components).max()
+        return cls(tuple(grams), np.concatenate(idf).astype(np.float32), components.astype(np.float16))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            grams = tuple(json.loads((folder / GRAM_FILE).read_text("utf-8")))
+            tensors = load_file(folder / WEIGHT_FILE)
+            found = cls(grams, tensors["idf"], tensors["components"])
+            count = sum(map(len, grams))
+            if len(grams) != len(GRAMS) or found.idf.shape != (count,):
+                raise ValueError
+            if found.components.shape != (count, min(COMPONENTS, found.components.shape[-1])):
+                raise ValueError
+            if not (np.isfinite(found.idf).all() and np.isfinite(found.components).all()):
+                raise ValueError
+            if any(len(set(of_kind)) != len(of_kind) for of_kind in grams):
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise BackendError(
+                f"the lexical map in {folder} is damaged ({type(error).__name__}); "
+                "remove the folder and run the command again"
+            ) from None
+        return found
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        (folder / GRAM_FILE).write_text(json.dumps(self.grams), "utf-8")
+        save_file({"idf": self.idf, "components": np.ascontiguousarray(self.components)}, folder / WEIGHT_FILE)
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        out = np.zeros((len(texts), COMPONENTS), np.float32)
+        if len(texts) and self._vectorizers:
+            found = self._tfidf(texts) @ self._weight
+            length = np.linalg.norm(found, axis=1, keepdims=True)
+            out[:, : found.shape[1]] = np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+        return out
+
+    def _tfidf(self, texts: Sequence[str]) -> csr_matrix:
+        """[n, G]: a block for each kind of gram."""
+        import scipy.sparse as sparse
+
+        return sparse.hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers], format="csr")
+
+    @cached_property
+    def _weight(self) -> np.ndarray:
+        return self.components.astype(np.float32)
+
+    @cached_property
+    def _vectorizers(self) -> list[TfidfVectorizer]:
+        """One for each kind that has grams."""
+        made, start = [], 0
+        for kind, grams in zip(GRAMS, self.grams, strict=True):
+            if grams:
+                vectorizer = _vectorizer(kind, vocabulary=grams)
+                vectorizer.idf_ = self.idf[start : start + len(grams)]
+                made.append(vectorizer)
+            start += len(grams)
+        return made
+
+
+def _vectorizer(kind: dict[str, Any], **options: Any) -> TfidfVectorizer:
+    # Not at the top: it is half a second and 60 MB.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(**kind, **options, sublinear_tf=True, dtype=np.float32)
