@@ -143,5 +143,5 @@ def _shown(value: Any) -> str:
         told = ((name.replace("_", " "), _shown(one), isinstance(one, dict)) for name, one in value.items())
         return ", ".join(f"{name} ({one})" if nested else f"{name} {one}" for name, one, nested in told) or "none"
     if isinstance(value, list):
-        return "; ".join(value) or "none"
+        return "; ".join(map(_shown, value)) or "none"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
