@@ -16,6 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PRESETS = Path(__file__).parent / "presets"
+KeepSeen = bool | Literal["auto"]
+"""Whether what a user has had stays a candidate; `auto`: where repeats are many among the dataset's targets."""
+MANY_REPEATS = 0.01
+"""More than this share of them."""
 
 
 class UserError(Exception):
@@ -215,7 +219,9 @@ class TrainingSettings(Section):
     negatives_of: int | None = Field(
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )
-    seen_negatives: bool = Field(True, description="`ce`: what a user has had may be among the negatives")
+    seen_negatives: bool = Field(
+        True, description="`ce`: what a user has had may be a negative; where it stays a candidate, always"
+    )
     all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     calibrate: bool = Field(False, description="after pre-training, weigh the memory's terms by the validation set")
@@ -243,7 +249,10 @@ class TrainingSettings(Section):
 class EvaluationSettings(Section):
     protocol: Literal["full", "sampled"] = "full"
     negatives: int = Field(100, ge=1, description="of the sampled protocol")
-    keep_seen: bool = Field(False, description="items that the user has had stay candidates")
+    keep_seen: KeepSeen = Field(
+        "auto",
+        description="items that the user has had stay candidates; `auto`: where over 1% of targets are repeats",
+    )
 
 
 class Settings(Section):

@@ -9,11 +9,13 @@ from edt_cli.config import Settings
 from edt_cli.models.systems import OURS, preset_settings, presets_of, systems, title_of
 from edt_cli.runs import ABLATIONS, Run
 
+KEEP_SEEN = "evaluation.keep_seen"
 UNTOLD = (
     *("model.name", "training.seed", "training.final", "training.course", "training.memory_weights"),
     *("evaluation.", "limits.", "llm.concurrency"),
 )
-"""Settings that a label does not tell: what a row already says, or what changes no run."""
+"""Settings that a label does not tell: what a row already says, or what changes no run, KEEP_SEEN excepted where
+it came to different candidates."""
 WRITERS = ("llm.provider", "llm.model")
 """Nor these against a preset: who wrote stands beside the label."""
 
@@ -106,7 +108,7 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
         {**document, **identity(by_name[document["run"]], first_phase=document["first_phase"])}
         for document in documents
     ]
-    settings = {run.name: flat_settings(run.settings) for run in runs}
+    settings = {run.name: flat_settings(run.settings) | _candidates(run) for run in runs}
     kinds: dict[tuple[str, ...], set[str]] = {}
     for document in named:
         kinds.setdefault(_kind(document), set()).add(document["run"])
@@ -131,6 +133,11 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
         for document in found
         if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
     ]
+
+
+def _candidates(run: Run) -> dict[str, Any]:
+    """Which candidates validation had: not what was asked for counts, but what came of it."""
+    return {KEEP_SEEN: run.plan.get("keep_seen", False)}
 
 
 def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class Pipeline:
         return {**self.providers.backend.identity(), "name": self.providers.backend.name}
 
     @property
+    def keep_seen(self) -> bool:
+        """Whether what users have had stays a candidate, at validation and so in training."""
+        return self.dataset.keeps_seen(self.settings.evaluation.keep_seen)
+
+    @property
     def llm_name(self) -> str:
         """Who has a part in a run of these settings, `local (no LLM)` where its stages are off; "" where no LLM has
         a part in the system."""
@@ -157,7 +162,9 @@ class Pipeline:
     def run_key(self) -> str:
         s = self.settings
         own = options_of(s.model.name, s.options).model_dump()
-        return digest("run", self.view.key, s.model, s.training, self.artefact_keys(), *([own] if own else []))
+        seen = ["seen items stay candidates"] if self.keep_seen else []
+        parts = [*([own] if own else []), *seen]
+        return digest("run", self.view.key, s.model, s.training, self.artefact_keys(), *parts)
 
     # Steps.
 
@@ -292,6 +299,7 @@ class Pipeline:
             "key": self.run_key,
             "settings": self.settings.document(),
             "preset": self.preset,
+            "keep_seen": self.keep_seen,
             "artefacts": self.artefact_keys(),
             "llm": self.llm_name,
             "device": self.device,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from edt_cli.config import UsageError, UserError
+from edt_cli.config import KeepSeen, UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, complete_histories
@@ -94,18 +94,19 @@ def recommend(
     count: int,
     domains: Sequence[int],
     exclude: Collection[str] = (),
-    keep_seen: bool = False,
+    keep_seen: KeepSeen = "auto",
 ) -> pl.DataFrame:
     """The `count` best items for each user in each of `domains`: user, domain, rank, item, title, score.
 
-    Catalogue items only, none of `exclude`, and none that the user has had unless `keep_seen`.
+    Catalogue items only, none of `exclude`, and none that the user has had, unless these stay candidates.
     """
     dataset = material.dataset
+    keep = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
     found = []
     for users in chunks(np.arange(len(asked.names)), USERS):
         for domain in domains:
-            found.append(_of_domain(material, run, asked, users, domain, count, hidden, keep_seen))
+            found.append(_of_domain(material, run, asked, users, domain, count, hidden, keep))
     frame = pl.concat(found)
     catalogue = dataset.catalogue.select("id", "title").with_row_index("number", offset=1)
     return (
@@ -132,13 +133,12 @@ def _of_domain(
     items = material.dataset.domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
     targets = Targets(users, inputs.lengths, np.zeros(len(users), dtype=np.int64), every)
-    questions = Questions(material.dataset.domains, targets, inputs, history)
+    questions = Questions(material.dataset.domains, targets, inputs, history, keep_seen)
     parts = []
     for rows in chunks(np.arange(len(users)), CHUNK):
         scores = scorer.scores(torch.from_numpy(rows), domain).cpu()
         scores[:, torch.from_numpy(out_of_stock)] = float("-inf")
-        if not keep_seen:
-            scores[tuple(torch.from_numpy(part) for part in questions.seen(rows, domain))] = float("-inf")
+        scores[tuple(torch.from_numpy(part) for part in questions.excluded(rows, domain))] = float("-inf")
         best, columns = scores.topk(min(count, scores.shape[1]), dim=1)
         real = torch.isfinite(best).numpy()
         row, rank = np.nonzero(real)

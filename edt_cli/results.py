@@ -24,7 +24,7 @@ from edt_cli.models.systems import OURS, asks_llm
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.runs import RESULTS, Run
 from edt_cli.training.fit import Material, trained_scorer
-from edt_cli.workspace import Workspace, write_atomic
+from edt_cli.workspace import Workspace, read_json, write_atomic
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
@@ -51,16 +51,22 @@ def evaluate(
     Computed once for both protocols, then read. Errors: UserError where nothing is held out.
     """
     variants = _variants(run)
-    if not evaluated(run, split, s):
+    if not evaluated(workspace, run, split, s):
         _compute(workspace, run, split, s, variants, events, device)
     documents = {document["file"]: document for document in run.results()}
     return [documents[_file(split, s, dft)] for dft in variants]
 
 
-def evaluated(run: Run, split: Split, s: EvaluationSettings) -> bool:
+def evaluated(workspace: Workspace, run: Run, split: Split, s: EvaluationSettings) -> bool:
     """Whether `evaluate` has nothing left to compute."""
     names = [_file(split, s, dft) for dft in _variants(run)]
-    return all((run.folder / RESULTS / f"{name}{end}").is_file() for name in names for end in (".json", RANKS))
+    paths = [run.folder / RESULTS / f"{name}{end}" for name in names for end in (".json", RANKS)]
+    if not all(path.is_file() for path in paths):
+        return False
+    if s.keep_seen != "auto" or "repeats" in read_json(paths[0]):
+        return True
+    # Of before repeats were counted, when no seen item was a candidate.
+    return not open_dataset(workspace, run.plan["data"]).keeps_seen()
 
 
 def _variants(run: Run) -> list[bool]:
@@ -83,14 +89,14 @@ def _compute(
         raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
     material = run_material(workspace, run, events, device)
     dataset = material.dataset
-    asked = material.questions(split)
+    asked = material.questions(split, s.keep_seen)
     if not len(asked):
         raise UserError(f"{dataset.name} has no {split} target: its users have fewer than three interactions")
-    drawn = candidates(workspace, dataset, split, s.negatives)
+    drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked.keep_seen)
     for dft in variants:
         started = time.perf_counter()
         scorer = trained_scorer(material, run.settings, run.folder, asked.inputs, asked.targets.domains, dft=dft)
-        ranks = rank(scorer, asked, candidates=drawn, keep_seen=s.keep_seen, top=TOP)
+        ranks = rank(scorer, asked, candidates=drawn, top=TOP)
         seconds = time.perf_counter() - started
         for protocol in ("full", "sampled"):
             under = s.model_copy(update={"protocol": protocol})
@@ -100,7 +106,7 @@ def _compute(
                 "split": split,
                 "protocol": protocol,
                 "negatives": s.negatives if protocol == "sampled" else None,
-                "keep_seen": s.keep_seen,
+                **_seen(dataset, s),
                 "rank_seconds": round(seconds, 3),
                 **figures(dataset, asked, ranks, protocol, material.has_text),
             }
@@ -125,13 +131,13 @@ def evaluate_together(
         raise UserError(
             "runs that are to be evaluated together must have learned from the same part of the same data"
         )
-    asked = [material.questions(split) for material in materials]
+    asked = [material.questions(split, s.keep_seen) for material in materials]
     scorers = [
         trained_scorer(material, run.settings, run.folder, question.inputs, question.targets.domains)
         for material, run, question in zip(materials, runs, asked, strict=True)
     ]
-    drawn = candidates(workspace, dataset, split, s.negatives)
-    ranks = rank(Together(scorers), asked[0], candidates=drawn, keep_seen=s.keep_seen, top=TOP)
+    drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked[0].keep_seen)
+    ranks = rank(Together(scorers), asked[0], candidates=drawn, top=TOP)
     headers = [_header(workspace, run, dataset, True) for run in runs]
     names = dict.fromkeys(map(name_of, runs))
     return {
@@ -144,8 +150,17 @@ def evaluate_together(
         "split": split,
         "protocol": s.protocol,
         "negatives": s.negatives if s.protocol == "sampled" else None,
-        "keep_seen": s.keep_seen,
+        **_seen(dataset, s),
         **figures(dataset, asked[0], ranks, s.protocol, materials[0].has_text),
+    }
+
+
+def _seen(dataset: Dataset, s: EvaluationSettings) -> dict[str, Any]:
+    """Whether seen items were candidates, why, and the share of the dataset's targets that are repeats."""
+    return {
+        "keep_seen": dataset.keeps_seen(s.keep_seen),
+        "keep_seen_by": "repeats" if s.keep_seen == "auto" else "setting",
+        "repeats": dataset.repeat_share,
     }
 
 
@@ -194,7 +209,8 @@ def ranks_of(run: Run, document: dict[str, Any]) -> pl.DataFrame:
 
 def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
     parts = [split, s.protocol if s.protocol == "full" else f"{s.protocol}-{s.negatives}"]
-    return "-".join(parts + ["keep-seen"] * s.keep_seen + ["without-dft"] * (not dft))
+    seen = {"auto": [], True: ["with-seen"], False: ["without-seen"]}[s.keep_seen]
+    return "-".join(parts + seen + ["without-dft"] * (not dft))
 
 
 def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:

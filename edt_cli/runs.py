@@ -37,7 +37,8 @@ MATCH_PAPER: dict[str, dict[str, Any]] = {"model": {"hidden": 128}, "training": 
 
 @dataclass(frozen=True)
 class Run:
-    """`plan` is what it was started with: data, data_key, key, settings, preset, llm, artefacts, device."""
+    """`plan` is what it was started with: data, data_key, key, settings, preset, keep_seen (as it is for this
+    data), llm, artefacts, device."""
 
     folder: Path
     plan: dict[str, Any]

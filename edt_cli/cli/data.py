@@ -253,6 +253,7 @@ def _statistics(found: dict[str, Any]) -> list[RenderableType]:
     if ties["file_ascending"] is not None:
         ascending = _percent(ties["file_ascending"])
         lines.append(f"in the files' own order {ascending} of the tied steps ascend by item id (50% is no order)")
+    lines.append(_repeats(found["repeats"], found["settings"]["repeats"]))
     edges = found["r"]["edges"]
     labels = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
     chart = bar_chart(labels, found["r"]["users"], f"Figure 1: users of {title} by r = |nA - nB| / (nA + nB)")
@@ -262,6 +263,15 @@ def _statistics(found: dict[str, Any]) -> list[RenderableType]:
         if found["sample"][key]
     ]
     return [table, *map(_plain, lines), chart, *map(_plain, sample)]
+
+
+def _repeats(found: dict[str, Any], option: str) -> str:
+    valid, test = (f"{found[f'{split}_targets']:,}" for split in ("valid", "test"))
+    seen = "stay candidates" if found["keep_seen"] else "are no candidates"
+    return (
+        f"repeats: of {valid} validation and {test} test targets the user had the item before, "
+        f"{found['share']:.1%} of all; seen items {seen} (repeats here: {option})"
+    )
 
 
 def _table(*columns: str) -> Table:

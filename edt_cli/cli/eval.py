@@ -27,7 +27,14 @@ ProtocolOption = Annotated[
     str, typer.Option("--protocol", help="full: every item of the domain; sampled: uniform negatives.")
 ]
 NegativesOption = Annotated[int, typer.Option("--negatives", min=1, help="Of the sampled protocol.")]
-KeepSeenOption = Annotated[bool, typer.Option("--keep-seen", help="Items that a user has had stay candidates.")]
+KeepSeenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-seen/--no-keep-seen",
+        help="Items that a user has had stay candidates. Default: where over 1% of the data's targets are repeats.",
+        show_default=False,
+    ),
+]
 SplitOption = Annotated[str, typer.Option("--split", help="test or valid.")]
 OptionalDataOption = Annotated[
     str | None, typer.Option("--data", "-d", help="Runs of this dataset. Default: of the newest run's.")
@@ -39,7 +46,7 @@ def evaluate(
     run: RunOption = None,
     protocol: ProtocolOption = "full",
     negatives: NegativesOption = 100,
-    keep_seen: KeepSeenOption = False,
+    keep_seen: KeepSeenOption = None,
     split: SplitOption = "test",
     groups: Annotated[bool, typer.Option("--groups", help="Also by history length, r, text and training.")] = False,
     together: Annotated[
@@ -112,10 +119,11 @@ def result_documents(
     return labelled(found, runs)
 
 
-def evaluation_settings(protocol: str, negatives: int, keep_seen: bool) -> EvaluationSettings:
+def evaluation_settings(protocol: str, negatives: int, keep_seen: bool | None) -> EvaluationSettings:
     from edt_cli.config import EvaluationSettings, validated
 
-    return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": keep_seen})
+    kept = "auto" if keep_seen is None else keep_seen
+    return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": kept})
 
 
 def split_name(split: str) -> Split:

@@ -45,7 +45,7 @@ def recommend(
     run: Annotated[
         str | None, typer.Option("--run", "-r", help="Default: the newest final run, else the newest trained one.")
     ] = None,
-    keep_seen: KeepSeenOption = False,
+    keep_seen: KeepSeenOption = None,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
@@ -95,7 +95,7 @@ def recommend(
         count=count,
         domains=wanted,
         exclude=core.read_items(exclude) if exclude else (),
-        keep_seen=keep_seen,
+        keep_seen="auto" if keep_seen is None else keep_seen,
     )
     if out is not None:
         core.write_table(frame, out)

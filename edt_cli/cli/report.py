@@ -56,7 +56,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     protocol: ProtocolOption = "full",
     negatives: NegativesOption = 100,
-    keep_seen: KeepSeenOption = False,
+    keep_seen: KeepSeenOption = None,
     split: SplitOption = "test",
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,

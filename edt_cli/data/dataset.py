@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from edt_cli.config import DataSettings, UserError
+from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, UserError
 from edt_cli.workspace import Artefact
 
 Split = Literal["valid", "test"]
@@ -179,6 +179,26 @@ class Dataset:
         positions = positions[users]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
         return Targets(users, positions, items, self.domains.of(items))
+
+    def repeats(self, split: Split) -> np.ndarray:
+        """bool [n]: the targets that their user had before."""
+        targets, users = self.targets(split), self.sequences.users
+        wanted, ends = np.zeros((2, len(self.sequences)), dtype=np.int64)
+        wanted[targets.users] = targets.items
+        ends[targets.users] = self.sequences.offsets[targets.users] + targets.positions
+        before = (self.sequences.items == wanted[users]) & (np.arange(len(users)) < ends[users])
+        return np.bincount(users[before], minlength=len(self.sequences))[targets.users] > 0
+
+    @cached_property
+    def repeat_share(self) -> float:
+        """The share of the targets of both splits that are repeats, 0 where there is no target."""
+        both = np.concatenate([self.repeats("valid"), self.repeats("test")])
+        return float(both.mean()) if len(both) else 0.0
+
+    def keeps_seen(self, asked: KeepSeen = "auto") -> bool:
+        """Whether what users have had stays a candidate: as asked, else where repeats among the targets are many.
+        With the other seen items left out, a target that is one would stand alone."""
+        return self.repeat_share > MANY_REPEATS if asked == "auto" else asked
 
     @cached_property
     def _user_numbers(self) -> dict[str, int]:

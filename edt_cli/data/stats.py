@@ -32,6 +32,7 @@ def statistics(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
         "users_in_several_domains": int(((counts > 0).sum(1) > 1).sum()),
         "r": {"edges": edges.round(1).tolist(), "users": np.histogram(degrees, edges)[0].tolist()},
         "ties": _ties(dataset, manifest),
+        "repeats": _repeats(dataset),
         "sample": _sample(dataset, degrees),
         "tally": manifest.get("tally", {}),
     }
@@ -71,6 +72,13 @@ def _ties(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
         "test_targets": _mean(near[dataset.sequences.offsets[targets.users] + targets.positions]),
         "file_ascending": order["ascending"] / order["steps"] if order["steps"] else None,
     }
+
+
+def _repeats(dataset: Dataset) -> dict[str, Any]:
+    """Targets of each split that their user had before, the share of both splits together, and whether what users
+    had stays a candidate for that, where no setting says otherwise."""
+    counts = {f"{split}_targets": int(dataset.repeats(split).sum()) for split in dataset.target_positions}
+    return {**counts, "share": dataset.repeat_share, "keep_seen": dataset.keeps_seen()}
 
 
 def _sample(dataset: Dataset, degrees: np.ndarray) -> dict[str, list[str]]:

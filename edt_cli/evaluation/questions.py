@@ -13,12 +13,14 @@ from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets, gr
 @dataclass(frozen=True)
 class Questions:
     """n targets. `inputs` and `history` have one row a target: every interaction before it, `inputs` with what an
-    augmentation inserted into the training prefix, `history` as it happened."""
+    augmentation inserted into the training prefix, `history` as it happened. `keep_seen`: what the user has had
+    stays a candidate."""
 
     domains: Domains
     targets: Targets
     inputs: Sequences
     history: Sequences
+    keep_seen: bool = False
 
     def __len__(self) -> int:
         return len(self.targets.users)
@@ -28,11 +30,14 @@ class Questions:
         """[n]: the target's place within its domain."""
         return self.targets.items - self.domains.starts[self.targets.domains]
 
-    def seen(self, rows: np.ndarray, domain: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (index into `rows`, column): items of `domain` that the user has had, never the target.
+    def excluded(self, rows: np.ndarray, domain: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs (index into `rows`, column): items of `domain` that are no candidates, as the user has had them;
+        never the target, and none with `keep_seen`.
 
         All `rows` must ask for `domain`.
         """
+        if self.keep_seen:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         history = self.history.rows(rows)
         place, items = history.users, history.items
         known = self.domains.range(domain)
@@ -41,7 +46,12 @@ class Questions:
 
 
 def questions(
-    dataset: Dataset, split: Split, augmented: Sequences, learned_lengths: np.ndarray | None = None
+    dataset: Dataset,
+    split: Split,
+    augmented: Sequences,
+    learned_lengths: np.ndarray | None = None,
+    *,
+    keep_seen: bool = False,
 ) -> Questions:
     """The targets of `split`, from all earlier true interactions; inside the training prefix augmented ones.
 
@@ -54,7 +64,7 @@ def questions(
     history = dataset.sequences.prefixes(lengths).rows(targets.users)
     learned = dataset.train_lengths if learned_lengths is None else learned_lengths
     inputs = _continued(augmented.rows(targets.users), history, learned[targets.users])
-    return Questions(dataset.domains, targets, inputs, history)
+    return Questions(dataset.domains, targets, inputs, history, keep_seen)
 
 
 def complete_histories(

@@ -120,13 +120,12 @@ def rank(
     asked: Questions,
     *,
     candidates: np.ndarray | None = None,
-    keep_seen: bool = False,
     top: int = 0,
 ) -> Ranks:
     """Rank = 1 + candidates that score higher + half of those that score the same.
 
-    Candidates: `full`, every catalogue item of the target's domain that the user has not had (all of them with
-    `keep_seen`); `sampled`, the columns `candidates` [n, N]. Errors: Diverged for a score that is no number.
+    Candidates: `full`, every catalogue item of the target's domain but those that `asked` excludes; `sampled`, the
+    columns `candidates` [n, N]. Errors: Diverged for a score that is no number.
     """
     full = np.zeros(len(asked))
     sampled = None if candidates is None else np.zeros(len(asked))
@@ -145,9 +144,8 @@ def rank(
                 drawn = torch.from_numpy(candidates[rows]).long().to(scores.device)
                 others = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, float("-inf"))
                 sampled[rows] = _rank(others, own).cpu().numpy()
-            if not keep_seen:
-                place, column = (torch.from_numpy(a).to(scores.device) for a in asked.seen(rows, domain))
-                scores[place, column] = float("-inf")
+            place, column = (torch.from_numpy(a).to(scores.device) for a in asked.excluded(rows, domain))
+            scores[place, column] = float("-inf")
             if top:
                 values, order = scores.topk(min(top, scores.shape[1]), dim=1)
                 items = torch.where(torch.isfinite(values), order + start, 0)

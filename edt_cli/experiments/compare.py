@@ -74,7 +74,7 @@ class Comparison:
             if alive(heartbeat(run.folder)):
                 return "at work"
             return "failed" if [event["event"] for event in read_events(run.folder)[-1:]] == ["failed"] else "begun"
-        done = all(evaluated(run, "test", s) for s in self.plan.evaluations)
+        done = all(evaluated(self.workspace, run, "test", s) for s in self.plan.evaluations)
         return "finished" if done else "not evaluated"
 
 
@@ -87,7 +87,8 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
     events = events or Events()
     for dataset in c.datasets.values():
         # What two processes would both draw.
-        candidates(c.workspace, dataset, "test", c.plan.negatives)
+        keep_seen = dataset.keeps_seen(c.plan.keep_seen)
+        candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen)
     waiting = [cell for cell in c.cells if c.state(c.run(cell)) != "finished"]
     total, failed = len(c.cells), dict[Cell, str]()
     events.emit("plan", message=f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left")

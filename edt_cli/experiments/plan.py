@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from edt_cli.config import (
     EvaluationSettings,
+    KeepSeen,
     Section,
     Settings,
     UsageError,
@@ -66,7 +67,7 @@ class Plan(Section):
     method: str = "llm-edt"
     protocols: list[Literal["full", "sampled"]] = Field(["full", "sampled"], min_length=1)
     negatives: int = Field(100, ge=1, description="of the sampled protocol")
-    keep_seen: bool = False
+    keep_seen: KeepSeen = "auto"
     match_paper: bool = Field(False, description="hidden size 128 and batch 512 over every preset")
     budget: Budget = Budget()
     settings: Values = Field(default_factory=dict, description="of every system, over its preset")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypedDict
 
 from edt_cli.reporting import paper
-from edt_cli.reporting.results import Result, by_protocol, data_names, measure, seeds_note, users_note
+from edt_cli.reporting.results import Result, by_protocol, data_names, measure, seeds_note, seen_notes, users_note
 from edt_cli.reporting.table import Cell, Column, Measure, PValue, Table, improvement, mark_best
 from edt_cli.reporting.table import Row as TableRow
 from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
@@ -123,7 +123,8 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     ]
     gains = [row for row in gains if any(row.cells)]
     behind = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
-    notes = [seeds_note([(label, runs) for label, runs in behind if runs]), users_note(outcomes)]
+    seeds = seeds_note([(label, runs) for label, runs in behind if runs])
+    notes = [seeds, users_note(outcomes), *seen_notes(outcomes)]
     data = ", ".join(names.get(one, one) for one in grid.domains)
     title = f"{paper.TABLES[2].title} on {data}: {protocol}"
     everything = [value for row in rows for value in row.cells]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from edt_cli.config import UserError
+from edt_cli.config import MANY_REPEATS, UserError
 from edt_cli.reporting.table import Measure
 
 Figures = dict[str, float | None]
@@ -16,7 +16,9 @@ class Result(TypedDict):
     """One run under one protocol. `domains`: figures by domain, each with `users`, the targets behind it.
     `preset`: what it was made with; "" where that has no name. `variant`: an ablation's name in table 3, or "".
     `llm`: who wrote, such as `local (no LLM)`; "" where no LLM has a part. `label`: the system's name, and in
-    brackets its preset and what sets this run apart from others of it, the seed excepted."""
+    brackets its preset and what sets this run apart from others of it, the seed excepted. `keep_seen`: whether what
+    users had before stayed among the candidates, by the share of `repeats` among the data's targets ("repeats") or
+    as it was asked for ("setting")."""
 
     run: str
     data: str
@@ -32,6 +34,8 @@ class Result(TypedDict):
     protocol: str
     negatives: int | None
     keep_seen: NotRequired[bool]
+    keep_seen_by: NotRequired[str]
+    repeats: NotRequired[float]
     domains: dict[str, Figures]
     overall: Figures
     groups: dict[str, dict[str, dict[str, Figures]]]
@@ -40,17 +44,17 @@ class Result(TypedDict):
 
 
 class Protocol(NamedTuple):
-    """What runs must share to be compared."""
+    """What runs must share to be compared. `keep_seen`: None where each dataset's repeats say it."""
 
     split: str
     protocol: str
     negatives: int | None
-    keep_seen: bool
+    keep_seen: bool | None
 
     def __str__(self) -> str:
         candidates = "full ranking" if self.protocol == "full" else f"{self.negatives} sampled negatives"
-        seen = ", seen items among the candidates" if self.keep_seen else ""
-        return f"{self.split}, {candidates}{seen}"
+        seen = {None: "", True: ", seen items among the candidates", False: ", seen items left out"}
+        return f"{self.split}, {candidates}{seen[self.keep_seen]}"
 
 
 class Kind(NamedTuple):
@@ -73,11 +77,17 @@ def by_protocol(results: Iterable[Result]) -> dict[Protocol, list[Result]]:
     apart: dict[Protocol, list[Result]] = {}
     for result in results:
         negatives = result["negatives"] if result["protocol"] != "full" else None
-        protocol = Protocol(result["split"], result["protocol"], negatives, result.get("keep_seen", False))
+        protocol = Protocol(result["split"], result["protocol"], negatives, _seen_as_asked(result))
         apart.setdefault(protocol, []).append(result)
     for together in apart.values():
         _check_same_data(together)
     return apart
+
+
+def _seen_as_asked(result: Result) -> bool | None:
+    """None where the data's repeats say it, as "no" was said before they were counted."""
+    kept = result.get("keep_seen", False)
+    return kept if result.get("keep_seen_by", "setting" if kept else "repeats") == "setting" else None
 
 
 def _check_same_data(results: Sequence[Result]) -> None:
@@ -167,3 +177,18 @@ def users_note(results: Sequence[Result]) -> str:
         )
         parts.append(f"{shown}: {counts}" if len(names) > 1 else counts)
     return f"Users: {'; '.join(parts)}."
+
+
+def seen_notes(results: Sequence[Result]) -> list[str]:
+    """Of each dataset where repeats, or a setting, make more of it than that seen items are no candidates."""
+    names = data_names(results)
+    found = []
+    for data, shown in names.items():
+        first = next(result for result in results if result["data"] == data)
+        kept, repeats = first.get("keep_seen", False), first.get("repeats", 0.0)
+        if kept or repeats > MANY_REPEATS:
+            where = f"On {shown} seen" if len(names) > 1 else "Seen"
+            asked = "" if _seen_as_asked(first) is None else ", as asked"
+            told = "stay candidates" if kept else "are no candidates"
+            found.append(f"{where} items {told}{asked}: {repeats:.1%} of the targets are repeats.")
+    return found

@@ -18,6 +18,7 @@ from edt_cli.reporting.results import (
     data_names,
     measure,
     seeds_note,
+    seen_notes,
     shown_data,
     shown_system,
     users_note,
@@ -199,7 +200,7 @@ def group_tables(results: Sequence[Result], by: str | None = None, metrics: Sequ
                 blocks += [_Line(line.label, group, line.runs) for line in _lines(inside)]
             title = f"Results by {by}"
             table = _table(title, protocol, mine, blocks, ("users", *metrics))
-            notes = (seeds_note([(line.label, line.runs) for line in _lines(mine)]),)
+            notes = (seeds_note([(line.label, line.runs) for line in _lines(mine)]), *seen_notes(mine))
             tables.append(mark_best(replace(table, stub=(by, "Model"), notes=notes), within_groups=True))
     return tables
 
@@ -248,7 +249,8 @@ def _table(
     sources = _sources(results, metrics, overall=overall)
     rows = tuple(Row(line.label, tuple(_cell(line, source) for source in sources), line.group) for line in lines)
     data = ", ".join(data_names(results).values())
-    notes = (seeds_note([(line.label, line.runs) for line in lines]), users_note(results))
+    seeds = seeds_note([(line.label, line.runs) for line in lines])
+    notes = (seeds, users_note(results), *seen_notes(results))
     columns = tuple(source.column for source in sources)
     return Table(f"{title} on {data}: {protocol}", columns, rows, notes=notes)
 

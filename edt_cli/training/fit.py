@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.config import Settings, TrainingSettings, UserError
+from edt_cli.config import KeepSeen, Settings, TrainingSettings, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
@@ -79,8 +79,9 @@ class Material:
             text |= catalogue[field].is_not_null().to_numpy()
         return np.append(False, text)
 
-    def questions(self, split: Split) -> Questions:
-        return questions(self.dataset, split, self.sequences, self.view.prefixes.lengths)
+    def questions(self, split: Split, keep_seen: KeepSeen = "auto") -> Questions:
+        keep = self.dataset.keeps_seen(keep_seen)
+        return questions(self.dataset, split, self.sequences, self.view.prefixes.lengths, keep_seen=keep)
 
 
 def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
@@ -91,6 +92,9 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
     """
     s = settings.training
+    if material.dataset.keeps_seen(settings.evaluation.keep_seen):
+        # What stays a candidate must be learned as one.
+        s = s.model_copy(update={"seen_negatives": True})
     map_large_blocks(settings.model.max_length)
     torch.manual_seed(s.seed)
     given = material.given(settings)
@@ -99,7 +103,7 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length)
     if not bool((sequences.lengths > 1).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
-    watched = None if s.final else Watched.of(material, s)
+    watched = None if s.final else Watched.of(material, settings)
     at = read_progress(folder / CHECKPOINT)
     if (
         (days := settings.model.memory_period) is not None
@@ -206,10 +210,11 @@ class Watched:
     candidates: np.ndarray | None
 
     @classmethod
-    def of(cls, material: Material, s: TrainingSettings) -> Watched:
-        asked = material.questions("valid")
+    def of(cls, material: Material, settings: Settings) -> Watched:
+        asked = material.questions("valid", settings.evaluation.keep_seen)
         seed = material.dataset.settings.seed
-        drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if s.watch == "sampled" else None
+        sampled = settings.training.watch == "sampled"
+        drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if sampled else None
         return cls(asked, drawn)
 
     def ndcg(self, scorer: Scorer) -> dict[str, float]:

@@ -107,6 +107,9 @@ def describe(found: dict[str, Any]) -> RenderableType:
         lines.append(fit(domain["domain"], 16) + counts + f"{_share(domain['items_with_text']):>13}")
     ties = found["ties"]
     tied = f"ties in time: {_share(ties['steps'])} of steps, {_share(ties['test_targets'])} of test targets"
+    repeats = found["repeats"]
+    seen = "stay candidates" if repeats["keep_seen"] else "are no candidates"
+    again = f"repeats: {_share(repeats['share'])} of targets; seen items {seen}"
     edges = found["r"]["edges"]
     bins = [f"r {low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
     chart = bar_chart(
@@ -117,7 +120,7 @@ def describe(found: dict[str, Any]) -> RenderableType:
     last += [f"several: {', '.join(safe(name, 40) for name in sample['several_domains'])}"]
     settings = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
     return Group(
-        Text("\n".join([*lines, "", tied, ""])),
+        Text("\n".join([*lines, "", tied, again, ""])),
         chart,
         Text("\n".join(["", "Users to try", *last, "", f"settings: {safe(settings, 400)}"])),
     )

@@ -28,7 +28,7 @@ SIGNS = {
     "damaged": "!",
 }
 """A sign for each state, beside its word: nothing is told by colour alone."""
-MAIN_RESULT = "test-full.json"
+MAIN_RESULT = "test-full"
 TAIL_BYTES = 4096
 
 
@@ -147,6 +147,12 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
     return [document for document in found if document is not None and "first_phase" in document]
 
 
+def main_results_of(folder: Path) -> list[dict[str, Any]]:
+    """Of the test, full ranking, with the candidates that the data asks for; `w/o DFT` among them."""
+    files = (MAIN_RESULT, f"{MAIN_RESULT}-without-dft")
+    return [document for document in results_of(folder) if document.get("file") in files]
+
+
 def open_runs(rows: list[RunRow]) -> list[Run]:
     return [Run(row.folder, row.plan) for row in rows]
 
@@ -168,7 +174,7 @@ def _called(run: Run) -> tuple[str, str]:
 
 
 def _figures(folder: Path) -> dict[str, float]:
-    document = _json(folder / RESULTS / MAIN_RESULT)
+    document = _json(folder / RESULTS / f"{MAIN_RESULT}.json")
     domains = document.get("domains") if document else None
     if not isinstance(domains, dict):
         return {}

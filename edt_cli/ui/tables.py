@@ -16,7 +16,7 @@ from edt_cli.reporting import tables as build
 from edt_cli.reporting.paper import TABLES
 from edt_cli.reporting.render import render
 from edt_cli.reporting.table import Cell, Measure, Table
-from edt_cli.ui.library import RunRow, open_runs, results_of
+from edt_cli.ui.library import RunRow, main_results_of, open_runs
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph
@@ -145,14 +145,7 @@ ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverag
 def _maker(rows: list[RunRow], make: Callable[[list, list], list[Table]]) -> Made:
     def made() -> list[Table]:
         runs = open_runs(rows)
-        documents = [
-            document
-            for row in rows
-            for document in results_of(row.folder)
-            if document.get("split") == "test"
-            and document.get("protocol") == "full"
-            and not document.get("keep_seen")
-        ]
+        documents = [document for row in rows for document in main_results_of(row.folder)]
         if not documents:
             raise UserError("no evaluated run for this table yet: edt train, then edt eval")
         every = labelled(documents, runs)

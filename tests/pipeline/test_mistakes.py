@@ -38,8 +38,11 @@ def last_line(done) -> str:
 
 
 def test_a_domain_in_which_a_user_has_had_everything_is_empty(place):
-    found = document(place, "recommend", "--data", "tiny", "--user", "u1", "-k", "2")["users"]["u1"]
+    asked = ("recommend", "--data", "tiny", "--user", "u1", "-k", "2")
+    found = document(place, *asked, "--no-keep-seen")["users"]["u1"]
     assert "a" not in found and len(found["b"]) == 2
+    # Everybody's fourth item of `a` is the first again: of this data, what was had is worth recommending.
+    assert len(document(place, *asked)["users"]["u1"]["a"]) == 2
 
 
 def test_a_seed_and_a_model_count_wherever_they_are_given(place, tmp_path, monkeypatch):

@@ -139,3 +139,15 @@ def test_a_run_of_before_a_setting_was_there_stands_beside_one_that_has_it(run):
     older = run("abxi", told=None)
     del older.plan["settings"]["options"]["positions"]
     assert labels(newer, older) == ["ABXI (positions=newest)", "ABXI"]
+
+
+def test_candidates_are_told_where_they_made_another_run(tmp_path):
+    """Whatever was asked for: what was left out before `auto` was there is, on most data, what it leaves out."""
+
+    def made(name: str, asked: object, **plan: bool) -> Run:
+        settings = load_settings("abxi", flags={"evaluation": {"keep_seen": asked}}, environment={}).document()
+        return Run(tmp_path / name, {"settings": settings, "preset": "abxi", **plan})
+
+    older, auto, kept = made("a", False), made("b", "auto", keep_seen=False), made("c", "auto", keep_seen=True)
+    assert labels(older, auto) == ["ABXI", "ABXI"]
+    assert labels(older, kept) == ["ABXI (keep_seen=False)", "ABXI (keep_seen=True)"]

@@ -243,3 +243,29 @@ def test_a_damaged_dataset_is_one_clear_line(tmp_path, name):
 def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path):
     with pytest.raises(UserError, match="edt data prepare cloth-sport"):
         load(Workspace(tmp_path).dataset("cloth-sport"))
+
+
+@pytest.mark.parametrize("split", ["leave-one-out", "global-time"])
+def test_repeats_are_targets_that_the_user_had_before(split):
+    draw = np.random.default_rng(2)
+    rows = [(f"u{n % 30:02d}", "wxyzv"[draw.integers(5)], int(draw.integers(1, 100))) for n in range(150)]
+    made = assemble(*frames(rows, dict.fromkeys("wxyzv", 0)), ["a"], PLAIN.model_copy(update={"split": split}))
+    both = []
+    for name in ("valid", "test"):
+        targets, found = made.targets(name), made.repeats(name)
+        before = [made.sequences.of(u)[:p].tolist() for u, p in zip(targets.users, targets.positions, strict=True)]
+        assert found.tolist() == [item in had for item, had in zip(targets.items, before, strict=True)]
+        assert 0 < found.sum() < len(found)
+        both += found.tolist()
+    assert made.repeat_share == pytest.approx(np.mean(both))
+
+
+def test_seen_items_stay_candidates_from_one_repeat_in_a_hundred_on():
+    """Of 100 users and 200 targets two are 1%, and three are more."""
+    for repeats, kept in ((2, False), (3, True)):
+        histories = ["wxyw" if n < repeats else "wxyz" for n in range(100)]
+        rows = [(f"u{n}", item, at) for n, items in enumerate(histories) for at, item in enumerate(items)]
+        made = assemble(*frames(rows, dict.fromkeys("wxyz", 0)), ["a"], PLAIN)
+        assert made.keeps_seen() is kept
+        assert [made.keeps_seen(asked) for asked in (True, False)] == [True, False]
+    assert assemble(*frames([("u", "w", 1)], {"w": 0}), ["a"], PLAIN).keeps_seen() is False

@@ -14,7 +14,8 @@ from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.questions import complete_histories, only_domain, questions
 from edt_cli.evaluation.ranking import Diverged, model_scorer, rank
 from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state
-from edt_cli.workspace import Workspace
+from edt_cli.models.item_knn import ItemKNN
+from edt_cli.workspace import Workspace, digest
 
 
 class Table:
@@ -28,19 +29,19 @@ class Table:
         return self.values[rows, items.start : items.stop].clone()
 
 
-def asked_of(made, split="test"):
-    return questions(made, split, made.training_view().prefixes)
+def asked_of(made, split="test", keep_seen=False):
+    return questions(made, split, made.training_view().prefixes, keep_seen=keep_seen)
 
 
 @pytest.mark.parametrize("keep_seen", [False, True])
 @pytest.mark.parametrize("domains", ["ab", "abc"])
 def test_ranks_are_those_of_a_slow_count(domains, keep_seen):
     made = random_dataset(users=60, items=9, domains=domains)
-    asked = asked_of(made)
+    asked = asked_of(made, keep_seen=keep_seen)
     # Few different scores, so that ties are many.
     values = np.random.default_rng(3).integers(0, 5, size=(len(asked), made.domains.items + 1)).astype(float)
     drawn = draw_candidates(asked, 4, seed=1)
-    found = rank(Table(made, values), asked, candidates=drawn, keep_seen=keep_seen, top=3)
+    found = rank(Table(made, values), asked, candidates=drawn, top=3)
     for row, (target, domain) in enumerate(zip(asked.targets.items, asked.targets.domains, strict=True)):
         own = values[row, target]
         items = made.domains.range(domain)
@@ -73,6 +74,17 @@ def test_candidates_are_new_to_the_user_without_repetition_and_not_the_target():
         assert set(got) <= free
 
 
+def test_where_seen_items_stay_candidates_they_are_drawn_like_all_others():
+    made = dataset(
+        {f"u{i}": ["a0", "a1", "a2", "a1"] for i in range(3000)} | {"other": [f"a{i}" for i in range(9)]}
+    )
+    asked = asked_of(made, keep_seen=True)
+    drawn = draw_candidates(asked, 3, seed=1)[1:]
+    counts = np.bincount(drawn.flatten(), minlength=9)
+    assert counts[1] == 0, "the target itself"
+    assert np.abs(np.delete(counts, 1) - 3000 * 3 / 8).max() < 5 * 1125**0.5
+
+
 def test_candidates_are_uniform():
     made = dataset({f"u{i}": ["a0", "a1", "a2"] for i in range(3000)} | {"other": [f"a{i}" for i in range(9)]})
     asked = asked_of(made)
@@ -94,6 +106,11 @@ def test_candidates_are_drawn_once_for_dataset_protocol_and_data_seed(tmp_path):
     other_seed = random_dataset()
     object.__setattr__(other_seed, "settings", made.settings.model_copy(update={"seed": 7}))
     assert not (candidates(Workspace(tmp_path / "third"), other_seed, "test", 5) == first).all()
+    assert artefact.key == digest(made.key, "test", 5), "a key that candidates had before repeats were looked at"
+    asked, seed = asked_of(made, keep_seen=True), int(digest(made.settings.seed, "test", 5)[:12], 16)
+    kept = candidates(place, made, "test", 5, keep_seen=True)
+    assert (kept == draw_candidates(asked, 5, seed)).all() and not (kept == first).all()
+    assert (candidates(place, made, "test", 5) == first).all()
 
 
 def test_the_target_is_a_candidate_even_if_the_user_has_had_it():
@@ -102,6 +119,30 @@ def test_the_target_is_a_candidate_even_if_the_user_has_had_it():
     values = np.arange(7, dtype=float)[None].repeat(2, 0)
     values[0, 1] = 100
     assert rank(Table(made, values), asked).full[0] == 1
+
+
+def test_a_repeat_gets_no_free_ride():
+    """Item-kNN on a log of repeats: it cannot tell which of what a user had comes again, and must not be told by
+    leaving the others out."""
+    draw = np.random.default_rng(0)
+    histories: dict[str, list[str]] = {}
+    for user in range(300):
+        own = histories[f"u{user}"] = []
+        shelf = draw.choice(4) * 20
+        for _ in range(12):
+            again = own and draw.random() < 0.25
+            own.append(str(draw.choice(own)) if again else f"a{shelf + draw.integers(20)}")
+    made = dataset(histories)
+    repeats = made.repeats("test")
+    assert 0.2 < repeats.mean() < 0.6 and made.keeps_seen()
+    hits = {}
+    for keep_seen in (False, made.keeps_seen()):
+        asked = asked_of(made, keep_seen=keep_seen)
+        scorer = ItemKNN(made.training_view(), 10).scorer(asked.inputs)
+        drawn = draw_candidates(asked, 60, seed=1)
+        ranks = rank(scorer, asked, candidates=drawn)
+        hits[keep_seen] = [np.mean(of_users[repeats] <= 3) for of_users in (ranks.full, ranks.sampled)]
+    assert (np.array(hits[False]) > np.array(hits[True]) + 0.2).all(), hits
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

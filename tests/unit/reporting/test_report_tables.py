@@ -393,3 +393,27 @@ def test_table_1_of_one_augmented_and_one_plain_dataset():
 def test_a_row_has_as_many_cells_as_the_table_columns():
     with pytest.raises(ValueError, match="has not 1 cells"):
         Table("t", (Column("a"),), (Row("x", (None, None)),))
+
+
+def test_a_table_says_where_repeats_keep_seen_items_among_the_candidates(result):
+    few = result("sasrec", food=(0.5, 0.3), keep_seen=False, keep_seen_by="repeats", repeats=0.004)
+    many = {"keep_seen": True, "keep_seen_by": "repeats", "repeats": 0.042}
+    (table,) = table_2([few, result("sasrec", data="mall", toys=(0.4, 0.2), **many)])
+    assert table.title == "Overall performance on shop, mall: test, full ranking"
+    assert table.notes[2:] == ("On mall seen items stay candidates: 4.2% of the targets are repeats.",)
+    groups = {"length": {"[0,5)": {"food": {"users": 4, "hr@10": 0.5, "ndcg@10": 0.25}}}}
+    (table,) = group_tables([result("sasrec", **many, food=(0.4, 0.2), groups=groups)])
+    assert table.notes[1:] == ("Seen items stay candidates: 4.2% of the targets are repeats.",)
+    assert len(table_2([few])[0].notes) == 2
+
+
+def test_what_was_asked_for_stands_apart_from_what_the_data_says(result):
+    many = {"repeats": 0.042, "food": (0.4, 0.2)}
+    by_data = result("sasrec", keep_seen=True, keep_seen_by="repeats", **many)
+    left_out = result("sasrec", keep_seen=False, keep_seen_by="setting", **many)
+    tables = table_2([by_data, left_out])
+    assert [table.title.partition(": ")[2] for table in tables] == [
+        "test, full ranking",
+        "test, full ranking, seen items left out",
+    ]
+    assert tables[1].notes[2] == "Seen items are no candidates, as asked: 4.2% of the targets are repeats."

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from toy import KINDS, dataset, generated_items, model_settings, random_dataset
 
 from edt_cli.config import Settings, TrainingSettings, UserError
+from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events, Stopped, read_events
 from edt_cli.models.batch import DeviceSequences, item_table
 from edt_cli.models.systems import make_model
-from edt_cli.training import loop
+from edt_cli.training import fit, loop
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
 from edt_cli.training.loop import learning_rate
@@ -82,12 +83,12 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
         "negatives": 32,
         "alpha": 0.05,
     }
-    # With every item of a domain in everybody's history nothing can be validated: the last weights count.
+    # The last weights count.
     s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
     asked = material.questions("test")
     scorer = trained_scorer(material, s, tmp_path, asked.inputs, asked.targets.domains)
-    ranks = rank(scorer, asked, keep_seen=True).full[:24]
+    ranks = rank(scorer, asked).full[:24]
     assert (ranks == 1).mean() > 0.95
 
 
@@ -332,3 +333,22 @@ def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
         for target, had in zip(at.targets.tolist(), at.had.tolist(), strict=True):
             histories = [set(material.sequences.of(u).tolist()) for u in range(len(material.sequences))]
             assert target in had and set(had) - {0} in histories
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("auto", True), (True, True), (False, False)])
+def test_validation_and_negatives_follow_the_candidates(asked, kept, tmp_path, monkeypatch):
+    """On data full of repeats, by itself or as asked: what stays a candidate is one at validation, too."""
+    phases = []
+    monkeypatch.setattr(fit, "run_phase", lambda phase, *more: phases.append(phase) or loop.run_phase(phase, *more))
+    material = material_of(dataset(cycle()))
+    s = settings_of("sasrec", {"epochs": 2, "loss": "ce", "negatives": 4, "seen_negatives": False})
+    s = s.changed(evaluation={"keep_seen": asked})
+    best = train(material, s, tmp_path, Events())["phases"]["pre-training"]["best"]
+    assert [phase.objective.settings.seen_negatives for phase in phases] == [kept]
+    found = {}
+    for keep in (True, False):
+        valid = material.questions("valid", keep)
+        scorer = trained_scorer(material, s, tmp_path, valid.inputs, valid.targets.domains)
+        ranks, domains = rank(scorer, valid).full, valid.targets.domains
+        found[keep] = np.mean([ranking_metrics(ranks[domains == one])["ndcg@10"] for one in range(2)])
+    assert best == pytest.approx(found[kept]) and found[True] < found[False]
