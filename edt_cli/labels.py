@@ -121,7 +121,8 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
         told = {
             name: value
             for name, value in mine.items()
-            if not name.startswith(silent) and any(other.get(name) != value for other in others)
+            if (name == KEEP_SEEN or not name.startswith(silent))
+            and any(other.get(name) != value for other in others)
         }
         told |= _otherwise(by_name[document["run"]], document)
         found.append({**document, "label": label_of(document["model"], document["preset"], told)})

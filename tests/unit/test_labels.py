@@ -130,7 +130,18 @@ def test_every_system_has_its_presets_its_own_first():
         own = next(iter(presets_of(system.name).items()))
         assert own == (system.preset, load_settings(system.preset, environment={}))
     assert presets_of("paper's nothing") == {}
-    assert presets_of("llm-edt")["paper"] == Settings()
+
+
+def test_what_the_paper_states_is_the_same_in_its_preset_and_by_default():
+    """Sections 4.1.3 and 4.6, equations 7 and 9; where items start, dropout and the like are left open there."""
+    paper, default = presets_of("llm-edt")["paper"], Settings()
+    assert (paper.augmentation, paper.profiling) == (default.augmentation, default.profiling)
+    stated = [("model", ("encoder", "hidden", "adapter", "backbone", "threads", "memory"))]
+    stated.append(("training", ("loss", "negatives", "batch", "lr", "finetune", "finetune_lr")))
+    for section, fields in stated:
+        for field in fields:
+            assert getattr(getattr(paper, section), field) == getattr(getattr(default, section), field)
+    assert paper.training.alpha in (0.1, 0.3, 0.5, 0.7, 1.0)
 
 
 def test_a_run_of_before_a_setting_was_there_stands_beside_one_that_has_it(run):
