@@ -24,7 +24,7 @@ from edt_cli.events import Events, read_events
 from edt_cli.experiments.compare import Comparison, _next, _verdict, compare, epoch_seconds, found
 from edt_cli.experiments.plan import Plan
 from edt_cli.jobs import alive, heartbeat, jobs_of
-from edt_cli.models.systems import OURS, systems
+from edt_cli.models.systems import OURS, presets_of, systems
 from edt_cli.models.systems import system as system_of
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.results import evaluate, ranks_of
@@ -357,6 +357,14 @@ def test_the_example_is_table_2():
     if len(known.systems) < len(plan.systems):
         with pytest.raises(UsageError, match="unknown model"):
             plan.cells()
+
+
+def test_the_example_of_llm_edt_takes_its_parts_out_of_the_fair_preset():
+    plan = Plan.read(EXAMPLES / "llm-edt.toml")
+    ours = [one for one in plan.systems if one.model == OURS]
+    assert {one.preset for one in ours} == set(presets_of(OURS))
+    assert [one.preset for one in ours if one.settings] == ["llm-edt-ce"] * 2
+    assert plan.budget.minutes is None and len(set(plan.labels())) == len(plan.systems)
 
 
 def test_the_demo_plan_puts_llm_edt_beside_what_needs_no_training(tmp_path):
