@@ -56,8 +56,9 @@ def embedding_backend(
 ) -> EmbeddingBackend:
     """The embedding backend for `--embedder`.
 
-    `local` is the MiniLM that the package carries, `local/NAME` a sentence-transformers model of that name on the
-    hub (or a folder), `PROVIDER/MODEL` an embedding model of litellm's. Raises BackendError as `chat_backend`.
+    `local` is the MiniLM that the package carries, beside a lexical map; `local/all-MiniLM-L6-v2` the same without
+    the map, `local/NAME` a sentence-transformers model of that name on the hub (or a folder), `PROVIDER/MODEL` an
+    embedding model of litellm's. Raises BackendError as `chat_backend`.
     """
     plugin_name, rest = _resolve(name, None)
     plugin = _load(plugin_name)

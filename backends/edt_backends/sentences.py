@@ -39,7 +39,7 @@ class LocalEmbeddings(EmbeddingBackend):
     def __init__(self, model: str | None = None, device: str = "cpu") -> None:
         self.name = f"local ({model or f'{MINILM} + lexical'})"
         self.text_map = LexicalMap if model is None else None
-        # Seconds of a CPU's work: Ctrl-C waits for a batch that is begun, and what came before it is kept.
+        # A few seconds of a CPU's work: what was done before Ctrl-C is kept but for the batch that is begun.
         self.batch_size = 128 if device == "cpu" else 1024
         self._model, self._device = None if model == MINILM else model, device
         self._dimension = MINILM_DIMENSION if self._model is None else None
@@ -54,9 +54,14 @@ class LocalEmbeddings(EmbeddingBackend):
         return {"backend": "local", "model": self._model or MINILM, "weights": self._sha256}
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
-        return EmbeddingReply(await asyncio.to_thread(self._embed, list(texts)), Usage())
+        cancelled = threading.Event()
+        try:
+            return EmbeddingReply(await asyncio.to_thread(self._embed, list(texts), cancelled), Usage())
+        finally:
+            # The thread goes on when nobody waits for it any more, and the process would wait for the thread.
+            cancelled.set()
 
-    def _embed(self, texts: list[str]) -> Vectors:
+    def _embed(self, texts: list[str], cancelled: threading.Event) -> Vectors:
         if not texts:
             return np.zeros((0, self._dimension or 0), np.float32)
         with self._lock:
@@ -65,17 +70,19 @@ class LocalEmbeddings(EmbeddingBackend):
             # By tokens: encode() itself sorts by characters, which leaves a third of each batch to padding.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
             size = 32 if self._device == "cpu" else 256
-            vectors = np.concatenate(
-                [
+            parts = []
+            for start in range(0, len(texts), size):
+                if cancelled.is_set():
+                    raise asyncio.CancelledError
+                parts.append(
                     model.encode(
                         [texts[row] for row in order[start : start + size]],
                         batch_size=size,
                         normalize_embeddings=True,
                         show_progress_bar=False,
                     )
-                    for start in range(0, len(texts), size)
-                ]
-            )
+                )
+        vectors = np.concatenate(parts)
         self._dimension = vectors.shape[1]
         return vectors[np.argsort(order)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from typing import Annotated
@@ -72,6 +74,8 @@ def root(
 
 def main() -> None:
     """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
+    # Else the collector goes through all that torch and transformers brought along, for seconds, before the end.
+    atexit.register(gc.freeze)
     try:
         app()
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,6 +55,29 @@ class TestEmbeddings:
         together = embed(minilm, texts)
         for row in (0, 1, 7):
             np.testing.assert_allclose(together[row], embed(minilm, texts[row : row + 1])[0], atol=1e-5)
+
+    def test_a_call_that_is_cancelled_ends_before_its_next_batch(self, minilm, monkeypatch):
+        begun, go_on, batches = threading.Event(), threading.Event(), []
+
+        def encode(texts, **_):
+            batches.append(len(texts))
+            begun.set()
+            assert go_on.wait(30)
+            return np.ones((len(texts), 384), np.float32)
+
+        embed(minilm, ["tea"])  # the model is there
+        monkeypatch.setattr(minilm._encoder, "encode", encode)
+
+        async def cancel() -> None:
+            task = asyncio.create_task(minilm.embed(["tea"] * 128))
+            await asyncio.to_thread(begun.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            go_on.set()
+
+        asyncio.run(cancel())
+        assert batches == [32]
 
     def test_nothing_in_nothing_out(self, minilm):
         assert embed(minilm, []).shape == (0, 384)

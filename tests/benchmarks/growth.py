@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-WIDTH = 384
+WIDTH = 1024
 
 
 def measure(users: int, ranked: int) -> dict:
