@@ -13,7 +13,7 @@ import polars as pl
 
 from edt_backends.cache import ReplyCache
 from edt_cli.augmentation.artefact import FRAMES, Augmentation, empty_frames
-from edt_cli.config import DataSettings
+from edt_cli.config import DataSettings, load_settings
 from edt_cli.data.dataset import Sequences, assemble, save
 from edt_cli.profiling.profiles import FRAMES as PROFILE_FRAMES
 from edt_cli.profiling.profiles import Profiles
@@ -125,11 +125,16 @@ def run(
 ) -> Path:
     folder = workspace.runs / name
     folder.mkdir(parents=True)
-    settings = {**SETTINGS, "model": {**SETTINGS["model"], "name": model}}
-    settings["training"] = {**settings["training"], "seed": seed, "finetune": model == "llm-edt"}
+    ours = model == "llm-edt"
+    settings = load_settings("paper" if ours else model, environment={}).document()
+    for section, fields in SETTINGS.items():
+        settings[section] |= fields
+    settings["model"]["name"] = model
+    settings["training"] |= {"seed": seed, "finetune": ours}
     plan = {"data": "pair", "data_key": "k1", "key": name[-4:], "settings": settings, "device": "cpu"}
-    plan["llm"] = "local (no LLM)" if model == "llm-edt" else ""
-    plan["artefacts"] = {"augmentation": "a1", "profiles": "p1"} if model == "llm-edt" else {}
+    plan["preset"] = "paper" if ours else model
+    plan["llm"] = "local (no LLM)" if ours else ""
+    plan["artefacts"] = {"augmentation": "a1", "profiles": "p1"} if ours else {}
     write_json(folder / "run.json", plan)
     count = told["epochs"]
     records = [{"event": "run", "run": name, "message": f"training {name} on cpu"}]
