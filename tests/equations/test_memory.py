@@ -276,5 +276,5 @@ def test_times_that_lie_within_one_period_are_no_seasons():
     """Places in a sequence, given as times, tell nothing of when others had an item."""
     places = replace(ROWS, times=np.tile(np.arange(8), 5))
     assert memory_of(places, period=30).seasons is None
-    assert memory_of(places, period=30).width == WINDOW
+    assert memory_of(places, period=30).width == memory_of(places).width
     assert memory_of(ROWS, period=30).seasons is not None
