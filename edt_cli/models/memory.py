@@ -146,8 +146,6 @@ class Memory(nn.Module):
         age = torch.arange(1, self.window + 1, device=device, dtype=torch.float32)
         self.register_buffer("decay", age**-2, persistent=False)
         self.register_buffer("flat", torch.ones_like(age), persistent=False)
-        self.register_buffer("near", 1 / age * (age <= s.knn_window), persistent=False)
-        self.register_buffer("own_share", self.decay / age * (age <= s.knn_window), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
         self.own = OwnInteractions(view.prefixes, total, s.knn_window).to(device)
@@ -161,8 +159,6 @@ class Memory(nn.Module):
 
     decay: Tensor
     flat: Tensor
-    near: Tensor
-    own_share: Tensor
     scale: Tensor
     counts: Tensor
 
@@ -185,11 +181,9 @@ class Memory(nn.Module):
         columns = targets - self.starts[domain]
         own = self.own.of(users, targets)
         of_pairs, kept = self.meetings[domain].at(windows, columns)
-        scale = self.scale[windows] * kept
-        # Had once each, the a-th newest and the target make one pair, at distance a. What repeats make of it, and
-        # what was inserted between, comes on top.
-        on_top = self.own.pairs(own, windows) - self.near
-        met = ((of_pairs - scale * on_top) @ self.decay - scale @ self.own_share).clamp_min(0)
+        of_others = of_pairs - self.scale[windows] * kept * self.own.pairs(own, windows)
+        # No matrix product: in bfloat16 what is left of 1 - 1 would not be 0.
+        met = (of_others * self.decay).sum(1).clamp_min(0)
         alike = [one.at(windows, columns)[0].amax(1) for one in self.alike[domain]]
         counts = self.counts[targets]
         for rows, _ in own:

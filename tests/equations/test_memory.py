@@ -182,6 +182,18 @@ def test_pairs_that_no_other_user_has_count_nothing(row):
         assert memory.of_items(window, 0, torch.tensor([3])).item() > 1
 
 
+def test_such_pairs_count_nothing_in_bfloat16_either():
+    """Three hundred users whose last item nobody else has: products in bfloat16 leave one of them a rest."""
+    draw, domains = np.random.default_rng(0), domains_of_size(315, 1)
+    rows = sequences(*([*draw.integers(1, 15, 10).tolist(), 15 + user] for user in range(300)))
+    table = text_table(domains, rows)
+    memory = Memory(view_of(domains, rows), table, ModelSettings(memory=True))
+    windows, targets = memory.windows(batch_of(table, rows))[:, 9], torch.arange(15, 315)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        memory.weight.zero_()[:, 0] = 1.0
+        assert memory.of_targets(windows, targets, 0).max().item() == pytest.approx(0, abs=1e-5)
+
+
 def told_by_others(memory: Memory, rows: Sequences, user: int, history: list[int], v: int, now: int) -> float:
     """The terms of pairs, counts and seasons (now: the day of the newest item), from all rows but one."""
     counts, w = np.bincount(rows.items, minlength=12), memory.weight[int(v > 6)].tolist()
