@@ -145,7 +145,7 @@ class ModelSettings(Section):
         None, gt=0, description="mean length of whitened text vectors; the larger, the more a step moves items"
     )
     text_start: Literal["random", "principal"] = Field(
-        "random", description="of eq. 7: `principal` keeps the text's widest directions"
+        "random", description="of eq. 7: `principal` keeps the text's widest directions, and ids beside it are 0"
     )
     zero_start: bool = Field(
         False, description="the sub-layers of sasrec's blocks add nothing at the start: a state is its newest item"

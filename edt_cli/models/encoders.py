@@ -164,7 +164,8 @@ class TextEncoder(ItemEncoder):
 
 
 class TextAndIdEncoder(ItemEncoder):
-    """The sum of both. Ids' vectors start at zero, so that an item starts as its text; without text, by chance."""
+    """The sum of both. Beside text that starts as its widest directions ids start at zero, so that an item starts
+    as its text; otherwise both start at random."""
 
     def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()

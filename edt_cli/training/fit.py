@@ -105,11 +105,8 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     watched = None if s.final else Watched.of(material, settings)
     at = read_progress(folder / CHECKPOINT)
-    if (
-        (days := settings.model.memory_period) is not None
-        and model.memory is not None
-        and model.memory.seasons is None
-    ):
+    days = settings.model.memory_period
+    if days and model.memory is not None and model.memory.seasons is None:
         events.emit("seasons", message=f"all times lie within {days} days: the memory counts without memory_period")
 
     def learn(part: SequentialModel, name: str) -> None:
