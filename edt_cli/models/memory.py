@@ -18,7 +18,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.item_knn import cooccurrence
-from edt_cli.models.own import Occurrences, OwnInteractions
+from edt_cli.models.user_interactions import Occurrences, UserInteractions
 
 SHARPNESS = 30.0
 """Of the logarithm that is taken of meetings: a pair that met once, next to each other, is far from nothing."""
@@ -148,7 +148,7 @@ class Memory(nn.Module):
         self.register_buffer("flat", torch.ones_like(age), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale).float().to(device), persistent=False)
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
-        self.own = OwnInteractions(view.prefixes, total, s.knn_window).to(device)
+        self.interactions = UserInteractions(view.prefixes, total, s.knn_window).to(device)
         self.rows_a_user = len(table.domains) if s.sequence == "single" else 1
         self.seasons: Seasons | None = None
         if s.memory_period is not None and has_seasons(view.prefixes, s.memory_period):
@@ -179,9 +179,9 @@ class Memory(nn.Module):
         """[P] for training positions: windows long [P, W], targets long [P], all of `domain`."""
         windows, users, periods = windows[:, : self.window], windows[:, self.window], windows[:, -1]
         columns = targets - self.starts[domain]
-        own = self.own.of(users, targets)
+        own = self.interactions.of(users, targets)
         of_pairs, kept = self.meetings[domain].at(windows, columns)
-        of_others = of_pairs - self.scale[windows] * kept * self.own.pairs(own, windows)
+        of_others = of_pairs - self.scale[windows] * kept * self.interactions.pairs(own, windows)
         # No matrix product: in bfloat16 what is left of 1 - 1 would not be 0.
         met = (of_others * self.decay).sum(1).clamp_min(0)
         alike = [one.at(windows, columns)[0].amax(1) for one in self.alike[domain]]

@@ -14,7 +14,7 @@ Occurrences = list[tuple[Tensor, Tensor]]
 the P, long [R], and the place in the training prefixes, long [R]."""
 
 
-class OwnInteractions(nn.Module):
+class UserInteractions(nn.Module):
     """The training prefixes, to be searched by user and item."""
 
     def __init__(self, prefixes: Sequences, size: int, reach: int) -> None:
