@@ -222,6 +222,9 @@ class TrainingSettings(Section):
     seen_negatives: bool = Field(
         True, description="`ce`: what a user has had may be a negative; where it stays a candidate, always"
     )
+    inserted_targets: bool = Field(
+        True, description="inserted items are next items to learn, as in eq. 9; off: they only stand before others"
+    )
     all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
     loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
     calibrate: bool = Field(False, description="after pre-training, weigh the memory's terms by the validation set")
@@ -275,6 +278,8 @@ class Settings(Section):
             raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
         if self.training.all_domains and self.training.loss != "ce":
             raise ValueError("training.all_domains needs training.loss = ce")
+        if not self.training.inserted_targets and self.model.sequence == "single":
+            raise ValueError("training.inserted_targets = false needs model.sequence = mixed")
         if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
             raise ValueError("model.memory needs training.loss = ce and a causal backbone")
         if self.training.calibrate and not self.model.memory:

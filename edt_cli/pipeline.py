@@ -266,13 +266,14 @@ class Pipeline:
         device = torch.device(self.device)
         needed = needs(self.settings.model)
         domains, sequences = self.view.domains, self.view.prefixes
-        domain_of = vectors = profiles = generated = None
+        domain_of = vectors = profiles = generated = inserted = None
         if "item text" in needed:
             vectors = self.embeddings().vectors
         if "generated items" in needed:
             made = self.augmentation()
             if system(self.settings.model.name).augmented:
                 sequences, domain_of = made.timed(sequences), made.domain_of(domains)
+                inserted = made.inserted
                 vectors = made.vectors(self.embeddings())
             elif len(usable := made.generated.filter("kept")):
                 users, targets, items = (usable[name].to_numpy() for name in ("user", "target", "item"))
@@ -280,7 +281,7 @@ class Pipeline:
         if "user profiles" in needed and self.settings.profiling.enabled:
             profiles = torch.from_numpy(self.profiles().vectors)
         table = item_table(domains, sequences, domain_of, vectors).to(device)
-        return Material(self.dataset, self.view, sequences, table, profiles, generated)
+        return Material(self.dataset, self.view, sequences, table, profiles, generated, inserted)
 
     def run(self, listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()) -> Run:
         """Train, or go on training, or find that this run is finished already."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.data.dataset import Domains, Sequences, grouped
 
@@ -59,8 +60,8 @@ class Batch:
     """rows: long [B], which sequences these are. items: long [B, L], oldest first, 0 after the end.
 
     lengths: long [B]. targets: long [B, L], the next item at each position, 0 where there is none.
-    domains: long [B, L], the domain in which the next item is asked for. inserted: bool [B, L], items that a system
-    put there, which are no targets; None where there are none. times: long [B, L], unix seconds, 0 after the end;
+    domains: long [B, L], the domain in which the next item is asked for. inserted: bool [B, L], items that were put
+    there and are no targets; None where there are none. times: long [B, L], unix seconds, 0 after the end;
     None where they are not known.
     """
 
@@ -76,12 +77,16 @@ class Batch:
 class DeviceSequences:
     """Flat sequences on the device; batches are gathered there, padded to their own longest."""
 
-    def __init__(self, sequences: Sequences, table: ItemTable, max_length: int) -> None:
+    def __init__(
+        self, sequences: Sequences, table: ItemTable, max_length: int, inserted: np.ndarray | None = None
+    ) -> None:
+        """`inserted`: bool, the items of `sequences` that are no targets; None where all are."""
         device = table.domain_of.device
         lengths = np.minimum(sequences.lengths, max_length)
         self.items = torch.from_numpy(np.append(sequences.items, 0)).to(device)
         times = sequences.times
         self.times = None if times is None else torch.from_numpy(np.append(times, 0)).to(device)
+        self.inserted = None if inserted is None else torch.from_numpy(np.append(inserted, False)).to(device)
         self.starts = torch.from_numpy(sequences.offsets[1:] - lengths).to(device)
         self.lengths = torch.from_numpy(lengths).to(device)
         self.domain_of = table.domain_of
@@ -101,9 +106,20 @@ class DeviceSequences:
         real = steps < lengths[:, None]
         items = torch.where(real, self.items[at], 0)
         times = None if self.times is None else torch.where(real, self.times[at], 0)
-        targets = torch.cat([items[:, 1:], items.new_zeros(len(rows), 1)], 1)
+        inserted = None if self.inserted is None else self.inserted[at] & real
+        learned = items if inserted is None else items.masked_fill(inserted, 0)
+        targets = torch.cat([learned[:, 1:], items.new_zeros(len(rows), 1)], 1)
         domains = self.domain_of[targets] if asked is None else asked[:, None].expand_as(items)
-        return Batch(rows, items, lengths, targets, domains, times=times)
+        return Batch(rows, items, lengths, targets, domains, inserted, times)
+
+    def targets(self) -> Tensor:
+        """long [rows]: how many targets each row has."""
+        counts = (self.lengths - 1).clamp_min(0)
+        if self.inserted is None:
+            return counts
+        before = F.pad(self.inserted.cumsum(0), (1, 0))
+        first = self.starts + (self.lengths > 0)
+        return counts - (before[self.starts + self.lengths] - before[first])
 
     def by_length(self, size: int) -> Iterator[Tensor]:
         """All rows, the longest first, in chunks of `size`: hardly any padding, and the first is the largest."""

@@ -42,7 +42,8 @@ WATCHED_NEGATIVES = 100
 
 @dataclass(frozen=True)
 class Material:
-    """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened.
+    """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened; `inserted`:
+    bool, the items of an augmented one that nobody had, or None.
 
     `profiles`: float32 [U, d_L], zero rows for users without one, or None. `generated`: what was generated for
     users, where a system is handed it beside its sequences.
@@ -54,6 +55,7 @@ class Material:
     table: ItemTable
     profiles: Tensor | None
     generated: GeneratedItems | None = None
+    inserted: np.ndarray | None = None
 
     @property
     def device(self) -> torch.device:
@@ -100,8 +102,9 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
     given = material.given(settings)
     model = make_model(given)
     assert given.sequences is not None
-    sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length)
-    if not bool((sequences.lengths > 1).any()):
+    inserted = None if s.inserted_targets else material.inserted
+    sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length, inserted)
+    if not bool((sequences.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     watched = None if s.final else Watched.of(material, settings)
     at = read_progress(folder / CHECKPOINT)

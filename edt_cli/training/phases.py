@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edt_cli.config import TrainingSettings
 from edt_cli.evaluation.ranking import ENCODE, InnerProduct, Recalled, Scorer, no_windows
@@ -85,8 +86,7 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
     """Section 3.3.2, once: an epoch of fine-tuning is then only the adapters. Large ones lie in a file of `folder`
     that goes with the process, and are read from there as they are needed."""
     device = sequences.lengths.device
-    counts = (sequences.lengths - 1).clamp_min(0)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    starts = F.pad(sequences.targets().cumsum(0), (1, 0))
     total, hidden = int(starts[-1]), model.settings.hidden
     global_states, domain_states = (_room(total, hidden, device, folder) for _ in range(2))
     present = torch.empty(total, dtype=torch.bool, device=device)
@@ -97,7 +97,7 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
         for rows in sequences.by_length(ENCODE):
             batch = sequences.batch(rows)
             real = batch.targets > 0
-            place = (starts[rows, None] + torch.arange(real.shape[1], device=device))[real]
+            place = (starts[rows, None] + real.cumsum(1) - 1)[real]
             states, there = model.domain_positions(batch)
             _put(global_states, place, model.global_and_last(batch)[0][real])
             _put(domain_states, place, states[real])

@@ -220,15 +220,18 @@ def test_fine_tuning_starts_from_the_pre_trained_model():
         torch.testing.assert_close(model.encode_positions(batch), before)
 
 
+@pytest.mark.parametrize("some_inserted", [False, True])
 @pytest.mark.parametrize("kind", ["llm-edt", "llm-edt on bert4rec"])
-def test_kept_states_are_those_of_the_model(kind):
+def test_kept_states_are_those_of_the_model(kind, some_inserted):
     """Section 3.3.2: what fine-tuning keeps gives the same scores as encoding every position anew."""
     from edt_cli.models.batch import DeviceSequences
 
     table = text_table(DOMAINS, ROWS, without_text=(2, 9))
     model = model_of(kind, table)
-    kept = frozen_states(model, DeviceSequences(ROWS, table, 12))
-    batch = batch_of(table, ROWS)
+    inserted = np.arange(len(ROWS.items)) % 3 == 1 if some_inserted else None
+    rows = DeviceSequences(ROWS, table, 12, inserted)
+    kept = frozen_states(model, rows)
+    batch = rows.batch(torch.arange(len(ROWS)))
     with torch.no_grad():
         expected = model.encode_positions(batch)[batch.targets > 0]
         domains = table.domain_of[kept.targets]
