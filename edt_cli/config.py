@@ -140,6 +140,9 @@ class ModelSettings(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
     max_length: int = Field(200, ge=2)
     encoder: Literal["llm", "id", "both"] = "llm"
+    id_shrinkage: float = Field(
+        0.0, ge=0, description="`both`: of n interactions in training an id's vector counts n / (n + this)"
+    )
     item_std: float = Field(0.02, gt=0, description="of the entries of item vectors at the start")
     text_length: float | None = Field(
         None, gt=0, description="mean length of whitened text vectors; the larger, the more a step moves items"

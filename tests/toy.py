@@ -117,7 +117,13 @@ KINDS = {
         "memory": True,
         "memory_period": 1,
     },
-    "llm-edt with joint threads": {"name": "llm-edt", "backbone": "sasrec", "encoder": "both", "threads": "joint"},
+    "llm-edt with joint threads": {
+        "name": "llm-edt",
+        "backbone": "sasrec",
+        "encoder": "both",
+        "id_shrinkage": 2.0,
+        "threads": "joint",
+    },
     "llm-edt started from its text": {
         "name": "llm-edt",
         "backbone": "sasrec",

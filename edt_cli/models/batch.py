@@ -17,14 +17,19 @@ from edt_cli.data.dataset import Domains, Sequences, grouped
 class ItemTable:
     """Every item that may stand in a sequence: 0 is padding, 1..N the catalogue, above N the pseudo-items.
 
-    domain_of: long [1 + N + P] (0 for padding). text: float32 [1 + N + P, d_L], unit rows, zero where an item has
-    no text, or None where nothing embeds text. seen: bool [1 + N + P], items that training holds.
+    domain_of: long [1 + N + P] (0 for padding). counts: long [1 + N + P], how often training holds each. text:
+    float32 [1 + N + P, d_L], unit rows, zero where an item has no text, or None where nothing embeds text.
     """
 
     domains: Domains
     domain_of: Tensor
-    seen: Tensor
+    counts: Tensor
     text: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """bool [1 + N + P]: items that training holds."""
+        return self.counts > 0
 
     @property
     def catalogue(self) -> int:
@@ -32,7 +37,7 @@ class ItemTable:
 
     def to(self, device: torch.device) -> ItemTable:
         text = None if self.text is None else self.text.to(device)
-        return ItemTable(self.domains, self.domain_of.to(device), self.seen.to(device), text)
+        return ItemTable(self.domains, self.domain_of.to(device), self.counts.to(device), text)
 
 
 def item_table(
@@ -42,10 +47,9 @@ def item_table(
     float32 [1 + N + P, d_L]."""
     if domain_of is None:
         domain_of = domains.of(np.arange(domains.items + 1))
-    seen = np.zeros(len(domain_of), dtype=bool)
-    seen[sequences.items] = True
+    counts = np.bincount(sequences.items, minlength=len(domain_of))
     text = None if vectors is None else torch.from_numpy(vectors).float()
-    return ItemTable(domains, torch.from_numpy(domain_of).clamp_min(0), torch.from_numpy(seen), text)
+    return ItemTable(domains, torch.from_numpy(domain_of).clamp_min(0), torch.from_numpy(counts), text)
 
 
 def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:

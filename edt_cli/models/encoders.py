@@ -132,7 +132,7 @@ class TextEncoder(ItemEncoder):
         self.adapter = Adapter(text.shape[1], text.shape[1] // 2, s.hidden).to(text.device)
         if bool(among.any()):
             self._start(text[among], s)
-        without = ItemTable(table.domains, table.domain_of, table.seen & ~has_text)
+        without = ItemTable(table.domains, table.domain_of, table.counts.masked_fill(has_text, 0))
         self.without_text = IdEncoder(without, s.hidden, std=s.item_std) if bool(without.seen.any()) else None
 
     text: Tensor
@@ -164,16 +164,24 @@ class TextEncoder(ItemEncoder):
 
 
 class TextAndIdEncoder(ItemEncoder):
-    """The sum of both. Beside text that starts as its widest directions ids start at zero, so that an item starts
-    as its text; otherwise both start at random."""
+    """text(v) + n / (n + k) id(v), n the interactions with v in training, k `id_shrinkage`: what few interactions
+    say of an item is mostly chance, and its text holds all the same. An item without interactions is its text.
+
+    Beside text that starts as its widest directions ids start at zero, so that an item starts as its text;
+    otherwise both start at random.
+    """
 
     def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
+        share = table.counts / (table.counts + s.id_shrinkage) if s.id_shrinkage else torch.ones(len(table.counts))
+        self.register_buffer("share", share.to(table.counts.device).unsqueeze(1), persistent=False)
         self.by_text = TextEncoder(table, s)
         self.by_id = IdEncoder(table, s.hidden, std=0.0 if s.text_start == "principal" else s.item_std)
 
+    share: Tensor
+
     def forward(self, ids: Tensor) -> Tensor:
-        return self.by_text(ids) + self.by_id(ids)
+        return self.by_text(ids) + self.share[ids] * self.by_id(ids)
 
 
 def make_encoder(table: ItemTable, s: ModelSettings) -> ItemEncoder:

@@ -9,7 +9,7 @@ from toy import batch_of, domains_of_size, model_of, random_sequences, sequences
 
 from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.models.domain_sequences import domain_sequence
-from edt_cli.models.encoders import Adapter, TextEncoder
+from edt_cli.models.encoders import Adapter, TextAndIdEncoder, TextEncoder
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
 from edt_cli.models.sequential import Positions
 from edt_cli.training import objective as objectives
@@ -333,6 +333,20 @@ def test_items_started_from_their_text_are_as_alike_as_its_widest_directions():
     np.testing.assert_allclose(
         found @ found.T, expected * np.trace(found @ found.T) / np.trace(expected), atol=1e-6
     )
+
+
+def test_an_id_counts_by_what_training_has_of_its_item():
+    """text(v) + n / (n + k) id(v), n the interactions with v; an item without any is its text."""
+    rows = sequences([1, 7, 1, 8, 2], [7, 1, 9])
+    table = text_table(DOMAINS, rows)
+    for k in (0.0, 3.0):
+        encoder = TextAndIdEncoder(table, ModelSettings(hidden=4, heads=1, encoder="both", id_shrinkage=k))
+        for item, n in enumerate([0, 3, 1, 0, 0, 0, 0, 2, 1, 1, 0, 0]):
+            if item and (n or k):
+                id_of = encoder.by_id.weight[[1, 2, 7, 8, 9].index(item)].double() if n else 0.0
+                one = torch.tensor([item])
+                expected = encoder.by_text(one)[0].double() + (n / (n + k)) * id_of
+                torch.testing.assert_close(encoder(one)[0].double(), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_a_block_that_starts_at_zero_passes_on_what_it_is_given():
