@@ -210,6 +210,9 @@ class TrainingSettings(Section):
     )
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
+    decay_epochs: float | None = Field(
+        None, gt=0, description="in place of weight_decay: epochs in which what is not learned anew falls to 1 / e"
+    )
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")

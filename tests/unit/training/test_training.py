@@ -1,12 +1,14 @@
 """Each model can overfit, a run resumes to the same result, an epoch holds every user once."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
 from edt_cli.training.batches import epoch_batches
 from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
-from edt_cli.training.loop import learning_rate
+from edt_cli.training.loop import learning_rate, optimizer_of
 from edt_cli.training.phases import FineTuning
 from edt_cli.workspace import read_json
 
@@ -270,6 +272,18 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
     assert {learning_rate(1.0, step, 110, TrainingSettings()) for step in range(110)} == {1.0}
+
+
+def test_decay_is_a_time_in_epochs_however_many_steps_one_has():
+    for steps, lr in ((12, 1e-3), (400, 5e-4)):
+        phase = SimpleNamespace(model=torch.nn.Linear(3, 3), own=None, steps_per_epoch=steps, lr=lr)
+        optimizer = optimizer_of(phase, TrainingSettings(decay_epochs=20))
+        before = phase.model.weight.detach().clone()
+        for _ in range(20 * steps):
+            for parameter in phase.model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+        torch.testing.assert_close(phase.model.weight, before / math.e, rtol=0.01, atol=0)
 
 
 def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
