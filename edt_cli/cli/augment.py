@@ -19,6 +19,7 @@ from edt_cli.cli.common import (
     progress,
     settings_from,
     show,
+    stderr,
     with_profiles,
     workspace,
 )
@@ -54,7 +55,9 @@ def augment(
 
     Example: edt augment --data food-kitchen --provider ollama --llm-model llama3.1 --limit-users 50
     """
+    from edt_cli.config import load_settings, preset_name
     from edt_cli.models.systems import OURS, system
+    from edt_cli.runs import ABLATED
 
     changes = llm.settings()
     changes["augmentation"] = {"tau": tau, "direction": direction, "ground": ground}
@@ -65,6 +68,8 @@ def augment(
     with _at_work("augment", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.augmentation()
     _show_summary(f"augmentation of {data}", pipeline, pipeline.augmentation_key, made.summary, json_)
+    if not load_settings(chosen, environment={}).augmentation.enabled:
+        stderr().print(f"{preset_name(chosen)} trains without it; edt train --preset {ABLATED} reads it")
 
 
 @takes_llm_options
@@ -79,7 +84,8 @@ def profile(
     json_: JsonOption = False,
     no_ui: NoUiOption = False,
 ) -> None:
-    """Write each user's profile: summarize, reform, analyze (section 3.4). Makes the augmentation if it is missing.
+    """Write each user's profile: summarize, reform, analyze (section 3.4). Makes the augmentation first, where the
+    preset has one.
 
     Example: edt profile --data food-kitchen --provider deepseek
     """

@@ -11,7 +11,6 @@ from edt_cli.cli.common import (
     DataOption,
     JsonOption,
     NoUiOption,
-    PresetOption,
     SetOption,
     WorkspaceOption,
     progress,
@@ -34,7 +33,9 @@ def inspect(
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Only what was ever sent about the user, and what came back.")
     ] = False,
-    preset: PresetOption = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Settings by name. Default: llm-edt-ce, which has both stages.")
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
@@ -47,10 +48,10 @@ def inspect(
     """
     from edt_cli.events import Events
     from edt_cli.inspection import inspect_user
-    from edt_cli.models.systems import OURS, system
     from edt_cli.pipeline import Pipeline, open_dataset
+    from edt_cli.runs import ABLATED
 
-    chosen = preset or system(OURS).preset
+    chosen = preset or ABLATED
     settings = settings_from(chosen, config, set_, with_profiles(chosen), **llm.settings())
     place = workspace(workspace_)
     if prompts:

@@ -106,15 +106,21 @@ def test_the_stages_by_themselves_are_those_that_a_run_of_the_preset_reads(place
     assert document(place, "augment", "--data", "tiny", *named)["key"] == with_items.augmentation_key != "none"
     expected = pipeline if settings.profiling.enabled else whole
     assert document(place, "profile", "--data", "tiny", *named)["key"] == expected.profiles_key != "none"
-    shown = document(place, "inspect", "u000", "--data", "tiny", *named)
+    shown = document(place, "inspect", "u000", "--data", "tiny", *(named or ("--preset", system(OURS).preset)))
     assert shown["profile"] == expected.profiles().texts[0]
 
 
 def test_what_a_user_switches_off_stays_off(place):
-    off = ("--data", "tiny", "--set", "augmentation.enabled=false")
+    off = ("--data", "tiny", "--preset", ABLATED, "--set", "augmentation.enabled=false")
     assert document(place, "augment", *off)["key"] == "none"
-    keys = [document(place, "profile", "--data", "tiny", *more)["key"] for more in ((), off[2:])]
+    keys = [document(place, "profile", "--data", "tiny", *more)["key"] for more in (off[2:4], off[2:])]
     assert keys[0] != keys[1]
+
+
+def test_what_the_preset_of_train_does_not_read_is_said(place):
+    told = edt(place, "augment", "--data", "tiny").stderr
+    assert f"best trains without it; edt train --preset {ABLATED} reads it" in told
+    assert "trains without it" not in edt(place, "augment", "--data", "tiny", "--preset", "paper").stderr
 
 
 def test_models_lists_the_presets_of_a_system(place):

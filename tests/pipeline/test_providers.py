@@ -108,7 +108,7 @@ def served():
 
 def at(server: Server, *more: str) -> tuple[str, ...]:
     llm = ("--provider", "openai/served", "--api-base", f"{server.url}/v1", "--price", f"{PRICE[0]},{PRICE[1]}")
-    return (*llm, "--data", "shop", "--set", "limits.backoff=0.01", "--json", *more)
+    return (*llm, "--data", "shop", "--preset", "llm-edt-ce", "--set", "limits.backoff=0.01", "--json", *more)
 
 
 def bill(server: Server, since: int = 0) -> float:
