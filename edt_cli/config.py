@@ -408,5 +408,9 @@ def _first_problem(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"there is no setting {where}{more}"
+    said = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+    # What several settings together do not allow: its input is a whole section, in which addresses may hold keys.
+    if isinstance(problem["input"], dict) and problem["type"] == "value_error":
+        return f"{said}{more}"
     got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-    return f"setting {where}: {problem['msg']}{got}{more}"
+    return f"setting {where}: {said}{got}{more}"

@@ -55,7 +55,7 @@ def augment(
 
     Example: edt augment --data food-kitchen --provider ollama --llm-model llama3.1 --limit-users 50
     """
-    from edt_cli.config import load_settings, preset_name
+    from edt_cli.config import preset_name
     from edt_cli.models.systems import OURS, system
     from edt_cli.runs import ABLATED
 
@@ -68,7 +68,7 @@ def augment(
     with _at_work("augment", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.augmentation()
     _show_summary(f"augmentation of {data}", pipeline, pipeline.augmentation_key, made.summary, json_)
-    if not load_settings(chosen, environment={}).augmentation.enabled:
+    if not settings_from(chosen, config, set_).augmentation.enabled:
         stderr().print(f"{preset_name(chosen)} trains without it; edt train --preset {ABLATED} reads it")
 
 

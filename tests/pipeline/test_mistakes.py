@@ -91,6 +91,14 @@ def test_a_run_of_another_version_is_passed_over(place):
     assert popularity in {run.name for run in all_runs(Workspace(place))}
 
 
+def test_settings_that_do_not_go_together_are_told_in_one_line_without_what_else_was_set(place):
+    address = ("--set", "llm.api_base=http://me:s3cret@host/v1?key=s3cret")
+    single = ("--set", "model.sequence=single", "--set", "training.inserted_targets=false")
+    done = edt(place, "train", "--data", "tiny", "--model", "sasrec", *address, *single, code=2)
+    assert last_line(done) == "error: training.inserted_targets = false needs model.sequence = mixed"
+    assert "s3cret" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
