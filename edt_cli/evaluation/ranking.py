@@ -21,6 +21,8 @@ from edt_cli.models.sequential import SequentialModel
 
 CHUNK = 512
 ENCODE = 1024
+COUNTED = 1 << 24
+"""Above this float32 cannot count in ones."""
 
 
 class Diverged(UserError):
@@ -157,4 +159,6 @@ def rank(
 
 def _rank(scores: Tensor, own: Tensor) -> Tensor:
     """With N scores, higher + equal / 2 = (N + higher - lower) / 2: one pass, which uses `scores` up."""
-    return 1.0 + (scores.shape[1] + scores.sub_(own).sign_().sum(1, dtype=torch.float64)) / 2
+    count = scores.shape[1]
+    exact = torch.float32 if count < COUNTED else torch.float64
+    return 1.0 + (count + scores.sub_(own).sign_().sum(1, dtype=exact).double()) / 2

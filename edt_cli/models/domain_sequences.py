@@ -66,3 +66,31 @@ def domain_positions(
         present |= wanted
     assert out is not None
     return out, present
+
+
+def shared_domain_positions(
+    batch: Batch, x: Tensor, domain_of: Tensor, domains: int, encode: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`domain_positions` where one encoder serves all domains and the items' vectors `x` [B, L, D] are at hand: it
+    is called once, with a row for each user and domain that has items.
+
+    encode: (vectors [R, L', D], lengths [R]) -> [R, L', D]. Returns what `domain_positions` does.
+    """
+    of_domain = torch.arange(domains, device=x.device)[:, None, None]
+    own = (domain_of[batch.items] == of_domain) & (batch.items > 0)
+    some = own.any(2)
+    if not some.any():
+        return torch.zeros_like(x), torch.zeros_like(batch.items, dtype=torch.bool)
+    domain, row = some.nonzero(as_tuple=True)
+    order, lengths = packed(own[domain, row])
+    longest = order.shape[1]
+    vectors = F.embedding(row[:, None] * x.shape[1] + order, x.flatten(0, 1))
+    vectors = vectors * (torch.arange(longest, device=x.device) < lengths[:, None]).unsqueeze(-1)
+    states = encode(vectors, lengths).flatten(0, 1)
+
+    asked = batch.domains[None]
+    place = (own.cumsum(2) - 1).gather(0, asked)[0]
+    pair = (some.flatten().cumsum(0) - 1).view_as(some)[:, :, None].expand_as(own).gather(0, asked)[0]
+    present = place >= 0
+    at = torch.where(present, pair * longest + place, 0)
+    return F.embedding(at, states) * present.unsqueeze(-1), present

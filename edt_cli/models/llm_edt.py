@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
-from edt_cli.models.domain_sequences import domain_positions, domain_sequence
+from edt_cli.models.domain_sequences import domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter
 from edt_cli.models.given import Given
 from edt_cli.models.losses import alignment, mean
@@ -50,15 +50,16 @@ class LLMEDT(ProfiledModel):
             return super().training_positions(batch)
         x = self.encode_items(batch.items)
         states = self.backbone(x, batch.lengths)
-        at = self.before_targets(batch, x, states + self.domain_positions(batch)[0])
+        at = self.before_targets(batch, x, states + self.domain_positions(batch, x)[0])
         return at, last_state(states, batch.lengths)
 
     def encode_positions(self, batch: Batch) -> Tensor:
         """Eq. 11: u + u^d, d the domain asked for at each position."""
-        states = self.backbone(self.encode_items(batch.items), batch.lengths)
+        x = self.encode_items(batch.items)
+        states = self.backbone(x, batch.lengths)
         if self.domain_backbone is None and not self.fine_tuned:
             return states
-        domain_states, present = self.domain_positions(batch)
+        domain_states, present = self.domain_positions(batch, x)
         return self.together(states, domain_states, present, batch.domains)
 
     def encode_last(self, batch: Batch) -> Tensor:
@@ -81,22 +82,14 @@ class LLMEDT(ProfiledModel):
         own = self.domain_backbone or self.backbone
         return states, own.last(self.encode_items(items), lengths), lengths > 0, asked
 
-    def domain_positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def domain_positions(self, batch: Batch, x: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 10: h^d after the last item of domain d at or before each position, d the domain asked for there.
 
-        Returns [B, L, D], zero where no such item exists yet, and bool [B, L], False there.
+        x: [B, L, D], the vectors of the batch's items. Returns [B, L, D], zero where no such item exists yet, and
+        bool [B, L], False there.
         """
         backbone = self.domain_backbone or self.backbone
-
-        def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
-            return backbone(self.encode_items(items), lengths)
-
-        return domain_positions(batch, self.domain_of, self.domains, encode)
-
-    def global_and_last(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """u at each position [B, L, D] and after each row's last item [B, D]."""
-        states = self.backbone(self.encode_items(batch.items), batch.lengths)
-        return states, last_state(states, batch.lengths)
+        return shared_domain_positions(batch, x, self.domain_of, self.domains, backbone)
 
     def freeze_global(self) -> None:
         """Section 3.3.2: what pre-training learned stays, and without dropout; only the threads learn on."""

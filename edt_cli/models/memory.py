@@ -38,13 +38,25 @@ class Neighbours:
     def to(self, device: torch.device) -> Neighbours:
         return Neighbours(self.columns.to(device), self.weights.to(device))
 
-    def spread(self, window: Tensor, decay: Tensor, place: Tensor, size: int, how: str) -> Tensor:
+    def spread(
+        self,
+        window: Tensor,
+        decay: Tensor,
+        place: Tensor,
+        size: int,
+        how: str,
+        then: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """[R, size]: for each row of `window` (long [R, W]) the sum (or the maximum: "amax") of the weights of its
-        items' neighbours, times decay [W], at place[column]; what is placed at `size` is dropped."""
+        items' neighbours, times decay [W], at place[column]; what is placed at `size` is dropped. `then`, by which
+        0 stays 0, is taken of what is there, which is little of a row."""
         at = place[self.columns[window].flatten(1)]
         weights = (self.weights[window] * decay[:, None]).flatten(1)
         out = weights.new_zeros(len(window), size + 1)
-        return out.scatter_reduce_(1, at, weights, how)[:, :size]
+        out.scatter_reduce_(1, at, weights, how)
+        if then is not None:
+            out.scatter_(1, at, then(out.gather(1, at)))
+        return out[:, :size]
 
     def at(self, window: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """[R, W] each: the weight that columns [R] have among the neighbours of each item, and whether they are
@@ -189,7 +201,7 @@ class Memory(nn.Module):
         for rows, _ in own:
             counts[rows] -= 1
         each = [counts] if self.seasons is None else [counts, *self.seasons.at_targets(periods, targets, own)]
-        return self._weighed(_terms(met, each, alike), domain)
+        return self._weighed(_terms(_told(met), each, alike), domain)
 
     def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
         """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
@@ -205,7 +217,7 @@ class Memory(nn.Module):
             of, size = items, len(items)
             place = torch.full_like(place, size)
             place[items - start] = torch.arange(size, device=windows.device)
-        met = self.meetings[domain].spread(windows, self.decay, place, size, "sum")
+        met = self.meetings[domain].spread(windows, self.decay, place, size, "sum", _told)
         alike = [one.spread(windows, self.flat, place, size, "amax") for one in self.alike[domain]]
         counts = [self.counts[of]]
         if self.seasons is not None:
@@ -215,13 +227,17 @@ class Memory(nn.Module):
     def _weighed(self, terms: list[Tensor], domain: int) -> Tensor:
         score = self.weight[domain, 0] * terms[0]
         for weight, term in zip(self.weight[domain, 1:], terms[1:], strict=True):
-            score = torch.addcmul(score, weight, term)
+            score += weight * term
         return score
 
 
-def _terms(met: Tensor, counts: list[Tensor], alike: list[Tensor]) -> list[Tensor]:
+def _told(met: Tensor) -> Tensor:
+    return torch.log1p(SHARPNESS * met)
+
+
+def _terms(told: Tensor, counts: list[Tensor], alike: list[Tensor]) -> list[Tensor]:
     of_all, *of_seasons = (torch.log1p(count) for count in counts)
-    return [torch.log1p(SHARPNESS * met), of_all, *alike, *of_seasons]
+    return [told, of_all, *alike, *of_seasons]
 
 
 def _largest(matrix: csr_matrix, count: int, rows: int) -> Neighbours:

@@ -98,8 +98,9 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
             batch = sequences.batch(rows)
             real = batch.targets > 0
             place = (starts[rows, None] + real.cumsum(1) - 1)[real]
-            states, there = model.domain_positions(batch)
-            _put(global_states, place, model.global_and_last(batch)[0][real])
+            x = model.encode_items(batch.items)
+            states, there = model.domain_positions(batch, x)
+            _put(global_states, place, model.backbone(x, batch.lengths)[real])
             _put(domain_states, place, states[real])
             present[place], targets[place] = there[real], batch.targets[real]
             if model.memory is not None:

@@ -8,7 +8,7 @@ import torch
 from toy import batch_of, domains_of_size, model_of, random_sequences, sequences, text_table
 
 from edt_cli.config import ModelSettings, TrainingSettings
-from edt_cli.models.domain_sequences import domain_sequence
+from edt_cli.models.domain_sequences import domain_positions, domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter, TextAndIdEncoder, TextEncoder
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
 from edt_cli.models.sequential import Positions
@@ -176,6 +176,25 @@ def test_equation_2_the_items_of_one_domain_in_their_order():
             for position in range(lengths[row]):
                 before = [i for i in items[row, : position + 1].tolist() if int(domain_of[i]) == asked[row]]
                 assert place[row, position] == len(before) - 1
+
+
+@pytest.mark.parametrize("rows", [ROWS, sequences([7, 8, 9], [], [10]), sequences([], [])])
+def test_one_encoder_for_all_domains_says_what_one_for_each_does(rows):
+    batch = batch_of(text_table(DOMAINS, ROWS), rows)
+    domain_of = text_table(DOMAINS, ROWS).domain_of
+    vectors = random(len(domain_of), 3)
+    calls = []
+
+    def encode(x, lengths):
+        calls.append(lengths.tolist())
+        return x.cumsum(1)
+
+    expected, there = domain_positions(batch, domain_of, 2, lambda _, items, lengths: vectors[items].cumsum(1))
+    found, present = shared_domain_positions(batch, vectors[batch.items], domain_of, 2, encode)
+    assert torch.equal(found, expected)
+    assert torch.equal(present, there)
+    assert all(length > 0 for lengths in calls for length in lengths)
+    assert len(calls) <= 1
 
 
 @pytest.mark.parametrize("backbone", ["llm-edt", "llm-edt on gru4rec", "llm-edt on bert4rec"])
