@@ -347,7 +347,7 @@ class Pipeline:
         course = {
             name: {
                 "epochs": phase["best_epoch"],
-                "of": s.training.finetune_epochs if name == "fine-tuning" else s.training.epochs,
+                "of": phase.get("most") or s.training.epochs,
                 "cuts": phase["cuts"],
             }
             for name, phase in run.manifest().get("phases", {}).items()

@@ -15,10 +15,10 @@ from edt_cli.config import KeepSeen, UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, complete_histories
-from edt_cli.evaluation.ranking import all_item_vectors
-from edt_cli.models.systems import system
+from edt_cli.models.scorers import Recommender
+from edt_cli.models.sequential import SequentialModel
 from edt_cli.runs import Run
-from edt_cli.training.fit import Material, trained_model, trained_scorer
+from edt_cli.training.fit import Material, load_trained
 
 CHUNK = 512
 USERS = 20_000
@@ -103,10 +103,11 @@ def recommend(
     dataset = material.dataset
     keep = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
+    trained = load_trained(material, run.settings, run.folder)
     found = []
     for users in chunks(np.arange(len(asked.names)), USERS):
         for domain in domains:
-            found.append(_of_domain(material, run, asked, users, domain, count, hidden, keep))
+            found.append(_of_domain(material, trained, asked, users, domain, count, hidden, keep))
     frame = pl.concat(found)
     catalogue = dataset.catalogue.select("id", "title").with_row_index("number", offset=1)
     return (
@@ -119,7 +120,7 @@ def recommend(
 
 def _of_domain(
     material: Material,
-    run: Run,
+    trained: Recommender,
     asked: Asked,
     users: np.ndarray,
     domain: int,
@@ -129,7 +130,7 @@ def _of_domain(
 ) -> pl.DataFrame:
     inputs, history = (sequences.rows(users) for sequences in (asked.inputs, asked.history))
     every = np.full(len(users), domain)
-    scorer = trained_scorer(material, run.settings, run.folder, inputs, every)
+    scorer = trained.scorer(inputs, every)
     items = material.dataset.domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
     targets = Targets(users, inputs.lengths, np.zeros(len(users), dtype=np.int64), every)
@@ -165,12 +166,12 @@ def export_items(material: Material, run: Run, folder: Path) -> dict[str, Any]:
     """
     from safetensors.torch import save_file
 
-    if not system(run.settings.model.name).trained:
+    model = load_trained(material, run.settings, run.folder)
+    if not isinstance(model, SequentialModel):
         raise UserError(f"{run.settings.model.name} learns no item vectors; export from a trained model")
-    if run.settings.model.memory:
+    if model.side_score is not None:
         raise UserError(f"scores of {run.name} are not vectors alone (model.memory): use edt recommend --all")
-    model = trained_model(material, run.settings, run.folder)
-    vectors = all_item_vectors(model, material.table)[1:].cpu().contiguous()
+    vectors = model.item_vectors()[1:].cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": vectors}, folder / "items.safetensors")
     domains = material.dataset.domains

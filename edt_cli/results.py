@@ -17,13 +17,15 @@ from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import figures
 from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
-from edt_cli.evaluation.ranking import Ranks, Together, rank
+from edt_cli.evaluation.ranking import Ranks, rank
 from edt_cli.events import Events
 from edt_cli.labels import identity, name_of
-from edt_cli.models.systems import OURS, asks_llm
+from edt_cli.models.phases import PREPARATION
+from edt_cli.models.scorers import Ensemble
+from edt_cli.models.systems import asks_llm
 from edt_cli.pipeline import Pipeline, open_dataset
 from edt_cli.runs import RESULTS, Run
-from edt_cli.training.fit import Material, trained_scorer
+from edt_cli.training.fit import Material, load_trained
 from edt_cli.workspace import Workspace, read_json, write_atomic
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def run_material(workspace: Workspace, run: Run, events: Events, device: str = "
 def evaluate(
     workspace: Workspace, run: Run, split: Split, s: EvaluationSettings, events: Events, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """The result documents of a run under `s.protocol`: its own, and of LLM-EDT also `w/o DFT`'s.
+    """The result documents of a run under `s.protocol`: its own, and of its first phase where it has a second.
 
     Computed once for both protocols, then read. Errors: UserError where nothing is held out.
     """
@@ -71,7 +73,8 @@ def evaluated(workspace: Workspace, run: Run, split: Split, s: EvaluationSetting
 
 def _variants(run: Run) -> list[bool]:
     """With the second phase; and without it, where there is one."""
-    return [True] + ([False] if run.settings.model.name == OURS and run.settings.training.finetune else [])
+    phases = [name for name in run.manifest().get("phases", {}) if name != PREPARATION]
+    return [True] + [False] * (len(phases) > 1)
 
 
 def _compute(
@@ -95,7 +98,8 @@ def _compute(
     drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked.keep_seen)
     for dft in variants:
         started = time.perf_counter()
-        scorer = trained_scorer(material, run.settings, run.folder, asked.inputs, asked.targets.domains, dft=dft)
+        trained = load_trained(material, run.settings, run.folder, first_phase=not dft)
+        scorer = trained.scorer(asked.inputs, asked.targets.domains)
         ranks = rank(scorer, asked, candidates=drawn, top=TOP)
         seconds = time.perf_counter() - started
         for protocol in ("full", "sampled"):
@@ -133,11 +137,11 @@ def evaluate_together(
         )
     asked = [material.questions(split, s.keep_seen) for material in materials]
     scorers = [
-        trained_scorer(material, run.settings, run.folder, question.inputs, question.targets.domains)
+        load_trained(material, run.settings, run.folder).scorer(question.inputs, question.targets.domains)
         for material, run, question in zip(materials, runs, asked, strict=True)
     ]
     drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked[0].keep_seen)
-    ranks = rank(Together(scorers), asked[0], candidates=drawn, top=TOP)
+    ranks = rank(Ensemble(scorers), asked[0], candidates=drawn, top=TOP)
     headers = [_header(workspace, run, dataset, True) for run in runs]
     names = dict.fromkeys(map(name_of, runs))
     return {

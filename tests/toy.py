@@ -166,7 +166,9 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
         None if system(chosen.name).augmented else generated_items(table.domains, rows, table.text),
     )
     model = make_model(given)
-    model.start()
+    for phase in model.phases(given):
+        if phase.name != "fine-tuning":
+            phase.enter()
     if chosen.name == "llm-edt":
         model.fine_tuned = True
         for adapter in model.threads.adapters:

@@ -85,13 +85,3 @@ def _continued(augmented: Sequences, history: Sequences, train_lengths: np.ndarr
     if augmented.times is not None and history.times is not None:
         times = np.concatenate([augmented.times, history.times[after]])
     return grouped(rows, items, times, len(history))
-
-
-def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray) -> Sequences:
-    """Each row's items of the one domain domains[row]: what a single-domain model sees.
-
-    domain_of: [1 + N + P].
-    """
-    own = domain_of[sequences.items] == domains[sequences.users]
-    times = None if sequences.times is None else sequences.times[own]
-    return grouped(sequences.users[own], sequences.items[own], times, len(sequences))

@@ -27,9 +27,9 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.events import Events
+from edt_cli.models.phases import PREPARATION, PRETRAINING
 from edt_cli.models.systems import OURS, system
 from edt_cli.pipeline import Pipeline
-from edt_cli.training.phases import PREPARATION
 from edt_cli.workspace import Workspace, digest, write_atomic
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
     """The best validation NDCG@10 of the trial's run, the mean over domains. Raises TrialPruned for a lost one."""
 
     def watch(record: dict[str, Any]) -> None:
-        if record["event"] == "epoch" and record["phase"] == "pre-training" and record["epoch"]:
+        if record["event"] == "epoch" and record["phase"] == PRETRAINING and record["epoch"]:
             trial.report(record["ndcg"]["mean"], record["epoch"])
             if trial.should_prune():
                 raise optuna.TrialPruned

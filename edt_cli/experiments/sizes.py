@@ -39,6 +39,8 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     if "generated items" in needed and not system(settings.model.name).augmented:
         one = np.zeros(1, dtype=np.int64)
         generated = GeneratedItems.of(one, one, one, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
-    model = make_model(Material(dataset, view, view.prefixes, table, profiles, generated).given(settings))
-    model.start()
+    given = Material(dataset, view, view.prefixes, table, profiles, generated).given(settings)
+    model = make_model(given)
+    for phase in model.phases(given):
+        phase.enter()
     return sum(parameter.numel() for parameter in model.parameters())

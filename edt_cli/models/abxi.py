@@ -31,7 +31,8 @@ from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import INITIAL_STD
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Dropout, Linear, LoRA, SwiGLU
-from edt_cli.models.sequential import Objective, Positions, SequentialModel, had
+from edt_cli.models.positions import Objective, Positions, had
+from edt_cli.models.sequential import SequentialModel
 
 INNER = 680 / 256
 """The inner size of a SwiGLU for a hidden size of 1: with three matrices, nearly what 4 is with two."""
@@ -93,12 +94,12 @@ class ABXI(SequentialModel):
     def positions_to_learn(self, batch: Batch) -> Positions:
         real = batch.targets > 0
         targets = batch.targets[real]
-        windows = None if self.memory is None else self.memory.windows(batch)[real]
-        return Positions(self._states(batch, real), self.encode_items(targets), targets, had(batch, real), windows)
+        states, positive = self._states(batch, real), self.encode_items(targets)
+        return Positions(states, positive, targets, had(batch, real), self.side_context(batch, real))
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """For each domain: the mean over a user's targets of that domain, averaged over the users of the batch."""
-        losses = objective(self.positions_to_learn(batch), self.encode_items, self.memory)
+        losses = objective(self.positions_to_learn(batch), self.encode_items)
         real = batch.targets > 0
         terms = {}
         for domain in range(self.domains):

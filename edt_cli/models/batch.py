@@ -59,6 +59,16 @@ def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
     return grouped(row, sequences.items, sequences.times, len(sequences) * domains)
 
 
+def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray) -> Sequences:
+    """Each row's items of the one domain domains[row]: what a single-domain model sees.
+
+    domain_of: [1 + N + P].
+    """
+    own = domain_of[sequences.items] == domains[sequences.users]
+    times = None if sequences.times is None else sequences.times[own]
+    return grouped(sequences.users[own], sequences.items[own], times, len(sequences))
+
+
 @dataclass(frozen=True)
 class Batch:
     """rows: long [B], which sequences these are. items: long [B, L], oldest first, 0 after the end.

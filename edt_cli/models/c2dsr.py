@@ -33,7 +33,8 @@ from edt_cli.models.encoders import make_encoder
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Dropout
 from edt_cli.models.losses import mean
-from edt_cli.models.sequential import Objective, SequentialModel
+from edt_cli.models.positions import Objective
+from edt_cli.models.sequential import SequentialModel
 
 
 class Options(Section):
@@ -99,8 +100,8 @@ class C2DSR(SequentialModel):
             for domain, discriminator in enumerate(self.discriminators)
         ]
         return {
-            "single": self.balance * mean(objective(single, self.encode_items, self.memory)),
-            "cross": self.balance * mean(objective(cross, self.encode_items, self.memory)),
+            "single": self.balance * mean(objective(single, self.encode_items)),
+            "cross": self.balance * mean(objective(cross, self.encode_items)),
             "infomax": (1 - self.balance) * torch.stack(infomax).sum(),
         }
 

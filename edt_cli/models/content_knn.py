@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from edt_cli.data.dataset import Sequences
-from edt_cli.models.batch import DeviceSequences, ItemTable
+from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.encoders import conditioned
+from edt_cli.models.given import Given
+from edt_cli.models.scorers import InnerProduct
 
 
 class ContentKNN:
@@ -19,13 +22,17 @@ class ContentKNN:
     behind what is alike and before what is not. A user of whose newest items none has text scores all items 0.
     """
 
-    def __init__(self, table: ItemTable, window: int) -> None:
-        """`table`: with text. What is whitened over are its items with text that training holds."""
+    def __init__(self, given: Given) -> None:
+        """Text is whitened over the items with text that training holds."""
+        table, window = given.table, given.model.knn_window
         assert table.text is not None, "this system needs text vectors"
         has_text = table.text.abs().sum(1) > 0
         self.table, self.window = table, window
         self.vectors = F.normalize(conditioned(table.text, has_text & table.seen))
         """float32 [1 + N, d_L]: unit rows, zero where an item has no text."""
+
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> InnerProduct:
+        return InnerProduct(self.table.domains, self.states(inputs), self.vectors)
 
     def states(self, inputs: Sequences) -> Tensor:
         """[len(inputs), d_L]: the weighted sum of each row's item vectors, whose inner product with an item's is

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from edt_cli.config import ModelSettings, Section, TrainingSettings, UserError
 from edt_cli.data.dataset import Sequences, TrainingView
-from edt_cli.models.batch import ItemTable
+from edt_cli.models.batch import DeviceSequences, ItemTable
 
 
 class NoOptions(Section):
@@ -54,7 +56,9 @@ class Given:
 
     `options`: the system's own settings. `profiles`: float32 [U, d_L], zero rows for users without one, or None.
     `view`: the training prefixes and the catalogue's texts; None where a model is only timed. `generated`: None
-    where there are no generated items, or where they stand in `sequences`.
+    where there are no generated items, or where they stand in `sequences`. `inserted`: bool, the items of
+    `sequences` that are no targets; None where all are.
+    `folder`: where what is too large for memory may lie while training.
     """
 
     table: ItemTable
@@ -65,6 +69,14 @@ class Given:
     view: TrainingView | None = None
     profiles: Tensor | None = None
     generated: GeneratedItems | None = None
+    inserted: np.ndarray | None = None
+    folder: Path | None = None
+
+    @cached_property
+    def on_device(self) -> DeviceSequences:
+        """`sequences`, to be trained on."""
+        assert self.sequences is not None
+        return DeviceSequences(self.sequences, self.table, self.model.max_length, self.inserted)
 
     def needed_profiles(self, without: str) -> Tensor:
         """Errors: UserError where there are none; `without` says how to do without them."""

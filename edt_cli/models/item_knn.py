@@ -10,6 +10,7 @@ from scipy.sparse import coo_matrix, csr_matrix, diags
 from torch import Tensor
 
 from edt_cli.data.dataset import Domains, Sequences, TrainingView
+from edt_cli.models.given import Given
 
 
 def cooccurrence(view: TrainingView, window: int) -> csr_matrix:
@@ -30,12 +31,14 @@ class ItemKNN:
     """Similarity of two items: their `cooccurrence`, divided by the square roots of both items' counts. A user's
     score for an item sums the similarities to the user's items, the i-th newest weighted by 1 / i."""
 
-    def __init__(self, view: TrainingView, window: int) -> None:
+    def __init__(self, given: Given) -> None:
+        view, window = given.view, given.model.knn_window
+        assert view is not None
         self.domains = view.domains
         norm = diags(1.0 / np.sqrt(np.maximum(view.popularity(), 1)).astype(np.float32))
         self.similarity = (norm @ cooccurrence(view, window) @ norm).tocsr()
 
-    def scorer(self, inputs: Sequences) -> ItemKNNScorer:
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> ItemKNNScorer:
         """`inputs`: catalogue items only."""
         age = inputs.offsets[inputs.users + 1] - np.arange(len(inputs.items))
         shape = (len(inputs), self.similarity.shape[0])

@@ -36,8 +36,8 @@ from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder, principal
 from edt_cli.models.given import Given
 from edt_cli.models.losses import alignment, mean, soft_contrast
+from edt_cli.models.positions import Objective, Positions, had
 from edt_cli.models.profiled import ProfiledModel
-from edt_cli.models.sequential import Objective, Positions, had
 
 
 class Options(Section):
@@ -92,7 +92,7 @@ class LLM4CDSR(ProfiledModel):
         """The sum of the domains' next-item losses + alpha L_reg + beta L_user."""
         o = self.options
         at, last = self.training_positions(batch)
-        losses, domains = objective(at, self.encode_items, self.memory), self.domain_of[at.targets]
+        losses, domains = objective(at, self.encode_items), self.domain_of[at.targets]
         terms = {"next_item": torch.stack([mean(losses[domains == d]) for d in range(self.domains)]).sum()}
         contrast = alignment if o.contrast == "infonce" else soft_contrast
         if o.alpha > 0:

@@ -28,7 +28,8 @@ from edt_cli.models.encoders import IdEncoder, principal
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, soft_contrast
-from edt_cli.models.sequential import Objective, SequentialModel
+from edt_cli.models.positions import Objective
+from edt_cli.models.sequential import SequentialModel
 
 CHUNK = 512
 """Users at a time, to encode or to compare with all others."""
@@ -87,7 +88,7 @@ class LLMESR(SequentialModel):
         x = self.encode_items(batch.items)
         states = self._states(x, batch.lengths)
         at = self.before_targets(batch, x, states)
-        terms = {"next_item": mean(objective(at, self.encode_items, self.memory))}
+        terms = {"next_item": mean(objective(at, self.encode_items))}
         if self.similar is not None:
             terms["distil"] = self.options.alpha * self._distilled(batch, last_state(states, batch.lengths))
         return terms

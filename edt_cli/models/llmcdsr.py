@@ -41,7 +41,10 @@ from edt_cli.models.encoders import IdEncoder
 from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.layers import Linear, linear, twice_differentiable
 from edt_cli.models.losses import mean, two_views
-from edt_cli.models.sequential import Objective, PlainModel, SequentialModel
+from edt_cli.models.phases import PREPARATION, Phase
+from edt_cli.models.plain import PlainModel
+from edt_cli.models.positions import Objective
+from edt_cli.models.sequential import NextItemPhase, SequentialModel
 
 POOL = 8
 ADAM_BETAS = (0.9, 0.98)
@@ -88,16 +91,26 @@ class LLMCDSR(PlainModel):
         super().__init__(given)
         assert isinstance(given.options, LLMCDSROptions)
         self.own = given.options
+        self.space: CollaborativeText | None = None
         self.recall: MetaRecall | None = None
         if given.generated is None or given.sequences is None:
             return
-        self.before = CollaborativeText(given)
+        self.space = CollaborativeText(given)
         self.recall = MetaRecall(given.generated, given.table, self.settings.hidden)
         self.rows = DeviceSequences(given.sequences, given.table, self.settings.max_length)
         several = (given.sequences.domain_counts(given.table.domains) > 0).sum(1) > 1
         self.register_buffer("several", torch.from_numpy(np.flatnonzero(several)), persistent=False)
 
     several: Tensor
+
+    def phases(self, given: Given) -> list[Phase]:
+        if self.space is None:
+            return super().phases(given)
+        space = self.space
+        return [
+            NextItemPhase(space, given, PREPARATION),
+            NextItemPhase(self, given, enter=lambda: space.requires_grad_(False)),
+        ]
 
     def extended(self, batch: Batch) -> Batch:
         """Draws what the bilevel step and the shared one then both learn from."""
@@ -124,12 +137,14 @@ class LLMCDSR(PlainModel):
     def forward(self, objective: Objective, *batches: Batch) -> Tensor:
         """The next-item loss, the mean over the positions of all batches."""
         at = (self.training_positions(batch)[0] for batch in batches)
-        return mean(torch.cat([objective(one, self.encode_items, self.memory) for one in at]))
+        return mean(torch.cat([objective(one, self.encode_items) for one in at]))
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        return [] if self.recall is None or not len(self.several) else list(self.recall.parameters())
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
-        if self.recall is None or not len(self.several):
-            return None
-        return torch.optim.Adam(self.recall.parameters(), lr=self.own.meta_lr, betas=ADAM_BETAS)
+        learned = self.own_parameters()
+        return torch.optim.Adam(learned, lr=self.own.meta_lr, betas=ADAM_BETAS) if learned else None
 
     def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """theta' = theta - lr step(grad L(theta; batch and noise)), and L(theta'; overlapped users), which tells
@@ -151,10 +166,10 @@ class LLMCDSR(PlainModel):
 
     def noise(self, batch: Drawn) -> Noisy:
         """The users of `questions`, with recalled items at random places."""
-        assert self.recall is not None and isinstance(self.before, CollaborativeText)
+        assert self.recall is not None and self.space is not None
         rows = self.rows.batch(self.recall.users[batch.questions])
-        sought = self.recall(batch.questions, self.before)
-        recalled = self.recall.nearest(sought, batch.questions, self.before, rows.items, self.own.recalled)
+        sought = self.recall(batch.questions, self.space)
+        recalled = self.recall.nearest(sought, batch.questions, self.space, rows.items, self.own.recalled)
         chance = torch.rand(recalled.shape, device=recalled.device)
         places = torch.minimum((chance * rows.lengths[:, None]).long(), rows.lengths[:, None] - 1)
         rows, which = inserted(rows, recalled, places, self.domain_of, self.settings.max_length)

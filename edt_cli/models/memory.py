@@ -18,6 +18,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.item_knn import cooccurrence
+from edt_cli.models.side_score import SideScore
 from edt_cli.models.user_interactions import Occurrences, UserInteractions
 
 SHARPNESS = 30.0
@@ -120,7 +121,7 @@ class Seasons(nn.Module):
         return [until - of_items[now], until]
 
 
-class Memory(nn.Module):
+class Memory(SideScore):
     """w1 log(1 + c sum_a pairs(h_a, v) / a^2) + w2 log(1 + n_v) + w3 max_a titles(h_a, v) + w4 max_a texts(h_a, v)
     + w5 log(1 + n_v(t)) + w6 log(1 + n_v(until t)), added to the score of v.
 
@@ -162,24 +163,27 @@ class Memory(nn.Module):
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
         self.interactions = UserInteractions(view.prefixes, total, s.knn_window).to(device)
         self.rows_a_user = len(table.domains) if s.sequence == "single" else 1
+        self.period = s.memory_period
         self.seasons: Seasons | None = None
         if s.memory_period is not None and has_seasons(view.prefixes, s.memory_period):
             self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
         seasons = [] if self.seasons is None else [0.0, 0.0]
         start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons).to(device)
         self.weight = nn.Parameter(start.repeat(len(table.domains), 1))
+        self.width = self.window + (1 if self.seasons is None else 2)
 
     decay: Tensor
     flat: Tensor
     scale: Tensor
     counts: Tensor
 
-    @property
-    def width(self) -> int:
-        """W of what the memory looks at."""
-        return self.window + (1 if self.seasons is None else 2)
+    def remarks(self) -> list[str]:
+        days = self.period
+        if days is None or self.seasons is not None:
+            return []
+        return [f"all times lie within {days} days: the memory counts without memory_period"]
 
-    def windows(self, batch: Batch) -> Tensor:
+    def context(self, batch: Batch) -> Tensor:
         """long [B, L, W]: the newest items at each position, newest first, 0 where there are none; then the user,
         who matters in training, and with seasons the period."""
         items = F.pad(batch.items, (self.window - 1, 0)).unfold(1, self.window, 1).flip(-1)
@@ -187,9 +191,8 @@ class Memory(nn.Module):
         seasons = [] if self.seasons is None else [self.seasons.of(batch)]
         return torch.cat([items, torch.stack([users, *seasons], -1)], -1)
 
-    def of_targets(self, windows: Tensor, targets: Tensor, domain: int) -> Tensor:
-        """[P] for training positions: windows long [P, W], targets long [P], all of `domain`."""
-        windows, users, periods = windows[:, : self.window], windows[:, self.window], windows[:, -1]
+    def of_targets(self, context: Tensor, targets: Tensor, domain: int) -> Tensor:
+        windows, users, periods = context[:, : self.window], context[:, self.window], context[:, -1]
         columns = targets - self.starts[domain]
         own = self.interactions.of(users, targets)
         of_pairs, kept = self.meetings[domain].at(windows, columns)
@@ -201,15 +204,10 @@ class Memory(nn.Module):
         for rows, _ in own:
             counts[rows] -= 1
         each = [counts] if self.seasons is None else [counts, *self.seasons.at_targets(periods, targets, own)]
-        return self._weighed(_terms(_told(met), each, alike), domain)
+        return self.weighed(_terms(_told(met), each, alike), domain)
 
-    def of_items(self, windows: Tensor, domain: int, items: Tensor | None = None) -> Tensor:
-        """[P, K] for items long [K] of `domain`, or for all of its catalogue [P, N_d]."""
-        return self._weighed(self.terms(windows, domain, items), domain)
-
-    def terms(self, windows: Tensor, domain: int, items: Tensor | None = None) -> list[Tensor]:
-        """What `of_items` weighs, one for each of `weight`'s columns: [P, K], or [K] if it is the same for all."""
-        windows, periods = windows[:, : self.window], windows[:, -1]
+    def terms(self, context: Tensor, domain: int, items: Tensor | None = None) -> list[Tensor]:
+        windows, periods = context[:, : self.window], context[:, -1]
         start, size = self.starts[domain], self.starts[domain + 1] - self.starts[domain]
         place = torch.arange(size + 1, device=windows.device)
         of: Tensor | slice = slice(start, start + size)
@@ -223,12 +221,6 @@ class Memory(nn.Module):
         if self.seasons is not None:
             counts += self.seasons.at_items(periods, of)
         return _terms(met, counts, alike)
-
-    def _weighed(self, terms: list[Tensor], domain: int) -> Tensor:
-        score = self.weight[domain, 0] * terms[0]
-        for weight, term in zip(self.weight[domain, 1:], terms[1:], strict=True):
-            score += weight * term
-        return score
 
 
 def _told(met: Tensor) -> Tensor:

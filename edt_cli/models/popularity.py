@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.data.dataset import Sequences, TrainingView
+from edt_cli.data.dataset import Sequences
+from edt_cli.models.given import Given
 
 
 class Popularity:
-    def __init__(self, view: TrainingView) -> None:
-        self.domains = view.domains
-        self.counts = torch.from_numpy(view.popularity()).float()
+    def __init__(self, given: Given) -> None:
+        assert given.view is not None
+        self.domains = given.view.domains
+        self.counts = torch.from_numpy(given.view.popularity()).float()
 
-    def scorer(self, inputs: Sequences) -> Popularity:
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> Popularity:
         return self
 
     def scores(self, rows: Tensor, domain: int) -> Tensor:

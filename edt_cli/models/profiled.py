@@ -9,7 +9,7 @@ from torch import Tensor
 from edt_cli.models.batch import Batch
 from edt_cli.models.encoders import Adapter, conditioned
 from edt_cli.models.given import Given
-from edt_cli.models.sequential import PlainModel
+from edt_cli.models.plain import PlainModel
 
 
 class ProfiledModel(PlainModel):

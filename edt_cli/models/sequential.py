@@ -1,58 +1,39 @@
-"""The model contract, and the plain systems that need no more than it: SASRec, GRU4Rec, BERT4Rec."""
+"""The model contract: vectors whose inner product is the score, and how they are learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edt_cli.config import Section
-from edt_cli.models.backbones import BERT4Rec, make_backbone
-from edt_cli.models.batch import Batch, last_state
-from edt_cli.models.encoders import IdEncoder, make_encoder
+from edt_cli.data.dataset import Sequences
+from edt_cli.models.batch import Batch, DeviceSequences, last_state, only_domain
+from edt_cli.models.batches import epoch_batches
+from edt_cli.models.encoders import make_encoder
 from edt_cli.models.given import Given, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.memory import Memory
+from edt_cli.models.objective import Negatives, NextItem
+from edt_cli.models.phases import PRETRAINING, Phase, seeded
+from edt_cli.models.positions import Objective, Positions, had
+from edt_cli.models.scorers import InnerProduct, Scorer, vector_scorer
+from edt_cli.models.side_score import SideContext, SideScore
 
-ONLY_LAST = 1 / 11
-"""Of the rows that BERT4Rec trains on: their last item alone is masked."""
-
-
-@dataclass(frozen=True)
-class Positions:
-    """P positions to learn from. states: [P, D]; positive: [P, D], the vector of each target; targets: long [P].
-
-    had: long [P, L], what stands in the position's row of the batch, None where that is not at hand;
-    windows: long [P, W], what a memory looks at (`Memory.windows`).
-    """
-
-    states: Tensor
-    positive: Tensor
-    targets: Tensor
-    had: Tensor | None = None
-    windows: Tensor | None = None
-
-    def among(self, rows: Tensor, states: Tensor) -> Positions:
-        """Those at `rows` (an index of the P), with other states for them."""
-        had, windows = (None if kept is None else kept[rows] for kept in (self.had, self.windows))
-        return Positions(states, self.positive[rows], self.targets[rows], had, windows)
-
-
-class Objective(Protocol):
-    """The next-item loss: P positions -> losses [P]."""
-
-    def __call__(
-        self, at: Positions, encode_items: Callable[[Tensor], Tensor], memory: Memory | None = None
-    ) -> Tensor: ...
+ENCODE = 1024
+"""Histories that are encoded at a time."""
+SIDE_PACE = 20.0
+"""Of a side score's weights: they stand for scales, not for directions, and go their own way fast."""
 
 
 class SequentialModel(nn.Module):
-    """The contract: `encode_positions` and `encode_items` give vectors whose inner product is the score; `memory`,
-    where there is one, adds to it. A system gives `encode_positions`, and whatever else differs."""
+    """The contract: `encode_positions` and `encode_items` give vectors whose inner product is the score;
+    `side_score`, where there is one, adds to it. `phases` says how it is trained: in one, unless it says otherwise.
+    A system gives `encode_positions`, and whatever else differs."""
 
     Options: type[Section] = NoOptions
     """The settings that a system has to itself."""
@@ -65,12 +46,13 @@ class SequentialModel(nn.Module):
         self.reach = max(1, min(s.max_length, longest) - 1)
         """How many of a history's newest items are looked at when something is asked: as many as come before a
         target in training, where a row's last item is one. Positions beyond have learned nothing."""
+        self.table = given.table
         self.domains = len(given.table.domains)
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(given.table, s)
-        self.memory = Memory(given.view, given.table, s) if s.memory and given.view is not None else None
-        self.before: SequentialModel | None = None
-        """A model that is trained before this one, in the same loop."""
+        self.side_score: SideScore | None = None
+        if s.memory and given.view is not None:
+            self.side_score = Memory(given.view, given.table, s)
 
     domain_of: Tensor
 
@@ -109,8 +91,13 @@ class SequentialModel(nn.Module):
         self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
     ) -> Positions:
         """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
-        windows = None if self.memory is None else self.memory.windows(batch)[places]
-        return Positions(states, positive, targets[places], had(batch, places), windows)
+        return Positions(states, positive, targets[places], had(batch, places), self.side_context(batch, places))
+
+    def side_context(self, batch: Batch, places: Tensor) -> SideContext | None:
+        """The side score's at the P `places` (bool [B, L], or what else finds P of the positions)."""
+        if self.side_score is None:
+            return None
+        return SideContext(self.side_score, self.side_score.context(batch)[places])
 
     def positions_to_learn(self, batch: Batch) -> Positions:
         """`training_positions` where nobody asks for the last states."""
@@ -118,95 +105,118 @@ class SequentialModel(nn.Module):
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Named terms, weighted already; their sum is minimised."""
-        return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items, self.memory))}
+        return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items))}
 
     def extended(self, batch: Batch) -> Batch:
         """A batch of training with whatever the model adds to it by its own choice."""
         return batch
 
-    def start(self) -> None:
-        """Called when `before` is trained, or known to be: it stays as it is, unless a model starts from it."""
-        if self.before is not None:
-            self.before.requires_grad_(False)
+    def phases(self, given: Given) -> list[Phase]:
+        """How it is trained, one after the other; each starts from the best weights of those before it."""
+        return [NextItemPhase(self, given)]
+
+    def remarks(self) -> list[str]:
+        """What its user should know before training."""
+        return [] if self.side_score is None else self.side_score.remarks()
+
+    def parameter_groups(self, decay: float) -> list[dict[str, Any]]:
+        """What the loop's AdamW learns: `params`, `pace` (times the learning rate) and `weight_decay`."""
+        side = [] if self.side_score is None else [p for p in self.side_score.parameters() if p.requires_grad]
+        apart = {id(parameter) for parameter in (*side, *self.own_parameters())}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in apart]
+        groups = [{"params": rest, "pace": 1.0, "weight_decay": decay}]
+        return groups + ([{"params": side, "pace": SIDE_PACE, "weight_decay": 0.0}] if side else [])
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Those that are learned by `own_loss` alone, in a step of their own before each shared one."""
+        return []
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
-        """Of parameters that are learned by `own_loss` alone, in a step of their own before each shared one."""
+        """Of `own_parameters`; None where there are none."""
         return None
 
     def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """What `own_optimizer` minimises, in named terms."""
         return {}
 
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """[1 + N, D], the catalogue's."""
+        return self.encode_items(torch.arange(self.table.catalogue + 1, device=self.domain_of.device))
 
-class PlainModel(SequentialModel):
-    """A backbone over the items as they come: SASRec, whose score is the inner product and nothing else."""
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
+        """The scores for each row of `inputs`, asked for the domain domains[row] [n].
 
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        self.backbone = make_backbone(given.model)
+        A `single` model sees that domain's items only; every model as many of the newest as it has learned from.
+        """
+        self.eval()
+        if self.settings.sequence == "single":
+            inputs = only_domain(inputs, domains, self.domain_of.cpu().numpy())
+        sequences = DeviceSequences(inputs, self.table, self.reach)
+        asked = torch.from_numpy(domains).to(self.domain_of.device)
+        states = torch.zeros(len(inputs), self.width, device=self.domain_of.device)
+        side = self.no_context(len(inputs))
+        with torch.inference_mode():
+            for rows in sequences.by_length(ENCODE):
+                batch = sequences.batch(rows, asked[rows])
+                states[rows] = self.encode_last(batch).float()
+                self.put_context(side, rows, batch)
+            vectors = InnerProduct(self.table.domains, states, self.item_vectors())
+        return vector_scorer(vectors, side)
 
-    def encode_positions(self, batch: Batch) -> Tensor:
-        return self.backbone(self.embed(batch), batch.lengths)
+    def no_context(self, rows: int) -> SideContext | None:
+        """Of the side score, for `rows` queries, to be filled by `put_context`."""
+        if self.side_score is None:
+            return None
+        empty = torch.zeros(rows, self.side_score.width, dtype=torch.long, device=self.domain_of.device)
+        return SideContext(self.side_score, empty)
 
-    def encode_last(self, batch: Batch) -> Tensor:
-        return self.backbone.last(self.embed(batch), batch.lengths)
-
-    def embed(self, batch: Batch) -> Tensor:
-        """[B, L, D]: what the backbone sees of a batch's items."""
-        return self.encoder(batch.items)
-
-    def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        x = self.embed(batch)
-        if isinstance(self.backbone, BERT4Rec):
-            return self.positions_to_learn(batch), self.backbone.last(x, batch.lengths)
-        states = self.backbone(x, batch.lengths)
-        return self.before_targets(batch, x, states), last_state(states, batch.lengths)
-
-    def positions_to_learn(self, batch: Batch) -> Positions:
-        """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
-        if not isinstance(self.backbone, BERT4Rec):
-            return super().positions_to_learn(batch)
-        x, masked = self.embed(batch), self._mask(batch)
-        states = self.backbone.restore(x, batch.lengths, masked)
-        return Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
-
-    def _mask(self, batch: Batch) -> Tensor:
-        """A share of each row's items, and the last one of rows where chance took none. One row in eleven has its
-        last item masked and no other, as it is asked for (BERT4Rec, section 3.6; the share is of its code)."""
-        shape, device = batch.items.shape, batch.items.device
-        real = batch.items > 0 if batch.inserted is None else (batch.items > 0) & ~batch.inserted
-        masked = (torch.rand(shape, device=device) < self.settings.mask_share) & real
-        last = torch.arange(shape[1], device=device) == batch.lengths[:, None] - 1
-        only_last = (torch.rand(len(last), 1, device=device) < ONLY_LAST) | ~masked.any(1, keepdim=True)
-        return torch.where(only_last, last, masked)
+    def put_context(self, side: SideContext | None, rows: Tensor, batch: Batch) -> None:
+        """The context after each row's last item, at `rows` of `side`."""
+        if side is not None:
+            side.context[rows] = last_state(side.side_score.context(batch), batch.lengths)
 
 
-class BiasedModel(PlainModel):
-    """A score has a bias for each item, as the output layers of GRU4Rec and BERT4Rec have."""
+class NextItemPhase(Phase):
+    """The model's `loss`, over whole sequences: eq. 9 and 14 for LLM-EDT."""
 
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        self.bias = IdEncoder(given.table, 1)
+    model: SequentialModel
 
-    @property
-    def width(self) -> int:
-        return self.settings.hidden + 1
+    def __init__(
+        self,
+        model: SequentialModel,
+        given: Given,
+        name: str = PRETRAINING,
+        enter: Callable[[], object] | None = None,
+    ) -> None:
+        """`enter`: in place of doing nothing."""
+        s = given.training
+        self.name, self.model, self.own = name, model, model.own_optimizer()
+        self.sequences = given.on_device
+        self.size, self.lr, self.epochs = s.batch, s.lr, s.epochs
+        self.min_steps, self.validate_steps = s.min_steps, s.validate_steps
+        self.steps_per_epoch = math.ceil(int((self.sequences.lengths > 0).sum()) / s.batch)
+        self.order, drawn = seeded(s.seed, given.table.domain_of.device)
+        self.generators = [self.order, drawn]
+        self.objective = NextItem(s, Negatives.over(given.table, drawn))
+        self._enter = enter
 
-    def encode_items(self, ids: Tensor) -> Tensor:
-        return torch.cat([self.encoder(ids), self.bias(ids)], -1)
+    def enter(self) -> None:
+        if self._enter is not None:
+            self._enter()
 
-    def encode_positions(self, batch: Batch) -> Tensor:
-        return F.pad(super().encode_positions(batch), (0, 1), value=1.0)
+    def batches(self) -> Iterator[Batch]:
+        for rows in epoch_batches(self.sequences.lengths, self.size, self.order):
+            yield self.model.extended(self.sequences.batch(rows))
 
-    def encode_last(self, batch: Batch) -> Tensor:
-        return torch.cat([super().encode_last(batch), (batch.lengths > 0).unsqueeze(1)], -1)
+    def own_loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.own_loss(batch, self.objective)
 
-    def positions_to_learn(self, batch: Batch) -> Positions:
-        at = super().positions_to_learn(batch)
-        positive = torch.cat([at.positive, self.bias(at.targets)], -1)
-        return replace(at, states=F.pad(at.states, (0, 1), value=1.0), positive=positive)
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.loss(batch, self.objective)
 
+    def parameter_groups(self, decay: float) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(decay)
 
-def had(batch: Batch, positions: Tensor) -> Tensor:
-    """long [P, L]: the items of the row of each true element of `positions` (bool [B, L])."""
-    return batch.items[torch.nonzero(positions)[:, 0]]
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
+        return self.model.scorer(inputs, domains)

@@ -38,7 +38,8 @@ from edt_cli.models.batch import Batch
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Dropout, Linear
 from edt_cli.models.losses import mean
-from edt_cli.models.sequential import Objective, SequentialModel
+from edt_cli.models.positions import Objective
+from edt_cli.models.sequential import SequentialModel
 
 
 class SyNCRecOptions(Section):
@@ -121,8 +122,8 @@ class SyNCRec(SequentialModel):
         rows = torch.nonzero(real)[:, 0]
         known = place >= 0
         alone = at.among(known, single[rows[known], place[known]])
-        of_cross = objective(at, self.encode_items, self.memory)
-        of_single = objective(alone, self.encode_items, self.memory)
+        of_cross = objective(at, self.encode_items)
+        of_single = objective(alone, self.encode_items)
         domains = self.domain_of[at.targets]
         if self.training:
             self._follow_gap(domains[known], (of_single - of_cross[known]).detach())

@@ -5,13 +5,13 @@ Others than those here come by the entry-point group `edt.models`, each a `Syste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from edt_cli.config import (
     ModelSettings,
@@ -27,34 +27,34 @@ from edt_cli.config import (
 
 if TYPE_CHECKING:
     from edt_cli.models.given import Given
+    from edt_cli.models.scorers import Recommender
     from edt_cli.models.sequential import SequentialModel
 
 Need = Literal["item text", "generated items", "user profiles"]
 LLM_STAGES: dict[Need, str] = {"generated items": "augmentation", "user profiles": "profiling"}
 """What an LLM makes, and the section of the settings that it is made by."""
 GROUP = "edt.models"
+Made = TypeVar("Made")
 OURS = "llm-edt"
 """The method that the others are rivals of."""
 
 
 @dataclass(frozen=True)
 class System:
-    """`preset`: its own settings, by name or as a file. `model`: its class, "module:Class", imported when used; ""
-    where there is nothing to train. `needs`: beyond what its item encoder needs. `augmented`: generated items stand
-    in its rows where the augmenter put them; else it is handed them as they are, and its rows are what happened."""
+    """`preset`: its own settings, by name or as a file. `model`: its class, "module:Class", imported when used: a
+    `SequentialModel`, or for a system that is not `trained` a `Recommender`; either is made of a `Given`. `needs`:
+    beyond what its item encoder needs. `augmented`: generated items stand in its rows where the augmenter put them;
+    else it is handed them as they are, and its rows are what happened."""
 
     name: str
     title: str
     paper: str
     year: int | None
     preset: str | Path
-    model: str = "edt_cli.models.sequential:PlainModel"
+    model: str = "edt_cli.models.plain:PlainModel"
     needs: tuple[Need, ...] = ()
     augmented: bool = True
-
-    @property
-    def trained(self) -> bool:
-        return bool(self.model)
+    trained: bool = True
 
     @property
     def preset_name(self) -> str:
@@ -67,8 +67,8 @@ BUILT_IN = (
         needs=("item text", "generated items", "user profiles"),
     ),
     System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
-    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.sequential:BiasedModel"),
-    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.sequential:BiasedModel"),
+    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.plain:BiasedModel"),
+    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.plain:BiasedModel"),
     System("c2dsr", "C2DSR", "Cao et al., CIKM", 2022, "c2dsr", "edt_cli.models.c2dsr:C2DSR"),
     System("tricdr", "TriCDR", "Ma et al., TOIS", 2024, "tricdr", "edt_cli.models.tricdr:TriCDR"),
     System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
@@ -86,9 +86,19 @@ BUILT_IN = (
         *("llm4cdsr", "LLM4CDSR", "Liu et al., SIGIR", 2025, "llm4cdsr", "edt_cli.models.llm4cdsr:LLM4CDSR"),
         needs=("item text", "user profiles"),
     ),
-    System("popularity", "Popularity", "", None, "popularity", model=""),
-    System("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", model=""),
-    System("content-knn", "Content-kNN", "", None, "content-knn", model="", needs=("item text",)),
+    System(
+        *("popularity", "Popularity", "", None, "popularity", "edt_cli.models.popularity:Popularity"),
+        trained=False,
+    ),
+    System(
+        *("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", "edt_cli.models.item_knn:ItemKNN"),
+        trained=False,
+    ),
+    System(
+        *("content-knn", "Content-kNN", "", None, "content-knn", "edt_cli.models.content_knn:ContentKNN"),
+        needs=("item text",),
+        trained=False,
+    ),
 )
 
 
@@ -186,19 +196,32 @@ def model_class(name: str) -> type[SequentialModel]:
     package whose class is not there or is no model."""
     from edt_cli.models.sequential import SequentialModel
 
+    if not system(name).trained:
+        raise UsageError(f"{name} has nothing to train")
+
+    def checked(found: type[SequentialModel]) -> type[SequentialModel]:
+        if not issubclass(found, SequentialModel):
+            raise TypeError(f"{found.__name__} is no SequentialModel")
+        return found
+
+    return _loaded(name, checked)
+
+
+def without_training(given: Given) -> Recommender:
+    """A system that is not trained. Errors: UserError for one of another package that cannot be made."""
+    return _loaded(given.model.name, lambda found: found(given))
+
+
+def _loaded(name: str, then: Callable[[Any], Made]) -> Made:
+    """`then` of a system's class. Errors: UserError where it is of another package and fails."""
     known = system(name)
     module, _, attribute = known.model.partition(":")
-    if not module:
-        raise UsageError(f"{name} has nothing to train")
     try:
-        found = getattr(import_module(module), attribute)
-        if not issubclass(found, SequentialModel):
-            raise TypeError(f"{known.model} is no SequentialModel")
+        return then(getattr(import_module(module), attribute))
     except Exception as error:
         if known in BUILT_IN:
             raise
         raise UserError(f"the model {name!r} cannot be loaded ({_reason(error)})") from None
-    return found
 
 
 def options_of(name: str, values: Mapping[str, Any]) -> Section:

@@ -33,7 +33,9 @@ from edt_cli.models.encoders import make_encoder
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Linear, linear
 from edt_cli.models.losses import mean, nt_xent
-from edt_cli.models.sequential import Objective, SequentialModel
+from edt_cli.models.phases import PREPARATION, Phase
+from edt_cli.models.positions import Objective
+from edt_cli.models.sequential import NextItemPhase, SequentialModel
 
 
 class Options(Section):
@@ -107,13 +109,18 @@ class TriCDR(Separate):
         assert isinstance(given.options, Options)
         self.options = given.options
         self.targets = nn.ModuleList(Target(given.model.hidden) for _ in range(self.domains))
-        if self.options.warm:
-            self.before = Separate(given)
+        self.warm = Separate(given) if self.options.warm else None
 
-    def start(self) -> None:
-        if self.before is not None:
-            self.load_state_dict(self.before.state_dict(), strict=False)
-            self.before = None
+    def phases(self, given: Given) -> list[Phase]:
+        if self.warm is None:
+            return super().phases(given)
+        return [NextItemPhase(self.warm, given, PREPARATION), NextItemPhase(self, given, enter=self._start_warm)]
+
+    def _start_warm(self) -> None:
+        """From what `Separate` has learned, which is of no more use then."""
+        if self.warm is not None:
+            self.load_state_dict(self.warm.state_dict(), strict=False)
+            self.warm = None
 
     @property
     def width(self) -> int:
@@ -137,7 +144,7 @@ class TriCDR(Separate):
         coarse = torch.stack([self._coarse(*triple) for triple in triples]).mean()
         fine = torch.stack([self._fine(*triple) for triple in triples]).mean()
         return {
-            "next_item": mean(objective(at, self.encode_items, self.memory)),
+            "next_item": mean(objective(at, self.encode_items)),
             "coarse": own.coarse * coarse,
             "fine": own.fine * fine,
         }

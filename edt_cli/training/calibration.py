@@ -12,21 +12,21 @@ from torch import Tensor
 
 from edt_cli.evaluation.candidates import chunks, draw_candidates
 from edt_cli.evaluation.questions import Questions
-from edt_cli.evaluation.ranking import Recalled
+from edt_cli.models.scorers import SideScored
 
 NEGATIVES = 999
 ROWS = 256
 
 
-def calibrated(scorer: Recalled, asked: Questions, seed: int) -> Tensor:
-    """[D, F], to be put in the place of `scorer.memory.weight`.
+def calibrated(scorer: SideScored, asked: Questions, seed: int) -> Tensor:
+    """[D, F], to be put in the place of `scorer.side.side_score.weight`.
 
     For each domain the w / a that minimise the mean of -log softmax(a <u, v> + sum_f w_f term_f(v)) at the targets
     of `asked`, against NEGATIVES uniform candidates each, + |(a, w) - (1, w0)|^2 / n for n questions: few of them
     say little against what training found, w0. A domain without questions keeps w0, and so does one where the
     inner product would count for nothing (a <= 0).
     """
-    weights = scorer.memory.weight.detach().clone()
+    weights = scorer.side.side_score.weight.detach().clone()
     drawn = torch.from_numpy(draw_candidates(asked, NEGATIVES, seed)).long()
     for domain in range(len(weights)):
         rows = np.flatnonzero(asked.targets.domains == domain)
@@ -37,7 +37,7 @@ def calibrated(scorer: Recalled, asked: Questions, seed: int) -> Tensor:
     return weights
 
 
-def _terms(scorer: Recalled, asked: Questions, drawn: Tensor, rows: np.ndarray, domain: int) -> Tensor:
+def _terms(scorer: SideScored, asked: Questions, drawn: Tensor, rows: np.ndarray, domain: int) -> Tensor:
     """float32 [n, 1 + NEGATIVES, 1 + F]: inner product and terms of each question's target and its candidates,
     NaN where there are fewer."""
     at = torch.from_numpy(rows)
@@ -45,7 +45,8 @@ def _terms(scorer: Recalled, asked: Questions, drawn: Tensor, rows: np.ndarray, 
     inner = scorer.vectors.scores(at, domain)
     columns = torch.cat([target, drawn[rows]], 1).to(inner.device)
     with torch.no_grad():
-        terms = scorer.memory.terms(scorer.windows[at.to(scorer.windows.device)], domain)
+        side = scorer.side[at.to(scorer.side.context.device)]
+        terms = side.side_score.terms(side.context, domain)
         found = [one.expand_as(inner).gather(1, columns.clamp_min(0)) for one in (inner, *terms)]
     return torch.stack(found, -1).masked_fill((columns < 0).unsqueeze(-1), float("nan"))
 

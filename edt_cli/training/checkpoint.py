@@ -18,13 +18,15 @@ from edt_cli.workspace import write_atomic
 
 @dataclass
 class Progress:
-    """Where a phase stands. `best` is the best validation NDCG@10 so far, at `best_epoch`; `bad` counts the
-    validations since, from `min_steps` on, `flat` those since it or the last of the `cuts` of the learning rate,
-    the epochs after which there was one. The phase is over when `ended` says by what: "patience", "epochs" or
-    "minutes". `dtype`: of the products; a processor may lack what the settings ask for."""
+    """Where a phase stands, after `epoch` of `most` epochs. `best` is the best validation NDCG@10 so far,
+    at `best_epoch`; `bad` counts the validations since, from `min_steps` on, `flat` those since it or the last of
+    the `cuts` of the learning rate, the epochs after which there was one. The phase is over when `ended` says by
+    what: "patience", "epochs" or "minutes". `dtype`: of the products; a processor may lack what the settings ask
+    for."""
 
     phase: str
     epoch: int = 0
+    most: int = 0
     step: int = 0
     best: float = -1.0
     best_epoch: int = 0
@@ -46,7 +48,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model`; returns the notes. Errors: UserError if the file is missing, damaged or of another model."""
     tensors, notes = _read(path)
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(current_names(tensors))
     except RuntimeError:
         raise UserError(f"{path} does not fit this model; remove its run folder and train again") from None
     return json.loads(notes["notes"])
@@ -84,7 +86,7 @@ def load_checkpoint(
 ) -> Progress:
     """Put everything back as it was. Errors: UserError if the file is damaged."""
     tensors, notes = _read(path)
-    model.load_state_dict(_under(tensors, "model."))
+    model.load_state_dict(current_names(_under(tensors, "model.")))
     for kind, optimizer in optimizers.items():
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, f"{kind}.").items():
@@ -97,6 +99,19 @@ def load_checkpoint(
     if (device := device_of(model)).type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return Progress(**json.loads(notes["progress"]))
+
+
+RENAMED = {"memory.": "side_score.", "before.": "space."}
+"""Parts of models that had another name when runs were saved."""
+
+
+def current_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names that models give them today."""
+    for old, new in RENAMED.items():
+        tensors = {
+            new + name.removeprefix(old) if name.startswith(old) else name: one for name, one in tensors.items()
+        }
+    return tensors
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,20 @@ from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions, questions
-from edt_cli.evaluation.ranking import InnerProduct, Recalled, Scorer, model_scorer, rank
+from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events
-from edt_cli.models.batch import DeviceSequences, ItemTable, domain_rows
-from edt_cli.models.content_knn import ContentKNN
+from edt_cli.models.batch import ItemTable, domain_rows
 from edt_cli.models.given import GeneratedItems, Given
-from edt_cli.models.item_knn import ItemKNN
-from edt_cli.models.llm_edt import LLMEDT
-from edt_cli.models.popularity import Popularity
+from edt_cli.models.phases import PRETRAINING, Phase
+from edt_cli.models.scorers import Recommender, Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.models.systems import make_model, options_of
+from edt_cli.models.systems import make_model, options_of, system, without_training
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.heap import map_large_blocks
-from edt_cli.training.loop import CHECKPOINT, Validate, run_phase
-from edt_cli.training.phases import PREPARATION, FineTuning, FrozenQuestions, Pretraining
+from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
 from edt_cli.workspace import read_json, write_json
 
-PRETRAINED = f"{Pretraining.name}.safetensors"
-FINETUNED = f"{FineTuning.name}.safetensors"
 PHASES = "phases.json"
 WATCHED_NEGATIVES = 100
 """Of `training.watch = sampled`: as many as the released code ranks a target among."""
@@ -61,15 +56,23 @@ class Material:
     def device(self) -> torch.device:
         return self.table.domain_of.device
 
-    def given(self, settings: Settings) -> Given:
-        """What the model of `settings` is made of; `single` systems have a row for each user and domain."""
-        rows = self.sequences
+    def given(self, settings: Settings, folder: Path | None = None) -> Given:
+        """What the model of `settings` is made of; `single` systems have a row for each user and domain. `folder`:
+        where what is too large for memory may lie while training."""
+        rows, inserted = self.sequences, None if settings.training.inserted_targets else self.inserted
         if settings.model.sequence == "single":
             rows = domain_rows(rows, self.table)
-        own = options_of(settings.model.name, settings.options)
         return Given(
-            *(self.table, settings.model, settings.training, own),
-            *(rows, self.view, self.profiles, self.generated),
+            table=self.table,
+            model=settings.model,
+            training=settings.training,
+            options=options_of(settings.model.name, settings.options),
+            sequences=rows,
+            view=self.view,
+            profiles=self.profiles,
+            generated=self.generated,
+            inserted=inserted,
+            folder=folder,
         )
 
     @cached_property
@@ -87,8 +90,7 @@ class Material:
 
 
 def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
-    """Both phases of section 3.3, or the one that other systems have, after that of a model which must be trained
-    before; goes on where `folder` says it was.
+    """All phases of a system; goes on where `folder` says it was.
 
     Returns what belongs in the manifest: parameters, and for each phase its epochs, steps, best epoch, validation
     NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
@@ -99,101 +101,77 @@ def train(material: Material, settings: Settings, folder: Path, events: Events) 
         s = s.model_copy(update={"seen_negatives": True})
     map_large_blocks(settings.model.max_length)
     torch.manual_seed(s.seed)
-    given = material.given(settings)
+    given = material.given(settings.model_copy(update={"training": s}), folder)
     model = make_model(given)
-    assert given.sequences is not None
-    inserted = None if s.inserted_targets else material.inserted
-    sequences = DeviceSequences(given.sequences, material.table, settings.model.max_length, inserted)
-    if not bool((sequences.targets() > 0).any()):
+    if not bool((given.on_device.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
+    for message in model.remarks():
+        events.emit("remark", message=message)
     watched = None if s.final else Watched.of(material, settings)
-    at = read_progress(folder / CHECKPOINT)
-    days = settings.model.memory_period
-    if days and model.memory is not None and model.memory.seasons is None:
-        events.emit("seasons", message=f"all times lie within {days} days: the memory counts without memory_period")
-
-    def learn(part: SequentialModel, name: str) -> None:
-        phase = Pretraining(part, sequences, material.table, s, name)
-        validate = None if watched is None else _validate_by(material, watched, part)
-        _note(folder, name, run_phase(phase, s, folder, events, validate))
-
-    if model.before is not None and (at is None or at.phase == PREPARATION):
-        learn(model.before, PREPARATION)
-    model.start()
-    if at is None or at.phase in (PREPARATION, Pretraining.name):
-        learn(model, Pretraining.name)
-        if model.memory is not None:
-            _weigh_memory(material, watched, model, s, folder, events)
-    if isinstance(model, LLMEDT) and s.finetune:
-        load_weights(folder / PRETRAINED, model)
-        threads = FineTuning(model, sequences, material.table, s, folder)
-        validate = None if watched is None else _validate_threads(material, watched, model)
-        _note(folder, threads.name, run_phase(threads, s, folder, events, validate))
+    reached = read_progress(folder / CHECKPOINT)
+    phases = model.phases(given)
+    done = 0 if reached is None else [phase.name for phase in phases].index(reached.phase)
+    for number, phase in enumerate(phases):
+        if number:
+            load_weights(folder / weights_file(phases[number - 1]), phases[number - 1].model)
+        phase.enter()
+        if number < done:
+            continue
+        validate = None if watched is None else partial(watched.ndcg_of, phase)
+        _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
+        if phase.name == PRETRAINING and model.side_score is not None:
+            _weigh_side_score(watched, model, folder / weights_file(phase), s, events)
+    weight = None if model.side_score is None else model.side_score.weight.tolist()
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "phases": read_json(folder / PHASES),
-        "memory_weights": None if model.memory is None else model.memory.weight.tolist(),
+        "memory_weights": weight,
     }
 
 
-def _weigh_memory(
-    material: Material,
-    watched: Watched | None,
-    model: SequentialModel,
-    s: TrainingSettings,
-    folder: Path,
-    events: Events,
+def _weigh_side_score(
+    watched: Watched | None, model: SequentialModel, weights: Path, s: TrainingSettings, events: Events
 ) -> None:
-    """The memory's weights as validation, or an earlier run that it judged, has them; in the model and on disk."""
-    notes = load_weights(folder / PRETRAINED, model)
+    """The side score's weights as validation has them, or an earlier run's that it judged; in model and file."""
+    assert model.side_score is not None
+    notes = load_weights(weights, model)
     if "memory_weights" in notes or not (s.memory_weights or (s.calibrate and watched)):
         return
-    assert model.memory is not None
     if s.memory_weights is not None:
-        weights = torch.tensor(s.memory_weights, device=material.device)
+        weight = torch.tensor(s.memory_weights, device=model.side_score.weight.device)
     else:
         assert watched is not None
         asked = watched.asked
-        scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
-        assert isinstance(scorer, Recalled)
-        weights = calibrated(scorer, asked, s.seed)
+        scorer = model.scorer(asked.inputs, asked.targets.domains)
+        assert isinstance(scorer, SideScored)
+        weight = calibrated(scorer, asked, s.seed)
     with torch.no_grad():
-        model.memory.weight.copy_(weights)
-    notes["memory_weights"] = weights.tolist()
-    save_weights(folder / PRETRAINED, model, **notes)
+        model.side_score.weight.copy_(weight)
+    notes["memory_weights"] = weight.tolist()
+    save_weights(weights, model, **notes)
     told = [
         f"{name} {' '.join(f'{one:.2f}' for one in row)}"
-        for name, row in zip(material.dataset.domains.names, weights.tolist(), strict=True)
+        for name, row in zip(model.table.domains.names, weight.tolist(), strict=True)
     ]
     events.emit("calibrated", message=f"the memory's weights: {', '.join(told)}")
 
 
-def trained_scorer(
-    material: Material, settings: Settings, folder: Path, inputs: Sequences, asked: np.ndarray, *, dft: bool = True
-) -> Scorer:
-    """What a finished run scores for rows of `inputs`, each in the domain asked[row].
+def load_trained(material: Material, settings: Settings, folder: Path, *, first_phase: bool = False) -> Recommender:
+    """What a finished run has learned, or a system that needs no training; to be asked as often as one likes.
 
-    dft=False: `w/o DFT`, the first phase's weights. Items of `inputs` are catalogue items or this run's own
-    pseudo-items.
+    `first_phase`: as it stood after pre-training (LLM-EDT's `w/o DFT`). Histories may hold catalogue items and the
+    pseudo-items of the run's own material.
     """
-    if settings.model.name == "popularity":
-        return Popularity(material.view)
-    if settings.model.name == "item-knn":
-        return ItemKNN(material.view, settings.model.knn_window).scorer(inputs)
-    if settings.model.name == "content-knn":
-        knn = ContentKNN(material.table, settings.model.knn_window)
-        return InnerProduct(material.view.domains, knn.states(inputs), knn.vectors)
-    return model_scorer(trained_model(material, settings, folder, dft=dft), material.table, inputs, asked)
-
-
-def trained_model(material: Material, settings: Settings, folder: Path, *, dft: bool = True) -> SequentialModel:
-    """The model with the best weights of a finished run."""
-    model = make_model(material.given(settings))
-    model.start()
-    fine_tuned = dft and isinstance(model, LLMEDT) and settings.training.finetune
-    load_weights(folder / (FINETUNED if fine_tuned else PRETRAINED), model)
-    if isinstance(model, LLMEDT):
-        model.fine_tuned = fine_tuned
+    given = material.given(settings)
+    if not system(settings.model.name).trained:
+        return without_training(given)
+    model = make_model(given)
+    for phase in model.phases(given):
+        phase.enter()
+        last = phase
+        if first_phase and phase.name == PRETRAINING:
+            break
+    load_weights(folder / weights_file(last), model)
     return model.eval()
 
 
@@ -217,6 +195,9 @@ class Watched:
         drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if sampled else None
         return cls(asked, drawn)
 
+    def ndcg_of(self, phase: Phase) -> dict[str, float]:
+        return self.ndcg(phase.scorer(self.asked.inputs, self.asked.targets.domains))
+
     def ndcg(self, scorer: Scorer) -> dict[str, float]:
         """By domain, and "mean" over the domains that have a target."""
         ranks = rank(scorer, self.asked, candidates=self.candidates)
@@ -227,20 +208,3 @@ class Watched:
             if (own := self.asked.targets.domains == number).any()
         }
         return {**found, "mean": sum(found.values()) / max(1, len(found))}
-
-
-def _validate_by(material: Material, watched: Watched, model: SequentialModel) -> Validate:
-    asked = watched.asked
-
-    def validate() -> dict[str, float]:
-        return watched.ndcg(model_scorer(model, material.table, asked.inputs, asked.targets.domains))
-
-    return validate
-
-
-def _validate_threads(material: Material, watched: Watched, model: LLMEDT) -> Validate:
-    asked = watched.asked
-    inputs = DeviceSequences(asked.inputs, material.table, model.reach)
-    domains = torch.from_numpy(asked.targets.domains).to(material.device)
-    frozen = FrozenQuestions.of(model, material.table, inputs, domains)
-    return lambda: watched.ndcg(frozen.scorer(model))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edt_cli.config import Course, TrainingSettings
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.events import Events
-from edt_cli.models.memory import Memory
+from edt_cli.models.phases import Phase
 from edt_cli.training.checkpoint import (
     Progress,
     device_of,
@@ -28,42 +28,6 @@ from edt_cli.training.checkpoint import (
 from edt_cli.training.heap import give_back
 
 CHECKPOINT = "checkpoint.safetensors"
-MEMORY_PACE = 20.0
-
-
-class Phase(Protocol):
-    """What the loop needs to know of `pre-training` or `fine-tuning`. `own`: a second optimiser, of parameters that
-    the loop's own does not touch; it minimises `own_loss`, in a step before each step on `loss`."""
-
-    name: str
-    lr: float
-    steps_per_epoch: int
-    epochs: int
-    min_steps: int
-    validate_steps: int
-    generators: list[torch.Generator]
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    @property
-    def own(self) -> torch.optim.Optimizer | None: ...
-
-    def batches(self) -> Iterator[Any]:
-        """One epoch."""
-        ...
-
-    def own_loss(self, batch: Any) -> dict[str, Tensor]:
-        """Named terms; their sum is what `own` minimises."""
-        ...
-
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        """Named terms; their sum is minimised."""
-        ...
-
-    def notes(self) -> dict[str, float]:
-        """What to report beside the metric at a validation."""
-        ...
 
 
 Validate = Callable[[], dict[str, float]]
@@ -80,7 +44,7 @@ def run_phase(
     count. Errors: Diverged; events.Stopped if a request came to stop.
     """
     checkpoint = folder / CHECKPOINT
-    weights = folder / f"{phase.name}.safetensors"
+    weights = folder / weights_file(phase)
     learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
     optimizer = optimizer_of(phase, s)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
@@ -98,6 +62,7 @@ def run_phase(
     if p.dtype != s.dtype:
         events.emit("precision", dtype=p.dtype, message=f"this processor has no {s.dtype}: trained in {p.dtype}")
     course = s.course.get(phase.name) or Course(epochs=phase.epochs, of=phase.epochs)
+    p.most = course.of
     total_steps = course.of * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
 
@@ -140,7 +105,7 @@ def run_phase(
         clock = time.perf_counter()
     while not p.ended:
         sums: dict[str, Tensor] = {}
-        phase.model.train(phase.name != "fine-tuning")
+        phase.model.train(phase.dropout)
         cut = s.plateau_factor ** len(p.cuts)
         for number, batch in enumerate(phase.batches(), start=1):
             clock += events.obey()
@@ -166,9 +131,14 @@ def run_phase(
     return p
 
 
+def weights_file(phase: Phase) -> str:
+    """Where the best weights of a phase are kept in a run's folder."""
+    return f"{phase.name}.safetensors"
+
+
 def optimizer_of(phase: Phase, s: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW, for all that is learned but for what `phase` has an optimiser of its own for."""
-    return torch.optim.AdamW(_groups(phase.model, weight_decay(phase, s), _own(phase)), lr=phase.lr)
+    return torch.optim.AdamW(phase.parameter_groups(weight_decay(phase, s)), lr=phase.lr)
 
 
 def weight_decay(phase: Phase, s: TrainingSettings) -> float:
@@ -214,18 +184,6 @@ def _ended(p: Progress, course: Course, s: TrainingSettings) -> str:
     if s.minutes is not None and p.seconds >= 60 * s.minutes:
         return "minutes"
     return "epochs" if p.epoch >= course.epochs else ""
-
-
-def _groups(model: nn.Module, decay: float, own: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """What is learned, but for what the phase has an optimiser of its `own` for, with its pace (times the learning
-    rate) and its `decay`. A memory's few weights stand for scales, not for directions: they go their own way fast,
-    and nothing pulls them to zero."""
-    memory = [p for part in model.modules() if isinstance(part, Memory) for p in part.parameters()]
-    apart = {id(parameter) for parameter in (*memory, *own)}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
-    groups = [{"params": rest, "pace": 1.0, "weight_decay": decay}]
-    memory = [parameter for parameter in memory if parameter.requires_grad]
-    return groups + ([{"params": memory, "pace": MEMORY_PACE, "weight_decay": 0.0}] if memory else [])
 
 
 def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:

@@ -30,12 +30,11 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.config import ModelSettings, TrainingSettings
     from edt_cli.data.dataset import Domains, Sequences
     from edt_cli.evaluation.metrics import ranking_metrics
-    from edt_cli.evaluation.ranking import model_scorer
-    from edt_cli.models.batch import DeviceSequences, item_table
+    from edt_cli.models.batch import item_table
     from edt_cli.models.given import Given, NoOptions
+    from edt_cli.models.phases import Phase
     from edt_cli.models.systems import make_model
     from edt_cli.training.heap import map_large_blocks
-    from edt_cli.training.phases import FineTuning, Pretraining
 
     draw = np.random.default_rng(0)
     items = min(200_000, users // 5)
@@ -54,10 +53,8 @@ def measure(users: int, ranked: int) -> dict:
     s, t = ModelSettings(), TrainingSettings()
     map_large_blocks(s.max_length)
     torch.manual_seed(42)
-    model = make_model(Given(table, s, t, NoOptions(), profiles=profiles))
-    on_device = DeviceSequences(sequences, table, s.max_length)
 
-    def epoch(phase: Pretraining | FineTuning) -> float:
+    def epoch(phase: Phase) -> float:
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=phase.lr)
         began = time.perf_counter()
@@ -67,18 +64,23 @@ def measure(users: int, ranked: int) -> dict:
             optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - began
 
-    model.train()
     found = {"users": users, "items": items, "interactions": len(sequences.items)}
-    found["pre-training"] = epoch(Pretraining(model, on_device, table, t))
     with tempfile.TemporaryDirectory() as folder:
+        given = Given(table, s, t, NoOptions(), sequences, profiles=profiles, folder=Path(folder))
+        model = make_model(given)
+        first, second = model.phases(given)
+        model.train()
+        found["pre-training"] = epoch(first)
         began = time.perf_counter()
-        phase = FineTuning(model, on_device, table, t, Path(folder))
+        second.enter()
+        assert len(second.frozen.targets)
         found["states"] = time.perf_counter() - began
-        found["fine-tuning"] = epoch(phase)
+        model.eval()
+        found["fine-tuning"] = epoch(second)
     some = np.sort(draw.choice(users, min(ranked, users), replace=False))
     asked = np.arange(len(some)) % 2
     began = time.perf_counter()
-    scorer = model_scorer(model, table, sequences.rows(some), asked)
+    scorer = model.scorer(sequences.rows(some), asked)
     for domain in range(2):
         for rows in np.array_split(np.flatnonzero(asked == domain), max(1, len(some) // 1000)):
             scores = scorer.scores(torch.from_numpy(rows), domain)

@@ -32,7 +32,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from edt_cli.config import TrainingSettings
-    from edt_cli.training.loop import Phase
+    from edt_cli.models.phases import Phase
 
 PRODUCTS = {"aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "mkldnn::_linear_pointwise"}
 OTHERS = Path(__file__).with_name("others")
@@ -52,23 +52,23 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
     seconds for an epoch of the model that is trained before it, where there is one."""
     import torch
 
-    from edt_cli.models.batch import DeviceSequences
+    from edt_cli.models.phases import PREPARATION, PRETRAINING
     from edt_cli.models.systems import make_model
     from edt_cli.training.heap import map_large_blocks
-    from edt_cli.training.phases import PREPARATION, Pretraining
 
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
     map_large_blocks(s.model.max_length)
     torch.manual_seed(42)
-    model = make_model(material.given(s))
-    sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
-    found = {}
-    if model.before is not None:
-        before = Pretraining(model.before, sequences, material.table, s.training, PREPARATION)
-        found["before"] = trained(before, s.training)["seconds"]
-    model.start()
-    return found | trained(Pretraining(model, sequences, material.table, s.training), s.training)
+    given, found = material.given(s), {}
+    for phase in make_model(given).phases(given):
+        phase.enter()
+        if phase.name == PREPARATION:
+            found["before"] = trained(phase, s.training)["seconds"]
+        elif phase.name == PRETRAINING:
+            found |= trained(phase, s.training)
+            break
+    return found
 
 
 def trained(phase: Phase, s: TrainingSettings) -> dict:
@@ -77,7 +77,7 @@ def trained(phase: Phase, s: TrainingSettings) -> dict:
     from edt_cli.training.loop import optimizer_of, train_step
 
     optimizer = optimizer_of(phase, s)
-    phase.model.train(phase.name != "fine-tuning")
+    phase.model.train(phase.dropout)
 
     def one(batches: int | None = None) -> None:
         for batch in islice(phase.batches(), batches):
@@ -104,24 +104,23 @@ def sasrec(data: str) -> dict:
 
 
 def finetune(data: str) -> dict:
-    from edt_cli.models.batch import DeviceSequences
     from edt_cli.models.systems import make_model
     from edt_cli.training.heap import map_large_blocks
-    from edt_cli.training.phases import FineTuning
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
     map_large_blocks(s.model.max_length)
-    model = make_model(material.given(s))
-    sequences = DeviceSequences(material.sequences, material.table, s.model.max_length)
-    return trained(FineTuning(model, sequences, material.table, s.training), s.training)
+    given = material.given(s)
+    phase = make_model(given).phases(given)[-1]
+    phase.enter()
+    return trained(phase, s.training)
 
 
 def ranking(data: str) -> dict:
     """All users of the test split: states, item vectors, both protocols, top lists, every metric and group."""
     from edt_cli.evaluation.candidates import candidates
     from edt_cli.evaluation.evaluate import figures
-    from edt_cli.evaluation.ranking import model_scorer, rank
+    from edt_cli.evaluation.ranking import rank
     from edt_cli.models.systems import make_model
 
     made = pipeline(data, "paper")
@@ -131,7 +130,7 @@ def ranking(data: str) -> dict:
     drawn = candidates(made.workspace, made.dataset, "test", 100)
 
     def one() -> None:
-        scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
+        scorer = model.scorer(asked.inputs, asked.targets.domains)
         ranks = rank(scorer, asked, candidates=drawn, top=10)
         for protocol in ("full", "sampled"):
             figures(made.dataset, asked, ranks, protocol, material.has_text)

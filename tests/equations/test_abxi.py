@@ -8,8 +8,8 @@ from slow import attention
 from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import Settings, TrainingSettings
-from edt_cli.models.sequential import Positions
-from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.models.objective import Negatives, NextItem
+from edt_cli.models.positions import Positions
 
 DOMAINS = domains_of_size(4, 3, 4)
 ROWS = sequences([1, 5, 3, 8, 2, 6, 9, 4], [5, 6, 7], [1, 2], [10, 5, 11, 6, 3], [4])
@@ -92,7 +92,7 @@ def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_al
     given = torch.rand(14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen: list[Positions] = []
 
-    def objective(at, encode_items, memory=None):
+    def objective(at, encode_items):
         seen.append(at)
         return given
 

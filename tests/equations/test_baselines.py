@@ -9,7 +9,7 @@ from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.losses import bpr_max, top1
-from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.models.objective import Negatives, NextItem
 
 DOMAINS = domains_of_size(6, 5)
 ROWS = sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])

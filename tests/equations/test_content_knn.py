@@ -5,12 +5,13 @@ import pytest
 import torch
 from toy import domains_of_size, random_dataset, sequences, text_table
 
-from edt_cli.config import load_settings
+from edt_cli.config import ModelSettings, TrainingSettings, load_settings
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.ranking import rank
 from edt_cli.models.batch import item_table
 from edt_cli.models.content_knn import ContentKNN
-from edt_cli.training.fit import Material, trained_scorer
+from edt_cli.models.given import Given, NoOptions
+from edt_cli.training.fit import Material, load_trained
 
 DOMAINS = domains_of_size(9, 7)
 TRAINED = sequences([1, 10, 3, 11, 2, 12, 4], [10, 11, 12, 13], [1, 2, 5, 6], [14, 5, 15, 6, 3])
@@ -42,7 +43,7 @@ def slow_score(vectors: list[np.ndarray | None], history: list[int], item: int, 
 
 def scores(inputs: Sequences, window: int, table=TABLE) -> torch.Tensor:
     """[n, 1 + N]."""
-    knn = ContentKNN(table, window)
+    knn = ContentKNN(Given(table, ModelSettings(knn_window=window), TrainingSettings(), NoOptions()))
     return knn.states(inputs) @ knn.vectors.T
 
 
@@ -84,7 +85,7 @@ def test_a_run_ranks_by_it_with_the_history_of_all_domains(tmp_path):
     material = Material(dataset, view, view.prefixes, table, None)
     asked = material.questions("test")
     settings = load_settings("content-knn", environment={})
-    scorer = trained_scorer(material, settings, tmp_path, asked.inputs, asked.targets.domains)
+    scorer = load_trained(material, settings, tmp_path).scorer(asked.inputs, asked.targets.domains)
     every = scores(asked.inputs, settings.model.knn_window, table)
     for domain in range(2):
         rows, items = torch.arange(len(asked)), dataset.domains.range(domain)

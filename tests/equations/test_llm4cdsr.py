@@ -10,7 +10,7 @@ from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import Batch
 from edt_cli.models.llm4cdsr import own_components
 from edt_cli.models.losses import alignment
-from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.models.objective import Negatives, NextItem
 
 TWO = domains_of_size(6, 5), sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])
 THREE = domains_of_size(4, 4, 3), sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])

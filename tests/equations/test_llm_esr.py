@@ -11,7 +11,7 @@ from edt_cli.models.batch import item_table
 from edt_cli.models.encoders import IdEncoder, principal
 from edt_cli.models.llm_esr import CrossAttention, nearest_users
 from edt_cli.models.losses import soft_contrast
-from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.models.objective import Negatives, NextItem
 
 DOMAINS = domains_of_size(6, 5)
 ROWS = sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])

@@ -27,6 +27,7 @@ from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.llmcdsr import Drawn, inserted, straight_through
 from edt_cli.models.losses import bce, two_views
 from edt_cli.models.systems import make_model, options_of
+from edt_cli.training.checkpoint import current_names
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "llmcdsr.safetensors"
 DOMAINS = domains_of_size(6, 5, 7)
@@ -38,7 +39,7 @@ def model():
     """In three domains, with relevances that are not zero."""
     model = model_of("llmcdsr", text_table(DOMAINS, ROWS)).double()
     torch.nn.init.normal_(model.recall.relevance)
-    torch.nn.init.normal_(model.before.encoder.weight)
+    torch.nn.init.normal_(model.space.encoder.weight)
     return model
 
 
@@ -47,7 +48,7 @@ def drawn_of(model, rows=(0, 2, 5)) -> Drawn:
     return model.extended(batch)
 
 
-def objective(at, encode_items, memory=None):
+def objective(at, encode_items):
     """One negative: the item before the target in its numbering."""
     return bce(at.states, at.positive, encode_items((at.targets - 1).clamp_min(1)).unsqueeze(1))
 
@@ -65,7 +66,7 @@ def test_the_contrast_of_two_views():
 
 
 def test_relevance_weighs_the_generated_items_of_a_user(model):
-    recall, space = model.recall, model.before
+    recall, space = model.recall, model.space
     found = recall(torch.arange(len(recall.users)), space)
     for question, domain in enumerate(recall.domains.tolist()):
         texts = [recall.vectors[item] for item in recall.items[question].tolist() if item]
@@ -76,7 +77,7 @@ def test_relevance_weighs_the_generated_items_of_a_user(model):
 
 
 def test_the_nearest_items_are_of_the_domain_known_to_training_and_new_to_the_user(model):
-    recall, space = model.recall, model.before
+    recall, space = model.recall, model.space
     recall.seen[[2, 8]] = False
     questions = torch.arange(len(recall.users))
     sought = recall(questions, space)
@@ -93,11 +94,11 @@ def test_the_nearest_items_are_of_the_domain_known_to_training_and_new_to_the_us
 
 
 def test_the_directions_follow_the_weights(model):
-    before = model.before.directions()
-    assert model.before.directions() is before
+    before = model.space.directions()
+    assert model.space.directions() is before
     with torch.no_grad():
-        model.before.encoder.weight.neg_()
-    torch.testing.assert_close(model.before.directions(), -before)
+        model.space.encoder.weight.neg_()
+    torch.testing.assert_close(model.space.directions(), -before)
 
 
 @pytest.mark.parametrize("max_length", [20, 6, 3])
@@ -147,7 +148,7 @@ def test_the_gradient_of_the_bilevel_step_is_that_of_small_differences(kind, vir
     model.own = model.own.model_copy(update={"virtual": virtual, "virtual_lr": 0.1})
     drawn, relevance = drawn_of(model), model.recall.relevance
     with torch.no_grad():
-        start = model.recall(drawn.questions, model.before)
+        start = model.recall(drawn.questions, model.space)
 
     def meta(offset: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(4)
@@ -176,12 +177,12 @@ def test_the_gradient_of_the_bilevel_step_is_that_of_small_differences(kind, vir
 def test_the_shared_step_leaves_the_recall_network_and_the_preparation_alone(model):
     model.loss(drawn_of(model), objective)["next_item"].backward()
     assert model.recall.relevance.grad is None
-    assert all(parameter.grad is None for parameter in model.before.parameters())
+    assert all(parameter.grad is None for parameter in model.space.parameters())
     assert model.encoder.weight.grad.abs().sum() > 0
 
 
 def test_the_preparation_learns_the_next_item_in_each_domain_and_the_contrast_of_its_items(model):
-    batch, space = batch_of(text_table(DOMAINS, ROWS), ROWS), model.before
+    batch, space = batch_of(text_table(DOMAINS, ROWS), ROWS), model.space
     found = space.loss(batch, objective)
     next_item = contrast = 0.0
     for domain in range(3):
@@ -224,7 +225,7 @@ def test_without_users_of_several_domains_the_recall_network_stays_as_it_starts(
     assert model.own_optimizer() is None
     assert model.loss(drawn_of(model, (0, 1, 2)), objective)["next_item"].isfinite()
     alone = make_model(replace(given, generated=None))
-    assert alone.before is None and alone.own_optimizer() is None
+    assert alone.space is None and alone.own_optimizer() is None
     batch = batch_of(table, rows)
     assert alone.extended(batch) is batch
 
@@ -260,9 +261,9 @@ def test_the_bilevel_step_is_that_of_the_public_code(virtual, monkeypatch):
         for name, w in t.items()
         if name.startswith(part)
     }
-    assert not model.load_state_dict(weights, strict=False).unexpected_keys
+    assert not model.load_state_dict(current_names(weights), strict=False).unexpected_keys
 
-    def constant(at, encode_items, memory=None):
+    def constant(at, encode_items):
         return bce(at.states, at.positive, encode_items(t["negative_of"][at.targets]).unsqueeze(1))
 
     at = DeviceSequences(rows, table, settings.max_length)

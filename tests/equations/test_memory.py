@@ -94,7 +94,7 @@ def test_of_items_is_the_sum_of_its_terms():
     memory = memory_of(ROWS)
     histories = [[1, 7, 3, 8, 2], [9], [10, 5, 11, 6, 3, 3]]
     batch = batch_of(TABLE, sequences(*histories))
-    windows = memory.windows(batch)[torch.arange(3), batch.lengths - 1]
+    windows = memory.context(batch)[torch.arange(3), batch.lengths - 1]
     with torch.no_grad():
         for domain, items in enumerate((range(1, 7), range(7, 12))):
             expected = [[slow(memory, history, v, domain) for v in items] for history in histories]
@@ -110,7 +110,7 @@ def test_seasons_add_what_was_had_in_the_newest_item_s_period_and_until_then():
     histories, days = [[1, 7, 3], [9], [10, 5]], [[100, 110, 121], [149], [90, 400]]
     rows = replace(sequences(*histories), times=DAY * np.array([day for row in days for day in row]) + 5)
     batch = batch_of(TABLE, rows)
-    windows = memory.windows(batch)[torch.arange(3), batch.lengths - 1]
+    windows = memory.context(batch)[torch.arange(3), batch.lengths - 1]
     with torch.no_grad():
         for domain, items in enumerate((range(1, 7), range(7, 12))):
             expected = [
@@ -129,7 +129,7 @@ def test_when_a_target_comes_is_not_told():
     found = []
     for day in (120, 149):
         rows = replace(sequences([1, 7, 3]), times=DAY * np.array([101, 115, day]))
-        windows = memory.windows(batch_of(TABLE, rows))[0, :2]
+        windows = memory.context(batch_of(TABLE, rows))[0, :2]
         with torch.no_grad():
             found.append(memory.of_items(windows, 0))
     assert torch.equal(*found)
@@ -139,7 +139,7 @@ def test_a_history_without_times_stands_in_the_newest_period():
     memory = memory_of(ROWS, period=PERIOD)
     history = sequences([1, 7])
     timed = replace(history, times=np.full(2, STAMPS.max()))
-    windows = [memory.windows(batch_of(TABLE, rows))[:, 1] for rows in (history, timed)]
+    windows = [memory.context(batch_of(TABLE, rows))[:, 1] for rows in (history, timed)]
     with torch.no_grad():
         assert torch.equal(*(memory.of_items(one, 0) for one in windows))
 
@@ -163,7 +163,7 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
     ]
     target = int(rows.of(row)[3])
     domain = int(target > 6)
-    window = with_user.windows(batch_of(TABLE, rows))[row, 2][None]
+    window = with_user.context(batch_of(TABLE, rows))[row, 2][None]
     assert window[0].tolist()[:WINDOW] == [*history[::-1], 0]
     with torch.no_grad():
         found = with_user.of_targets(window, torch.tensor([target]), domain)
@@ -177,7 +177,7 @@ def test_pairs_that_no_other_user_has_count_nothing(row):
     memory = memory_of(rows)
     with torch.no_grad():
         memory.weight.zero_()[:, 0] = 1.0
-        window = memory.windows(batch_of(TABLE, rows))[1, len(row) - 2][None]
+        window = memory.context(batch_of(TABLE, rows))[1, len(row) - 2][None]
         assert memory.of_targets(window, torch.tensor([3]), 0).item() == pytest.approx(0, abs=1e-5)
         assert memory.of_items(window, 0, torch.tensor([3])).item() > 1
 
@@ -188,7 +188,7 @@ def test_such_pairs_count_nothing_in_bfloat16_either():
     rows = sequences(*([*draw.integers(1, 15, 10).tolist(), 15 + user] for user in range(300)))
     table = text_table(domains, rows)
     memory = Memory(view_of(domains, rows), table, ModelSettings(memory=True))
-    windows, targets = memory.windows(batch_of(table, rows))[:, 9], torch.arange(15, 315)
+    windows, targets = memory.context(batch_of(table, rows))[:, 9], torch.arange(15, 315)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         memory.weight.zero_()[:, 0] = 1.0
         assert memory.of_targets(windows, targets, 0).max().item() == pytest.approx(0, abs=1e-5)
@@ -227,7 +227,7 @@ def test_a_target_that_was_learned_has_the_score_that_others_give_it(seed, what)
         items, times = np.insert(rows.items, at, 11), np.insert(rows.times, at, rows.times[at])
         shown = Sequences(rows.offsets + np.searchsorted(at, rows.offsets), items, times)
     batch = batch_of(TABLE, shown)
-    windows = memory.windows(batch)
+    windows = memory.context(batch)
     for domain in range(2):
         asked = torch.nonzero((batch.targets > 0) & (batch.domains == domain)).tolist()
         expected = []
@@ -245,7 +245,7 @@ def test_a_meeting_is_left_out_only_of_what_was_kept():
     memory, seen = memory_of(ROWS, neighbours=2), set()
     with torch.no_grad():
         memory.weight.zero_()[:, 0] = 1.0
-    windows = memory.windows(batch_of(TABLE, ROWS))
+    windows = memory.context(batch_of(TABLE, ROWS))
     for row in range(len(ROWS)):
         items = ROWS.of(row).tolist()
         for j in range(1, len(items)):
@@ -264,7 +264,7 @@ def test_a_meeting_is_left_out_only_of_what_was_kept():
 
 def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
     memory = memory_of(ROWS)
-    windows = memory.windows(batch_of(TABLE, sequences([4, 7, 3, 8, 2], [1] * 6)))
+    windows = memory.context(batch_of(TABLE, sequences([4, 7, 3, 8, 2], [1] * 6)))
     assert windows[0, :, :WINDOW].tolist() == [
         [4, 0, 0, 0],
         [7, 4, 0, 0],

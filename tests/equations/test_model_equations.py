@@ -8,13 +8,13 @@ import torch
 from toy import batch_of, domains_of_size, model_of, random_sequences, sequences, text_table
 
 from edt_cli.config import ModelSettings, TrainingSettings
+from edt_cli.models import objective as objectives
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter, TextAndIdEncoder, TextEncoder
+from edt_cli.models.fine_tuning import frozen_states
 from edt_cli.models.losses import alignment, bce, bpr, sampled_softmax
-from edt_cli.models.sequential import Positions
-from edt_cli.training import objective as objectives
-from edt_cli.training.objective import Negatives, NextItem
-from edt_cli.training.phases import frozen_states
+from edt_cli.models.objective import Negatives, NextItem
+from edt_cli.models.positions import Positions
 
 DOMAINS = domains_of_size(6, 5)
 ROWS = sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])
@@ -265,7 +265,7 @@ def test_large_frozen_states_lie_in_a_file_and_are_the_same(tmp_path, monkeypatc
     table = text_table(DOMAINS, ROWS)
     model, rows = model_of("llm-edt", table), DeviceSequences(ROWS, table, 12)
     kept = frozen_states(model, rows, tmp_path)
-    monkeypatch.setattr("edt_cli.training.phases.KEPT_BYTES", 8)
+    monkeypatch.setattr("edt_cli.models.fine_tuning.KEPT_BYTES", 8)
     mapped = frozen_states(model, rows, tmp_path)
     assert torch.equal(mapped.global_states, kept.global_states)
     assert torch.equal(mapped.domain_states, kept.domain_states)

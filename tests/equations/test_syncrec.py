@@ -9,8 +9,8 @@ from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.losses import bce
+from edt_cli.models.objective import Negatives, NextItem
 from edt_cli.models.syncrec import last_places, sc_mim
-from edt_cli.training.objective import Negatives, NextItem
 
 DOMAINS = domains_of_size(4, 3, 4)
 ROWS = sequences([1, 5, 3, 8, 2, 6, 9, 4], [5, 6, 7], [1, 2], [10, 5, 11, 6, 3])
@@ -64,7 +64,7 @@ def test_both_tasks_are_weighed_out_of_the_same_experts_over_what_each_sees(mode
 def fixed_objective(model):
     """BCE against one negative that follows from the target."""
 
-    def objective(at, encode_items, memory=None):
+    def objective(at, encode_items):
         return bce(at.states, at.positive, encode_items(at.targets % 11 + 1).unsqueeze(1))
 
     return objective

@@ -95,7 +95,7 @@ def test_nt_xent_pair_by_pair():
 def test_the_two_contrasts():
     settings = {"coarse": 0.5, "fine": 2.0, "margin": 1.0, "mixed_source": 3.0, "source_target": 2.0}
     model, table = made(**settings)
-    terms = model.loss(batch_of(table, ROWS), lambda at, encode_items, memory=None: at.states.sum(1))
+    terms = model.loss(batch_of(table, ROWS), lambda at, encode_items: at.states.sum(1))
     coarse, fine = [], []
     for domain in range(3):
         projections = model.targets[domain].projections
@@ -128,11 +128,12 @@ def test_the_two_contrasts():
 def test_the_encoders_learn_apart_before_they_are_its_start():
     table = text_table(DOMAINS, ROWS)
     chosen, own = model_settings("tricdr")
-    model = make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", own)))
-    before = model.before.double().eval()
+    given = Given(table, chosen, TrainingSettings(), options_of("tricdr", own), ROWS)
+    model = make_model(given)
+    before = model.warm.double().eval()
     batch, seen = batch_of(table, ROWS), []
 
-    def objective(at, encode_items, memory=None):
+    def objective(at, encode_items):
         torch.testing.assert_close(at.positive, encode_items(at.targets))
         seen.append((at.states, at.targets))
         return at.states.sum(1)
@@ -157,19 +158,19 @@ def test_the_encoders_learn_apart_before_they_are_its_start():
         torch.testing.assert_close(terms[name], torch.stack(state).sum(1).mean())
     assert before.encode_items(torch.arange(5)).shape == (5, before.width) == (5, 2 * width)
 
-    model.double().start()
-    assert model.before is None and model.width == width
+    model.double().phases(given)[1].enter()
+    assert model.warm is None and model.width == width
     for name, value in before.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
     afresh = {**own, "warm": False}
-    assert make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", afresh))).before is None
+    assert make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", afresh))).warm is None
 
 
 def test_users_of_one_domain_have_nothing_to_contrast():
     rows = sequences([1, 2, 3], [5, 6])
     table = text_table(DOMAINS, rows)
     model = model_of("tricdr", table)
-    terms = model.loss(batch_of(table, rows), lambda at, encode_items, memory=None: at.states.sum(1))
+    terms = model.loss(batch_of(table, rows), lambda at, encode_items: at.states.sum(1))
     sum(terms.values()).backward()
     assert terms["coarse"].item() == 0 and terms["fine"].item() == 0
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -8,12 +8,14 @@ import torch
 from toy import batch_of, dataset, domains_of_size, model_of, random_dataset, sequences, text_table
 
 from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import candidates, draw_candidates
 from edt_cli.evaluation.groups import user_groups
-from edt_cli.evaluation.questions import complete_histories, only_domain, questions
-from edt_cli.evaluation.ranking import Diverged, model_scorer, rank
-from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state
+from edt_cli.evaluation.questions import complete_histories, questions
+from edt_cli.evaluation.ranking import Diverged, rank
+from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state, only_domain
+from edt_cli.models.given import Given, NoOptions
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.workspace import Workspace, digest
 
@@ -138,7 +140,10 @@ def test_a_repeat_gets_no_free_ride():
     hits = {}
     for keep_seen in (False, made.keeps_seen()):
         asked = asked_of(made, keep_seen=keep_seen)
-        scorer = ItemKNN(made.training_view(), 10).scorer(asked.inputs)
+        view = made.training_view()
+        table = item_table(made.domains, view.prefixes)
+        knn = ItemKNN(Given(table, ModelSettings(), TrainingSettings(), NoOptions(), view=view))
+        scorer = knn.scorer(asked.inputs, asked.targets.domains)
         drawn = draw_candidates(asked, 60, seed=1)
         ranks = rank(scorer, asked, candidates=drawn)
         hits[keep_seen] = [np.mean(of_users[repeats] <= 3) for of_users in (ranks.full, ranks.sampled)]
@@ -240,7 +245,7 @@ def test_a_history_is_asked_at_positions_that_training_had(kind):
         for domain in range(2):
             asked = replace(newest, domains=torch.full_like(newest.domains, domain))
             expected = last_state(model.encode_positions(asked), newest.lengths)
-            scorer = model_scorer(model, table, long, np.full(2, domain))
+            scorer = model.scorer(long, np.full(2, domain))
             items = domains.range(domain)
             vectors = model.encode_items(torch.arange(items.start, items.stop))
             found = scorer.scores(torch.arange(2), domain)

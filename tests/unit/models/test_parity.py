@@ -35,8 +35,10 @@ def test_states_and_losses_are_those_of_the_public_code(path):
     settings = ModelSettings.model_validate(notes["model"])
     options = options_of(settings.name, notes["options"])
     view, profiles = view_of(table.domains, rows), tensors.get("profiles")
-    model = make_model(Given(table, settings, TrainingSettings(), options, rows, view, profiles)).eval()
-    model.start()
+    given = Given(table, settings, TrainingSettings(), options, rows, view, profiles)
+    model = make_model(given).eval()
+    for phase in model.phases(given):
+        phase.enter()
     model.load_state_dict({name.removeprefix("weights."): t for name, t in tensors.items() if "weights." in name})
     batch = batch_of(table, rows, settings.max_length)
     with torch.no_grad():
@@ -49,7 +51,7 @@ def test_states_and_losses_are_those_of_the_public_code(path):
             negative_of = tensors["negative_of"].long()
             next_item = {"bce": bce, "bpr": bpr}[notes.get("objective", "bce")]
 
-            def objective(at, encode_items, memory=None):
+            def objective(at, encode_items):
                 return next_item(at.states, at.positive, encode_items(negative_of[at.targets]).unsqueeze(1))
 
             found = model.loss(batch, objective)

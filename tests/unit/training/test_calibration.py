@@ -12,8 +12,8 @@ from test_training import material_of, settings_of
 from toy import random_dataset
 
 from edt_cli.config import Settings
-from edt_cli.evaluation.ranking import InnerProduct, Recalled, model_scorer
 from edt_cli.events import Events, read_events
+from edt_cli.models.scorers import InnerProduct, SideScored
 from edt_cli.training import calibration
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.fit import train
@@ -26,29 +26,29 @@ def learned(folder, **training):
     return material, s, train(material, s, folder, Events(folder))
 
 
-def recalled(material, s) -> tuple[Recalled, object]:
+def recalled(material, s) -> tuple[SideScored, object]:
     from edt_cli.models.systems import make_model
 
     torch.manual_seed(0)
     asked = material.questions("valid")
     model = make_model(material.given(s))
-    scorer = model_scorer(model, material.table, asked.inputs, asked.targets.domains)
+    scorer = model.scorer(asked.inputs, asked.targets.domains)
     states = torch.randn(scorer.vectors.states.shape)
     items = torch.randn(scorer.vectors.items.shape)
-    return Recalled(InnerProduct(material.dataset.domains, states, items), scorer.memory, scorer.windows), asked
+    return SideScored(InnerProduct(material.dataset.domains, states, items), scorer.side), asked
 
 
-def slow(scorer: Recalled, asked, domain: int, seed: int) -> np.ndarray:
+def slow(scorer: SideScored, asked, domain: int, seed: int) -> np.ndarray:
     """w / a by another solver, in float64, one question after the other."""
     drawn = calibration.draw_candidates(asked, calibration.NEGATIVES, seed)
-    w0 = scorer.memory.weight[domain].detach().double().numpy()
+    w0 = scorer.side.side_score.weight[domain].detach().double().numpy()
     first = asked.domains.range(domain).start
     tables = []
     for row in np.flatnonzero(asked.targets.domains == domain):
         columns = [asked.target_columns[row], *(c for c in drawn[row] if c >= 0)]
         items = torch.tensor([first + c for c in columns])
         with torch.no_grad():
-            terms = scorer.memory.terms(scorer.windows[[row]], domain, items)
+            terms = scorer.side.side_score.terms(scorer.side.context[[row]], domain, items)
         inner = scorer.vectors.states[row].double() @ scorer.vectors.items[items].double().T
         tables.append(np.stack([inner.numpy(), *(t.expand(1, len(items))[0].double().numpy() for t in terms)], 1))
 
@@ -76,15 +76,15 @@ def test_vectors_that_speak_against_the_targets_leave_the_weights_alone():
     s = settings_of("llm-edt with a memory", {"loss": "ce", "finetune": False})
     scorer, asked = recalled(material, s)
     scorer.vectors.states.sub_(5 * scorer.vectors.items[torch.from_numpy(asked.targets.items)])
-    assert torch.equal(calibrated(scorer, asked, seed=3), scorer.memory.weight)
+    assert torch.equal(calibrated(scorer, asked, seed=3), scorer.side.side_score.weight)
 
 
 def test_a_run_weighs_its_memory_once_and_nothing_else(tmp_path):
     plain, _, before = learned(tmp_path / "plain")
     _, s, after = learned(tmp_path / "weighed", calibrate=True)
     one, two = (load_file(tmp_path / name / "pre-training.safetensors") for name in ("plain", "weighed"))
-    assert {name for name in one if not torch.equal(one[name], two[name])} == {"memory.weight"}
-    assert two["memory.weight"].tolist() == after["memory_weights"] != before["memory_weights"]
+    assert {name for name in one if not torch.equal(one[name], two[name])} == {"side_score.weight"}
+    assert two["side_score.weight"].tolist() == after["memory_weights"] != before["memory_weights"]
     with safe_open(tmp_path / "weighed" / "pre-training.safetensors", "pt") as file:
         assert json.loads(file.metadata()["notes"])["memory_weights"] == after["memory_weights"]
     events = Events(tmp_path / "weighed")

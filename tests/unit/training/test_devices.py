@@ -13,15 +13,16 @@ pretended = pytest.importorskip("pretended", reason="this torch knows no backend
 
 from edt_cli.evaluation.ranking import rank  # noqa: E402
 from edt_cli.events import Events, Stopped, read_events  # noqa: E402
-from edt_cli.training import phases  # noqa: E402
-from edt_cli.training.fit import Material, train, trained_scorer  # noqa: E402
-from edt_cli.training.phases import seeded  # noqa: E402
+from edt_cli.models import fine_tuning, sequential  # noqa: E402
+from edt_cli.models.phases import seeded  # noqa: E402
+from edt_cli.training.fit import Material, load_trained, train  # noqa: E402
 
 
 @pytest.fixture
 def device(monkeypatch):
     """Its random numbers are the CPU's."""
-    monkeypatch.setattr(phases, "seeded", lambda seed, device: seeded(seed, torch.device("cpu")))
+    for module in (fine_tuning, sequential):
+        monkeypatch.setattr(module, "seeded", lambda seed, device: seeded(seed, torch.device("cpu")))
     with pretended.Pretended():
         yield pretended.DEVICE
 
@@ -40,7 +41,7 @@ def test_every_model_trains_and_ranks_there_as_on_the_cpu(kind, device, tmp_path
         train(given, s, tmp_path / place, Events(tmp_path / place))
         losses[place] = [e["losses"] for e in read_events(tmp_path / place) if e["event"] == "epoch"]
         asked = given.questions("test")
-        scorer = trained_scorer(given, s, tmp_path / place, asked.inputs, asked.targets.domains)
+        scorer = load_trained(given, s, tmp_path / place).scorer(asked.inputs, asked.targets.domains)
         ranks[place] = rank(scorer, asked).full
     for here, there in zip(losses["here"], losses["there"], strict=True):
         assert there == pytest.approx(here, rel=1e-4)

@@ -28,6 +28,7 @@ class Numbers:
     min_steps = 0
     validate_steps = 1
     own = None
+    dropout = True
 
     def __init__(self, epochs: int = 50) -> None:
         self.model = nn.Linear(1, 1)
@@ -42,6 +43,9 @@ class Numbers:
 
     def own_loss(self, batch):
         return {}
+
+    def parameter_groups(self, decay):
+        return [{"params": list(self.model.parameters()), "pace": 1.0, "weight_decay": decay}]
 
     def notes(self):
         return {}

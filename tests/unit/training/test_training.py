@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +21,12 @@ from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events, Stopped, read_events
-from edt_cli.models.batch import DeviceSequences, item_table
+from edt_cli.models.batch import item_table
+from edt_cli.models.batches import epoch_batches
 from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
-from edt_cli.training.batches import epoch_batches
-from edt_cli.training.fit import Material, domain_rows, train, trained_scorer
+from edt_cli.training.fit import Material, domain_rows, load_trained, train
 from edt_cli.training.loop import learning_rate, optimizer_of
-from edt_cli.training.phases import FineTuning
 from edt_cli.workspace import read_json
 
 
@@ -90,7 +90,7 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
     s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
     asked = material.questions("test")
-    scorer = trained_scorer(material, s, tmp_path, asked.inputs, asked.targets.domains)
+    scorer = load_trained(material, s, tmp_path).scorer(asked.inputs, asked.targets.domains)
     ranks = rank(scorer, asked).full[:24]
     assert (ranks == 1).mean() > 0.95
 
@@ -274,16 +274,25 @@ def test_the_learning_rate_warms_up_and_falls():
     assert {learning_rate(1.0, step, 110, TrainingSettings()) for step in range(110)} == {1.0}
 
 
+def decayed(model: torch.nn.Module, decay: float) -> list[dict]:
+    return [{"params": list(model.parameters()), "weight_decay": decay}]
+
+
 def test_decay_is_a_time_in_epochs_however_many_steps_one_has():
     for steps, lr in ((12, 1e-3), (400, 5e-4)):
-        phase = SimpleNamespace(model=torch.nn.Linear(3, 3), own=None, steps_per_epoch=steps, lr=lr)
+        model = torch.nn.Linear(3, 3)
+        phase = SimpleNamespace(
+            parameter_groups=partial(decayed, model),
+            steps_per_epoch=steps,
+            lr=lr,
+        )
         optimizer = optimizer_of(phase, TrainingSettings(decay_epochs=20))
-        before = phase.model.weight.detach().clone()
+        before = model.weight.detach().clone()
         for _ in range(20 * steps):
-            for parameter in phase.model.parameters():
+            for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
-        torch.testing.assert_close(phase.model.weight, before / math.e, rtol=0.01, atol=0)
+        torch.testing.assert_close(model.weight, before / math.e, rtol=0.01, atol=0)
 
 
 def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
@@ -335,9 +344,9 @@ def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
     made = random_dataset()
     material = material_of(made)
     s = settings_of("llm-edt", {"loss": "ce", "seen_negatives": False, "batch": 7})
-    model = make_model(material.given(s))
-    rows = DeviceSequences(material.sequences, material.table, s.model.max_length)
-    phase = FineTuning(model, rows, material.table, s.training)
+    given = material.given(s)
+    phase, rows = make_model(given).phases(given)[-1], given.on_device
+    phase.enter()
     heard = []
     phase.objective = lambda at, *_: heard.append(at) or at.states.sum(1)
     phase.objective.settings = s.training
@@ -363,7 +372,7 @@ def test_validation_and_negatives_follow_the_candidates(asked, kept, tmp_path, m
     found = {}
     for keep in (True, False):
         valid = material.questions("valid", keep)
-        scorer = trained_scorer(material, s, tmp_path, valid.inputs, valid.targets.domains)
+        scorer = load_trained(material, s, tmp_path).scorer(valid.inputs, valid.targets.domains)
         ranks, domains = rank(scorer, valid).full, valid.targets.domains
         found[keep] = np.mean([ranking_metrics(ranks[domains == one])["ndcg@10"] for one in range(2)])
     assert best == pytest.approx(found[kept]) and found[True] < found[False]

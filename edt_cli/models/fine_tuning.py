@@ -1,4 +1,7 @@
-"""The two phases of section 3.3: global pre-training (all other systems know only this one) and fine-tuning."""
+"""Domain fine-tuning, section 3.3.2: the domain threads, learned over what pre-training has learned, which stays.
+
+The frozen states are computed once: an epoch is then only the adapters.
+"""
 
 from __future__ import annotations
 
@@ -6,83 +9,46 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edt_cli.config import TrainingSettings
-from edt_cli.evaluation.ranking import ENCODE, InnerProduct, Recalled, Scorer, no_windows
-from edt_cli.models.batch import Batch, DeviceSequences, ItemTable, last_state
-from edt_cli.models.llm_edt import LLMEDT
-from edt_cli.models.sequential import Positions, SequentialModel
-from edt_cli.training.batches import epoch_batches
-from edt_cli.training.objective import Negatives, NextItem
+from edt_cli.data.dataset import Sequences
+from edt_cli.models.batch import DeviceSequences
+from edt_cli.models.batches import epoch_batches
+from edt_cli.models.given import Given
+from edt_cli.models.objective import Negatives, NextItem
+from edt_cli.models.phases import Phase, seeded
+from edt_cli.models.positions import Positions
+from edt_cli.models.scorers import InnerProduct, Scorer, vector_scorer
+from edt_cli.models.sequential import ENCODE
+from edt_cli.models.side_score import SideContext
+from edt_cli.models.threads import ThreadedModel
 
-PREPARATION = "preparation"
-"""The phase of a model that another one must have before it is trained itself."""
 KEPT_BYTES = 1 << 29
 """Frozen states above this lie in a file."""
-
-
-class Pretraining:
-    """Eq. 9 and 14, over whole sequences."""
-
-    name = "pre-training"
-
-    def __init__(
-        self,
-        model: SequentialModel,
-        sequences: DeviceSequences,
-        table: ItemTable,
-        s: TrainingSettings,
-        name: str = name,
-    ) -> None:
-        self.name = name
-        self.model = model
-        self.own = model.own_optimizer()
-        self.sequences = sequences
-        self.size = s.batch
-        self.lr = s.lr
-        self.epochs = s.epochs
-        self.min_steps = s.min_steps
-        self.validate_steps = s.validate_steps
-        self.steps_per_epoch = math.ceil(int((sequences.lengths > 0).sum()) / s.batch)
-        self.order, drawn = seeded(s.seed, table.domain_of.device)
-        self.generators = [self.order, drawn]
-        self.objective = NextItem(s, Negatives.over(table, drawn))
-
-    def batches(self) -> Iterator[Batch]:
-        for rows in epoch_batches(self.sequences.lengths, self.size, self.order):
-            yield self.model.extended(self.sequences.batch(rows))
-
-    def own_loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.model.own_loss(batch, self.objective)
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.model.loss(batch, self.objective)
-
-    def notes(self) -> dict[str, float]:
-        return {}
 
 
 @dataclass(frozen=True)
 class FrozenStates:
     """What the frozen backbone says at P training positions, in the order of the users: the global state u and the
-    domain state h^d [P, D], whether h^d exists, the target, and what a memory looks at [P, W] (W = 0 without one).
+    domain state h^d [P, D], whether h^d exists, the target, and the context of the side score, if there is one.
     `starts` [U + 1]: the positions of each row."""
 
     global_states: Tensor
     domain_states: Tensor
     present: Tensor
     targets: Tensor
-    windows: Tensor
+    side: SideContext | None
     starts: Tensor
 
 
-def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None = None) -> FrozenStates:
+def frozen_states(model: ThreadedModel, sequences: DeviceSequences, folder: Path | None = None) -> FrozenStates:
     """Section 3.3.2, once: an epoch of fine-tuning is then only the adapters. Large ones lie in a file of `folder`
     that goes with the process, and are read from there as they are needed."""
     device = sequences.lengths.device
@@ -91,7 +57,7 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
     global_states, domain_states = (_room(total, hidden, device, folder) for _ in range(2))
     present = torch.empty(total, dtype=torch.bool, device=device)
     targets = torch.empty(total, dtype=torch.long, device=device)
-    windows = no_windows(model, total)
+    side = model.no_context(total)
     model.eval()
     with torch.no_grad():
         for rows in sequences.by_length(ENCODE):
@@ -103,9 +69,9 @@ def frozen_states(model: LLMEDT, sequences: DeviceSequences, folder: Path | None
             _put(global_states, place, model.backbone(x, batch.lengths)[real])
             _put(domain_states, place, states[real])
             present[place], targets[place] = there[real], batch.targets[real]
-            if model.memory is not None:
-                windows[place] = model.memory.windows(batch)[real]
-    return FrozenStates(global_states, domain_states, present, targets, windows, starts)
+            if side is not None:
+                side.context[place] = side.side_score.context(batch)[real]
+    return FrozenStates(global_states, domain_states, present, targets, side, starts)
 
 
 def _room(rows: int, hidden: int, device: torch.device, folder: Path | None) -> Tensor:
@@ -123,39 +89,48 @@ def _take(states: Tensor, place: Tensor) -> Tensor:
     return states[place.to(states.device)].to(place.device)
 
 
-class FineTuning:
-    """Eq. 12 and 15: the domain adapters alone, over states that are computed once."""
+class FineTuning(Phase):
+    """Eq. 12 and 15: the domain adapters alone, over states that are computed once. Nothing has dropout."""
 
+    model: ThreadedModel
     name = "fine-tuning"
     own = None
+    dropout = False
 
-    def __init__(
-        self,
-        model: LLMEDT,
-        sequences: DeviceSequences,
-        table: ItemTable,
-        s: TrainingSettings,
-        folder: Path | None = None,
-    ) -> None:
-        model.freeze_global()
-        model.fine_tuned = True
-        self.model = model
-        self.sequences = sequences
-        self.size = s.batch
-        self.lr = s.finetune_lr
-        self.epochs = s.finetune_epochs
-        self.min_steps = s.finetune_min_steps
-        self.validate_steps = s.finetune_validate_steps
-        self.frozen = frozen_states(model, sequences, folder)
-        self.counts = self.frozen.starts.diff()
+    def __init__(self, model: ThreadedModel, given: Given) -> None:
+        s = given.training
+        self.model, self.given = model, given
+        self.sequences = given.on_device
+        self.size, self.lr, self.epochs = s.batch, s.finetune_lr, s.finetune_epochs
+        self.min_steps, self.validate_steps = s.finetune_min_steps, s.finetune_validate_steps
+        self.counts = self.sequences.targets()
         self.steps_per_epoch = math.ceil(int((self.counts > 0).sum()) / s.batch)
-        self.domain_of = table.domain_of
-        with torch.no_grad():
-            everything = torch.arange(len(table.domain_of), device=table.domain_of.device)
-            self.items = model.encode_items(everything)
-        self.order, drawn = seeded(s.seed + 1, table.domain_of.device)
+        self.domain_of = given.table.domain_of
+        self.order, drawn = seeded(s.seed + 1, self.domain_of.device)
         self.generators = [self.order, drawn]
-        self.objective = NextItem(s, Negatives.over(table, drawn))
+        self.objective = NextItem(s, Negatives.over(given.table, drawn))
+        self._asked: tuple[Sequences, np.ndarray, FrozenQueries] | None = None
+
+    def enter(self) -> None:
+        self.model.freeze_global()
+
+    @cached_property
+    def frozen(self) -> FrozenStates:
+        return frozen_states(self.model, self.sequences, self.given.folder)
+
+    @cached_property
+    @torch.no_grad()
+    def items(self) -> Tensor:
+        """[1 + N + P, D]."""
+        return self.model.encode_items(torch.arange(len(self.domain_of), device=self.domain_of.device))
+
+    def parameter_groups(self, decay: float) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(decay)
+
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
+        if self._asked is None or self._asked[0] is not inputs or self._asked[1] is not domains:
+            self._asked = inputs, domains, FrozenQueries.of(self.model, inputs, domains)
+        return self._asked[2].scorer(self.model)
 
     def batches(self) -> Iterator[Tensor]:
         """Positions of the users of a batch, long [P]."""
@@ -164,17 +139,15 @@ class FineTuning:
             first = torch.repeat_interleave(self.frozen.starts[rows] - (counts.cumsum(0) - counts), counts)
             yield first + torch.arange(len(first), device=first.device)
 
-    def own_loss(self, batch: Tensor) -> dict[str, Tensor]:
-        return {}
-
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         f = self.frozen
         targets = f.targets[batch]
         domains = self.domain_of[targets]
         own = (_take(f.domain_states, batch), f.present[batch], domains)
         states = self.model.together(_take(f.global_states, batch), *own)
-        at = Positions(states, self.items[targets], targets, self._had(batch), f.windows[batch])
-        losses = self.objective(at, lambda ids: self.items[ids], self.model.memory)
+        side = None if f.side is None else f.side[batch]
+        at = Positions(states, self.items[targets], targets, self._had(batch), side)
+        losses = self.objective(at, lambda ids: self.items[ids])
         means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
         return {f"L_{domain}": own.mean() for domain, own in enumerate(means) if len(own)}
 
@@ -199,40 +172,33 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
-class FrozenQuestions:
-    """The parts of eq. 11 at the targets of a split: scoring during fine-tuning costs two small layers."""
+class FrozenQueries:
+    """The parts of eq. 11 at n queries: scoring during fine-tuning costs two small layers."""
 
-    table: ItemTable
     global_states: Tensor
     domain_states: Tensor
     present: Tensor
     asked: Tensor
     items: Tensor
-    windows: Tensor
+    side: SideContext | None
 
     @classmethod
-    def of(cls, model: LLMEDT, table: ItemTable, sequences: DeviceSequences, asked: Tensor) -> FrozenQuestions:
-        hidden, device = model.settings.hidden, asked.device
+    def of(cls, model: ThreadedModel, inputs: Sequences, domains: np.ndarray) -> FrozenQueries:
+        sequences = DeviceSequences(inputs, model.table, model.reach)
+        device = model.domain_of.device
+        asked = torch.from_numpy(domains).to(device)
+        hidden, side = model.settings.hidden, model.no_context(len(asked))
         global_states, domain_states = (torch.zeros(len(asked), hidden, device=device) for _ in range(2))
         present = torch.zeros(len(asked), dtype=torch.bool, device=device)
-        windows = no_windows(model, len(asked))
         model.eval()
         with torch.no_grad():
             for rows in sequences.by_length(ENCODE):
                 batch = sequences.batch(rows, asked[rows])
                 global_states[rows], domain_states[rows], present[rows], _ = model.last_parts(batch)
-                if model.memory is not None:
-                    windows[rows] = last_state(model.memory.windows(batch), batch.lengths)
-            items = model.encode_items(torch.arange(table.catalogue + 1, device=device))
-        return cls(table, global_states, domain_states, present, asked, items, windows)
+                model.put_context(side, rows, batch)
+        return cls(global_states, domain_states, present, asked, model.item_vectors(), side)
 
-    def scorer(self, model: LLMEDT) -> Scorer:
+    def scorer(self, model: ThreadedModel) -> Scorer:
         with torch.no_grad():
             states = model.together(self.global_states, self.domain_states, self.present, self.asked)
-        vectors = InnerProduct(self.table.domains, states, self.items)
-        return vectors if model.memory is None else Recalled(vectors, model.memory, self.windows)
-
-
-def seeded(seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
-    """One generator for the order of an epoch (CPU), one for negatives (on the device)."""
-    return torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+        return vector_scorer(InnerProduct(model.table.domains, states, self.items), self.side)

@@ -13,8 +13,7 @@ from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import ItemTable
 from edt_cli.models.layers import linear
 from edt_cli.models.losses import bce, bpr, bpr_max, sampled_softmax, top1
-from edt_cli.models.memory import Memory
-from edt_cli.models.sequential import Positions
+from edt_cli.models.positions import Positions
 
 OWN_NEGATIVES = {"bpr": bpr, "bce": bce, "top1": top1, "bpr-max": bpr_max}
 """Losses for which each position draws its own."""
@@ -70,9 +69,7 @@ class NextItem:
     settings: TrainingSettings
     negatives: Negatives
 
-    def __call__(
-        self, at: Positions, encode_items: Callable[[Tensor], Tensor], memory: Memory | None = None
-    ) -> Tensor:
+    def __call__(self, at: Positions, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
         """P positions -> losses [P]."""
         s = self.settings
         if s.loss != "ce":
@@ -88,7 +85,7 @@ class NextItem:
             rows = torch.nonzero(domains == domain).squeeze(1)
             if not len(rows) or self.negatives.starts[domain] == self.negatives.starts[domain + 1]:
                 continue
-            losses = losses.index_put((rows,), self._softmax(at, rows, domain, encode_items, memory))
+            losses = losses.index_put((rows,), self._softmax(at, rows, domain, encode_items))
         return losses
 
     def _softmax(
@@ -97,15 +94,14 @@ class NextItem:
         rows: Tensor,
         domain: int,
         encode_items: Callable[[Tensor], Tensor],
-        memory: Memory | None,
     ) -> Tensor:
         """Sampled softmax at the positions `rows`, whose targets are of `domain`."""
         s = self.settings
         own = (_exact(at.states[rows]) * _exact(at.positive[rows])).sum(-1)
-        if memory is not None and at.windows is not None:
-            own = own + memory.of_targets(at.windows[rows], at.targets[rows], domain)
+        if at.side is not None:
+            own = own + at.side[rows].of_targets(at.targets[rows], domain)
         among = range(len(self.negatives.starts) - 1) if s.all_domains else [domain]
-        each = [self._others(at, rows, one, encode_items, memory) for one in among]
+        each = [self._others(at, rows, one, encode_items) for one in among]
         # The largest tensor of training: not copied where there is one.
         others = each[0] if len(each) == 1 else torch.cat(each, 1)
         return sampled_softmax(own / s.loss_temperature, others.div_(s.loss_temperature))
@@ -116,7 +112,6 @@ class NextItem:
         rows: Tensor,
         domain: int,
         encode_items: Callable[[Tensor], Tensor],
-        memory: Memory | None,
     ) -> Tensor:
         """[len(rows), negatives]: scores of negatives of `domain`, -inf where one is none: the target and, without
         `seen_negatives`, what the user has had, as it is no candidate at evaluation.
@@ -128,22 +123,20 @@ class NextItem:
         s = self.settings
         if s.negatives_of is None:
             drawn = self.negatives.shared(domain, s.negatives)
-            return self._scores(at, rows, domain, drawn, encode_items(drawn), memory)
+            return self._scores(at, rows, domain, drawn, encode_items(drawn))
         groups = rows.split(SHARED_BY)
         drawn = self.negatives.pools(domain, s.negatives_of, len(groups))
         vectors = encode_items(drawn)
         parts = []
         for group, pool, own in zip(groups, drawn, vectors, strict=True):
-            parts.append(self._neighbours(self._scores(at, group, domain, pool, own, memory)))
+            parts.append(self._neighbours(self._scores(at, group, domain, pool, own)))
         return torch.cat(parts)
 
-    def _scores(
-        self, at: Positions, rows: Tensor, domain: int, drawn: Tensor, vectors: Tensor, memory: Memory | None
-    ) -> Tensor:
+    def _scores(self, at: Positions, rows: Tensor, domain: int, drawn: Tensor, vectors: Tensor) -> Tensor:
         """[len(rows), N] of the items `drawn` [N] with their vectors [N, D], -inf where one is no negative."""
         scores = _exact(linear(at.states[rows], vectors))
-        if memory is not None and at.windows is not None:
-            scores = scores + memory.of_items(at.windows[rows], domain, drawn)
+        if at.side is not None:
+            scores = scores + at.side[rows].of_items(domain, drawn)
         had = at.targets[rows][:, None]
         if at.had is not None and not self.settings.seen_negatives:
             had = torch.cat([at.had[rows], had], 1)
