@@ -62,7 +62,8 @@ def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
     """`preset` and `variant` of a run: its ablations as table 3 has them, against its preset, and `refit`."""
     preset, settings = preset_of(run), run.settings
     taken = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
-    names = [*taken, *[ABLATIONS["dft"][0]] * first_phase, *["refit"] * bool(settings.training.final)]
+    first = ABLATIONS["dft"][0] if settings.model.name == OURS else "first phase"
+    names = [*taken, *[first] * first_phase, *["refit"] * bool(settings.training.final)]
     return {"preset": preset, "variant": ", ".join(dict.fromkeys(names))}
 
 

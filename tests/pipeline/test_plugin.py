@@ -7,14 +7,16 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy import domains_of_size, random_dataset, random_sequences, text_table
 from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
 from edt_cli.config import TrainingSettings, UsageError, UserError, load_settings
-from edt_cli.events import Events
+from edt_cli.events import Events, read_events
 from edt_cli.experiments.sizes import parameters
 from edt_cli.labels import labelled
 from edt_cli.models import systems as module
@@ -23,6 +25,7 @@ from edt_cli.models.given import Given
 from edt_cli.models.systems import broken, make_model, model_class, options_of, system, systems, title_of
 from edt_cli.pipeline import Pipeline
 from edt_cli.results import evaluate
+from edt_cli.training.fit import load_trained
 from edt_cli.workspace import Workspace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edt-last-item"
@@ -67,7 +70,15 @@ def trained(place: Path, **options: float):
 
 def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
     pipeline, run = trained(tmp_path)
-    assert [phase["epoch"] for phase in run.manifest()["phases"].values()] == [2]
+    assert {name: phase["epoch"] for name, phase in run.manifest()["phases"].items()} == {
+        "pre-training": 2,
+        "domains": 2,
+    }
+    weights = [load_file(run.folder / f"{name}.safetensors") for name in ("pre-training", "domains")]
+    changed = {name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])}
+    assert {name.split(".")[0] for name in changed} <= {"toward"}
+    learned = {e["phase"]: e["parameters"] for e in read_events(run.folder) if e["event"] == "phase"}
+    assert learned["domains"] == 2 * (8 * 8 + 8) == run.manifest()["parameters"] - learned["pre-training"]
     assert run.manifest()["parameters"] == parameters(pipeline.dataset, pipeline.settings)
     assert trained(tmp_path, decay=0.8)[1].name != run.name
     about = shown("models", "last-item")
@@ -80,9 +91,10 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
     monkeypatch.setattr("edt_cli.results.open_dataset", lambda workspace, name: pipeline.dataset)
     monkeypatch.setattr("edt_cli.results._synthetic", lambda workspace, dataset: True)
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
-    assert [one["label"] for one in labelled(documents, [run])] == ["LastItem"]
+    shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
+    assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
     monkeypatch.setattr(module, "_found", lambda: ({}, {}))
-    assert [one["label"] for one in labelled(documents, [run])] == ["last-item"]
+    assert [one["label"] for one in labelled(documents, [run])] == ["last-item", "last-item"]
     monkeypatch.undo()
 
 
@@ -97,6 +109,24 @@ def test_it_sees_no_future_and_no_padding(site):
     cut = DeviceSequences(rows.prefixes(rows.lengths - 3), table, 12).batch(torch.arange(len(rows)))
     there = cut.items.shape[1] - 1
     assert torch.allclose(model.encode_positions(cut)[:, :there], states[:, :there], atol=1e-6)
+
+
+def test_one_without_training_is_ranked_and_recommends(site, tmp_path, monkeypatch):
+    dataset = random_dataset()
+    settings = load_settings(system("newest").preset)
+    pipeline = Pipeline(Workspace(tmp_path), dataset, settings)
+    run = pipeline.run()
+    assert not run.manifest().get("phases")
+    monkeypatch.setattr("edt_cli.results.open_dataset", lambda workspace, name: dataset)
+    monkeypatch.setattr("edt_cli.results._synthetic", lambda workspace, dataset: True)
+    (document,) = evaluate(pipeline.workspace, run, "test", settings.evaluation, Events())
+    assert document["parameters"] is None and parameters(dataset, settings) == 0
+    prefixes = dataset.training_view().prefixes
+    last = {item: int(prefixes.times[prefixes.items == item].max()) for item in set(prefixes.items.tolist())}
+    scorer = load_trained(pipeline.material(), settings, run.folder).scorer(prefixes, np.zeros(len(prefixes)))
+    for domain in range(2):
+        items = dataset.domains.range(domain)
+        assert scorer.scores(torch.arange(1), domain)[0].tolist() == [last.get(item, 0) for item in items]
 
 
 def test_a_broken_one_is_named_and_takes_nothing_else_away(site):
@@ -117,7 +147,7 @@ def test_a_broken_one_is_named_and_takes_nothing_else_away(site):
     assert broken()["raises"] == "RuntimeError: on"
     assert system("sasrec").title == "SASRec" and title_of("raises") == "raises"
     listed = shown("models")
-    assert {"llm-edt", "sasrec", "last-item"} <= {one["model"] for one in listed["models"]}
+    assert {"llm-edt", "sasrec", "last-item", "newest"} <= {one["model"] for one in listed["models"]}
     assert {one["model"] for one in listed["broken"]} == {*broken(), "no-preset"}
     with pytest.raises(UserError, match=r"'raises' cannot be loaded \(RuntimeError: on\)"):
         system("raises")

@@ -1,14 +1,25 @@
-"""What edt reads of this package: its system. The model is imported when it is used."""
+"""What edt reads of this package: its systems. Their classes are imported when they are used."""
 
 from pathlib import Path
 
 from edt_cli.models.systems import System
 
-system = System(
+HERE = Path(__file__).parent
+
+last_item = System(
     name="last-item",
     title="LastItem",
     paper="an example",
     year=None,
-    preset=Path(__file__).with_name("preset.toml"),
+    preset=HERE / "last-item.toml",
     model="edt_last_item.model:LastItem",
+)
+newest = System(
+    name="newest",
+    title="Newest",
+    paper="an example",
+    year=None,
+    preset=HERE / "newest.toml",
+    model="edt_last_item.recency:Newest",
+    trained=False,
 )

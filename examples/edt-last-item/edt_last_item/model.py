@@ -1,4 +1,5 @@
-"""A state is the mean of the history's item vectors, each `decay` times as heavy as the one after it."""
+"""A state is the mean of the history's item vectors, each `decay` times as heavy as the one after it; in a second
+phase each domain learns how it sees that mean."""
 
 import torch
 from pydantic import Field
@@ -8,7 +9,8 @@ from edt_cli.config import Section
 from edt_cli.models.batch import Batch
 from edt_cli.models.given import Given
 from edt_cli.models.layers import Linear
-from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.phases import Phase
+from edt_cli.models.sequential import NextItemPhase, SequentialModel
 
 
 class LastItemOptions(Section):
@@ -25,6 +27,18 @@ class LastItem(SequentialModel):
         self.toward = torch.nn.ModuleList(
             Linear(given.model.hidden, given.model.hidden) for _ in range(self.domains)
         )
+        self.toward.requires_grad_(False)
+        for domain in self.toward:
+            torch.nn.init.eye_(domain.weight)
+            torch.nn.init.zeros_(domain.bias)
+
+    def phases(self, given: Given) -> list[Phase]:
+        """Item vectors first; then what is made of them, with the vectors as they are."""
+        return [NextItemPhase(self, given), NextItemPhase(self, given, "domains", enter=self.freeze_items)]
+
+    def freeze_items(self) -> None:
+        self.encoder.requires_grad_(False)
+        self.toward.requires_grad_(True)
 
     def encode_positions(self, batch: Batch) -> Tensor:
         """[B, L, D]: of the items up to each position, seen from the domain that is asked for."""
