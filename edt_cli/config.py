@@ -62,20 +62,20 @@ class DataSettings(Section):
 class EmbeddingSettings(Section):
     """Item and profile text to vectors (eq. 5 and 7)."""
 
-    embedder: str = "local"
-    api_base: str | None = None
+    embedder: str = Field("local", description="`local` (MiniLM and wording), or a litellm name")
+    api_base: str | None = Field(None, description="a server of your own for the embedder")
 
 
 class LLMSettings(Section):
     """Who generates items and writes profiles."""
 
-    provider: str = "local"
-    model: str | None = None
-    api_base: str | None = None
-    temperature: float = Field(0.0, ge=0, le=2)
-    max_tokens: int = Field(1024, ge=16)
+    provider: str = Field("local", description="`local` (no LLM), deepseek, gpt-3.5, ollama, or a litellm name")
+    model: str | None = Field(None, description="the provider's model, where its name does not say it")
+    api_base: str | None = Field(None, description="a server of your own for the LLM")
+    temperature: float = Field(0.0, ge=0, le=2, description="of the LLM's sampling")
+    max_tokens: int = Field(1024, ge=16, description="the longest reply")
     seed: int = Field(42, description="the LLM stages' own: K-means, samples of users, replies")
-    concurrency: int = Field(16, ge=1)
+    concurrency: int = Field(16, ge=1, description="calls at a time")
     limit_users: int | None = Field(None, ge=1, description="a seeded sample of those who would be asked")
 
 
@@ -96,12 +96,18 @@ class AugmentationSettings(Section):
 
     enabled: bool = Field(True, description="off: `w/o Aug.` of table 3")
     clusters: int = Field(10, ge=1, description="K of section 3.2.1")
-    representative: Literal["recent", "centroid"] = "recent"
-    direction: Literal["minority", "both"] = "minority"
+    representative: Literal["recent", "centroid"] = Field(
+        "recent", description="of a cluster of a user's items: the newest, or the one nearest to its centre"
+    )
+    direction: Literal["minority", "both"] = Field(
+        "minority", description="domains that items are asked for: the user's less dominant one, or every one"
+    )
     ask: int = Field(5, ge=1, description="items asked for, a user and direction")
     keep: int = Field(3, ge=1, description="k of eq. 6")
     tau: float | str = Field("paper", description="a cosine, a quantile `q0.80`, or `paper` (table 1's rate)")
-    ground: Literal["pseudo", "match"] = "pseudo"
+    ground: Literal["pseudo", "match"] = Field(
+        "pseudo", description="a generated item stands as a pseudo-item, or as the nearest real item"
+    )
     filter: bool = Field(True, description="off: `w/o Filtering`")
     insertion: Literal["similar", "end", "random"] = Field(
         "similar", description="`end`: `w/o Inserting`; `random`: `Random Inserting`"
@@ -132,14 +138,16 @@ class ProfilingSettings(Section):
 
 
 class ModelSettings(Section):
-    name: str = "llm-edt"
-    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
+    name: str = Field("llm-edt", description="the system; `edt models` lists them")
+    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = Field("sasrec", description="what reads a history")
     hidden: int = Field(128, ge=2, description="d")
-    blocks: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    max_length: int = Field(200, ge=2)
-    encoder: Literal["llm", "id", "both"] = "llm"
+    blocks: int = Field(2, ge=1, description="layers of the backbone")
+    heads: int = Field(2, ge=1, description="of self-attention")
+    dropout: float = Field(0.5, ge=0, lt=1, description="the share of values that training drops")
+    max_length: int = Field(200, ge=2, description="the newest items of a history that are looked at")
+    encoder: Literal["llm", "id", "both"] = Field(
+        "llm", description="item vectors from text (eq. 7), of their own, or the sum of both"
+    )
     id_shrinkage: float = Field(
         0.0, ge=0, description="`both`: of n interactions in training an id's vector counts n / (n + this)"
     )
@@ -208,12 +216,14 @@ class TrainingSettings(Section):
     watch: Literal["full", "sampled"] = Field(
         "full", description="the ranking whose NDCG@10 chooses the epoch; `sampled` among 100 negatives"
     )
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(1e-3, gt=0, description="learning rate of pre-training (AdamW)")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's coefficient")
     decay_epochs: float | None = Field(
         None, gt=0, description="in place of weight_decay: epochs in which what is not learned anew falls to 1 / e"
     )
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant", description="of the learning rate: `cosine` falls to zero at `epochs`, `plateau` is cut"
+    )
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
     plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
@@ -240,7 +250,7 @@ class TrainingSettings(Section):
     alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
     align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
     finetune: bool = Field(True, description="off: `w/o DFT`")
-    finetune_lr: float = Field(1e-5, gt=0)
+    finetune_lr: float = Field(1e-5, gt=0, description="learning rate of domain fine-tuning")
     finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
     finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
     finetune_epochs: int = Field(400, ge=0, description="at most")
@@ -256,7 +266,9 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
-    protocol: Literal["full", "sampled"] = "full"
+    protocol: Literal["full", "sampled"] = Field(
+        "full", description="a target is ranked among its domain's items, or among `negatives` of them"
+    )
     negatives: int = Field(100, ge=1, description="of the sampled protocol")
     keep_seen: KeepSeen = Field(
         "auto",

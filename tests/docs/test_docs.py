@@ -1,0 +1,130 @@
+"""The documentation says what is so: commands parse, links lead somewhere, the settings are those of the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from edt_cli.cli.app import app
+from edt_cli.config import Settings
+from edt_cli.models.systems import BUILT_IN, model_class
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    if ".venv" not in path.parts
+)
+SETTINGS = ROOT / "docs" / "settings.md"
+
+
+def commands(page: Path) -> list[str]:
+    """Every `edt ...` line of an indented block."""
+    lines = re.findall(r"^ {4}(.*)$", page.read_text("utf-8"), re.MULTILINE)
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part == "edt" or part.startswith("edt ")]
+
+
+COMMANDS = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_is_one_that_edt_takes(page, command):
+    """Every option and value is parsed as the command line would; nothing is run."""
+    words = shlex.split(command, comments=True)[1:]
+    command, context = typer.main.get_command(app), None
+    while True:
+        context = command.make_context("edt", list(words), parent=context)
+        if not hasattr(command, "commands"):
+            break
+        _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+    assert command.callback is not None
+
+
+def test_the_documentation_has_commands():
+    assert len(COMMANDS) > 50
+    assert {"README.md", "docs/data.md", "docs/llm.md"} <= {page for page, _ in COMMANDS}
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors as the host of the repository makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in headings(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_are_named_are_there(page):
+    if page.name == "CHANGELOG.md":
+        return
+    for name in re.findall(r"`((?:edt_cli|examples|tests|docs)/[\w./-]+)`", page.read_text("utf-8")):
+        assert "NAME" in name or (ROOT / name).exists(), name
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").split()) < 700
+
+
+def default_of(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else 'none' if value is None else value}`"
+
+
+def rows(prefix: str, fields: dict[str, FieldInfo]) -> list[str]:
+    said = {name: (field.description or "").replace("|", "\\|") for name, field in fields.items()}
+    assert all(said.values()), f"without a description: {[name for name, text in said.items() if not text]}"
+    return [
+        "| setting | default | |",
+        "|---|---|---|",
+        *(f"| `{prefix}{name}` | {default_of(field)} | {said[name]} |" for name, field in fields.items()),
+        "",
+    ]
+
+
+def settings_reference() -> str:
+    out = [
+        "# Settings",
+        "",
+        "Strongest first: a flag or `--set section.field=value`, `EDT_SECTION_FIELD` in the environment, a file",
+        "(TOML) with `--config`, the preset, the default. `edt models NAME` shows what a preset says.",
+        "",
+    ]
+    for name, field in Settings.model_fields.items():
+        kind: Any = field.annotation
+        if name == "options":
+            continue
+        out += [f"## {name}", "", (kind.__doc__ or "").strip() or f"The {name}.", ""]
+        out += rows(f"{name}.", kind.model_fields)
+    for system in BUILT_IN:
+        if system.trained and (fields := model_class(system.name).Options.model_fields):
+            out += [f"## options of {system.name}", "", f"What {system.title} alone has.", ""]
+            out += rows("options.", fields)
+    return "\n".join(out).rstrip() + "\n"
+
+
+def test_the_settings_are_those_of_the_code():
+    """After a change of a setting: EDT_DOCS=write pytest tests/docs."""
+    found = settings_reference()
+    if os.environ.get("EDT_DOCS") == "write":
+        SETTINGS.write_text(found, "utf-8")
+    assert SETTINGS.read_text("utf-8") == found
