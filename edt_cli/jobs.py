@@ -155,6 +155,7 @@ def alive(beat: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(pid)
         # Born after the beat: another process that was given the same number.
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 1
+        same: bool = process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 1
+        return same
     except psutil.Error:
         return False

@@ -32,7 +32,8 @@ def flat_settings(settings: Settings) -> dict[str, Any]:
 def preset_of(run: Run) -> str:
     """The preset that a run was made with. A run that does not tell has the name of the preset whose settings it
     has, ablations aside; "" where there is none."""
-    if (told := run.plan.get("preset")) is not None:
+    told: str | None = run.plan.get("preset")
+    if told is not None:
         return told
     settings = run.settings
     for name, preset in presets_of(settings.model.name).items():

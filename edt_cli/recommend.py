@@ -18,7 +18,8 @@ from edt_cli.evaluation.questions import Questions, complete_histories
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.runs import Run
-from edt_cli.training.fit import Material, load_trained
+from edt_cli.training.fit import load_trained
+from edt_cli.training.material import Material
 
 CHUNK = 512
 USERS = 20_000

@@ -13,6 +13,7 @@ import polars as pl
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.config import EvaluationSettings, UserError
 from edt_cli.data.dataset import Split
+from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import figures
 from edt_cli.evaluation.metrics import TOP
@@ -23,9 +24,10 @@ from edt_cli.labels import identity, name_of
 from edt_cli.models.phases import PREPARATION
 from edt_cli.models.scorers import Ensemble
 from edt_cli.models.systems import asks_llm
-from edt_cli.pipeline import Pipeline, open_dataset
+from edt_cli.pipeline import Pipeline
 from edt_cli.runs import RESULTS, Run
-from edt_cli.training.fit import Material, load_trained
+from edt_cli.training.fit import load_trained
+from edt_cli.training.material import Material
 from edt_cli.workspace import Workspace, read_json, write_atomic
 
 if TYPE_CHECKING:

@@ -54,7 +54,8 @@ class Run:
     @property
     def dataset_key(self) -> str:
         """The dataset's, whatever part of it the run was given."""
-        return self.plan["data_key"].partition("-")[0]
+        data_key: str = self.plan["data_key"]
+        return data_key.partition("-")[0]
 
     @property
     def finished(self) -> bool:
@@ -75,7 +76,8 @@ class Run:
             lock.release()
 
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.folder / MANIFEST)
+        manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
+        return manifest
 
     def results(self) -> list[dict[str, Any]]:
         """Every result document of this run."""

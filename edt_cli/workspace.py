@@ -86,7 +86,8 @@ class Artefact:
         return (self.path / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / MANIFEST)
+        manifest: dict[str, Any] = read_json(self.path / MANIFEST)
+        return manifest
 
     @contextmanager
     def create(self, **manifest: Any) -> Iterator[tuple[Path, dict[str, Any]]]:

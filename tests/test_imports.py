@@ -22,14 +22,14 @@ LAYERS = (
     {"evaluation"},
     {"augmentation", "profiling", "training", "runs", "labels", "jobs", "housekeeping"},
     {"providers"},
-    {"ui", "experiments", "pipeline", "estimate", "results", "recommend", "inspection", "reporting"},
+    {"ui", "experiments", "pipeline", "results", "recommend", "inspection", "reporting"},
     {"cli"},
 )
 """Parts of edt_cli, the lowest first. A part may import from its own layer too, if no circle comes of it."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 MAY_USE_BACKENDS = {
     *("embeddings", "augmentation", "profiling", "providers"),
-    *("pipeline", "estimate", "inspection", "ui", "cli"),
+    *("pipeline", "inspection", "ui", "cli"),
 }
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {

@@ -114,7 +114,8 @@ class Endpoint:
     def info(self) -> Mapping[str, Any]:
         """What the price map that litellm carries says of the model; empty where it does not know it."""
         try:
-            return library().get_model_info(self.model)
+            known: Mapping[str, Any] = library().get_model_info(self.model)
+            return known
         except Exception:
             return {}
 

@@ -12,7 +12,7 @@ from diskcache.core import MODE_RAW
 from edt_backends.base import BackendError
 
 
-class JSONOnlyDisk(diskcache.Disk):
+class JSONOnlyDisk(diskcache.Disk):  # type: ignore[misc]
     """Text keys, values as compressed JSON inside the database.
 
     diskcache's own JSONDisk still unpickles a row that is marked as pickled (CVE-2025-69872), so whoever can write

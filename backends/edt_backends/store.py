@@ -89,7 +89,8 @@ class ReplyCache:
 
     def get(self, key: str) -> Entry | None:
         with self._one_line():
-            return self._cache.get(key)
+            entry: Entry | None = self._cache.get(key)
+        return entry
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         """The entries that there are, by key."""
@@ -191,7 +192,8 @@ class ReplyCache:
     def clear(self, model: str | None = None) -> int:
         """Remove everything, or what the backend of that name answered; the number of entries that went."""
         with self._one_line():
-            return self._cache.clear() if model is None else self._cache.evict(model)
+            gone: int = self._cache.clear() if model is None else self._cache.evict(model)
+        return gone
 
     def close(self) -> None:
         self._cache.close()

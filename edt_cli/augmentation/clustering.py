@@ -56,7 +56,8 @@ def cluster_items(view: TrainingView, embeddings: ItemEmbeddings, clusters: int,
 def _nearest(centroids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     if not len(centroids):
         return np.full(len(vectors), -1)
-    return (vectors @ centroids.T - (centroids**2).sum(1) / 2).argmax(1)
+    clusters: np.ndarray = (vectors @ centroids.T - (centroids**2).sum(1) / 2).argmax(1)
+    return clusters
 
 
 def _fit(items: np.ndarray, vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

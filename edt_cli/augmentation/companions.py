@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from edt_cli.data.dataset import TrainingView
+from edt_cli.data.dataset import Numbers, TrainingView
 from edt_cli.embeddings import ItemEmbeddings
 
 BLOCK = 512
@@ -33,7 +33,7 @@ class Companions:
         self._bought = sparse.csr_matrix((np.ones(pairs.shape[1]), pairs), shape)
         self._titled = np.append(False, view.catalogue["title"].is_not_null().to_numpy())
         self._known: dict[int, sparse.csr_matrix] = {}
-        self._stand_ins: dict[int, np.ndarray] = {}
+        self._stand_ins: dict[int, Numbers] = {}
 
     def best(self, target: int, rows: np.ndarray, items: np.ndarray, total: int, width: int) -> np.ndarray:
         """Item numbers [total, width]: the best of domain `target` for the items of each row, 0 where no more go
@@ -77,7 +77,7 @@ class Companions:
             self._known[target] = evidence
         return self._known[target]
 
-    def _standing(self, target: int, items: np.ndarray) -> np.ndarray:
+    def _standing(self, target: int, items: Numbers) -> Numbers:
         """For each item one that has evidence: itself, the nearest of its domain, or 0 where there is none.
 
         Looked for in a block of items when one of them is first asked for, and kept.

@@ -10,7 +10,7 @@ from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.augmentation.generation import Questions
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings
-from edt_cli.data.dataset import Domains
+from edt_cli.data.dataset import Domains, Numbers
 
 # Table 1: average length after augmentation less that before.
 INSERTIONS_A_USER = {
@@ -39,7 +39,8 @@ def cells_of(questions: Questions, representatives: Representatives, domains: in
     """[Q]: 2 * target domain, and 1 more where the user has no representatives there. In each such cell
     score^target is another kind of number, so each has a tau of its own."""
     targets = questions.users * domains + questions.targets
-    return 2 * questions.targets + (np.diff(representatives.offsets)[targets] == 0)
+    cells: Numbers = 2 * questions.targets + (np.diff(representatives.offsets)[targets] == 0)
+    return cells
 
 
 def likely_items(
@@ -99,7 +100,9 @@ def _mean(vectors: np.ndarray, items: np.ndarray, others: np.ndarray) -> np.ndar
         cosines[part] = np.einsum("nd,nwd->nw", vectors[items[part]], vectors[others[part]])
     sizes = counted.sum(1)
     sums = np.where(counted, cosines, 0).sum(1)
-    return np.divide(sums, sizes, out=np.full(len(items), np.nan), where=sizes > 0)
+    means = np.full(len(items), np.nan)
+    np.divide(sums, sizes, out=means, where=sizes > 0)
+    return means
 
 
 def _best(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
@@ -221,7 +221,7 @@ def collect(
         for domain in range(len(view.domains))
     ]
     failures: list[tuple[int, int, int, str, str]] = []
-    columns: dict[str, list] = {name: [] for name in ("question", "place", "item", "reason", *TEXT_FIELDS)}
+    columns: dict[str, list[Any]] = {name: [] for name in ("question", "place", "item", "reason", *TEXT_FIELDS)}
     for question, answer in enumerate(answers):
         user, source, target = (
             int(part[question]) for part in (questions.users, questions.sources, questions.targets)

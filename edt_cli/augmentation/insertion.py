@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from edt_cli.data.dataset import Sequences
+from edt_cli.data.dataset import Numbers, Sequences
 
 
 def insert(
@@ -32,12 +32,12 @@ def insert(
 
 def choose_gaps(
     choice: Literal["similar", "end", "random"],
-    lengths: np.ndarray,
-    users: np.ndarray,
-    anchors: np.ndarray,
-    slots: np.ndarray,
+    lengths: Numbers,
+    users: Numbers,
+    anchors: Numbers,
+    slots: Numbers,
     seed: int,
-) -> np.ndarray:
+) -> Numbers:
     """The gap of each item [G]: `similar` is right after its anchor, `end` (`w/o Inserting`) after the training
     prefix, `random` (`Random Inserting`) uniform in 0 .. length.
 

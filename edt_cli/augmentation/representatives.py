@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edt_cli.augmentation.clustering import Clusters
-from edt_cli.data.dataset import TrainingView
+from edt_cli.data.dataset import Numbers, TrainingView
 from edt_cli.embeddings import ItemEmbeddings
 
 
@@ -68,8 +69,8 @@ def find_representatives(
 
 
 def _nearness(
-    items: np.ndarray, domains: np.ndarray, labels: np.ndarray, embeddings: ItemEmbeddings, clusters: Clusters
-) -> np.ndarray:
+    items: Numbers, domains: Numbers, labels: Numbers, embeddings: ItemEmbeddings, clusters: Clusters
+) -> NDArray[np.float32]:
     """Inner product with the item's own centroid: among unit vectors it orders as the distance does."""
     nearness = np.zeros(len(embeddings.vectors), np.float32)
     for domain, centroids in enumerate(clusters.centroids):

@@ -121,7 +121,8 @@ def _at_work(
 
 
 def _pipeline(place: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
-    from edt_cli.pipeline import Pipeline, open_dataset
+    from edt_cli.data.open import open_dataset
+    from edt_cli.pipeline import Pipeline
     from edt_cli.providers import Providers
 
     providers = Providers(place, settings)

@@ -51,7 +51,7 @@ def compare(
     from edt_cli.experiments.compare import compare as make
     from edt_cli.experiments.plan import Plan
     from edt_cli.jobs import at_work
-    from edt_cli.pipeline import open_device
+    from edt_cli.training.device import open_device
 
     read, place = Plan.read(plan), workspace(workspace_)
     comparison = Comparison.open(place, read)

@@ -61,7 +61,7 @@ def evaluate(
 
     Example: edt eval --data food-kitchen --protocol sampled --negatives 100
     """
-    from edt_cli.pipeline import open_device
+    from edt_cli.training.device import open_device
 
     place, chosen = workspace(workspace_), str(open_device(device))
     settings = evaluation_settings(protocol, negatives, keep_seen)

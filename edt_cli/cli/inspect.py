@@ -46,9 +46,10 @@ def inspect(
 
     Example: edt inspect one-domain --data demo
     """
+    from edt_cli.data.open import open_dataset
     from edt_cli.events import Events
     from edt_cli.inspection import inspect_user
-    from edt_cli.pipeline import Pipeline, open_dataset
+    from edt_cli.pipeline import Pipeline
     from edt_cli.runs import ABLATED
 
     chosen = preset or ABLATED

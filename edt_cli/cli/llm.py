@@ -22,8 +22,8 @@ from edt_cli.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from edt_cli.estimate import Estimate, Span
     from edt_cli.pipeline import Pipeline
+    from edt_cli.pipeline.estimate import Estimate, Span
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
     With --dry-run that is all. Errors: UsageError off a terminal without --yes; typer.Abort for a no.
     """
     from edt_cli.config import UsageError
-    from edt_cli.estimate import estimates
+    from edt_cli.pipeline.estimate import estimates
 
     providers = pipeline.providers
     price = providers.price
@@ -140,7 +140,7 @@ def _document(pipeline: Pipeline, found: list[Estimate]) -> dict[str, Any]:
 
 
 def _total(found: list[Estimate]) -> Span | None:
-    from edt_cli.estimate import NOTHING
+    from edt_cli.pipeline.estimate import NOTHING
 
     total = NOTHING
     for stage in found:

@@ -30,7 +30,7 @@ def models(
     Example: edt models llm-edt --data food-kitchen
     """
     from edt_cli.config import UsageError
-    from edt_cli.pipeline import open_dataset
+    from edt_cli.data.open import open_dataset
 
     if preset and name is None:
         raise UsageError("--preset goes with the name of a system")

@@ -58,8 +58,8 @@ def recommend(
     from edt_cli import recommend as core
     from edt_cli.config import UsageError
     from edt_cli.events import Events
-    from edt_cli.pipeline import open_device
     from edt_cli.results import run_material
+    from edt_cli.training.device import open_device
 
     ways = [bool(user), every, history is not None, export_items is not None]
     if sum(ways) != 1:

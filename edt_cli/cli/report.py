@@ -68,10 +68,10 @@ def report(
     Example: edt report --data food-kitchen --table 2 --format latex
     """
     from edt_cli.config import UsageError
-    from edt_cli.pipeline import open_device
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper import TABLES
     from edt_cli.reporting.render import FORMS
+    from edt_cli.training.device import open_device
 
     form = "json" if json_ else form
     if form not in FORMS:
@@ -110,8 +110,8 @@ def _of_plan(place: Workspace, path: Path, device: str) -> list[Table]:
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.compare import found as finished
     from edt_cli.experiments.plan import Plan
-    from edt_cli.pipeline import open_device
     from edt_cli.reporting.comparison import comparison_tables
+    from edt_cli.training.device import open_device
 
     result = finished(Comparison.open(place, Plan.read(path)), str(open_device(device)))
     if not result.outcomes:
@@ -158,7 +158,7 @@ def _write(found: list[Table], form: str, out: Path | None) -> None:
 def _statistics(place: Workspace, data: str | None) -> list[Any]:
     """Table 1: each prepared dataset before, and where it was augmented, after."""
     from edt_cli.config import UserError
-    from edt_cli.pipeline import open_dataset
+    from edt_cli.data.open import open_dataset
     from edt_cli.results import statistics
 
     names = [data] if data else [artefact.key for artefact in place.datasets()]

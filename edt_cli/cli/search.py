@@ -39,9 +39,10 @@ def search(
     from rich.table import Table
     from rich.text import Text
 
+    from edt_cli.data.open import open_dataset
     from edt_cli.experiments.search import SearchSettings
     from edt_cli.experiments.search import search as run_search
-    from edt_cli.pipeline import open_dataset, open_device
+    from edt_cli.training.device import open_device
 
     settings = SearchSettings.read(space)
     chosen = str(open_device(device))

@@ -127,8 +127,10 @@ def train(
             raise UsageError(f"--ablate {name} changes nothing: {already}")
         settings = settings.changed(**ABLATIONS[name][1])
 
-    from edt_cli.pipeline import Pipeline, open_dataset, open_device
+    from edt_cli.data.open import open_dataset
+    from edt_cli.pipeline import Pipeline
     from edt_cli.providers import Providers
+    from edt_cli.training.device import open_device
 
     place = workspace(workspace_)
     numbers = [settings.training.seed] if seeds is None else _seeds(seeds)

@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, UserError
 from edt_cli.workspace import Artefact
 
 Split = Literal["valid", "test"]
 Final = bool | Literal["test"]
+Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
 FILES = ("interactions.parquet", "users.parquet", "items.parquet")
 
@@ -31,7 +33,7 @@ class Domains:
     """The catalogue's numbering. `starts` [D + 1]: items of domain d are starts[d] .. starts[d + 1] - 1."""
 
     names: tuple[str, ...]
-    starts: np.ndarray
+    starts: Numbers
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,8 +63,8 @@ class Sequences:
     times: int64, unix seconds, one an item; None where they are not known, as in a history that someone typed in.
     """
 
-    offsets: np.ndarray
-    items: np.ndarray
+    offsets: Numbers
+    items: Numbers
     times: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -132,10 +134,10 @@ class TrainingView:
 class Targets:
     """What is to be predicted: for each of n users the item at `positions`, from all items before it."""
 
-    users: np.ndarray
-    positions: np.ndarray
-    items: np.ndarray
-    domains: np.ndarray
+    users: Numbers
+    positions: Numbers
+    items: Numbers
+    domains: Numbers
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ class Dataset:
     domains: Domains
     user_ids: Sequence[str]
     sequences: Sequences
-    train_lengths: np.ndarray
-    target_positions: dict[Split, np.ndarray]
+    train_lengths: Numbers
+    target_positions: dict[Split, Numbers]
     catalogue: pl.DataFrame
     """One row an item, row i is item i + 1: id, title, brand, category, description (null where absent)."""
 

@@ -86,7 +86,8 @@ def _maybe_alike(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
     del ordered
     if not len(shared):
         return np.zeros(len(frame), bool)
-    return shared[np.searchsorted(shared, mixed).clip(max=len(shared) - 1)] == mixed
+    alike: np.ndarray = shared[np.searchsorted(shared, mixed).clip(max=len(shared) - 1)] == mixed
+    return alike
 
 
 def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

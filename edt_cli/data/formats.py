@@ -107,7 +107,7 @@ def first_line(path: Path) -> bytes:
     opener: Callable[..., Any] = gzip.open if _is_gzip(path) else open
     try:
         with opener(path, "rb") as file:
-            line = file.readline(1 << 20)
+            line: bytes = file.readline(1 << 20)
     except (EOFError, OSError) as error:
         raise unreadable(path, error) from None
     if not line:

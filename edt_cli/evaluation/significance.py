@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtr
 
 SAMPLES = 2000
@@ -56,7 +57,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return found
 
 
-def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError("a paired difference needs the same users, at least one, of both runs")
     return second - first

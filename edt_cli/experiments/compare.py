@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import EvaluationSettings
+from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
 from edt_cli.events import Events, read_events
@@ -25,7 +26,8 @@ from edt_cli.experiments.plan import Cell, Plan
 from edt_cli.jobs import Launched, alive, heartbeat, launch
 from edt_cli.labels import identity
 from edt_cli.models.systems import has_llm
-from edt_cli.pipeline import Pipeline, open_dataset
+from edt_cli.pipeline import Pipeline
+from edt_cli.pipeline.stages import OFF
 from edt_cli.providers import Providers
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
 from edt_cli.reporting.results import shown_system
@@ -134,7 +136,7 @@ def _next(
     making = frozenset[tuple[str, str]]().union(*(one.making for one in at_work.values()))
     for cell in waiting:
         pipeline = c.pipeline(cell)
-        keys = {kind: key for kind, key in pipeline.artefact_keys().items() if key != "none"}
+        keys = {kind: key for kind, key in pipeline.artefact_keys().items() if key != OFF}
         missing = frozenset((kind, key) for kind, key in keys.items() if not pipeline.made(kind))
         if not missing & making:
             return cell, missing

@@ -163,7 +163,8 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
                 raise optuna.TrialPruned
 
     phases = pipeline.run((*listeners, watch)).manifest().get("phases", {})
-    return max(phase["best"] for name, phase in phases.items() if name != PREPARATION)
+    best: float = max(phase["best"] for name, phase in phases.items() if name != PREPARATION)
+    return best
 
 
 def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> Searched:

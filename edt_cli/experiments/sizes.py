@@ -11,7 +11,7 @@ from edt_cli.embeddings import item_texts
 from edt_cli.models.batch import item_table
 from edt_cli.models.given import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system
-from edt_cli.training.fit import Material
+from edt_cli.training.material import Material
 
 TEXT_WIDTH = 1024
 """d_L of `local`."""

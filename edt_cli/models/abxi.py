@@ -33,6 +33,7 @@ from edt_cli.models.given import Given
 from edt_cli.models.layers import Dropout, Linear, LoRA, SwiGLU
 from edt_cli.models.positions import Objective, Positions, had
 from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.typed import Embedding, Layer, LayerNorm, ModuleList
 
 INNER = 680 / 256
 """The inner size of a SwiGLU for a hidden size of 1: with three matrices, nearly what 4 is with two."""
@@ -59,19 +60,17 @@ class ABXI(SequentialModel):
         assert isinstance(own, ABXIOptions)
         inner = round(s.hidden * INNER)
         self.from_newest = own.positions == "newest"
-        self.positions = nn.Embedding(s.max_length, s.hidden)
+        self.positions = Embedding(s.max_length, s.hidden)
         self.drop = Dropout(s.dropout)
         self.attention = Attention(s.hidden, s.heads, dropout=0.0)
-        self.norm_attention = nn.LayerNorm(s.hidden)
+        self.norm_attention = LayerNorm(s.hidden)
         self.feedforward = SwiGLU(s.hidden, inner)
         self.mixed = Adapted(s.hidden, own.domain_rank, s.dropout)
-        self.domain = nn.ModuleList(Adapted(s.hidden, own.domain_rank, s.dropout) for _ in range(self.domains))
+        self.domain = ModuleList(Adapted(s.hidden, own.domain_rank, s.dropout) for _ in range(self.domains))
         self.projector = SwiGLU(s.hidden, inner)
-        self.invariant = nn.ModuleList(
-            Adapted(s.hidden, own.invariant_rank, s.dropout) for _ in range(self.domains)
-        )
-        self.specific = nn.ModuleList(SwiGLU(s.hidden, inner) for _ in range(self.domains))
-        self.norm_specific = nn.ModuleList(nn.LayerNorm(s.hidden) for _ in range(self.domains))
+        self.invariant = ModuleList(Adapted(s.hidden, own.invariant_rank, s.dropout) for _ in range(self.domains))
+        self.specific = ModuleList(SwiGLU(s.hidden, inner) for _ in range(self.domains))
+        self.norm_specific = ModuleList(LayerNorm(s.hidden) for _ in range(self.domains))
         for part in self.modules():
             if isinstance(part, Linear):
                 nn.init.normal_(part.weight, std=INITIAL_STD)
@@ -157,13 +156,13 @@ class ABXI(SequentialModel):
         return torch.cat(parts)[torch.argsort(torch.cat(rows))]
 
 
-class Adapted(nn.Module):
+class Adapted(Layer):
     """LN(x + drop(f(x)) + drop(LoRA(x))): a map f that is shared, and what one sequence or domain adds to it."""
 
     def __init__(self, hidden: int, rank: int, dropout: float) -> None:
         super().__init__()
         self.lora = LoRA(hidden, rank)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm = LayerNorm(hidden)
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ up to j only. `last` gives the state after the last item, [B, D], which for BERT
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +13,10 @@ from torch.nn import functional as F
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import last_state
 from edt_cli.models.layers import Dropout, Linear, dropped_attention, linear
+from edt_cli.models.typed import Embedding, Layer, LayerNorm, ModuleList, Sequential
 
 
-class Backbone(nn.Module):
+class Backbone(Layer):
     """A causal one is `encode` after `embed`, so that a system may put something of its own between the two."""
 
     bidirectional = False
@@ -47,7 +46,7 @@ AT_ONCE = 1 << 22
 """Attention weights of a batch: above this, only some rows' are at hand at one time."""
 
 
-class Attention(nn.Module):
+class Attention(Layer):
     """Multi-head self-attention: torch's fused kernel, but for training on a CPU, where it knows no dropout and is
     slower than plain products, several times in bfloat16."""
 
@@ -92,16 +91,16 @@ class Attention(nn.Module):
         return self.drop(scores.softmax(-1)) @ v
 
 
-class SASRecBlock(nn.Module):
+class SASRecBlock(Layer):
     """x + drop(attention(LN(x))), then x + drop(FFN(LN(x))), the FFN of width d (SASRec, eq. 4-6)."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(s.hidden, eps=1e-8)
+        self.norm_attention = LayerNorm(s.hidden, eps=1e-8)
         self.attention = Attention(s.hidden, s.heads, s.dropout)
-        self.norm_feedforward = nn.LayerNorm(s.hidden, eps=1e-8)
+        self.norm_feedforward = LayerNorm(s.hidden, eps=1e-8)
         inner, outer = Linear(s.hidden, s.hidden), Linear(s.hidden, s.hidden)
-        self.feedforward = nn.Sequential(inner, nn.ReLU(), Dropout(s.dropout), outer)
+        self.feedforward = Sequential(inner, nn.ReLU(), Dropout(s.dropout), outer)
         self.drop = Dropout(s.dropout)
         if s.zero_start:
             for last in (self.attention.out, outer):
@@ -126,10 +125,10 @@ class SASRec(Backbone):
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.scale = s.hidden**0.5
-        self.positions = nn.Embedding(s.max_length, s.hidden)
+        self.positions = Embedding(s.max_length, s.hidden)
         self.drop = Dropout(s.dropout)
-        self.blocks = nn.ModuleList(SASRecBlock(s) for _ in range(s.blocks))
-        self.norm = nn.LayerNorm(s.hidden, eps=1e-8)
+        self.blocks = ModuleList(SASRecBlock(s) for _ in range(s.blocks))
+        self.norm = LayerNorm(s.hidden, eps=1e-8)
         nn.init.normal_(self.positions.weight, std=0.02)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -145,8 +144,7 @@ class SASRec(Backbone):
             return super().encode_last(x, lengths)
         for block in self.blocks[:-1]:
             x = block(x)
-        final = cast(SASRecBlock, self.blocks[-1])
-        return self.norm(final.last(x, lengths)) * (lengths > 0).unsqueeze(1)
+        return self.norm(self.blocks[-1].last(x, lengths)) * (lengths > 0).unsqueeze(1)
 
 
 class GRU4Rec(Backbone):
@@ -167,27 +165,27 @@ class GRU4Rec(Backbone):
         return self.out(states)
 
 
-class FeedForward(nn.Module):
+class FeedForward(Layer):
     """LN(x + drop(FFN(x))), GELU of width 4d (BERT4Rec, eq. 4-6)."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.inner = Linear(s.hidden, 4 * s.hidden)
         self.outer = Linear(4 * s.hidden, s.hidden)
-        self.norm = nn.LayerNorm(s.hidden)
+        self.norm = LayerNorm(s.hidden)
         self.drop = Dropout(s.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x + self.drop(self.outer(F.gelu(self.inner(x)))))
 
 
-class BERT4RecBlock(nn.Module):
+class BERT4RecBlock(Layer):
     """LN(x + drop(attention(x))), then `FeedForward` (BERT4Rec, eq. 1-6)."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.attention = Attention(s.hidden, s.heads, s.dropout)
-        self.norm = nn.LayerNorm(s.hidden)
+        self.norm = LayerNorm(s.hidden)
         self.drop = Dropout(s.dropout)
         self.feedforward = FeedForward(s)
 
@@ -215,11 +213,11 @@ class BERT4Rec(Backbone):
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.empty(s.hidden))
-        self.positions = nn.Embedding(s.max_length + 1, s.hidden)
-        self.norm = nn.LayerNorm(s.hidden)
+        self.positions = Embedding(s.max_length + 1, s.hidden)
+        self.norm = LayerNorm(s.hidden)
         self.drop = Dropout(s.dropout)
-        self.blocks = nn.ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
-        self.out = nn.Sequential(Linear(s.hidden, s.hidden), nn.GELU(), nn.LayerNorm(s.hidden))
+        self.blocks = ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
+        self.out = Sequential(Linear(s.hidden, s.hidden), nn.GELU(), LayerNorm(s.hidden))
         nn.init.normal_(self.positions.weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
 
@@ -243,8 +241,7 @@ class BERT4Rec(Backbone):
         visible = (steps < full[:, None])[:, None, None, :]
         for block in self.blocks[:-1]:
             x = block(x, visible)
-        final = cast(BERT4RecBlock, self.blocks[-1])
-        return self.out(final.last(x, full)) * (lengths > 0).unsqueeze(1)
+        return self.out(self.blocks[-1].last(x, full)) * (lengths > 0).unsqueeze(1)
 
     def _embedded(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
         steps = torch.arange(x.shape[1], device=x.device)

@@ -35,6 +35,7 @@ from edt_cli.models.layers import Dropout
 from edt_cli.models.losses import mean
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.typed import Layer, ModuleList
 
 
 class Options(Section):
@@ -59,8 +60,8 @@ class C2DSR(SequentialModel):
         self.mixed_items = GraphEncoder(given, prefixes, own.graph_layers)
         self.own_items = GraphEncoder(given, domain_rows(prefixes, given.table), own.graph_layers)
         self.mixed = SASRec(s)
-        self.own = nn.ModuleList(SASRec(s) for _ in range(self.domains))
-        self.discriminators = nn.ModuleList(Discriminator(s.hidden) for _ in range(self.domains))
+        self.own = ModuleList(SASRec(s) for _ in range(self.domains))
+        self.discriminators = ModuleList(Discriminator(s.hidden) for _ in range(self.domains))
 
     def encode_positions(self, batch: Batch) -> Tensor:
         """h + h^d, d the domain asked for: the mixed state, and that after the last item of d if there is one."""
@@ -74,7 +75,7 @@ class C2DSR(SequentialModel):
         x = self.own_items(items)
         for domain, encoder in enumerate(self.own):
             rows = torch.nonzero(asked == domain).squeeze(1)
-            states = states.index_add(0, rows, encoder.last(x[rows], lengths[rows]))  # type: ignore[operator]
+            states = states.index_add(0, rows, encoder.last(x[rows], lengths[rows]))
         return states
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
@@ -121,13 +122,14 @@ class C2DSR(SequentialModel):
         mixed sequence, and that by one in which this domain's items are random."""
         here, others = known & inside, known & ~inside
         users = here.any(1) & others.any(1)
-        return tuple(  # type: ignore[return-value]
+        of_own, of_others, of_false = (
             mean_state(states[users], places[users])
             for states, places in ((own, here), (mixed, others), (false, others))
         )
+        return of_own, of_others, of_false
 
 
-class Discriminator(nn.Module):
+class Discriminator(Layer):
     """Infomax of one domain: a bilinear score must tell true pairs of prototypes from corrupted ones."""
 
     def __init__(self, hidden: int) -> None:
@@ -142,7 +144,7 @@ class Discriminator(nn.Module):
         return mean(F.softplus(-score_true) + F.softplus(score_false))
 
 
-class GraphEncoder(nn.Module):
+class GraphEncoder(Layer):
     """An item's own vector e, and the mean g over layers of what follows it: A^k e, A the row-normalised counts of
     the items that come next. Only what a batch's items can reach is computed."""
 

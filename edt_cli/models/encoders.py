@@ -9,12 +9,13 @@ from torch.nn import functional as F
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import ItemTable
 from edt_cli.models.layers import Linear, linear
+from edt_cli.models.typed import Layer
 
 INITIAL_STD = 0.02
 ROWS = 65_536
 
 
-class Adapter(nn.Module):
+class Adapter(Layer):
     """Eq. 7: W1 (W2 e + b2) + b1, from d_in over `inner` to d_out; no activation stands between."""
 
     def __init__(self, d_in: int, inner: int, d_out: int) -> None:
@@ -60,7 +61,7 @@ def principal_axes(sample: Tensor, size: int) -> Tensor:
     An axis points where its largest entry is positive: a library may choose either sign.
     """
     centred = sample.double() - sample.double().mean(0)
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T[:size]
+    axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T[:size]
     return (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).to(sample.dtype)
 
 
@@ -79,7 +80,7 @@ def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
     return out
 
 
-class ItemEncoder(nn.Module):
+class ItemEncoder(Layer):
     """Item numbers to vectors [..., D]. Padding is a zero vector."""
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from edt_cli.models.typed import Function, Layer
+
 LEVELS = 1 << 16
 """Random values are of 16 bits: a dropout rate is exact to 1 / 65,536."""
 
@@ -31,7 +33,7 @@ def twice_differentiable() -> Iterator[None]:
         TWICE.reset(token)
 
 
-class Dropout(nn.Module):
+class Dropout(Layer):
     """Inverted dropout. torch draws one slow Bernoulli value an element on a CPU; here one draw serves four."""
 
     def __init__(self, rate: float) -> None:
@@ -46,12 +48,13 @@ class Dropout(nn.Module):
         return _Dropped.apply(x, round(self.rate * LEVELS))
 
 
-class _Dropped(torch.autograd.Function):
+class _Dropped(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
         ctx.keep = _kept(x.shape, dropped)
         ctx.scale = LEVELS / (LEVELS - dropped)
-        return x * ctx.keep.to(x.dtype).mul_(ctx.scale)
+        out: Tensor = x * ctx.keep.to(x.dtype).mul_(ctx.scale)
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -79,7 +82,7 @@ CELLS = 1 << 20
 """Of the L x L matrices that are at hand at one time."""
 
 
-class _DroppedAttention(torch.autograd.Function):
+class _DroppedAttention(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropped: int) -> Tensor:
         ctx.keep = _kept(q.shape[:3] + q.shape[2:3], dropped)
@@ -117,13 +120,13 @@ def _of(mask: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill_(~mask, float("-inf"))
     return scores.softmax(-1)
 
 
-class LoRA(nn.Module):
+class LoRA(Layer):
     """A low-rank map (Hu et al., ICLR '22): x down^T up^T. `down` starts at zero, so at first it adds nothing."""
 
     def __init__(self, hidden: int, rank: int, std: float = 0.02) -> None:
@@ -135,7 +138,7 @@ class LoRA(nn.Module):
         return linear(linear(x, self.down), self.up)
 
 
-class SwiGLU(nn.Module):
+class SwiGLU(Layer):
     """(silu(x W_gate) * x W_value) W_out, without biases (Shazeer, 2020)."""
 
     def __init__(self, hidden: int, inner: int) -> None:
@@ -148,7 +151,7 @@ class SwiGLU(nn.Module):
         return self.out(F.silu(gate) * value)
 
 
-class Linear(nn.Linear):
+class Linear(Layer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
@@ -173,10 +176,11 @@ _ONEDNN = (
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # Columns cut out of a larger matrix would take hundreds of times as long.
-    return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
+    return product
 
 
-class _OneDNN(torch.autograd.Function):
+class _OneDNN(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)

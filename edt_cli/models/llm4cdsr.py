@@ -27,10 +27,10 @@ from typing import Literal, cast
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from edt_cli.config import Section
-from edt_cli.models.backbones import Backbone, BERT4Rec, make_backbone
+from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder, principal
@@ -38,6 +38,7 @@ from edt_cli.models.given import Given
 from edt_cli.models.losses import alignment, mean, soft_contrast
 from edt_cli.models.positions import Objective, Positions, had
 from edt_cli.models.profiled import ProfiledModel
+from edt_cli.models.typed import ModuleList
 
 
 class Options(Section):
@@ -63,7 +64,7 @@ class LLM4CDSR(ProfiledModel):
         self.options = own
         self.own_items = IdEncoder(given.table, given.model.hidden, own_components(given.table, given.model.hidden))
         self.own_items.weight.requires_grad_(own.learned)
-        self.own_backbones = nn.ModuleList(make_backbone(given.model) for _ in range(self.domains))
+        self.own_backbones = ModuleList(make_backbone(given.model) for _ in range(self.domains))
 
     @property
     def width(self) -> int:
@@ -85,7 +86,7 @@ class LLM4CDSR(ProfiledModel):
             if not len(rows):
                 continue
             items, lengths, _ = domain_sequence(batch.items[rows], self.domain_of, asked[rows])
-            own[rows] = cast(Backbone, backbone).last(self.own_items(items), lengths).to(own.dtype)
+            own[rows] = backbone.last(self.own_items(items), lengths).to(own.dtype)
         return torch.cat([states, own], -1)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from edt_cli.config import Section, UserError
@@ -30,6 +30,7 @@ from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, soft_contrast
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.typed import Layer
 
 CHUNK = 512
 """Users at a time, to encode or to compare with all others."""
@@ -131,7 +132,7 @@ class LLMESR(SequentialModel):
         return (states[place] * real).sum(1) / real.sum(1)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Layer):
     """Eq. 3: what the keys' view says, as the queries' view asks for it. Causal; projections without a bias."""
 
     def __init__(self, hidden: int, heads: int) -> None:

@@ -45,6 +45,7 @@ from edt_cli.models.phases import PREPARATION, Phase
 from edt_cli.models.plain import PlainModel
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import NextItemPhase, SequentialModel
+from edt_cli.models.typed import Layer, ModuleList
 
 POOL = 8
 ADAM_BETAS = (0.9, 0.98)
@@ -58,7 +59,7 @@ class LLMCDSROptions(Section):
     overlapped: int = Field(128, ge=1, description="users of several domains that a virtual step is judged by")
     meta_lr: float = Field(1e-3, gt=0, description="of the recall network")
     virtual: Literal["adam", "sgd"] = Field("adam", description="the virtual step of the recommender")
-    virtual_lr: float = Field(1e-3, gt=0)
+    virtual_lr: float = Field(1e-3, gt=0, description="of the virtual step")
     contrast: float = Field(0.1, ge=0, description="weight of the contrastive loss in the preparation")
     temperature: float = Field(1.0, gt=0, description="of the contrastive loss")
 
@@ -184,7 +185,7 @@ class LLMCDSR(PlainModel):
         return x.masked_scatter(put.unsqueeze(-1), recalled[torch.nonzero(put)[:, 0], batch.which[put]])
 
 
-class MetaRecall(nn.Module):
+class MetaRecall(Layer):
     """How relevant each generated item is: w_d . p(e), by softmax over a user's. w_d starts at zero, their mean."""
 
     def __init__(self, generated: GeneratedItems, table: ItemTable, hidden: int) -> None:
@@ -231,19 +232,19 @@ class CollaborativeText(SequentialModel):
         assert given.table.text is not None and isinstance(given.options, LLMCDSROptions)
         self.own = given.options
         self.register_buffer("text", given.table.text, persistent=False)
-        self.backbones = nn.ModuleList(make_backbone(s) for _ in range(self.domains))
-        self.projections = nn.ModuleList(
+        self.backbones = ModuleList(make_backbone(s) for _ in range(self.domains))
+        self.projections = ModuleList(
             Linear(given.table.text.shape[1], s.hidden, bias=False) for _ in range(self.domains)
         )
         for projection in self.projections:
-            nn.init.xavier_normal_(projection.weight)  # type: ignore[arg-type]
+            nn.init.xavier_normal_(projection.weight)
         self._directions: tuple[int, Tensor] | None = None
 
     text: Tensor
 
     def project(self, text: Tensor, domains: Tensor) -> Tensor:
         """[Q, n, d_L] and long [Q] -> [Q, n, D]."""
-        weights = torch.stack([projection.weight for projection in self.projections])  # type: ignore[misc]
+        weights = torch.stack([projection.weight for projection in self.projections])
         return text @ weights[domains].transpose(1, 2)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edt_cli.models.layers import TWICE, linear
+from edt_cli.models.typed import Function
 
 
 def mean(losses: Tensor) -> Tensor:
@@ -61,14 +62,15 @@ def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
     return _SharedSoftmax.apply(own, others)
 
 
-class _SharedSoftmax(torch.autograd.Function):
+class _SharedSoftmax(Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, others: Tensor) -> Tensor:
         highest = torch.maximum(own, others.amax(1))
         ctx.others = (others - highest[:, None]).exp_()
         ctx.own = (own - highest).exp()
         ctx.total = ctx.own + ctx.others.sum(1)
-        return ctx.total.log() + highest - own
+        losses: Tensor = ctx.total.log() + highest - own
+        return losses
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:

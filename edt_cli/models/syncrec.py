@@ -40,6 +40,7 @@ from edt_cli.models.layers import Dropout, Linear
 from edt_cli.models.losses import mean
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import SequentialModel
+from edt_cli.models.typed import Embedding, Layer, LayerNorm, ModuleList
 
 
 class SyNCRecOptions(Section):
@@ -61,13 +62,13 @@ class SyNCRec(SequentialModel):
         super().__init__(given)
         s, own = given.model, cast(SyNCRecOptions, given.options)
         self.own = own
-        self.types = nn.Embedding(self.domains, s.hidden)
-        self.positions = nn.Embedding(s.max_length, s.hidden)
-        self.norm = nn.LayerNorm(s.hidden)
+        self.types = Embedding(self.domains, s.hidden)
+        self.positions = Embedding(s.max_length, s.hidden)
+        self.norm = LayerNorm(s.hidden)
         self.drop = Dropout(s.dropout)
-        self.experts = nn.ModuleList(Expert(s) for _ in range(own.single_experts + own.cross_experts))
+        self.experts = ModuleList(Expert(s) for _ in range(own.single_experts + own.cross_experts))
         self.gate = Gate(s.hidden, self.domains + 1, own)
-        self.towers = nn.ModuleList(FeedForward(s) for _ in range(self.domains + 1))
+        self.towers = ModuleList(FeedForward(s) for _ in range(self.domains + 1))
         self.critic = Linear(s.hidden, s.hidden)
         self.register_buffer("gap", torch.full((self.domains,), 1 / self.domains))
         for module in self.modules():
@@ -88,7 +89,7 @@ class SyNCRec(SequentialModel):
         x = self._embedded(batch.items, steps)
         seen = x.masked_fill((batch.items == 0).unsqueeze(-1), 0).sum(1) / batch.lengths.clamp_min(1).unsqueeze(1)
         weights = self.gate(seen)[:, -1]
-        states = [cast(Expert, expert).last(x, batch.lengths) for expert in self.experts]
+        states = [expert.last(x, batch.lengths) for expert in self.experts]
         return self.towers[-1](_weighed(weights, states)) * (batch.lengths > 0).unsqueeze(1)
 
     def cross(self, batch: Batch) -> Tensor:
@@ -167,12 +168,12 @@ class SyNCRec(SequentialModel):
         return self.drop(self.norm(x))
 
 
-class Expert(nn.Module):
+class Expert(Layer):
     """A causal Transformer, normalised after each part."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
+        self.blocks = ModuleList(BERT4RecBlock(s) for _ in range(s.blocks))
 
     def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         """[B, L, D] -> [B, L, D]; visible: bool [B, 1, L, L], without one what is earlier."""
@@ -184,10 +185,10 @@ class Expert(nn.Module):
         """[B, D]: `forward` after each row's last item, without dropout."""
         for block in self.blocks[:-1]:
             x = block(x)
-        return cast(BERT4RecBlock, self.blocks[-1]).last(x, lengths)
+        return self.blocks[-1].last(x, lengths)
 
 
-class Gate(nn.Module):
+class Gate(Layer):
     """For each of T tasks the weights of the K experts; the last task is the cross-domain one."""
 
     def __init__(self, hidden: int, tasks: int, own: SyNCRecOptions) -> None:
@@ -200,7 +201,7 @@ class Gate(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """[..., D], the mean of what is seen -> [..., T, K], each task's summing to one."""
-        logits = self.logits(seen).unflatten(-1, self.shape)
+        logits: Tensor = self.logits(seen).unflatten(-1, self.shape)
         if self.noise is None:
             return logits.softmax(-1)
         if self.training:
@@ -222,7 +223,7 @@ def last_places(batch: Batch, domain_of: Tensor, domains: int) -> Tensor:
     return out
 
 
-def sc_mim(cross: Tensor, single: Tensor, other: Tensor, critic: nn.Module) -> Tensor:
+def sc_mim(cross: Tensor, single: Tensor, other: Tensor, critic: Layer) -> Tensor:
     """SC-MIM: -log sigmoid(rho(c, s) - rho(c, o)), rho(c, s) = sigmoid(s . (W c + b)). All [P, D]; returns [P]."""
     asked = critic(cross)
     return F.softplus(torch.sigmoid((asked * other).sum(-1)) - torch.sigmoid((asked * single).sum(-1)))

@@ -209,7 +209,8 @@ def model_class(name: str) -> type[SequentialModel]:
 
 def without_training(given: Given) -> Recommender:
     """A system that is not trained. Errors: UserError for one of another package that cannot be made."""
-    return _loaded(given.model.name, lambda found: found(given))
+    recommender: Recommender = _loaded(given.model.name, lambda found: found(given))
+    return recommender
 
 
 def _loaded(name: str, then: Callable[[Any], Made]) -> Made:

@@ -13,6 +13,7 @@ from edt_cli.models.encoders import Adapter
 from edt_cli.models.given import Given
 from edt_cli.models.positions import Positions
 from edt_cli.models.profiled import ProfiledModel
+from edt_cli.models.typed import Layer, ModuleList
 
 
 class ThreadedModel(ProfiledModel):
@@ -82,16 +83,16 @@ class ThreadedModel(ProfiledModel):
         self.fine_tuned = True
 
 
-class DomainThreads(nn.Module):
+class DomainThreads(Layer):
     """Eq. 10: u^d = W (W' h^d + b') + b for each domain. The outer layer starts at zero, so that fine-tuning
     starts from the pre-trained model."""
 
     def __init__(self, domains: int, s: ModelSettings) -> None:
         super().__init__()
-        self.adapters = nn.ModuleList(Adapter(s.hidden, s.adapter, s.hidden) for _ in range(domains))
+        self.adapters = ModuleList(Adapter(s.hidden, s.adapter, s.hidden) for _ in range(domains))
         for adapter in self.adapters:
-            nn.init.zeros_(adapter.outer.weight)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(adapter.outer.bias)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(adapter.outer.weight)
+            nn.init.zeros_(adapter.outer.bias)
 
     def forward(self, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
         """[..., D], bool [...] and long [...] -> u^d [..., D]; zero without an item of the domain."""

@@ -36,13 +36,14 @@ from edt_cli.models.losses import mean, nt_xent
 from edt_cli.models.phases import PREPARATION, Phase
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import NextItemPhase, SequentialModel
+from edt_cli.models.typed import ModuleList, Sequential
 
 
 class Options(Section):
     warm: bool = Field(True, description="the three sequences' encoders are trained by themselves first")
     scale: float = Field(5.0, gt=0, description="a score is this times the cosine of state and item")
     coarse: float = Field(0.1, ge=0, description="weight of coarse-grained contrast: the three alike")
-    coarse_temperature: float = Field(0.1, gt=0)
+    coarse_temperature: float = Field(0.1, gt=0, description="of the coarse-grained contrast")
     mixed_source: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
     mixed_target: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
     source_target: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
@@ -62,7 +63,7 @@ class Separate(SequentialModel):
         s = given.model
         self.mixed_items = make_encoder(given.table, s)
         self.mixed = SASRec(s)
-        self.own = nn.ModuleList(SASRec(s) for _ in range(self.domains))
+        self.own = ModuleList(SASRec(s) for _ in range(self.domains))
 
     @property
     def width(self) -> int:
@@ -108,7 +109,7 @@ class TriCDR(Separate):
         super().__init__(given)
         assert isinstance(given.options, Options)
         self.options = given.options
-        self.targets = nn.ModuleList(Target(given.model.hidden) for _ in range(self.domains))
+        self.targets = ModuleList(Target(given.model.hidden) for _ in range(self.domains))
         self.warm = Separate(given) if self.options.warm else None
 
     def phases(self, given: Given) -> list[Phase]:
@@ -175,9 +176,9 @@ class TriCDR(Separate):
         for domain, states in enumerate(newest):
             own = torch.where((of_item == domain).unsqueeze(-1), states, own)
 
-        out, triples = torch.zeros_like(mixed), []
+        out = torch.zeros_like(mixed)
+        triples: list[tuple[Tensor, Tensor, Tensor]] = []
         for domain, target in enumerate(self.targets):
-            assert isinstance(target, Target)
             asked = places & (batch.domains == domain)
             order, counts = packed(asked)
             before = steps[:, None] <= order[:, None, :]
@@ -192,7 +193,10 @@ class TriCDR(Separate):
             out[asked] = self.options.scale * states[within].to(out.dtype)
             both = last_state((inside.any(1) & outside.any(1)).unsqueeze(-1), counts).squeeze(1)
             last = [last_state(one, counts)[both] for one in gathered]
-            triples.append(tuple(project(one) for project, one in zip(target.projections, last, strict=True)))
+            of_mixed, of_source, of_target = (
+                project(one) for project, one in zip(target.projections, last, strict=True)
+            )
+            triples.append((of_mixed, of_source, of_target))
         return out, triples
 
     def _newest(self, batch: Batch, domain: int) -> Tensor:
@@ -207,10 +211,10 @@ class Target(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.pair = Linear(5 * hidden, 80)
-        self.score = nn.Sequential(nn.PReLU(), Linear(80, 40), nn.PReLU(), Linear(40, 1))
-        self.fuse = nn.Sequential(Linear(3 * hidden, hidden), nn.LeakyReLU(), Linear(hidden, hidden))
-        self.projections = nn.ModuleList(
-            nn.Sequential(Linear(hidden, hidden), nn.ReLU(), Linear(hidden, hidden)) for _ in range(3)
+        self.score = Sequential(nn.PReLU(), Linear(80, 40), nn.PReLU(), Linear(40, 1))
+        self.fuse = Sequential(Linear(3 * hidden, hidden), nn.LeakyReLU(), Linear(hidden, hidden))
+        self.projections = ModuleList(
+            Sequential(Linear(hidden, hidden), nn.ReLU(), Linear(hidden, hidden)) for _ in range(3)
         )
 
     def attend(self, query: Tensor, over: Tensor, facts: Tensor, *visible: Tensor) -> list[Tensor]:

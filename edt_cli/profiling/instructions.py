@@ -16,7 +16,8 @@ FILE = Path(__file__).parent / "prompts" / "instructions.toml"
 
 @cache
 def _degrees() -> list[dict[str, Any]]:
-    return tomllib.loads(FILE.read_text("utf-8"))["degree"]
+    degrees: list[dict[str, Any]] = tomllib.loads(FILE.read_text("utf-8"))["degree"]
+    return degrees
 
 
 def degree(r: np.ndarray) -> np.ndarray:

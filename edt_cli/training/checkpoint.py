@@ -51,7 +51,8 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
         model.load_state_dict(current_names(tensors))
     except RuntimeError:
         raise UserError(f"{path} does not fit this model; remove its run folder and train again") from None
-    return json.loads(notes["notes"])
+    found: dict[str, Any] = json.loads(notes["notes"])
+    return found
 
 
 def save_checkpoint(

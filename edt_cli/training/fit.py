@@ -3,90 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from edt_cli.config import KeepSeen, Settings, TrainingSettings, UserError
-from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
+from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
-from edt_cli.evaluation.questions import Questions, questions
+from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import rank
 from edt_cli.events import Events
-from edt_cli.models.batch import ItemTable, domain_rows
-from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.phases import PRETRAINING, Phase
 from edt_cli.models.scorers import Recommender, Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.models.systems import make_model, options_of, system, without_training
+from edt_cli.models.systems import make_model, system, without_training
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
+from edt_cli.training.material import Material
 from edt_cli.workspace import read_json, write_json
 
 PHASES = "phases.json"
 WATCHED_NEGATIVES = 100
 """Of `training.watch = sampled`: as many as the released code ranks a target among."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened; `inserted`:
-    bool, the items of an augmented one that nobody had, or None.
-
-    `profiles`: float32 [U, d_L], zero rows for users without one, or None. `generated`: what was generated for
-    users, where a system is handed it beside its sequences.
-    """
-
-    dataset: Dataset
-    view: TrainingView
-    sequences: Sequences
-    table: ItemTable
-    profiles: Tensor | None
-    generated: GeneratedItems | None = None
-    inserted: np.ndarray | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.table.domain_of.device
-
-    def given(self, settings: Settings, folder: Path | None = None) -> Given:
-        """What the model of `settings` is made of; `single` systems have a row for each user and domain. `folder`:
-        where what is too large for memory may lie while training."""
-        rows, inserted = self.sequences, None if settings.training.inserted_targets else self.inserted
-        if settings.model.sequence == "single":
-            rows = domain_rows(rows, self.table)
-        return Given(
-            table=self.table,
-            model=settings.model,
-            training=settings.training,
-            options=options_of(settings.model.name, settings.options),
-            sequences=rows,
-            view=self.view,
-            profiles=self.profiles,
-            generated=self.generated,
-            inserted=inserted,
-            folder=folder,
-        )
-
-    @cached_property
-    def has_text(self) -> np.ndarray:
-        """bool [1 + N]."""
-        catalogue = self.dataset.catalogue
-        text = np.zeros(len(catalogue), dtype=bool)
-        for field in catalogue.columns[1:]:
-            text |= catalogue[field].is_not_null().to_numpy()
-        return np.append(False, text)
-
-    def questions(self, split: Split, keep_seen: KeepSeen = "auto") -> Questions:
-        keep = self.dataset.keeps_seen(keep_seen)
-        return questions(self.dataset, split, self.sequences, self.view.prefixes.lengths, keep_seen=keep)
 
 
 def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:

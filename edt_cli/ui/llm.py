@@ -97,7 +97,7 @@ def read_cache(folder: Any) -> Held:
     """Reads every entry. A workspace without a cache stays without one."""
     if not (folder / "cache.db").is_file():
         return Held(0, 0, 0.0, [], [])
-    from edt_backends.cache import ReplyCache
+    from edt_backends.store import ReplyCache
 
     cache = ReplyCache(folder)
     try:

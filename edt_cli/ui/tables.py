@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -142,7 +143,7 @@ def _dataset_key(row: RunRow) -> str:
 ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverage@10", "popularity@10")
 
 
-def _maker(rows: list[RunRow], make: Callable[[list, list], list[Table]]) -> Made:
+def _maker(rows: list[RunRow], make: Callable[[list[Any], list[Any]], list[Table]]) -> Made:
     def made() -> list[Table]:
         runs = open_runs(rows)
         documents = [document for row in rows for document in main_results_of(row.folder)]

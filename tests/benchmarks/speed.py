@@ -40,7 +40,8 @@ OTHERS = Path(__file__).with_name("others")
 
 def pipeline(data: str, preset: str, **flags: dict):
     from edt_cli.config import load_settings
-    from edt_cli.pipeline import Pipeline, open_dataset
+    from edt_cli.data.open import open_dataset
+    from edt_cli.pipeline import Pipeline
     from edt_cli.workspace import Workspace
 
     place = Workspace.find()

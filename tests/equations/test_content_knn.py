@@ -11,7 +11,8 @@ from edt_cli.evaluation.ranking import rank
 from edt_cli.models.batch import item_table
 from edt_cli.models.content_knn import ContentKNN
 from edt_cli.models.given import Given, NoOptions
-from edt_cli.training.fit import Material, load_trained
+from edt_cli.training.fit import load_trained
+from edt_cli.training.material import Material
 
 DOMAINS = domains_of_size(9, 7)
 TRAINED = sequences([1, 10, 3, 11, 2, 12, 4], [10, 11, 12, 13], [1, 2, 5, 6], [14, 5, 15, 6, 3])

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from edt_cli.cli.app import app
 from edt_cli.config import load_settings
 from edt_cli.data.dataset import save
+from edt_cli.data.open import open_dataset
 from edt_cli.models.systems import OURS, system
-from edt_cli.pipeline import Pipeline, open_dataset
+from edt_cli.pipeline import Pipeline
 from edt_cli.runs import ABLATED, PLAN, all_runs
 from edt_cli.workspace import Workspace, digest, write_json
 

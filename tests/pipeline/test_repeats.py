@@ -9,7 +9,8 @@ import pytest
 from test_data_cli import edt as edt  # the command in this process
 
 from edt_cli.config import EvaluationSettings, Settings
-from edt_cli.pipeline import Pipeline, open_dataset
+from edt_cli.data.open import open_dataset
+from edt_cli.pipeline import Pipeline
 from edt_cli.results import evaluate, evaluated
 from edt_cli.runs import all_runs
 from edt_cli.workspace import Workspace, digest

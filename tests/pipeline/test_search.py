@@ -97,10 +97,9 @@ def test_a_preset_that_has_changed_is_another_study(tmp_path, monkeypatch):
 def test_a_search_that_is_stopped_says_in_one_line_how_to_go_on(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    import edt_cli.pipeline
     from edt_cli.cli.app import app
 
-    monkeypatch.setattr(edt_cli.pipeline, "open_dataset", lambda place, name: random_dataset())
+    monkeypatch.setattr("edt_cli.data.open.open_dataset", lambda place, name: random_dataset())
     path = tmp_path / "search.toml"
     path.write_text("""
         trials = 2
@@ -119,7 +118,7 @@ def test_a_search_that_is_stopped_says_in_one_line_how_to_go_on(tmp_path, monkey
 
 
 def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
-    import edt_cli.training.fit as module
+    import edt_cli.training.material as module
 
     asked = []
     honest = module.questions

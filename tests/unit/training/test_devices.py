@@ -15,7 +15,8 @@ from edt_cli.evaluation.ranking import rank  # noqa: E402
 from edt_cli.events import Events, Stopped, read_events  # noqa: E402
 from edt_cli.models import fine_tuning, sequential  # noqa: E402
 from edt_cli.models.phases import seeded  # noqa: E402
-from edt_cli.training.fit import Material, load_trained, train  # noqa: E402
+from edt_cli.training.fit import load_trained, train  # noqa: E402
+from edt_cli.training.material import Material  # noqa: E402
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ from edt_cli.models.batch import item_table
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
-from edt_cli.training.fit import Material, domain_rows, load_trained, train
+from edt_cli.training.fit import domain_rows, load_trained, train
 from edt_cli.training.loop import learning_rate, optimizer_of
+from edt_cli.training.material import Material
 from edt_cli.workspace import read_json
 
 

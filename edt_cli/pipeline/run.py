@@ -1,0 +1,108 @@
+"""From the stages to a run: training it, going on with it, or finding that it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from edt_cli.config import UserError
+from edt_cli.events import Events
+from edt_cli.models.systems import options_of, system
+from edt_cli.pipeline import keys
+from edt_cli.pipeline.stages import Stages
+from edt_cli.runs import Run, existing_run, open_run
+from edt_cli.workspace import write_json
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Pipeline(Stages):
+    """All of it: `run` makes whatever is missing."""
+
+    @property
+    def keep_seen(self) -> bool:
+        """Whether what users have had stays a candidate, at validation and so in training."""
+        return self.dataset.keeps_seen(self.settings.evaluation.keep_seen)
+
+    @cached_property
+    def run_key(self) -> str:
+        s = self.settings
+        own = options_of(s.model.name, s.options).model_dump()
+        return keys.run_key(self.view.key, s, self.artefact_keys(), own, keep_seen=self.keep_seen)
+
+    def run(self, listeners: tuple[Listener, ...] = ()) -> Run:
+        """Train, or go on training, or find that this run is finished already."""
+        run = open_run(self.workspace, self._plan())
+        with run.alone(self.events):
+            return self._made(run, listeners)
+
+    def existing(self) -> Run | None:
+        """The run of these settings, finished or not, if it was ever begun."""
+        return existing_run(self.workspace, self._plan())
+
+    def final(self, on: Literal[True, "test"] = True) -> Self:
+        """The pipeline that trains on every interaction, or with "test" on all but the test set's, for as many
+        epochs as validation found best: the run of these settings that tells is made first where it is missing."""
+        s = self.settings.changed(training={"final": False})
+        run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
+        course = {
+            name: {
+                "epochs": phase["best_epoch"],
+                "of": phase.get("most") or s.training.epochs,
+                "cuts": phase["cuts"],
+            }
+            for name, phase in run.manifest().get("phases", {}).items()
+        }
+        changes: dict[str, Any] = {"final": on, "course": course}
+        if s.training.calibrate:
+            changes["memory_weights"] = run.manifest()["memory_weights"]
+        return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "data": self.dataset.name,
+            "data_key": self.view.key,
+            "key": self.run_key,
+            "settings": self.settings.document(),
+            "preset": self.preset,
+            "keep_seen": self.keep_seen,
+            "artefacts": self.artefact_keys(),
+            "llm": self.llm_name,
+            "device": self.device,
+        }
+
+    def _made(self, run: Run, listeners: tuple[Listener, ...]) -> Run:
+        s = self.settings
+        if run.finished:
+            message = f"run {run.name} is finished already, nothing to do"
+            self.events.emit("skipped", run=run.name, seed=s.training.seed, message=message)
+            return run
+        # What was asked of an earlier process is not asked of this one.
+        (run.folder / "control.json").unlink(missing_ok=True)
+        self.events.emit("run", run=run.name, seed=s.training.seed)
+        material = self.material()
+        events = Events(run.folder, listeners)
+        manifest: dict[str, Any] = {"plan": run.plan}
+        if system(s.model.name).trained:
+            from edt_cli.training.fit import train
+
+            events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
+            try:
+                with events.gently_interrupted():
+                    manifest |= train(material, s, run.folder, events)
+            except UserError as error:
+                events.emit("failed", error=str(error))
+                raise
+            except RuntimeError as error:
+                if "memory" not in str(error):
+                    raise
+                message = "there is not enough memory: try a smaller training.batch or training.negatives"
+                events.emit("failed", error=message)
+                raise UserError(message) from None
+        write_json(run.folder / "manifest.json", manifest)
+        events.emit("finished", run=run.name, message=f"run {run.name} is finished")
+        self.events.emit("done", run=run.name)
+        return run

@@ -1,0 +1,298 @@
+"""The stages before training: embeddings, augmentation, profiles; and what a model learns from, made of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from edt_cli.config import Settings
+from edt_cli.events import Events
+from edt_cli.models.systems import asks_llm, has_llm, needs, system
+from edt_cli.pipeline import keys
+from edt_cli.pipeline.keys import Kind, LLMStage
+from edt_cli.pipeline.store import KnownTau, Stage, Tries, failed_questions, get_or_make
+from edt_cli.providers import Providers
+from edt_cli.workspace import Artefact, Workspace
+
+if TYPE_CHECKING:
+    from edt_backends.base import EmbeddingBackend
+    from edt_backends.cache import CachedChat, CachedEmbeddings
+    from edt_cli.augmentation.artefact import Augmentation
+    from edt_cli.data.dataset import Dataset, TrainingView
+    from edt_cli.embeddings import ItemEmbeddings
+    from edt_cli.profiling.profiles import Profiles
+    from edt_cli.training.material import Material
+
+OFF = "none"
+"""The key of a stage that is switched off."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One dataset under one set of settings. `events` hears of every step; `shared` is the LLM and the embedder of
+    the command, where several pipelines are to keep one budget; `preset` is where the settings come from, for the
+    names of runs alone."""
+
+    workspace: Workspace
+    dataset: Dataset
+    settings: Settings
+    events: Events = field(default_factory=Events)
+    device: str = "cpu"
+    shared: Providers | None = None
+    preset: str | None = None
+
+    @cached_property
+    def view(self) -> TrainingView:
+        return self.dataset.training_view(final=self.settings.training.final)
+
+    @cached_property
+    def providers(self) -> Providers:
+        return self.shared or Providers(self.workspace, self.settings, self.device)
+
+    @property
+    def embedder(self) -> CachedEmbeddings:
+        return self.providers.embedder
+
+    @cached_property
+    def chat(self) -> CachedChat:
+        """The LLM, or `local`, which retrieves from the training items."""
+        if self.settings.llm.provider != "local":
+            return self.providers.chat()
+        from edt_cli.augmentation.catalogue import TrainingCatalogue
+
+        return self.providers.chat(TrainingCatalogue(self.view, self.embeddings()))
+
+    @cached_property
+    def chat_identity(self) -> dict[str, Any]:
+        return {**self.providers.backend.identity(), "name": self.providers.backend.name}
+
+    @property
+    def llm_name(self) -> str:
+        """Who has a part in a run of these settings, `local (no LLM)` where its stages are off; "" where no LLM has
+        a part in the system."""
+        from edt_backends.local import LocalChat
+
+        if not asks_llm(self.settings.model):
+            return ""
+        return str(self.chat_identity["name"]) if has_llm(self.settings) else LocalChat.name
+
+    # Keys.
+
+    @cached_property
+    def embeddings_key(self) -> str:
+        fitted = self.embedder.text_map
+        text_map = None if fitted is None else fitted.identity()
+        return keys.embeddings_key(self.dataset.key, self.embedder.identity(), text_map)
+
+    @cached_property
+    def augmentation_key(self) -> str:
+        return self._key("augmentation") if self.settings.augmentation.enabled else OFF
+
+    @cached_property
+    def profiles_key(self) -> str:
+        return self._key("profiles") if self.settings.profiling.enabled else OFF
+
+    def key_of(self, kind: Kind) -> str:
+        if kind == "embeddings":
+            return self.embeddings_key
+        return self.augmentation_key if kind == "augmentation" else self.profiles_key
+
+    def artefact_keys(self) -> dict[Kind, str]:
+        """What a run of these settings reads, by kind."""
+        needed = needs(self.settings.model)
+        found: dict[Kind, str] = {}
+        if "item text" in needed:
+            found["embeddings"] = self.embeddings_key
+        if "generated items" in needed:
+            found["augmentation"] = self.augmentation_key
+        if "user profiles" in needed:
+            found["profiles"] = self.profiles_key
+        return found
+
+    def _first_key(self, kind: LLMStage) -> str:
+        """Before any question was asked again."""
+        s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
+        if kind == "augmentation":
+            return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
+        return keys.profiles_key(self.view.key, self.embeddings_key, self.augmentation_key, s.profiling, llm)
+
+    def _key(self, kind: LLMStage) -> str:
+        first = self._first_key(kind)
+        return keys.retried_key(first, Tries(self.workspace).of(first))
+
+    # Stages.
+
+    def embeddings(self) -> ItemEmbeddings:
+        return self._embeddings
+
+    def augmentation(self) -> Augmentation:
+        """S_aug (section 3.2), checked for leaks; `w/o Aug.` is no step."""
+        return self._augmentation
+
+    def profiles(self) -> Profiles:
+        """User profiles (section 3.4), checked for leaks; `w/o Profiling` is no step."""
+        return self._profiles
+
+    def fitted_embedder(self) -> EmbeddingBackend:
+        """The embedder as it was fitted to the items, for whatever else is embedded."""
+        from edt_cli.embeddings import load_embedder
+
+        self.embeddings()
+        return load_embedder(self.embedder, self._artefact("embeddings").path)
+
+    @cached_property
+    def _embeddings(self) -> ItemEmbeddings:
+        from edt_cli.embeddings import ItemEmbeddings, embed_items, fit_embedder
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            manifest |= {"model": self.embedder.name, "dataset": self.dataset.key}
+            embedder = fit_embedder(self.embedder, self.dataset.catalogue, folder, self.events)
+            embed_items(self.dataset.catalogue, embedder, self.events).save(folder)
+
+        stage = Stage("embeddings", self.embeddings_key, make, ItemEmbeddings.load)
+        return get_or_make(self.workspace, stage, self.events)
+
+    @cached_property
+    def _augmentation(self) -> Augmentation:
+        from edt_cli.augmentation.artefact import Augmentation
+        from edt_cli.augmentation.audit import check_sequences, check_sources
+        from edt_cli.augmentation.augment import augment
+
+        s = self.settings
+        if not s.augmentation.enabled:
+            return Augmentation.none(self.view)
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            embeddings, chat = self.embeddings(), self.chat
+            known = KnownTau(
+                self.workspace,
+                keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm),
+            )
+            try:
+                made = augment(
+                    self.view,
+                    embeddings,
+                    s.augmentation,
+                    s.llm,
+                    chat,
+                    self.fitted_embedder(),
+                    self.events,
+                    known_tau=known.read(),
+                )
+            finally:
+                self.providers.note_hits(chat)
+            known.keep(made.summary["tau"])
+            for warning in made.summary["warnings"]:
+                self.events.emit("warned", step="augmentation", message=f"warning: {warning}")
+            checked = check_sources(self.dataset, made.sources, "augmentation", self.view.prefixes.lengths)
+            checked += check_sequences(self.dataset, made, self.view.prefixes.lengths)
+            made.save(folder)
+            manifest |= {
+                "inputs": {"embeddings": self.embeddings_key},
+                "settings": s.augmentation.model_dump(),
+                **_account(chat, made.summary, checked),
+            }
+
+        stage = Stage("augmentation", self.augmentation_key, make, Augmentation.load)
+        return get_or_make(self.workspace, stage, self.events)
+
+    @cached_property
+    def _profiles(self) -> Profiles:
+        from edt_cli.augmentation.audit import check_sources
+        from edt_cli.profiling.profile import profile
+        from edt_cli.profiling.profiles import Profiles
+
+        s = self.settings
+        if not s.profiling.enabled:
+            return Profiles.none(len(self.view.prefixes), self.embeddings().vectors.shape[1])
+
+        def make(folder: Path, manifest: dict[str, Any]) -> None:
+            augmented, embeddings, chat = self.augmentation(), self.embeddings(), self.chat
+            try:
+                made = profile(
+                    self.view,
+                    augmented,
+                    embeddings,
+                    s.profiling,
+                    s.llm,
+                    chat,
+                    self.fitted_embedder(),
+                    self.events,
+                )
+            finally:
+                self.providers.note_hits(chat)
+            checked = check_sources(self.dataset, made.sources, "profiles", self.view.prefixes.lengths)
+            made.save(folder)
+            manifest |= {
+                "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
+                "settings": s.profiling.model_dump(),
+                **_account(chat, made.summary, checked),
+            }
+
+        stage = Stage("profiles", self.profiles_key, make, Profiles.load)
+        return get_or_make(self.workspace, stage, self.events)
+
+    def material(self) -> Material:
+        """What a model learns from; makes whatever is missing for it."""
+        from edt_cli.training.material import assemble
+
+        needed = needs(self.settings.model)
+        return assemble(
+            self.dataset,
+            self.view,
+            self.device,
+            embeddings=self.embeddings() if "item text" in needed else None,
+            augmentation=self.augmentation() if "generated items" in needed else None,
+            augmented=system(self.settings.model.name).augmented,
+            profiles=self.profiles() if "user profiles" in needed and self.settings.profiling.enabled else None,
+        )
+
+    # Questions that failed are asked again by the next run; what comes of it is an artefact under another key.
+
+    def made(self, kind: Kind) -> bool:
+        """Whether the artefact of these settings is there."""
+        return self._artefact(kind).complete
+
+    def unanswered(self, kind: LLMStage) -> bool:
+        """Whether a stage has anything left to ask: it is not made, or some of its questions failed."""
+        return not self.made(kind) or bool(self._failed(kind))
+
+    def retried(self) -> Self:
+        """This pipeline after failed questions were asked once more; a stage that fares no better stays."""
+        return self._retried("augmentation")._retried("profiles")
+
+    def _failed(self, kind: LLMStage) -> dict[str, int]:
+        if not self.made(kind) or not self.providers.backend.cacheable:
+            return {}
+        return failed_questions(self._artefact(kind))
+
+    def _retried(self, kind: LLMStage) -> Self:
+        if not (failed := self._failed(kind)):
+            return self
+        message = f"{kind}: asking {sum(failed.values())} failed questions again"
+        self.events.emit("retrying", step=kind, failed=failed, message=message)
+        tries, first = Tries(self.workspace), self._first_key(kind)
+        before = tries.of(first)
+        tries.set(first, before + 1)
+        again = replace(self, shared=self.providers)
+        try:
+            old, new = (getattr(pipeline, kind)().failures.drop("detail") for pipeline in (self, again))
+        except BaseException:
+            tries.set(first, before)
+            raise
+        if not new.equals(old):
+            return again
+        tries.set(first, before)
+        shutil.rmtree(again._artefact(kind).path)
+        return self
+
+    def _artefact(self, kind: Kind) -> Artefact:
+        return self.workspace.artefact(kind, self.key_of(kind))
+
+
+def _account(chat: CachedChat, summary: dict[str, Any], checked: int) -> dict[str, Any]:
+    """What the manifests of both LLM stages say."""
+    return {"llm": chat.name, "summary": summary, "leak_check": {"interactions": checked, "passed": True}}
