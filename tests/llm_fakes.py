@@ -21,8 +21,8 @@ from edt_backends.base import (
 )
 from edt_cli.augmentation.clustering import Clusters
 from edt_cli.data.dataset import TEXT_FIELDS, Domains, Sequences, TrainingView
-from edt_cli.embeddings import ItemEmbeddings, embed_items
-from edt_cli.events import Events
+from edt_cli.llm.embeddings import ItemEmbeddings, embed_items
+from edt_cli.workspace.events import Events
 
 DIMENSION = 16
 NAMES = ("food", "kitchen", "garden")

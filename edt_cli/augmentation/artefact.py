@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from edt_cli.config import UserError
 from edt_cli.data.dataset import TEXT_FIELDS, Domains, Sequences, TrainingView
-from edt_cli.embeddings import ItemEmbeddings
-from edt_cli.workspace import read_json, write_json
+from edt_cli.llm.embeddings import ItemEmbeddings
+from edt_cli.workspace.layout import read_json, write_json
 
 ARRAYS = "sequences.safetensors"
 SUMMARY = "summary.json"

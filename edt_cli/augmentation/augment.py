@@ -35,14 +35,14 @@ from edt_cli.augmentation.generation import (
 )
 from edt_cli.augmentation.identity import identify, renumber
 from edt_cli.augmentation.insertion import choose_gaps, insert
-from edt_cli.augmentation.llm import Bill, Failed, ask
 from edt_cli.augmentation.representatives import Representatives, find_representatives
 from edt_cli.augmentation.summary import KINDS, Taus, summarize
-from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.embeddings import ItemEmbeddings
-from edt_cli.events import Events
+from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.embeddings import ItemEmbeddings
+from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.workspace.events import Events
 
 VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (False, False): "rank and tau"}
 

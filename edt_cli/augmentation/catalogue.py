@@ -10,7 +10,7 @@ import numpy as np
 from edt_backends.base import BackendError
 from edt_cli.augmentation.companions import Companions
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
-from edt_cli.embeddings import ItemEmbeddings, item_texts
+from edt_cli.llm.embeddings import ItemEmbeddings, item_texts
 
 BLOCK = 512
 WIDTH = 64

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from edt_cli.data.dataset import TrainingView
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 FIT_ITEMS = 50_000
 STARTS = 3

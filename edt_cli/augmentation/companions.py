@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from edt_cli.data.dataset import Numbers, TrainingView
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 BLOCK = 512
 DAMPING = 0.35

@@ -11,14 +11,9 @@ from edt_cli.augmentation.generation import Questions
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings
 from edt_cli.data.dataset import Domains, Numbers
+from edt_cli.paper.facts import INSERTIONS_A_USER, OTHERWISE
 
 # Table 1: average length after augmentation less that before.
-INSERTIONS_A_USER = {
-    frozenset({"cloth", "sport"}): 0.33,
-    frozenset({"elec", "phone"}): 0.21,
-    frozenset({"food", "kitchen"}): 0.34,
-}
-OTHERWISE = 0.33
 PAIRS = 16_384
 LIKELY = 10
 

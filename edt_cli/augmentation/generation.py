@@ -13,12 +13,12 @@ from pydantic import BaseModel, field_validator
 
 from edt_backends.base import ChatRequest
 from edt_cli.augmentation.clustering import Clusters
-from edt_cli.augmentation.llm import TITLE_CHARACTERS, Failed, clean, load_prompt, request
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import imbalance
-from edt_cli.embeddings import item_text
+from edt_cli.llm.ask import TITLE_CHARACTERS, Failed, clean, load_prompt, request
+from edt_cli.llm.embeddings import item_text
 
 PROMPT = Path(__file__).parent / "prompts" / "generate.md"
 LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description": 500}

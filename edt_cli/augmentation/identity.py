@@ -13,8 +13,8 @@ from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.augmentation.generation import Generated, Questions
 from edt_cli.config import AugmentationSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.embeddings import ItemEmbeddings, embed_texts
-from edt_cli.events import Events
+from edt_cli.llm.embeddings import ItemEmbeddings, embed_texts
+from edt_cli.workspace.events import Events
 
 
 def identify(

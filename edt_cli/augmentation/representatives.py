@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edt_cli.augmentation.clustering import Clusters
 from edt_cli.data.dataset import Numbers, TrainingView
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import polars as pl
 
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.generation import Questions
-from edt_cli.augmentation.llm import Bill
 from edt_cli.data.dataset import TrainingView
 from edt_cli.data.imbalance import RATIOS, between, imbalance
+from edt_cli.llm.ask import Bill
 
 Taus = dict[str, dict[str, float]]
 """By target domain and KINDS."""

@@ -28,9 +28,9 @@ from edt_cli.cli.watch import stopping, viewed, watch
 
 if TYPE_CHECKING:
     from edt_cli.config import Settings
-    from edt_cli.events import Events
     from edt_cli.pipeline import Pipeline
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.events import Events
+    from edt_cli.workspace.layout import Workspace
 
 TauOption = Annotated[
     str | None, typer.Option("--tau", help="Filter threshold: a cosine, a quantile such as q0.80, or `paper`.")
@@ -57,7 +57,7 @@ def augment(
     """
     from edt_cli.config import preset_name
     from edt_cli.models.systems import OURS, system
-    from edt_cli.runs import ABLATED
+    from edt_cli.paper.ablations import ABLATED
 
     changes = llm.settings()
     changes["augmentation"] = {"tau": tau, "direction": direction, "ground": ground}
@@ -106,8 +106,8 @@ def _at_work(
 ) -> Iterator[Pipeline]:
     """The pipeline, after the question before money is spent; on a terminal the work goes to a process of its own
     and a view of it opens."""
-    from edt_cli.events import Events
-    from edt_cli.jobs import at_work
+    from edt_cli.workspace.events import Events
+    from edt_cli.workspace.jobs import at_work
 
     if llm.dry_run or viewed(no_ui, json_):
         ask_before_spending(_pipeline(place, data, settings, Events()), llm, as_json=json_)
@@ -122,8 +122,8 @@ def _at_work(
 
 def _pipeline(place: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
     from edt_cli.data.open import open_dataset
+    from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
-    from edt_cli.providers import Providers
 
     providers = Providers(place, settings)
     providers.check()

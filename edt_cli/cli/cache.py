@@ -13,7 +13,7 @@ from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, sho
 
 if TYPE_CHECKING:
     from edt_backends.store import ReplyCache
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
 app = typer.Typer(name="cache", help="The replies and vectors that were ever had.", no_args_is_help=True)
 

@@ -41,7 +41,7 @@ def clean(
     """
     from rich.table import Table
 
-    from edt_cli.housekeeping import holdings, removable, remove_folder
+    from edt_cli.workspace.housekeeping import holdings, removable, remove_folder
 
     place = workspace(workspace_)
     held = holdings(place)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from edt_cli.config import Settings
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
 LINE_SECONDS = 10.0
 
@@ -85,7 +85,7 @@ def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def workspace(given: Path | None) -> Workspace:
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
     return Workspace.find(given)
 

@@ -46,12 +46,12 @@ def compare(
 
     Example: edt compare examples/table-2.toml --jobs 2
     """
-    from edt_cli.events import Events
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.compare import compare as make
     from edt_cli.experiments.plan import Plan
-    from edt_cli.jobs import at_work
     from edt_cli.training.device import open_device
+    from edt_cli.workspace.events import Events
+    from edt_cli.workspace.jobs import at_work
 
     read, place = Plan.read(plan), workspace(workspace_)
     comparison = Comparison.open(place, read)

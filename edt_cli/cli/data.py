@@ -92,7 +92,7 @@ def prepare(
     """
     from edt_cli.data.options import Asked, data_settings
     from edt_cli.data.prepare import prepare_asked
-    from edt_cli.events import Events
+    from edt_cli.workspace.events import Events
 
     asked = Asked(
         raw=raw,
@@ -141,7 +141,7 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
 
     Example: edt data list --json
     """
-    from edt_cli.workspace import size_on_disk
+    from edt_cli.workspace.layout import size_on_disk
 
     found = [(artefact, artefact.manifest()) for artefact in workspace(workspace_).datasets()]
     table = _table("data", "users:r", "items", "interactions:r", "split", "MB:r")
@@ -198,8 +198,8 @@ def remove(
     Example: edt data remove mine --yes
     """
     from edt_cli.config import UserError
-    from edt_cli.housekeeping import remove_folder
-    from edt_cli.workspace import size_on_disk
+    from edt_cli.workspace.housekeeping import remove_folder
+    from edt_cli.workspace.layout import size_on_disk
 
     artefact = workspace(workspace_).dataset(name)
     if not artefact.path.is_dir():

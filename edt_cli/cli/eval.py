@@ -20,8 +20,8 @@ from edt_cli.cli.common import (
 if TYPE_CHECKING:
     from edt_cli.config import EvaluationSettings
     from edt_cli.data.dataset import Split
-    from edt_cli.runs import Run
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
+    from edt_cli.workspace.runs import Run
 
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", help="full: every item of the domain; sampled: uniform negatives.")
@@ -88,8 +88,8 @@ def show_results(
 
     main = [found for found in result_documents(place, runs, split, settings, device) if not found["first_phase"]]
     if together and len(runs) > 1:
-        from edt_cli.events import Events
-        from edt_cli.results import evaluate_together
+        from edt_cli.inference.results import evaluate_together
+        from edt_cli.workspace.events import Events
 
         main.append(evaluate_together(place, runs, split, settings, Events(), device))
     document = {
@@ -109,9 +109,9 @@ def result_documents(
     place: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
 ) -> list[Any]:
     """Labelled result documents: each run's own, and for LLM-EDT that of its first phase (`w/o DFT`)."""
-    from edt_cli.events import Events
-    from edt_cli.labels import labelled
-    from edt_cli.results import evaluate
+    from edt_cli.inference.labels import labelled
+    from edt_cli.inference.results import evaluate
+    from edt_cli.workspace.events import Events
 
     with progress() as listen:
         events = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
@@ -143,7 +143,7 @@ def without_refits(runs: list[Run]) -> list[Run]:
 
 def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:
     """The runs named, else the finished ones of `data`, else those of the newest run's data."""
-    from edt_cli.runs import find_runs
+    from edt_cli.workspace.runs import find_runs
 
     runs = find_runs(place, data, names)
     if names:

@@ -47,16 +47,16 @@ def inspect(
     Example: edt inspect one-domain --data demo
     """
     from edt_cli.data.open import open_dataset
-    from edt_cli.events import Events
-    from edt_cli.inspection import inspect_user
+    from edt_cli.inference.inspection import inspect_user
+    from edt_cli.paper.ablations import ABLATED
     from edt_cli.pipeline import Pipeline
-    from edt_cli.runs import ABLATED
+    from edt_cli.workspace.events import Events
 
     chosen = preset or ABLATED
     settings = settings_from(chosen, config, set_, with_profiles(chosen), **llm.settings())
     place = workspace(workspace_)
     if prompts:
-        from edt_cli.inspection import sent_about
+        from edt_cli.inference.inspection import sent_about
 
         sent = sent_about(place, open_dataset(place, data), user)
         show(sent, _render_sent(sent), as_json=json_)

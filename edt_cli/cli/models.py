@@ -78,7 +78,7 @@ def _row(system: System, settings: Settings, dataset: Dataset | None) -> dict[st
         "needs": list(map(str, needs(settings.model))) or ["ids"],
     }
     if dataset:
-        from edt_cli.experiments.sizes import parameters
+        from edt_cli.training.sizes import parameters
 
         row["parameters"] = parameters(dataset, settings)
     return row

@@ -10,7 +10,7 @@ from edt_cli.cli.common import ApiBaseOption, JsonOption, LlmModelOption, Worksp
 
 if TYPE_CHECKING:
     from edt_backends.directory import Listed
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
 
 def providers(

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import RenderableType
 
-    from edt_cli.runs import Run
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
+    from edt_cli.workspace.runs import Run
 
 
 def recommend(
@@ -55,11 +55,11 @@ def recommend(
 
     Example: edt recommend --data food-kitchen --user A1... ; edt recommend --all --out recs.parquet
     """
-    from edt_cli import recommend as core
     from edt_cli.config import UsageError
-    from edt_cli.events import Events
-    from edt_cli.results import run_material
+    from edt_cli.inference import recommend as core
+    from edt_cli.inference.results import run_material
     from edt_cli.training.device import open_device
+    from edt_cli.workspace.events import Events
 
     ways = [bool(user), every, history is not None, export_items is not None]
     if sum(ways) != 1:

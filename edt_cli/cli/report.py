@@ -33,8 +33,8 @@ from edt_cli.cli.eval import (
 
 if TYPE_CHECKING:
     from edt_cli.reporting.table import Table
-    from edt_cli.runs import Run
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
+    from edt_cli.workspace.runs import Run
 
 
 def report(
@@ -69,7 +69,7 @@ def report(
     """
     from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
-    from edt_cli.reporting.paper import TABLES
+    from edt_cli.reporting.paper_tables import TABLES
     from edt_cli.reporting.render import FORMS
     from edt_cli.training.device import open_device
 
@@ -159,7 +159,7 @@ def _statistics(place: Workspace, data: str | None) -> list[Any]:
     """Table 1: each prepared dataset before, and where it was augmented, after."""
     from edt_cli.config import UserError
     from edt_cli.data.open import open_dataset
-    from edt_cli.results import statistics
+    from edt_cli.inference.results import statistics
 
     names = [data] if data else [artefact.key for artefact in place.datasets()]
     if not names:
@@ -169,9 +169,9 @@ def _statistics(place: Workspace, data: str | None) -> list[Any]:
 
 def _newest(place: Workspace, name: str) -> Run | None:
     """The newest whole LLM-EDT whose items were generated."""
-    from edt_cli.labels import identity
+    from edt_cli.inference.labels import identity
     from edt_cli.models.systems import OURS
-    from edt_cli.runs import all_runs
+    from edt_cli.workspace.runs import all_runs
 
     ours = [run for run in all_runs(place) if run.plan["data"] == name and run.settings.model.name == OURS]
     made = [run for run in ours if run.finished and run.settings.augmentation.enabled]

@@ -24,8 +24,8 @@ from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_ll
 from edt_cli.cli.watch import stopping, viewed, watch
 
 if TYPE_CHECKING:
-    from edt_cli.events import Events
     from edt_cli.pipeline import Pipeline
+    from edt_cli.workspace.events import Events
 
 
 @takes_llm_options
@@ -87,11 +87,11 @@ def train(
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
     from edt_cli.config import UsageError, model_named, preset_name
-    from edt_cli.events import Events
-    from edt_cli.jobs import at_work
-    from edt_cli.labels import is_ablated
+    from edt_cli.inference.labels import is_ablated
     from edt_cli.models.systems import OURS, asks_llm, system
-    from edt_cli.runs import ABLATED, ABLATIONS, MATCH_PAPER
+    from edt_cli.paper.ablations import ABLATED, ABLATIONS, MATCH_PAPER
+    from edt_cli.workspace.events import Events
+    from edt_cli.workspace.jobs import at_work
 
     named = model_named(config, set_ or [])
     if model and named and model != named:
@@ -128,8 +128,8 @@ def train(
         settings = settings.changed(**ABLATIONS[name][1])
 
     from edt_cli.data.open import open_dataset
+    from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
-    from edt_cli.providers import Providers
     from edt_cli.training.device import open_device
 
     place = workspace(workspace_)

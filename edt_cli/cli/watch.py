@@ -13,8 +13,8 @@ import typer
 from edt_cli.cli.common import note
 
 if TYPE_CHECKING:
-    from edt_cli.jobs import Launched
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.jobs import Launched
+    from edt_cli.workspace.layout import Workspace
 
 
 def viewed(no_ui: bool, as_json: bool) -> bool:
@@ -25,8 +25,8 @@ def viewed(no_ui: bool, as_json: bool) -> bool:
 
 def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
     """Begin this command as a detached process and look at it until it ends or the view is left."""
-    from edt_cli.jobs import launch
     from edt_cli.ui.app import follow
+    from edt_cli.workspace.jobs import launch
 
     launched = launch(workspace, command, data, sys.argv[1:], os.get_terminal_size().columns)
     try:
@@ -38,7 +38,7 @@ def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
 
 def _last_words(launched: Launched, command: str) -> int:
     """What the process printed, if it has ended; else how to see it again. Returns the exit status to hand on."""
-    from edt_cli.jobs import OUTPUT
+    from edt_cli.workspace.jobs import OUTPUT
 
     code = launched.code()
     if code is None:
@@ -53,7 +53,7 @@ def _last_words(launched: Launched, command: str) -> int:
 @contextmanager
 def stopping() -> Iterator[None]:
     """A stop that was asked for, by a request or by Ctrl-C, ends with status 130 and how to go on."""
-    from edt_cli.events import Stopped
+    from edt_cli.workspace.events import Stopped
 
     try:
         yield

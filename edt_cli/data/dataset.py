@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, UserError
-from edt_cli.workspace import Artefact
+from edt_cli.workspace.layout import Artefact
 
 Split = Literal["valid", "test"]
 Final = bool | Literal["test"]

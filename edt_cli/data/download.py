@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from edt_cli.config import UserError
 from edt_cli.data.sources import PAIRS
-from edt_cli.events import Events
-from edt_cli.workspace import write_atomic
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import write_atomic
 
 BASE_URL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
 CHUNK = 1 << 20

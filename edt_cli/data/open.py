@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset

@@ -24,8 +24,8 @@ from edt_cli.data.sources import (
     recbole_folder,
     renamed,
 )
-from edt_cli.events import Events
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item,
 from edt_cli.data.options import Asked, find_sources
 from edt_cli.data.readers import LARGE, Reader, Tally
 from edt_cli.data.sources import File, Sources, checked_domains
-from edt_cli.events import Events
-from edt_cli.workspace import Artefact, Workspace, digest, file_digest
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
 
 RECIPE = 1  # Counts up when the same files and options come to mean another dataset.
 NO_FILTER = DataSettings(window=None, k_core=None)

@@ -31,7 +31,7 @@ from edt_cli.data.formats import (
     text,
     unreadable,
 )
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 MEMORY_LIMIT = "768MB"
 LARGE = 1 << 28  # bytes from which on a file is worth a word before it is read

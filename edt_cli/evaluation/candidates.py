@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from edt_cli.data.dataset import Dataset, Split
 from edt_cli.evaluation.questions import Questions, questions
-from edt_cli.workspace import Workspace, digest
+from edt_cli.workspace.layout import Workspace, digest
 
 CHUNK = 1024
 

@@ -21,19 +21,19 @@ from edt_cli.config import EvaluationSettings
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
-from edt_cli.events import Events, read_events
 from edt_cli.experiments.plan import Cell, Plan
-from edt_cli.jobs import Launched, alive, heartbeat, launch
-from edt_cli.labels import identity
+from edt_cli.inference.labels import identity
+from edt_cli.inference.results import evaluate, evaluated, ranks_of
+from edt_cli.llm.providers import Providers
 from edt_cli.models.systems import has_llm
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.stages import OFF
-from edt_cli.providers import Providers
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
-from edt_cli.reporting.results import shown_system
-from edt_cli.results import evaluate, evaluated, ranks_of
-from edt_cli.runs import Run
-from edt_cli.workspace import Workspace
+from edt_cli.reporting.grouping import shown_system
+from edt_cli.workspace.events import Events, read_events
+from edt_cli.workspace.jobs import Launched, alive, heartbeat, launch
+from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.runs import Run
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset

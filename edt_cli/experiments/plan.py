@@ -20,9 +20,9 @@ from edt_cli.config import (
     read_toml,
     validated,
 )
-from edt_cli.labels import label_of, otherwise, shown_preset
+from edt_cli.inference.labels import label_of, otherwise, shown_preset
 from edt_cli.models.systems import system
-from edt_cli.runs import MATCH_PAPER
+from edt_cli.paper.ablations import MATCH_PAPER
 
 if TYPE_CHECKING:
     from typing import Self

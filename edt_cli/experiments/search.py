@@ -26,11 +26,11 @@ from edt_cli.config import (
 )
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
-from edt_cli.events import Events
 from edt_cli.models.phases import PREPARATION, PRETRAINING
 from edt_cli.models.systems import OURS, system
 from edt_cli.pipeline import Pipeline
-from edt_cli.workspace import Workspace, digest, write_atomic
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace, digest, write_atomic
 
 if TYPE_CHECKING:
     from typing import Self

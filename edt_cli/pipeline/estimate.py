@@ -12,11 +12,11 @@ from edt_backends.store import Observed
 from edt_backends.wrappers import request_bytes
 from edt_cli.config import LimitSettings
 from edt_cli.models.systems import needs
-from edt_cli.reporting.paper import COST_PER_USER
+from edt_cli.paper.facts import COST_PER_USER
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import TrainingView
-    from edt_cli.embeddings import ItemEmbeddings
+    from edt_cli.llm.embeddings import ItemEmbeddings
     from edt_cli.pipeline import Pipeline
 
 ENOUGH = 10
@@ -257,7 +257,7 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Est
     embedder = pipeline.providers.embedder
     if not embedder.paid:
         return None
-    from edt_cli.embeddings import item_texts
+    from edt_cli.llm.embeddings import item_texts
 
     texts = [text for text in item_texts(pipeline.dataset.catalogue) if text is not None]
     missing = [] if pipeline.made("embeddings") else embedder.missing(texts)
@@ -284,7 +284,7 @@ def _stand_in(view: TrainingView) -> ItemEmbeddings:
     """Unit vectors by chance, the same each time."""
     import numpy as np
 
-    from edt_cli.embeddings import ItemEmbeddings, item_texts
+    from edt_cli.llm.embeddings import ItemEmbeddings, item_texts
 
     has_text = np.array([False, *(text is not None for text in item_texts(view.catalogue))])
     vectors = np.random.default_rng(0).normal(size=(len(has_text), 32)).astype(np.float32)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from edt_cli.config import AugmentationSettings, LLMSettings, ProfilingSettings, Settings
-from edt_cli.workspace import digest
+from edt_cli.workspace.layout import digest
 
 FILTER = 2
 """To be raised when other items pass the augmenter's filter; 2: a tau for each kind of user."""

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from edt_cli.config import UserError
-from edt_cli.events import Events
 from edt_cli.models.systems import options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
-from edt_cli.runs import Run, existing_run, open_run
-from edt_cli.workspace import write_json
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import write_json
+from edt_cli.workspace.runs import Run, existing_run, open_run
 
 Listener = Callable[[dict[str, Any]], None]
 

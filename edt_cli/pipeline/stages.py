@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edt_cli.config import Settings
-from edt_cli.events import Events
+from edt_cli.llm.providers import Providers
 from edt_cli.models.systems import asks_llm, has_llm, needs, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.keys import Kind, LLMStage
 from edt_cli.pipeline.store import KnownTau, Stage, Tries, failed_questions, get_or_make
-from edt_cli.providers import Providers
-from edt_cli.workspace import Artefact, Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Artefact, Workspace
 
 if TYPE_CHECKING:
     from edt_backends.base import EmbeddingBackend
     from edt_backends.cache import CachedChat, CachedEmbeddings
     from edt_cli.augmentation.artefact import Augmentation
     from edt_cli.data.dataset import Dataset, TrainingView
-    from edt_cli.embeddings import ItemEmbeddings
+    from edt_cli.llm.embeddings import ItemEmbeddings
     from edt_cli.profiling.profiles import Profiles
     from edt_cli.training.material import Material
 
@@ -138,14 +138,14 @@ class Stages:
 
     def fitted_embedder(self) -> EmbeddingBackend:
         """The embedder as it was fitted to the items, for whatever else is embedded."""
-        from edt_cli.embeddings import load_embedder
+        from edt_cli.llm.embeddings import load_embedder
 
         self.embeddings()
         return load_embedder(self.embedder, self._artefact("embeddings").path)
 
     @cached_property
     def _embeddings(self) -> ItemEmbeddings:
-        from edt_cli.embeddings import ItemEmbeddings, embed_items, fit_embedder
+        from edt_cli.llm.embeddings import ItemEmbeddings, embed_items, fit_embedder
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
             manifest |= {"model": self.embedder.name, "dataset": self.dataset.key}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edt_cli.events import Events
-from edt_cli.workspace import Artefact, Workspace, read_json, write_json
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Artefact, Workspace, read_json, write_json
 
 T = TypeVar("T")
 Tau = dict[str, dict[str, float]]

@@ -16,15 +16,15 @@ from edt_backends.base import ChatBackend, ChatRequest
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.clustering import cluster_items
 from edt_cli.augmentation.generation import label, sample_users
-from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, request
-from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import dominant, imbalance
-from edt_cli.embeddings import ItemEmbeddings
-from edt_cli.events import Events
+from edt_cli.llm.ask import Bill, Failed, ask, clean, load_prompt, request
+from edt_cli.llm.embeddings import ItemEmbeddings
+from edt_cli.llm.work import Spool, Tally, work
 from edt_cli.profiling.groups import group_sequences
 from edt_cli.profiling.instructions import degree, instruction, others
+from edt_cli.workspace.events import Events
 
 PROMPTS = Path(__file__).parent / "prompts"
 SUMMARY_CHARACTERS = 300

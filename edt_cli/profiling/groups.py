@@ -11,7 +11,7 @@ from edt_cli.augmentation.artefact import SOURCES, Augmentation
 from edt_cli.augmentation.clustering import Clusters
 from edt_cli.augmentation.representatives import Cells
 from edt_cli.data.dataset import TrainingView
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 TITLES_A_CLUSTER = 10
 TITLES_A_DOMAIN = 50

@@ -10,15 +10,15 @@ import polars as pl
 
 from edt_backends.base import ChatBackend, EmbeddingBackend
 from edt_cli.augmentation.artefact import Augmentation
-from edt_cli.augmentation.llm import Bill, Failed
 from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.embeddings import ItemEmbeddings, embed_texts
-from edt_cli.events import Events
+from edt_cli.llm.ask import Bill, Failed
+from edt_cli.llm.embeddings import ItemEmbeddings, embed_texts
 from edt_cli.profiling.chain import Chain
 from edt_cli.profiling.groups import sources
 from edt_cli.profiling.instructions import instruction
 from edt_cli.profiling.profiles import FAILURES, INSTRUCTIONS, SUMMARIES, Profiles
+from edt_cli.workspace.events import Events
 
 
 def profile(

@@ -12,7 +12,7 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from edt_cli.augmentation.artefact import SOURCES, empty_frames, read_frames, undamaged
-from edt_cli.workspace import read_json, write_json
+from edt_cli.workspace.layout import read_json, write_json
 
 TEXTS = "profiles.parquet"
 VECTORS = "profiles.safetensors"

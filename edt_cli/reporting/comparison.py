@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypedDict
 
-from edt_cli.reporting import paper
-from edt_cli.reporting.results import Result, by_protocol, data_names, measure, seeds_note, seen_notes, users_note
+from edt_cli.reporting import paper_tables as paper
+from edt_cli.reporting.grouping import Result, by_protocol, data_names, measure, seeds_note, seen_notes, users_note
 from edt_cli.reporting.table import Cell, Column, Measure, PValue, Table, improvement, mark_best
 from edt_cli.reporting.table import Row as TableRow
 from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER

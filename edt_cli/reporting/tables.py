@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple, NotRequired, TypedDict
 
 from edt_cli.config import UserError
-from edt_cli.reporting import paper
-from edt_cli.reporting.results import (
+from edt_cli.reporting import paper_tables as paper
+from edt_cli.reporting.grouping import (
     Figures,
     Kind,
     Protocol,

@@ -15,17 +15,17 @@ from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import rank
-from edt_cli.events import Events
 from edt_cli.models.phases import PRETRAINING, Phase
-from edt_cli.models.scorers import Recommender, Scorer, SideScored
+from edt_cli.models.scorers import Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.models.systems import make_model, system, without_training
+from edt_cli.models.systems import make_model
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
 from edt_cli.training.material import Material
-from edt_cli.workspace import read_json, write_json
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import read_json, write_json
 
 PHASES = "phases.json"
 WATCHED_NEGATIVES = 100
@@ -97,25 +97,6 @@ def _weigh_side_score(
         for name, row in zip(model.table.domains.names, weight.tolist(), strict=True)
     ]
     events.emit("calibrated", message=f"the memory's weights: {', '.join(told)}")
-
-
-def load_trained(material: Material, settings: Settings, folder: Path, *, first_phase: bool = False) -> Recommender:
-    """What a finished run has learned, or a system that needs no training; to be asked as often as one likes.
-
-    `first_phase`: as it stood after pre-training (LLM-EDT's `w/o DFT`). Histories may hold catalogue items and the
-    pseudo-items of the run's own material.
-    """
-    given = material.given(settings)
-    if not system(settings.model.name).trained:
-        return without_training(given)
-    model = make_model(given)
-    for phase in model.phases(given):
-        phase.enter()
-        last = phase
-        if first_phase and phase.name == PRETRAINING:
-            break
-    load_weights(folder / weights_file(last), model)
-    return model.eval()
 
 
 def _note(folder: Path, phase: str, done: Progress) -> None:

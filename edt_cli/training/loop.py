@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from edt_cli.config import Course, TrainingSettings
 from edt_cli.evaluation.ranking import Diverged
-from edt_cli.events import Events
 from edt_cli.models.phases import Phase
 from edt_cli.training.checkpoint import (
     Progress,
@@ -26,6 +25,7 @@ from edt_cli.training.checkpoint import (
     save_weights,
 )
 from edt_cli.training.heap import give_back
+from edt_cli.workspace.events import Events
 
 CHECKPOINT = "checkpoint.safetensors"
 

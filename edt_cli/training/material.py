@@ -13,8 +13,8 @@ from torch import Tensor
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.config import KeepSeen, Settings
 from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
-from edt_cli.embeddings import ItemEmbeddings
 from edt_cli.evaluation.questions import Questions, questions
+from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.batch import ItemTable, domain_rows, item_table
 from edt_cli.models.given import GeneratedItems, Given
 from edt_cli.models.systems import options_of

@@ -17,12 +17,12 @@ from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
-from edt_cli.jobs import Launched
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import RunRow
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.jobs import Launched
+from edt_cli.workspace.layout import Workspace
 
 WITHOUT_COLOUR = ("vt100", "vt102", "vt220", "vt320", "xterm-mono", "screen-mono")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

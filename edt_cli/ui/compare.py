@@ -12,7 +12,6 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from edt_cli.config import UserError
-from edt_cli.runs import RESULTS
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.library import RunRow, fold_all
@@ -20,7 +19,8 @@ from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.run_screen import flat
 from edt_cli.ui.text import safe
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.runs import RESULTS
 
 MOST = 8
 RANKS = f"{RESULTS}/test-full-ranks.parquet"

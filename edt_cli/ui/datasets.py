@@ -16,7 +16,7 @@ from edt_cli.reporting.figures import bar_chart
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import fit, safe
-from edt_cli.workspace import Artefact
+from edt_cli.workspace.layout import Artefact
 
 COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)]
 

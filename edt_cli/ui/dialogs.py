@@ -8,7 +8,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from edt_cli.events import Request
+from edt_cli.workspace.events import Request
 
 MOVES = """\
  arrows, hjkl      move               g G    first, last

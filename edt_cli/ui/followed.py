@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edt_cli.events import Request
-from edt_cli.jobs import SILENT_S, alive, ask, heartbeat
-from edt_cli.ui.follow import Tail
 from edt_cli.ui.library import live_job, manifest_of, read_run
 from edt_cli.ui.state import PhaseState, RunState
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Request
+from edt_cli.workspace.jobs import SILENT_S, alive, ask, heartbeat
+from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.tail import Tail
 
 
 @dataclass

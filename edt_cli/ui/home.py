@@ -21,7 +21,7 @@ from edt_cli.ui.sections import Sections
 from edt_cli.ui.tables import Tables
 from edt_cli.ui.text import short, size
 from edt_cli.ui.users import Users
-from edt_cli.workspace import size_on_disk
+from edt_cli.workspace.layout import size_on_disk
 
 REREAD_S = 3.0
 COMMANDS = 50

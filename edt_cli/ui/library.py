@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import UserError
-from edt_cli.jobs import alive, heartbeat, jobs_of
-from edt_cli.labels import name_of, preset_of
+from edt_cli.inference.labels import name_of, preset_of
 from edt_cli.models.systems import title_of
-from edt_cli.runs import PLAN, RESULTS, Run
-from edt_cli.ui.follow import Tail
 from edt_cli.ui.state import RunState
-from edt_cli.workspace import MANIFEST, Workspace
+from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
+from edt_cli.workspace.layout import MANIFEST, Workspace
+from edt_cli.workspace.runs import PLAN, RESULTS, Run
+from edt_cli.workspace.tail import Tail
 
 SIGNS = {
     "finished": "v",

@@ -14,7 +14,6 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from edt_cli.events import Request
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
@@ -24,6 +23,7 @@ from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph
 from edt_cli.ui.watch import Watch
+from edt_cli.workspace.events import Request
 
 POLL_S = 0.5
 MACHINE_S = 2.0

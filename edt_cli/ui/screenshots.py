@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from edt_cli.config import UserError
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.library import read_runs
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 SIZES = {"80x24": (80, 24), "160x48": (160, 48)}
 LONGEST_S = 30.0

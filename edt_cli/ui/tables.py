@@ -12,9 +12,9 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from edt_cli.config import UserError
-from edt_cli.labels import labelled
+from edt_cli.inference.labels import labelled
 from edt_cli.reporting import tables as build
-from edt_cli.reporting.paper import TABLES
+from edt_cli.reporting.paper_tables import TABLES
 from edt_cli.reporting.render import render
 from edt_cli.reporting.table import Cell, Measure, Table
 from edt_cli.ui.library import RunRow, main_results_of, open_runs

@@ -14,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from edt_cli.inspection import describe_user
+from edt_cli.inference.inspection import describe_user
 from edt_cli.ui.library import RunRow
 from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing

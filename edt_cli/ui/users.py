@@ -15,7 +15,7 @@ from edt_cli.ui.library import RunRow
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,12 +17,12 @@ from typing import Any
 from edt_backends.base import ChatBackend, ChatRequest, Message
 from edt_backends.cache import CachedChat
 from edt_cli.augmentation.generation import Reply, no_items
-from edt_cli.augmentation.llm import Bill, Failed, ask
-from edt_cli.augmentation.work import Spool, Tally, work
 from edt_cli.config import Settings
-from edt_cli.events import Events
-from edt_cli.providers import Providers
-from edt_cli.workspace import Workspace
+from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.providers import Providers
+from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace
 
 PRICE = (0.5, 1.5)
 WORDS = "oak pine steel copper linen cotton small large red blue green old new round".split()  # noqa: SIM905

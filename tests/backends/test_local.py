@@ -15,7 +15,7 @@ from edt_backends.local import PROFILE_CHARACTERS, LocalChat
 from edt_backends.registry import chat_backend, embedding_backend
 from edt_backends.sentences import DIMENSION, MINILM, MINILM_SHA256, WEIGHTS, LocalEmbeddings
 from edt_backends.wrappers import MappedEmbeddings
-from edt_cli.experiments.sizes import TEXT_WIDTH
+from edt_cli.training.sizes import TEXT_WIDTH
 
 
 @pytest.fixture(scope="module")

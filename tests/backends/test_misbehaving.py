@@ -15,10 +15,10 @@ from stack import answer_all, question, stack
 
 from edt_backends.base import BackendError
 from edt_cli.augmentation.generation import Reply as Items
-from edt_cli.augmentation.llm import Bill, Failed, ask
 from edt_cli.config import Settings
-from edt_cli.providers import Providers
-from edt_cli.workspace import Workspace
+from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.providers import Providers
+from edt_cli.workspace.layout import Workspace
 
 CHAT = "/v1/chat/completions"
 GOOD = openai_chat(json.dumps({"items": [{"title": "Copper pan ☕ 鍋"}]}))

@@ -35,8 +35,8 @@ from edt_backends.budget import BudgetedChat, OutOfBudget  # noqa: E402
 from edt_backends.cache import CachedChat  # noqa: E402
 from edt_backends.limits import Pace, PacedChat  # noqa: E402
 from edt_cli.config import Settings  # noqa: E402
-from edt_cli.providers import Providers  # noqa: E402
-from edt_cli.workspace import Workspace  # noqa: E402
+from edt_cli.llm.providers import Providers  # noqa: E402
+from edt_cli.workspace.layout import Workspace  # noqa: E402
 
 
 def throughput(given: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def pipeline(data: str, preset: str, **flags: dict):
     from edt_cli.config import load_settings
     from edt_cli.data.open import open_dataset
     from edt_cli.pipeline import Pipeline
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
     place = Workspace.find()
     return Pipeline(place, open_dataset(place, data), load_settings(preset, flags=flags))

@@ -29,14 +29,14 @@ from made import beat, dataset_of, epochs, run
 from terminals import Terminal
 
 from edt_cli.data.dataset import save
-from edt_cli.events import Events
-from edt_cli.jobs import jobs_of
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.screenshots import press, settled
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.jobs import jobs_of
+from edt_cli.workspace.layout import Workspace
 
 SIZES = ((80, 24), (160, 48))
 TRAIN = ("train", "--model", "sasrec", "--encoder", "id", "--device", "cpu", "--set", "training.patience=10000")

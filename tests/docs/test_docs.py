@@ -79,6 +79,21 @@ def test_files_that_are_named_are_there(page):
         assert "NAME" in name or (ROOT / name).exists(), name
 
 
+def test_the_map_of_the_code_names_files_that_are_there():
+    """`models/losses.py` and, after it in a cell, `profiled.py` of the same room."""
+    for line in (ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines():
+        room = "edt_cli"
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", line if line.startswith("| ") else ""):
+            if name.endswith("/"):
+                room = name.rstrip("/")
+                root = ROOT / ("backends" if room == "edt_backends" else "edt_cli")
+                assert (root / room).is_dir(), name
+                continue
+            room = str(Path(name).parent) if "/" in name else room
+            places = [ROOT / "edt_cli" / name, ROOT / "edt_cli" / room / name, ROOT / "backends" / room / name]
+            assert any(place.is_file() for place in places), name
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").split()) < 700
 

@@ -8,10 +8,10 @@ from toy import domains_of_size, random_dataset, sequences, text_table
 from edt_cli.config import ModelSettings, TrainingSettings, load_settings
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.ranking import rank
+from edt_cli.inference.trained import load_trained
 from edt_cli.models.batch import item_table
 from edt_cli.models.content_knn import ContentKNN
 from edt_cli.models.given import Given, NoOptions
-from edt_cli.training.fit import load_trained
 from edt_cli.training.material import Material
 
 DOMAINS = domains_of_size(9, 7)

@@ -21,16 +21,16 @@ from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.significance import ndcg_of
-from edt_cli.events import Events, read_events
 from edt_cli.experiments.compare import Comparison, _next, _verdict, compare, epoch_seconds, found
 from edt_cli.experiments.plan import Plan
-from edt_cli.jobs import alive, heartbeat, jobs_of
+from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.models.systems import OURS, presets_of, systems
 from edt_cli.models.systems import system as system_of
 from edt_cli.pipeline import Pipeline
-from edt_cli.results import evaluate, ranks_of
-from edt_cli.runs import all_runs
-from edt_cli.workspace import Workspace, digest
+from edt_cli.workspace.events import Events, read_events
+from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
+from edt_cli.workspace.layout import Workspace, digest
+from edt_cli.workspace.runs import all_runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = """

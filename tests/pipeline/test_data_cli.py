@@ -14,7 +14,7 @@ import pytest
 
 from edt_cli.cli.app import main
 from edt_cli.data.dataset import load
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 REAL = os.environ.get("EDT_TEST_FOOD_KITCHEN")
 OPEN = os.environ.get("EDT_TEST_FOOD_KITCHEN_OPEN")

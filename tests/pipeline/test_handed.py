@@ -4,9 +4,9 @@ import numpy as np
 from toy import random_dataset
 
 from edt_cli.config import load_settings
-from edt_cli.events import Events
 from edt_cli.pipeline import Pipeline
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace
 
 
 def test_generated_items_are_handed_over_beside_rows_as_they_happened(tmp_path):

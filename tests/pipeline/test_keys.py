@@ -9,7 +9,7 @@ from edt_cli.data.open import open_dataset
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.keys import retried_key
 from edt_cli.pipeline.store import KnownTau, Tries
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 DEEPSEEK = {"llm": {"provider": "deepseek"}}
 OPENAI = {

@@ -10,7 +10,7 @@ from edt_cli.augmentation.augment import augment
 from edt_cli.config import Settings, UserError
 from edt_cli.data.dataset import TrainingView
 from edt_cli.pipeline import Pipeline
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 
 @pytest.fixture

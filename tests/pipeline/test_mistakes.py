@@ -10,8 +10,8 @@ from toy import random_dataset
 
 from edt_cli.config import UsageError
 from edt_cli.experiments.search import SearchSettings, search
-from edt_cli.runs import all_runs
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.runs import all_runs
 
 SMALL = ("--epochs", "2", "--set", "model.hidden=8", "--set", "model.blocks=1")
 

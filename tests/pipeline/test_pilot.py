@@ -6,7 +6,7 @@ from toy import random_dataset
 
 from edt_cli.config import Settings
 from edt_cli.pipeline import Pipeline
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 
 def test_a_pilots_values_of_tau_are_kept_and_added_to(tmp_path):

@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
 from edt_cli.config import TrainingSettings, UsageError, UserError, load_settings
-from edt_cli.events import Events, read_events
-from edt_cli.experiments.sizes import parameters
-from edt_cli.labels import labelled
+from edt_cli.inference.labels import labelled
+from edt_cli.inference.results import evaluate
+from edt_cli.inference.trained import load_trained
 from edt_cli.models import systems as module
 from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.given import Given
 from edt_cli.models.systems import broken, make_model, model_class, options_of, system, systems, title_of
 from edt_cli.pipeline import Pipeline
-from edt_cli.results import evaluate
-from edt_cli.training.fit import load_trained
-from edt_cli.workspace import Workspace
+from edt_cli.training.sizes import parameters
+from edt_cli.workspace.events import Events, read_events
+from edt_cli.workspace.layout import Workspace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edt-last-item"
 
@@ -88,8 +88,8 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
         trained(tmp_path, speed=2.0)
 
     # A run stays in the tables when the package is gone.
-    monkeypatch.setattr("edt_cli.results.open_dataset", lambda workspace, name: pipeline.dataset)
-    monkeypatch.setattr("edt_cli.results._synthetic", lambda workspace, dataset: True)
+    monkeypatch.setattr("edt_cli.inference.results.open_dataset", lambda workspace, name: pipeline.dataset)
+    monkeypatch.setattr("edt_cli.inference.results._synthetic", lambda workspace, dataset: True)
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
     shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
     assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
@@ -117,8 +117,8 @@ def test_one_without_training_is_ranked_and_recommends(site, tmp_path, monkeypat
     pipeline = Pipeline(Workspace(tmp_path), dataset, settings)
     run = pipeline.run()
     assert not run.manifest().get("phases")
-    monkeypatch.setattr("edt_cli.results.open_dataset", lambda workspace, name: dataset)
-    monkeypatch.setattr("edt_cli.results._synthetic", lambda workspace, dataset: True)
+    monkeypatch.setattr("edt_cli.inference.results.open_dataset", lambda workspace, name: dataset)
+    monkeypatch.setattr("edt_cli.inference.results._synthetic", lambda workspace, dataset: True)
     (document,) = evaluate(pipeline.workspace, run, "test", settings.evaluation, Events())
     assert document["parameters"] is None and parameters(dataset, settings) == 0
     prefixes = dataset.training_view().prefixes

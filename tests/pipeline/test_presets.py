@@ -13,9 +13,10 @@ from edt_cli.config import load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.models.systems import OURS, system
+from edt_cli.paper.ablations import ABLATED
 from edt_cli.pipeline import Pipeline
-from edt_cli.runs import ABLATED, PLAN, all_runs
-from edt_cli.workspace import Workspace, digest, write_json
+from edt_cli.workspace.layout import Workspace, digest, write_json
+from edt_cli.workspace.runs import PLAN, all_runs
 
 SMALL = (
     *("--data", "tiny", "--epochs", "1"),

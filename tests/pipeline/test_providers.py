@@ -30,11 +30,11 @@ from edt_backends.store import ReplyCache
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.cli.app import app
 from edt_cli.config import UserError
-from edt_cli.embeddings import FILE, ItemEmbeddings, embed_texts, item_texts, load_embedder
-from edt_cli.events import Events, read_events
-from edt_cli.experiments.sizes import TEXT_WIDTH
+from edt_cli.llm.embeddings import FILE, ItemEmbeddings, embed_texts, item_texts, load_embedder
 from edt_cli.profiling.profiles import Profiles
-from edt_cli.workspace import read_json
+from edt_cli.training.sizes import TEXT_WIDTH
+from edt_cli.workspace.events import Events, read_events
+from edt_cli.workspace.layout import read_json
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 PRICE = (0.5, 1.5)

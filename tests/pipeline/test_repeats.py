@@ -10,10 +10,10 @@ from test_data_cli import edt as edt  # the command in this process
 
 from edt_cli.config import EvaluationSettings, Settings
 from edt_cli.data.open import open_dataset
+from edt_cli.inference.results import evaluate, evaluated
 from edt_cli.pipeline import Pipeline
-from edt_cli.results import evaluate, evaluated
-from edt_cli.runs import all_runs
-from edt_cli.workspace import Workspace, digest
+from edt_cli.workspace.layout import Workspace, digest
+from edt_cli.workspace.runs import all_runs
 
 
 @pytest.fixture

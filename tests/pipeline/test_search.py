@@ -9,10 +9,10 @@ import pytest
 from toy import random_dataset
 
 from edt_cli.config import UsageError, UserError, load_settings
-from edt_cli.events import Events, Stopped
 from edt_cli.experiments.search import SearchSettings, _value, search
-from edt_cli.runs import all_runs
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events, Stopped
+from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.runs import all_runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = {

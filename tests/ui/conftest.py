@@ -11,7 +11,7 @@ from made import NOW, make_workspace
 
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.machine import Gpu, Machine
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 GPU = Gpu("H", 0.84, 31 << 30, 80 << 30, 412.0, 61)
 MACHINE = Machine(0.32, 12 << 30, 64 << 30, (GPU, Gpu("H", None, None, None, None, 40)), 3 << 30)

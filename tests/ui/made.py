@@ -17,7 +17,7 @@ from edt_cli.config import DataSettings, load_settings
 from edt_cli.data.dataset import Sequences, assemble, save
 from edt_cli.profiling.profiles import FRAMES as PROFILE_FRAMES
 from edt_cli.profiling.profiles import Profiles
-from edt_cli.workspace import Workspace, write_json
+from edt_cli.workspace.layout import Workspace, write_json
 
 NOW = 1_790_000_000.0
 USERS = 40

@@ -23,7 +23,7 @@ from edt_cli.ui.library import find_followed
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 LIVE = "pair-llm-edt-s46-ffff"
 Step = Callable[[Pilot[None]], Awaitable[None]]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edt_cli.events import Events
 from edt_cli.ui.curves import LIMIT, Curve
-from edt_cli.ui.follow import LONGEST_LINE, Tail
 from edt_cli.ui.state import LOG_LINES, RunState
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.tail import LONGEST_LINE, Tail
 
 
 def line(n: int, **fields: object) -> bytes:

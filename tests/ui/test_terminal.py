@@ -15,9 +15,9 @@ import psutil
 import pytest
 from terminals import Terminal
 
-from edt_cli.events import read_events
-from edt_cli.jobs import ask, heartbeat, jobs_of
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import read_events
+from edt_cli.workspace.jobs import ask, heartbeat, jobs_of
+from edt_cli.workspace.layout import Workspace
 
 SHORT = ("train", "--model", "sasrec", "--encoder", "id", "--set", "model.hidden=16", "--device", "cpu")
 ENDLESS = (*SHORT, "--epochs", "100000", "--set", "training.patience=100000")

@@ -8,7 +8,7 @@ from llm_fakes import DIMENSION, WordEmbedder, text_vector
 from edt_backends.base import BackendError, EmbeddingReply, Usage
 from edt_backends.lexical import COMPONENTS, WEIGHT_FILE, LexicalMap
 from edt_cli.config import UserError
-from edt_cli.embeddings import (
+from edt_cli.llm.embeddings import (
     ItemEmbeddings,
     embed_items,
     embed_texts,
@@ -17,7 +17,7 @@ from edt_cli.embeddings import (
     item_texts,
     load_embedder,
 )
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 
 def test_item_text_has_whichever_fields_exist():
@@ -129,7 +129,7 @@ def test_an_embedder_without_a_map_is_left_as_it_is(catalogue, tmp_path):
 
 def test_time_left_is_by_the_characters_of_the_last_seconds(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("edt_cli.embeddings.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edt_cli.llm.embeddings.time.monotonic", lambda: now[0])
     seen = []
 
     class Slow(WordEmbedder):

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from edt_cli.config import UserError
-from edt_cli.housekeeping import holdings, removable, remove_folder
-from edt_cli.workspace import Workspace, write_json
+from edt_cli.workspace.housekeeping import holdings, removable, remove_folder
+from edt_cli.workspace.layout import Workspace, write_json
 
 
 @pytest.fixture

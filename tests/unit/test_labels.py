@@ -3,9 +3,10 @@
 import pytest
 
 from edt_cli.config import Settings, load_settings
-from edt_cli.labels import identity, labelled, name_of, preset_of
+from edt_cli.inference.labels import identity, labelled, name_of, preset_of
 from edt_cli.models.systems import BUILT_IN, presets_of
-from edt_cli.runs import ABLATIONS, Run
+from edt_cli.paper.ablations import ABLATIONS
+from edt_cli.workspace.runs import Run
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import edt_cli
-from edt_cli.augmentation.llm import load_prompt
+from edt_cli.llm.ask import load_prompt
 
 SNAPSHOTS = {
     "augmentation/generate": (1, "17aaea07a4ea31d3"),
-    "augmentation/repair": (1, "a16b190577702469"),
+    "llm/repair": (1, "a16b190577702469"),
     "profiling/analyze": (1, "0fa8361ecea71e6a"),
     "profiling/naive": (1, "34cfa7ff6d463b59"),
     "profiling/reform": (1, "3e09e429f036b5e7"),

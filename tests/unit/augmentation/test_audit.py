@@ -13,7 +13,7 @@ from edt_cli.augmentation.audit import check_sequences, check_sources
 from edt_cli.augmentation.augment import augment
 from edt_cli.config import AugmentationSettings, DataSettings, LLMSettings, UserError
 from edt_cli.data.dataset import Sequences, assemble
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from edt_backends.base import BackendError
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.augment import augment, planned_requests
 from edt_cli.config import AugmentationSettings, LLMSettings, UserError
-from edt_cli.embeddings import item_text
-from edt_cli.events import Events
-from edt_cli.workspace import write_json
+from edt_cli.llm.embeddings import item_text
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import write_json
 
 KINDS = ("mint tea", "steel kettle", "oak spade", "red shirt", "blue lamp")
 TITLES = [f"{KINDS[number % 5]} model {number}" for number in range(24)]

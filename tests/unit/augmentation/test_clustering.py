@@ -4,7 +4,7 @@ import numpy as np
 from llm_fakes import embed, make_view
 
 from edt_cli.augmentation.clustering import cluster_items
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 TITLES = [f"{kind} number {number}" for kind in ("tea", "kettle", "spade") for number in range(10)]
 

@@ -8,7 +8,7 @@ from llm_fakes import embed, make_view, random_case
 
 from edt_cli.augmentation import companions as module
 from edt_cli.augmentation.companions import Companions
-from edt_cli.embeddings import ItemEmbeddings
+from edt_cli.llm.embeddings import ItemEmbeddings
 
 
 def slow_companions(view, embeddings, target, own):

@@ -8,7 +8,7 @@ from llm_fakes import Scripted
 from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Message, Usage
-from edt_cli.augmentation.llm import Bill, Failed, ask, clean, load_prompt, parse
+from edt_cli.llm.ask import Bill, Failed, ask, clean, load_prompt, parse
 
 
 class Answer(BaseModel):

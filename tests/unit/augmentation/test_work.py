@@ -12,11 +12,11 @@ import pytest
 from llm_fakes import Scripted
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Usage
-from edt_cli.augmentation import work as working
-from edt_cli.augmentation.llm import Bill, Failed
-from edt_cli.augmentation.work import Spool, Tally, work
-from edt_cli.events import Events, Stopped, read_events
-from edt_cli.workspace import write_json
+from edt_cli.llm import work as working
+from edt_cli.llm.ask import Bill, Failed
+from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.workspace.events import Events, Stopped, read_events
+from edt_cli.workspace.layout import write_json
 
 QUESTION = ChatRequest("try@1", (), user="U1")
 

@@ -6,7 +6,7 @@ import pytest
 
 from edt_cli.config import DataSettings, UserError
 from edt_cli.data.dataset import FILES, assemble, load, save
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
 

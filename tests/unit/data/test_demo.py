@@ -7,7 +7,7 @@ from edt_cli.data.dataset import TEXT_FIELDS, load
 from edt_cli.data.demo import DEMO_DOMAINS, make_demo
 from edt_cli.data.imbalance import imbalance
 from edt_cli.data.prepare import ensure_demo
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 
 @pytest.fixture(scope="module")

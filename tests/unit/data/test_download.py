@@ -10,7 +10,7 @@ import pytest
 from edt_cli.config import UserError
 from edt_cli.data.download import fetch, fetch_pair
 from edt_cli.data.sources import PAIRS
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 BODY = hashlib.sha512(b"x").digest() * 40_000  # 2.5 MB that compress to nothing sensible but repeat exactly
 

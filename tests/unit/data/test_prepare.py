@@ -12,8 +12,8 @@ from edt_cli.data.options import Asked, data_settings, find_sources
 from edt_cli.data.prepare import NO_FILTER, prepare, prepare_demo
 from edt_cli.data.sources import PAIRS, amazon_pair
 from edt_cli.data.stats import statistics
-from edt_cli.events import Events
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace
 
 FILE_ORDER = DataSettings(window=None, k_core=None, ties="file")
 

@@ -10,7 +10,7 @@ from edt_cli.config import UsageError, UserError
 from edt_cli.data.columns import Columns, match, parse_columns
 from edt_cli.data.formats import bare_name
 from edt_cli.data.readers import Reader, describe
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 
 @pytest.fixture

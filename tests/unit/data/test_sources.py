@@ -7,8 +7,8 @@ import pytest
 from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.options import Asked, data_settings, find_sources, parse_k_core, parse_window
 from edt_cli.data.sources import PAIRS, amazon_pair, checked_domains, recbole_folder
-from edt_cli.events import Events
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace
 
 
 def sources(name, **asked):

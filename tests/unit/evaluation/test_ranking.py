@@ -17,7 +17,7 @@ from edt_cli.evaluation.ranking import Diverged, rank
 from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state, only_domain
 from edt_cli.models.given import Given, NoOptions
 from edt_cli.models.item_knn import ItemKNN
-from edt_cli.workspace import Workspace, digest
+from edt_cli.workspace.layout import Workspace, digest
 
 
 class Table:

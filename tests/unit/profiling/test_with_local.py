@@ -14,9 +14,9 @@ from edt_cli.augmentation.augment import augment
 from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.config import AugmentationSettings, DataSettings, LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import Dataset, assemble
-from edt_cli.embeddings import embed_items
-from edt_cli.events import Events
+from edt_cli.llm.embeddings import embed_items
 from edt_cli.profiling.profile import profile
+from edt_cli.workspace.events import Events
 
 THEMES = ("mint", "ginger", "oat", "maple", "lemon")
 NOUNS = {"food": ("tea", "bar", "syrup"), "kitchen": ("jar", "pan", "mill"), "garden": ("pot", "seeds", "shears")}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from edt_cli.reporting.results import Result
+from edt_cli.reporting.grouping import Result
 
 
 @pytest.fixture

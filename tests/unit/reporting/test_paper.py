@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edt_cli.reporting.paper import FIGURES, PAIRS, TABLES
+from edt_cli.reporting.paper_tables import FIGURES, PAIRS, TABLES
 from edt_cli.reporting.table import Measure, improvement
 
 

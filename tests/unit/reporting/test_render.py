@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from edt_cli.config import UsageError
-from edt_cli.reporting.paper import TABLES
+from edt_cli.reporting.paper_tables import TABLES
 from edt_cli.reporting.render import FORMS, render
 from edt_cli.reporting.table import Column, Measure, Row, Table
 from edt_cli.reporting.tables import table_2, table_3

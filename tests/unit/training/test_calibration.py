@@ -12,11 +12,11 @@ from test_training import material_of, settings_of
 from toy import random_dataset
 
 from edt_cli.config import Settings
-from edt_cli.events import Events, read_events
 from edt_cli.models.scorers import InnerProduct, SideScored
 from edt_cli.training import calibration
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.fit import train
+from edt_cli.workspace.events import Events, read_events
 
 
 def learned(folder, **training):

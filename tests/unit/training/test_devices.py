@@ -12,11 +12,12 @@ from toy import KINDS, random_dataset
 pretended = pytest.importorskip("pretended", reason="this torch knows no backend in Python", exc_type=ImportError)
 
 from edt_cli.evaluation.ranking import rank  # noqa: E402
-from edt_cli.events import Events, Stopped, read_events  # noqa: E402
+from edt_cli.inference.trained import load_trained  # noqa: E402
 from edt_cli.models import fine_tuning, sequential  # noqa: E402
 from edt_cli.models.phases import seeded  # noqa: E402
-from edt_cli.training.fit import load_trained, train  # noqa: E402
+from edt_cli.training.fit import train  # noqa: E402
 from edt_cli.training.material import Material  # noqa: E402
+from edt_cli.workspace.events import Events, Stopped, read_events  # noqa: E402
 
 
 @pytest.fixture

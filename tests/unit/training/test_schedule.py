@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from edt_cli.config import Course, TrainingSettings
-from edt_cli.events import Events
 from edt_cli.training.checkpoint import read_progress
 from edt_cli.training.heap import LARGE, SHORT, give_back, map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase
+from edt_cli.workspace.events import Events
 
 
 class Numbers:

@@ -20,15 +20,16 @@ from toy import KINDS, dataset, generated_items, model_settings, random_dataset
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.ranking import rank
-from edt_cli.events import Events, Stopped, read_events
-from edt_cli.models.batch import item_table
+from edt_cli.inference.trained import load_trained
+from edt_cli.models.batch import domain_rows, item_table
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
-from edt_cli.training.fit import domain_rows, load_trained, train
+from edt_cli.training.fit import train
 from edt_cli.training.loop import learning_rate, optimizer_of
 from edt_cli.training.material import Material
-from edt_cli.workspace import read_json
+from edt_cli.workspace.events import Events, Stopped, read_events
+from edt_cli.workspace.layout import read_json
 
 
 def material_of(made, profiles: bool = True) -> Material:
@@ -188,7 +189,7 @@ from pathlib import Path
 sys.path[:0] = {path!r}
 from test_training import material_of, settings_of
 from toy import random_dataset
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 from edt_cli.training.fit import train
 train(material_of(random_dataset(users=400), profiles=False), settings_of(dropout=0.3, training={{"epochs": 12}}),
       Path({folder!r}), Events(Path({folder!r})))

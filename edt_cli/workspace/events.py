@@ -42,7 +42,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from edt_cli.workspace import write_json
+from edt_cli.workspace.layout import write_json
 
 Request = Literal["run", "pause", "stop-after-epoch", "stop-now"]
 Listener = Callable[[dict[str, Any]], None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edt_backends.base import ChatBackend
 from edt_cli.config import Settings, UsageError
-from edt_cli.workspace import Workspace
+from edt_cli.workspace.layout import Workspace
 
 if TYPE_CHECKING:
     from edt_backends.base import Catalogue, EmbeddingBackend

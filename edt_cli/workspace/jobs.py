@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from edt_cli.events import Events, Request, Stopped
-from edt_cli.workspace import Workspace, write_json
+from edt_cli.workspace.events import Events, Request, Stopped
+from edt_cli.workspace.layout import Workspace, write_json
 
 ENVIRONMENT = "EDT_JOB"
 OUTPUT, ERRORS = "stdout.txt", "stderr.txt"

@@ -19,7 +19,7 @@ from edt_backends.base import BackendError, EmbeddingBackend
 from edt_backends.wrappers import MappedEmbeddings
 from edt_cli.config import UserError
 from edt_cli.data.dataset import TEXT_FIELDS
-from edt_cli.events import Events
+from edt_cli.workspace.events import Events
 
 DESCRIPTION_CHARACTERS = 1000
 PACE_SECONDS = 10.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset, Final
     from edt_cli.pipeline import Pipeline
     from edt_cli.profiling.profiles import Profiles
-    from edt_cli.workspace import Workspace
+    from edt_cli.workspace.layout import Workspace
 
 ONE_DOMAIN = "one-domain"
 

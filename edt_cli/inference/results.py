@@ -19,16 +19,16 @@ from edt_cli.evaluation.evaluate import figures
 from edt_cli.evaluation.metrics import TOP
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import Ranks, rank
-from edt_cli.events import Events
-from edt_cli.labels import identity, name_of
+from edt_cli.inference.labels import identity, name_of
+from edt_cli.inference.trained import load_trained
 from edt_cli.models.phases import PREPARATION
 from edt_cli.models.scorers import Ensemble
 from edt_cli.models.systems import asks_llm
 from edt_cli.pipeline import Pipeline
-from edt_cli.runs import RESULTS, Run
-from edt_cli.training.fit import load_trained
 from edt_cli.training.material import Material
-from edt_cli.workspace import Workspace, read_json, write_atomic
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.layout import Workspace, read_json, write_atomic
+from edt_cli.workspace.runs import RESULTS, Run
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset

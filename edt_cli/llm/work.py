@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from edt_backends.base import BackendError, ChatBackend
-from edt_cli.augmentation.llm import Bill
-from edt_cli.events import Events
+from edt_cli.llm.ask import Bill
+from edt_cli.workspace.events import Events
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Spool:
 
 
 class Tally:
-    """What a stage says of itself as it goes: see `edt_cli.events` for the fields of `calls`."""
+    """What a stage says of itself as it goes: see `edt_cli.workspace.events` for the fields of `calls`."""
 
     def __init__(self, events: Events, stage: str, total: int, chat: ChatBackend, bill: Bill) -> None:
         self.stage, self.total, self.done = stage, total, 0

@@ -7,7 +7,8 @@ from typing import Any
 
 from edt_cli.config import Settings
 from edt_cli.models.systems import OURS, preset_settings, presets_of, systems, title_of
-from edt_cli.runs import ABLATIONS, Run
+from edt_cli.paper.ablations import ABLATIONS
+from edt_cli.workspace.runs import Run
 
 KEEP_SEEN = "evaluation.keep_seen"
 UNTOLD = (

@@ -7,7 +7,7 @@ import torch
 
 from edt_cli.config import Settings
 from edt_cli.data.dataset import Dataset
-from edt_cli.embeddings import item_texts
+from edt_cli.llm.embeddings import item_texts
 from edt_cli.models.batch import item_table
 from edt_cli.models.given import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system

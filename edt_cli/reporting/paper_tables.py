@@ -15,9 +15,6 @@ PAIRS = {
     "elec-phone": ("Electronic", "Cell Phone"),
     "food-kitchen": ("Food", "Kitchen"),
 }
-COST_PER_USER = {"embedding": 0.00009, "generation": 0.000194, "summarization": 0.000477}
-"""US dollars a user, section 4.9."""
-
 STATISTICS = tuple(
     Column(name, group) for group in ("Before Aug.", "After Aug.") for name in ("# Users", "# Items", "Avg.len")
 )

@@ -15,11 +15,11 @@ from edt_cli.config import KeepSeen, UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.questions import Questions, complete_histories
+from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.runs import Run
-from edt_cli.training.fit import load_trained
 from edt_cli.training.material import Material
+from edt_cli.workspace.runs import Run
 
 CHUNK = 512
 USERS = 20_000

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edt_cli.config import UserError
-from edt_cli.workspace import Workspace, read_json, size_on_disk
+from edt_cli.workspace.layout import Workspace, read_json, size_on_disk
 
 KINDS = ("data", "raw", "artefacts", "runs", "searches", "jobs", "cache")
 DAY_S = 86_400

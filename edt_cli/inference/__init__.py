@@ -1,0 +1,1 @@
+"""What finished runs are worth and say: results, recommendations, one user looked at."""

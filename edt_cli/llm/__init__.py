@@ -1,0 +1,1 @@
+"""Who is asked: the LLM and the embedder of a command, and questions in any number to them."""
