@@ -9,7 +9,7 @@ import torch
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
 from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
-from edt_cli.models.given import GeneratedItems, Given
+from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.systems import make_model, needs, options_of, system
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
@@ -155,7 +155,7 @@ def model_of(kind: str, table: ItemTable, seed: int = 0, **settings: object):
     profiles = None
     if table.text is not None:
         profiles = torch.nn.functional.normalize(torch.randn(len(rows), table.text.shape[1]))
-    given = Given(
+    given = ModelInputs(
         table,
         chosen,
         TrainingSettings(),

@@ -57,7 +57,8 @@ def recommend(
     """
     from edt_cli.config import UsageError
     from edt_cli.inference import recommend as core
-    from edt_cli.inference.results import run_material
+    from edt_cli.inference.results import training_data_of
+    from edt_cli.inference.trained import load_trained
     from edt_cli.training.device import open_device
     from edt_cli.workspace.events import Events
 
@@ -72,7 +73,7 @@ def recommend(
     source = _newest(place, data, run)
     with progress() as listen:
         quiet = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
-        material = run_material(place, source, quiet, chosen)
+        material = training_data_of(place, source, quiet, chosen)
     if export_items is not None:
         made = {"run": source.name, **core.export_items(material, source, export_items)}
         if json_:
@@ -90,7 +91,7 @@ def recommend(
     wanted = range(len(domains)) if domain is None else [domains.number(domain)]
     frame = core.recommend(
         material,
-        source,
+        load_trained(material, source.settings, source.folder),
         asked,
         count=count,
         domains=wanted,

@@ -325,7 +325,7 @@ def _split(
 
     Leave-one-out: the last interaction and the one before; a user with fewer than three trains only.
     Global time: boundaries at the 80% and 90% quantiles of time, targets the last interaction in each span.
-    Given: the last interaction of the validation and of the test file.
+    ModelInputs: the last interaction of the validation and of the test file.
     """
     lengths = np.diff(offsets)
     if settings.split == "leave-one-out":

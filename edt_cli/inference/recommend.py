@@ -18,7 +18,7 @@ from edt_cli.evaluation.questions import Questions, complete_histories
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.sequential import SequentialModel
-from edt_cli.training.material import Material
+from edt_cli.training.data import TrainingData
 from edt_cli.workspace.runs import Run
 
 CHUNK = 512
@@ -35,7 +35,7 @@ class Asked:
     history: Sequences
 
 
-def known_users(material: Material, names: Sequence[str] | None = None) -> Asked:
+def known_users(material: TrainingData, names: Sequence[str] | None = None) -> Asked:
     """Users of the dataset with all their interactions, None: everybody. Errors: UserError for an unknown one."""
     dataset = material.dataset
     users = np.arange(len(dataset.user_ids)) if names is None else np.array([dataset.user(name) for name in names])
@@ -88,8 +88,8 @@ def read_items(path: Path) -> set[str]:
 
 
 def recommend(
-    material: Material,
-    run: Run,
+    material: TrainingData,
+    trained: Recommender,
     asked: Asked,
     *,
     count: int,
@@ -104,7 +104,6 @@ def recommend(
     dataset = material.dataset
     keep = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
-    trained = load_trained(material, run.settings, run.folder)
     found = []
     for users in chunks(np.arange(len(asked.names)), USERS):
         for domain in domains:
@@ -120,7 +119,7 @@ def recommend(
 
 
 def _of_domain(
-    material: Material,
+    material: TrainingData,
     trained: Recommender,
     asked: Asked,
     users: np.ndarray,
@@ -159,7 +158,7 @@ def _of_domain(
     return pl.concat(parts)
 
 
-def export_items(material: Material, run: Run, folder: Path) -> dict[str, Any]:
+def export_items(material: TrainingData, run: Run, folder: Path) -> dict[str, Any]:
     """Item vectors for any index: `items.safetensors` (`vectors` [N, D]), `items.parquet` (row, id, domain, title).
 
     A score is the inner product of a user's state with a row. Errors: UserError for a system without vectors, or

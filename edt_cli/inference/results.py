@@ -25,7 +25,7 @@ from edt_cli.models.phases import PREPARATION
 from edt_cli.models.scorers import Ensemble
 from edt_cli.models.systems import asks_llm
 from edt_cli.pipeline import Pipeline
-from edt_cli.training.material import Material
+from edt_cli.training.data import TrainingData
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, read_json, write_atomic
 from edt_cli.workspace.runs import RESULTS, Run
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RANKS = "-ranks.parquet"
 
 
-def run_material(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> Material:
+def training_data_of(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> TrainingData:
     """The data and artefacts that a run was trained on. Errors: UserError if the dataset has changed since."""
     dataset = open_dataset(workspace, run.plan["data"])
     pipeline = Pipeline(workspace, dataset, run.settings, events, device)
@@ -92,7 +92,7 @@ def _compute(
     if final is True or (final == "test" and split == "valid"):
         how = "with the validation items (--refit)" if final == "test" else "on every interaction (--final)"
         raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
-    material = run_material(workspace, run, events, device)
+    material = training_data_of(workspace, run, events, device)
     dataset = material.dataset
     asked = material.questions(split, s.keep_seen)
     if not len(asked):
@@ -131,7 +131,7 @@ def evaluate_together(
 ) -> dict[str, Any]:
     """The result document of an ensemble of runs on the same data, with its label; parameters and seconds are of
     all of them. Errors: UserError where the runs are of different data."""
-    materials = [run_material(workspace, run, events, device) for run in runs]
+    materials = [training_data_of(workspace, run, events, device) for run in runs]
     dataset = materials[0].dataset
     if len({run.plan["data_key"] for run in runs}) != 1:
         raise UserError(

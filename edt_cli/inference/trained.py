@@ -9,11 +9,13 @@ from edt_cli.models.phases import PRETRAINING
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.systems import make_model, system, without_training
 from edt_cli.training.checkpoint import load_weights
+from edt_cli.training.data import TrainingData
 from edt_cli.training.loop import weights_file
-from edt_cli.training.material import Material
 
 
-def load_trained(material: Material, settings: Settings, folder: Path, *, first_phase: bool = False) -> Recommender:
+def load_trained(
+    material: TrainingData, settings: Settings, folder: Path, *, first_phase: bool = False
+) -> Recommender:
     """What a finished run has learned, or a system that needs no training; to be asked as often as one likes.
 
     `first_phase`: as it stood after pre-training (LLM-EDT's `w/o DFT`). Histories may hold catalogue items and the

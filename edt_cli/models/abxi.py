@@ -29,7 +29,7 @@ from edt_cli.models.backbones import Attention
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import INITIAL_STD
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Dropout, Linear, LoRA, SwiGLU
 from edt_cli.models.positions import Objective, Positions, had
 from edt_cli.models.sequential import SequentialModel
@@ -54,7 +54,7 @@ class ABXI(SequentialModel):
 
     Options = ABXIOptions
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s, own = given.model, given.options
         assert isinstance(own, ABXIOptions)

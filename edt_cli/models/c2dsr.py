@@ -30,7 +30,7 @@ from edt_cli.models.backbones import SASRec
 from edt_cli.models.batch import Batch, domain_rows, mean_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence, next_of_domain
 from edt_cli.models.encoders import make_encoder
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Dropout
 from edt_cli.models.losses import mean
 from edt_cli.models.positions import Objective
@@ -49,7 +49,7 @@ class C2DSR(SequentialModel):
 
     Options = Options
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s, own = given.model, given.options
         assert isinstance(own, Options)
@@ -148,7 +148,7 @@ class GraphEncoder(Layer):
     """An item's own vector e, and the mean g over layers of what follows it: A^k e, A the row-normalised counts of
     the items that come next. Only what a batch's items can reach is computed."""
 
-    def __init__(self, given: Given, rows: Sequences, layers: int) -> None:
+    def __init__(self, given: ModelInputs, rows: Sequences, layers: int) -> None:
         super().__init__()
         self.embed = make_encoder(given.table, given.model)
         self.layers = layers

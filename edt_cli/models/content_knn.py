@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.encoders import conditioned
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.scorers import InnerProduct
 
 
@@ -22,7 +22,7 @@ class ContentKNN:
     behind what is alike and before what is not. A user of whose newest items none has text scores all items 0.
     """
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         """Text is whitened over the items with text that training holds."""
         table, window = given.table, given.model.knn_window
         assert table.text is not None, "this system needs text vectors"

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.batches import epoch_batches
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.objective import Negatives, NextItem
 from edt_cli.models.phases import Phase, seeded
 from edt_cli.models.positions import Positions
@@ -97,7 +97,7 @@ class FineTuning(Phase):
     own = None
     dropout = False
 
-    def __init__(self, model: ThreadedModel, given: Given) -> None:
+    def __init__(self, model: ThreadedModel, given: ModelInputs) -> None:
         s = given.training
         self.model, self.given = model, given
         self.sequences = given.on_device

@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix, csr_matrix, diags
 from torch import Tensor
 
 from edt_cli.data.dataset import Domains, Sequences, TrainingView
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 
 
 def cooccurrence(view: TrainingView, window: int) -> csr_matrix:
@@ -31,7 +31,7 @@ class ItemKNN:
     """Similarity of two items: their `cooccurrence`, divided by the square roots of both items' counts. A user's
     score for an item sums the similarities to the user's items, the i-th newest weighted by 1 / i."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         view, window = given.view, given.model.knn_window
         assert view is not None
         self.domains = view.domains

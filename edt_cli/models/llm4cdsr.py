@@ -34,7 +34,7 @@ from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder, principal
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import alignment, mean, soft_contrast
 from edt_cli.models.positions import Objective, Positions, had
 from edt_cli.models.profiled import ProfiledModel
@@ -55,7 +55,7 @@ class LLM4CDSR(ProfiledModel):
 
     Options = Options
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         own = given.options
         assert isinstance(own, Options)
         if own.beta > 0:

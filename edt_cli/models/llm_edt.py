@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edt_cli.models.batch import Batch
 from edt_cli.models.fine_tuning import FineTuning
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import alignment, mean
 from edt_cli.models.phases import Phase
 from edt_cli.models.positions import Objective
@@ -22,12 +22,12 @@ from edt_cli.models.threads import ThreadedModel
 class LLMEDT(ThreadedModel):
     """Without profiles: `w/o Profiling`."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         self.alpha = given.training.alpha
         self.align_temperature = given.training.align_temperature
 
-    def phases(self, given: Given) -> list[Phase]:
+    def phases(self, given: ModelInputs) -> list[Phase]:
         """Section 3.3: global pre-training, then domain fine-tuning, unless that is off (`w/o DFT`)."""
         first = super().phases(given)
         return [*first, FineTuning(self, given)] if given.training.finetune else first

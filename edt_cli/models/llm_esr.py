@@ -25,7 +25,7 @@ from edt_cli.config import Section, UserError
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, DeviceSequences, last_state
 from edt_cli.models.encoders import IdEncoder, principal
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, soft_contrast
 from edt_cli.models.positions import Objective
@@ -49,7 +49,7 @@ class LLMESR(SequentialModel):
 
     Options = Options
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s, own, text = given.model, given.options, given.table.text
         assert isinstance(own, Options)

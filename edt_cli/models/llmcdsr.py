@@ -1,7 +1,7 @@
 """LLMCDSR (Xin et al., TOIS '25): what an LLM thinks of leads to real items, noise in a history that helps.
 
 - Candidate-free generation: what an LLM thinks that a user would have in another domain. Made before training, in
-  `augmentation`; here come the texts' vectors, as `Given.generated`.
+  `augmentation`; here come the texts' vectors, as `ModelInputs.generated`.
 - Collaborative-textual contrastive pre-training: `CollaborativeText`, trained before the rest, and frozen then.
 - Relevance-aware meta recall network: `MetaRecall`, and the bilevel step in `LLMCDSR.own_loss`.
 The recommender is a plain one on any backbone. Evaluation is on true histories alone; a recalled item is an input
@@ -38,7 +38,7 @@ from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder
-from edt_cli.models.given import GeneratedItems, Given
+from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.layers import Linear, linear, twice_differentiable
 from edt_cli.models.losses import mean, two_views
 from edt_cli.models.phases import PREPARATION, Phase
@@ -88,7 +88,7 @@ class LLMCDSR(PlainModel):
 
     Options = LLMCDSROptions
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         assert isinstance(given.options, LLMCDSROptions)
         self.own = given.options
@@ -104,7 +104,7 @@ class LLMCDSR(PlainModel):
 
     several: Tensor
 
-    def phases(self, given: Given) -> list[Phase]:
+    def phases(self, given: ModelInputs) -> list[Phase]:
         if self.space is None:
             return super().phases(given)
         space = self.space
@@ -226,7 +226,7 @@ class CollaborativeText(SequentialModel):
     """Collaborative-textual contrastive pre-training: SASRec in each domain by itself, and a projection of text
     into the space of its item vectors, learned by contrast of the two views of an item."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         s = given.model.model_copy(update={"encoder": "id", "backbone": "sasrec", "heads": 1, "memory": False})
         super().__init__(replace(given, model=s))
         assert given.table.text is not None and isinstance(given.options, LLMCDSROptions)

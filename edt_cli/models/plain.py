@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.encoders import IdEncoder
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.positions import Positions, had
 from edt_cli.models.sequential import SequentialModel
 
@@ -22,7 +22,7 @@ ONLY_LAST = 1 / 11
 class PlainModel(SequentialModel):
     """A backbone over the items as they come: SASRec, whose score is the inner product and nothing else."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         self.backbone = make_backbone(given.model)
 
@@ -65,7 +65,7 @@ class PlainModel(SequentialModel):
 class BiasedModel(PlainModel):
     """A score has a bias for each item, as the output layers of GRU4Rec and BERT4Rec have."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         self.bias = IdEncoder(given.table, 1)
 

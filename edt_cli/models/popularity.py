@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from edt_cli.data.dataset import Sequences
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 
 
 class Popularity:
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         assert given.view is not None
         self.domains = given.view.domains
         self.counts = torch.from_numpy(given.view.popularity()).float()

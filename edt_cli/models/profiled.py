@@ -8,14 +8,14 @@ from torch import Tensor
 
 from edt_cli.models.batch import Batch
 from edt_cli.models.encoders import Adapter, conditioned
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.plain import PlainModel
 
 
 class ProfiledModel(PlainModel):
     """A backbone over mixed sequences, whose state after a user's last item is to agree with their profile."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         profiles = given.profiles
         if profiles is not None:

@@ -15,7 +15,7 @@ from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import Batch, DeviceSequences, last_state, only_domain
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.encoders import make_encoder
-from edt_cli.models.given import Given, NoOptions
+from edt_cli.models.inputs import ModelInputs, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.memory import Memory
 from edt_cli.models.objective import Negatives, NextItem
@@ -38,7 +38,7 @@ class SequentialModel(nn.Module):
     Options: type[Section] = NoOptions
     """The settings that a system has to itself."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__()
         s = given.model
         self.settings = s
@@ -111,7 +111,7 @@ class SequentialModel(nn.Module):
         """A batch of training with whatever the model adds to it by its own choice."""
         return batch
 
-    def phases(self, given: Given) -> list[Phase]:
+    def phases(self, given: ModelInputs) -> list[Phase]:
         """How it is trained, one after the other; each starts from the best weights of those before it."""
         return [NextItemPhase(self, given)]
 
@@ -185,7 +185,7 @@ class NextItemPhase(Phase):
     def __init__(
         self,
         model: SequentialModel,
-        given: Given,
+        given: ModelInputs,
         name: str = PRETRAINING,
         enter: Callable[[], object] | None = None,
     ) -> None:

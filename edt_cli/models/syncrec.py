@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from edt_cli.config import ModelSettings, Section
 from edt_cli.models.backbones import BERT4RecBlock, FeedForward
 from edt_cli.models.batch import Batch
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Dropout, Linear
 from edt_cli.models.losses import mean
 from edt_cli.models.positions import Objective
@@ -58,7 +58,7 @@ class SyNCRecOptions(Section):
 class SyNCRec(SequentialModel):
     Options = SyNCRecOptions
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s, own = given.model, cast(SyNCRecOptions, given.options)
         self.own = own

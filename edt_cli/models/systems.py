@@ -26,7 +26,7 @@ from edt_cli.config import (
 )
 
 if TYPE_CHECKING:
-    from edt_cli.models.given import Given
+    from edt_cli.models.inputs import ModelInputs
     from edt_cli.models.scorers import Recommender
     from edt_cli.models.sequential import SequentialModel
 
@@ -41,10 +41,13 @@ OURS = "llm-edt"
 
 @dataclass(frozen=True)
 class System:
-    """`preset`: its own settings, by name or as a file. `model`: its class, "module:Class", imported when used: a
-    `SequentialModel`, or for a system that is not `trained` a `Recommender`; either is made of a `Given`. `needs`:
-    beyond what its item encoder needs. `augmented`: generated items stand in its rows where the augmenter put them;
-    else it is handed them as they are, and its rows are what happened."""
+    """A system by its name.
+
+    preset: its own settings, by name or as a file. model: its class, "module:Class", imported when used: a
+    `SequentialModel`, or for a system that is not `trained` a `Recommender`, each made of `ModelInputs`. needs:
+    beyond what its item encoder needs. augmented: generated items stand in its rows where the augmenter put them;
+    else it is handed them as they are, and its rows are what happened.
+    """
 
     name: str
     title: str
@@ -207,7 +210,7 @@ def model_class(name: str) -> type[SequentialModel]:
     return _loaded(name, checked)
 
 
-def without_training(given: Given) -> Recommender:
+def without_training(given: ModelInputs) -> Recommender:
     """A system that is not trained. Errors: UserError for one of another package that cannot be made."""
     recommender: Recommender = _loaded(given.model.name, lambda found: found(given))
     return recommender
@@ -227,7 +230,7 @@ def _loaded(name: str, then: Callable[[Any], Made]) -> Made:
 
 def options_of(name: str, values: Mapping[str, Any]) -> Section:
     """The settings that a system has to itself, validated. Errors: UsageError for one that it does not have."""
-    from edt_cli.models.given import NoOptions
+    from edt_cli.models.inputs import NoOptions
 
     kind = model_class(name).Options if system(name).trained else NoOptions
     unknown = [option for option in values if option not in kind.model_fields]
@@ -237,6 +240,6 @@ def options_of(name: str, values: Mapping[str, Any]) -> Section:
     return validated(kind, values)
 
 
-def make_model(given: Given) -> SequentialModel:
+def make_model(given: ModelInputs) -> SequentialModel:
     """A model with fresh weights, on the table's device."""
     return model_class(given.model.name)(given).to(given.table.domain_of.device)

@@ -10,7 +10,7 @@ from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.positions import Positions
 from edt_cli.models.profiled import ProfiledModel
 from edt_cli.models.typed import Layer, ModuleList
@@ -22,7 +22,7 @@ class ThreadedModel(ProfiledModel):
     With `threads = joint` a second backbone reads the domains' sequences, and its h^d is in the sum from the start.
     """
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s = given.model
         self.threads = DomainThreads(self.domains, s)

@@ -30,7 +30,7 @@ from edt_cli.models.backbones import SASRec
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import at_positions, domain_positions, domain_sequence, packed
 from edt_cli.models.encoders import make_encoder
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Linear, linear
 from edt_cli.models.losses import mean, nt_xent
 from edt_cli.models.phases import PREPARATION, Phase
@@ -58,7 +58,7 @@ class Separate(SequentialModel):
     The base's `encoder` holds the vectors of a domain's own sequence; the mixed one has others.
     """
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         s = given.model
         self.mixed_items = make_encoder(given.table, s)
@@ -105,14 +105,14 @@ class TriCDR(Separate):
 
     Options = Options
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         assert isinstance(given.options, Options)
         self.options = given.options
         self.targets = ModuleList(Target(given.model.hidden) for _ in range(self.domains))
         self.warm = Separate(given) if self.options.warm else None
 
-    def phases(self, given: Given) -> list[Phase]:
+    def phases(self, given: ModelInputs) -> list[Phase]:
         if self.warm is None:
             return super().phases(given)
         return [NextItemPhase(self.warm, given, PREPARATION), NextItemPhase(self, given, enter=self._start_warm)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset, TrainingView
     from edt_cli.llm.embeddings import ItemEmbeddings
     from edt_cli.profiling.profiles import Profiles
-    from edt_cli.training.material import Material
+    from edt_cli.training.data import TrainingData
 
 OFF = "none"
 """The key of a stage that is switched off."""
@@ -235,9 +235,9 @@ class Stages:
         stage = Stage("profiles", self.profiles_key, make, Profiles.load)
         return get_or_make(self.workspace, stage, self.events)
 
-    def material(self) -> Material:
+    def material(self) -> TrainingData:
         """What a model learns from; makes whatever is missing for it."""
-        from edt_cli.training.material import assemble
+        from edt_cli.training.data import assemble
 
         needed = needs(self.settings.model)
         return assemble(

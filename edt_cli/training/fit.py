@@ -21,9 +21,9 @@ from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
+from edt_cli.training.data import TrainingData
 from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
-from edt_cli.training.material import Material
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import read_json, write_json
 
@@ -32,7 +32,7 @@ WATCHED_NEGATIVES = 100
 """Of `training.watch = sampled`: as many as the released code ranks a target among."""
 
 
-def train(material: Material, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
+def train(material: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
     """All phases of a system; goes on where `folder` says it was.
 
     Returns what belongs in the manifest: parameters, and for each phase its epochs, steps, best epoch, validation
@@ -112,7 +112,7 @@ class Watched:
     candidates: np.ndarray | None
 
     @classmethod
-    def of(cls, material: Material, settings: Settings) -> Watched:
+    def of(cls, material: TrainingData, settings: Settings) -> Watched:
         asked = material.questions("valid", settings.evaluation.keep_seen)
         seed = material.dataset.settings.seed
         sampled = settings.training.watch == "sampled"

@@ -9,9 +9,9 @@ from edt_cli.config import Settings
 from edt_cli.data.dataset import Dataset
 from edt_cli.llm.embeddings import item_texts
 from edt_cli.models.batch import item_table
-from edt_cli.models.given import GeneratedItems
+from edt_cli.models.inputs import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system
-from edt_cli.training.material import Material
+from edt_cli.training.data import TrainingData
 
 TEXT_WIDTH = 1024
 """d_L of `local`."""
@@ -39,7 +39,7 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     if "generated items" in needed and not system(settings.model.name).augmented:
         one = np.zeros(1, dtype=np.int64)
         generated = GeneratedItems.of(one, one, one, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
-    given = Material(dataset, view, view.prefixes, table, profiles, generated).given(settings)
+    given = TrainingData(dataset, view, view.prefixes, table, profiles, generated).given(settings)
     model = make_model(given)
     for phase in model.phases(given):
         phase.enter()

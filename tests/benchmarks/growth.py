@@ -31,7 +31,7 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.data.dataset import Domains, Sequences
     from edt_cli.evaluation.metrics import ranking_metrics
     from edt_cli.models.batch import item_table
-    from edt_cli.models.given import Given, NoOptions
+    from edt_cli.models.inputs import ModelInputs, NoOptions
     from edt_cli.models.phases import Phase
     from edt_cli.models.systems import make_model
     from edt_cli.training.heap import map_large_blocks
@@ -66,7 +66,7 @@ def measure(users: int, ranked: int) -> dict:
 
     found = {"users": users, "items": items, "interactions": len(sequences.items)}
     with tempfile.TemporaryDirectory() as folder:
-        given = Given(table, s, t, NoOptions(), sequences, profiles=profiles, folder=Path(folder))
+        given = ModelInputs(table, s, t, NoOptions(), sequences, profiles=profiles, folder=Path(folder))
         model = make_model(given)
         first, second = model.phases(given)
         model.train()

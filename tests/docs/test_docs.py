@@ -143,3 +143,11 @@ def test_the_settings_are_those_of_the_code():
     if os.environ.get("EDT_DOCS") == "write":
         SETTINGS.write_text(found, "utf-8")
     assert SETTINGS.read_text("utf-8") == found
+
+
+def test_the_python_of_the_documentation_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDT_WORKSPACE", str(tmp_path))
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text("utf-8"), re.DOTALL)
+    shorter = code.replace('"epochs": 5', '"epochs": 1')
+    assert shorter != code
+    exec(shorter, {})  # our own page

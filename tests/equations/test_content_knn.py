@@ -11,8 +11,8 @@ from edt_cli.evaluation.ranking import rank
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.batch import item_table
 from edt_cli.models.content_knn import ContentKNN
-from edt_cli.models.given import Given, NoOptions
-from edt_cli.training.material import Material
+from edt_cli.models.inputs import ModelInputs, NoOptions
+from edt_cli.training.data import TrainingData
 
 DOMAINS = domains_of_size(9, 7)
 TRAINED = sequences([1, 10, 3, 11, 2, 12, 4], [10, 11, 12, 13], [1, 2, 5, 6], [14, 5, 15, 6, 3])
@@ -44,7 +44,7 @@ def slow_score(vectors: list[np.ndarray | None], history: list[int], item: int, 
 
 def scores(inputs: Sequences, window: int, table=TABLE) -> torch.Tensor:
     """[n, 1 + N]."""
-    knn = ContentKNN(Given(table, ModelSettings(knn_window=window), TrainingSettings(), NoOptions()))
+    knn = ContentKNN(ModelInputs(table, ModelSettings(knn_window=window), TrainingSettings(), NoOptions()))
     return knn.states(inputs) @ knn.vectors.T
 
 
@@ -83,7 +83,7 @@ def test_a_run_ranks_by_it_with_the_history_of_all_domains(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(dataset.domains.items + 1, 6)).astype(np.float32)
     vectors[0] = 0
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
-    material = Material(dataset, view, view.prefixes, table, None)
+    material = TrainingData(dataset, view, view.prefixes, table, None)
     asked = material.questions("test")
     settings = load_settings("content-knn", environment={})
     scorer = load_trained(material, settings, tmp_path).scorer(asked.inputs, asked.targets.domains)

@@ -23,7 +23,7 @@ from toy import (
 from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.models import llmcdsr
 from edt_cli.models.batch import DeviceSequences, item_table
-from edt_cli.models.given import GeneratedItems, Given
+from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.llmcdsr import Drawn, inserted, straight_through
 from edt_cli.models.losses import bce, two_views
 from edt_cli.models.systems import make_model, options_of
@@ -211,7 +211,7 @@ def test_without_users_of_several_domains_the_recall_network_stays_as_it_starts(
     table = text_table(DOMAINS, rows)
     settings = ModelSettings(name="llmcdsr", encoder="id", hidden=8, heads=2)
     generated = generated_items(DOMAINS, rows, table.text)
-    given = Given(
+    given = ModelInputs(
         table,
         settings,
         TrainingSettings(),
@@ -254,7 +254,9 @@ def test_the_bilevel_step_is_that_of_the_public_code(virtual, monkeypatch):
     settings = ModelSettings.model_validate(notes["model"])
     options = options_of("llmcdsr", {**notes["options"], "virtual": virtual, "virtual_lr": lr})
     view = view_of(domains, rows)
-    model = make_model(Given(table, settings, TrainingSettings(), options, rows, view, None, generated)).double()
+    model = make_model(
+        ModelInputs(table, settings, TrainingSettings(), options, rows, view, None, generated)
+    ).double()
     weights = {
         name.removeprefix(part): w
         for part in ("weights.", "recall.")

@@ -226,12 +226,12 @@ def state_after(model, items: list[int]) -> torch.Tensor:
 def test_fine_tuning_starts_from_the_pre_trained_model():
     """The outer layer starts at zero, so eq. 11 gives u at first."""
     from edt_cli.config import ModelSettings
-    from edt_cli.models.given import Given, NoOptions
+    from edt_cli.models.inputs import ModelInputs, NoOptions
     from edt_cli.models.systems import make_model
 
     table = text_table(DOMAINS, ROWS)
     settings = ModelSettings(hidden=8, blocks=1, adapter=4, dropout=0)
-    model = make_model(Given(table, settings, TrainingSettings(), NoOptions())).eval()
+    model = make_model(ModelInputs(table, settings, TrainingSettings(), NoOptions())).eval()
     batch = batch_of(table, ROWS)
     with torch.no_grad():
         before = model.encode_positions(batch)

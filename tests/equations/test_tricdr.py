@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu, prelu, relu
 from toy import batch_of, domains_of_size, model_of, model_settings, sequences, text_table
 
 from edt_cli.config import TrainingSettings
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import nt_xent
 from edt_cli.models.systems import make_model, options_of
 
@@ -128,7 +128,7 @@ def test_the_two_contrasts():
 def test_the_encoders_learn_apart_before_they_are_its_start():
     table = text_table(DOMAINS, ROWS)
     chosen, own = model_settings("tricdr")
-    given = Given(table, chosen, TrainingSettings(), options_of("tricdr", own), ROWS)
+    given = ModelInputs(table, chosen, TrainingSettings(), options_of("tricdr", own), ROWS)
     model = make_model(given)
     before = model.warm.double().eval()
     batch, seen = batch_of(table, ROWS), []
@@ -163,7 +163,7 @@ def test_the_encoders_learn_apart_before_they_are_its_start():
     for name, value in before.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
     afresh = {**own, "warm": False}
-    assert make_model(Given(table, chosen, TrainingSettings(), options_of("tricdr", afresh))).warm is None
+    assert make_model(ModelInputs(table, chosen, TrainingSettings(), options_of("tricdr", afresh))).warm is None
 
 
 def test_users_of_one_domain_have_nothing_to_contrast():

@@ -21,7 +21,7 @@ from edt_cli.inference.results import evaluate
 from edt_cli.inference.trained import load_trained
 from edt_cli.models import systems as module
 from edt_cli.models.batch import DeviceSequences
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.systems import broken, make_model, model_class, options_of, system, systems, title_of
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.sizes import parameters
@@ -103,7 +103,7 @@ def test_it_sees_no_future_and_no_padding(site):
     rows = random_sequences(domains)
     table = text_table(domains, rows)
     settings = load_settings(system("last-item").preset, flags={"model": {"hidden": 8}}).model
-    model = make_model(Given(table, settings, TrainingSettings(), options_of("last-item", {}), rows)).eval()
+    model = make_model(ModelInputs(table, settings, TrainingSettings(), options_of("last-item", {}), rows)).eval()
     whole = DeviceSequences(rows, table, 12).batch(torch.arange(len(rows)))
     states = model.encode_positions(whole)
     cut = DeviceSequences(rows.prefixes(rows.lengths - 3), table, 12).batch(torch.arange(len(rows)))

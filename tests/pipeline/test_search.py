@@ -118,7 +118,7 @@ def test_a_search_that_is_stopped_says_in_one_line_how_to_go_on(tmp_path, monkey
 
 
 def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
-    import edt_cli.training.material as module
+    import edt_cli.training.data as module
 
     asked = []
     honest = module.questions

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edt_cli.models.systems import System
+from edt_cli import System
 
 HERE = Path(__file__).parent
 

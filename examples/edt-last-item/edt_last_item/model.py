@@ -5,12 +5,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from edt_cli.config import Section
-from edt_cli.models.batch import Batch
-from edt_cli.models.given import Given
-from edt_cli.models.layers import Linear
-from edt_cli.models.phases import Phase
-from edt_cli.models.sequential import NextItemPhase, SequentialModel
+from edt_cli import Batch, Linear, ModelInputs, NextItemPhase, Phase, Section, SequentialModel
 
 
 class LastItemOptions(Section):
@@ -20,7 +15,7 @@ class LastItemOptions(Section):
 class LastItem(SequentialModel):
     Options = LastItemOptions
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         assert isinstance(given.options, LastItemOptions)
         self.decay = given.options.decay
@@ -32,7 +27,7 @@ class LastItem(SequentialModel):
             torch.nn.init.eye_(domain.weight)
             torch.nn.init.zeros_(domain.bias)
 
-    def phases(self, given: Given) -> list[Phase]:
+    def phases(self, given: ModelInputs) -> list[Phase]:
         """Item vectors first; then what is made of them, with the vectors as they are."""
         return [NextItemPhase(self, given), NextItemPhase(self, given, "domains", enter=self.freeze_items)]
 

@@ -4,12 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.data.dataset import Sequences
-from edt_cli.models.given import Given
+from edt_cli import ModelInputs, Sequences
 
 
 class Newest:
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ModelInputs) -> None:
         assert given.view is not None
         self.domains, prefixes = given.view.domains, given.view.prefixes
         times = np.arange(len(prefixes.items)) if prefixes.times is None else prefixes.times

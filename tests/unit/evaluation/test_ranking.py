@@ -15,7 +15,7 @@ from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.questions import complete_histories, questions
 from edt_cli.evaluation.ranking import Diverged, rank
 from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state, only_domain
-from edt_cli.models.given import Given, NoOptions
+from edt_cli.models.inputs import ModelInputs, NoOptions
 from edt_cli.models.item_knn import ItemKNN
 from edt_cli.workspace.layout import Workspace, digest
 
@@ -142,7 +142,7 @@ def test_a_repeat_gets_no_free_ride():
         asked = asked_of(made, keep_seen=keep_seen)
         view = made.training_view()
         table = item_table(made.domains, view.prefixes)
-        knn = ItemKNN(Given(table, ModelSettings(), TrainingSettings(), NoOptions(), view=view))
+        knn = ItemKNN(ModelInputs(table, ModelSettings(), TrainingSettings(), NoOptions(), view=view))
         scorer = knn.scorer(asked.inputs, asked.targets.domains)
         drawn = draw_candidates(asked, 60, seed=1)
         ranks = rank(scorer, asked, candidates=drawn)

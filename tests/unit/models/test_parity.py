@@ -17,7 +17,7 @@ from toy import batch_of, domains_of_size, sequences, view_of
 
 from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.models.batch import item_table
-from edt_cli.models.given import Given
+from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import bce, bpr
 from edt_cli.models.systems import make_model, options_of
 
@@ -35,7 +35,7 @@ def test_states_and_losses_are_those_of_the_public_code(path):
     settings = ModelSettings.model_validate(notes["model"])
     options = options_of(settings.name, notes["options"])
     view, profiles = view_of(table.domains, rows), tensors.get("profiles")
-    given = Given(table, settings, TrainingSettings(), options, rows, view, profiles)
+    given = ModelInputs(table, settings, TrainingSettings(), options, rows, view, profiles)
     model = make_model(given).eval()
     for phase in model.phases(given):
         phase.enter()

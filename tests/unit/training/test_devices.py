@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_training import material_of, settings_of, weights
+from test_training import data_of, settings_of, weights
 from toy import KINDS, random_dataset
 
 pretended = pytest.importorskip("pretended", reason="this torch knows no backend in Python", exc_type=ImportError)
@@ -15,8 +15,8 @@ from edt_cli.evaluation.ranking import rank  # noqa: E402
 from edt_cli.inference.trained import load_trained  # noqa: E402
 from edt_cli.models import fine_tuning, sequential  # noqa: E402
 from edt_cli.models.phases import seeded  # noqa: E402
+from edt_cli.training.data import TrainingData  # noqa: E402
 from edt_cli.training.fit import train  # noqa: E402
-from edt_cli.training.material import Material  # noqa: E402
 from edt_cli.workspace.events import Events, Stopped, read_events  # noqa: E402
 
 
@@ -29,7 +29,7 @@ def device(monkeypatch):
         yield pretended.DEVICE
 
 
-def moved(material: Material, device: torch.device) -> Material:
+def moved(material: TrainingData, device: torch.device) -> TrainingData:
     assert material.generated is not None
     return replace(material, table=material.table.to(device), generated=material.generated.to(device))
 
@@ -37,7 +37,7 @@ def moved(material: Material, device: torch.device) -> Material:
 # torch's GRU has a kernel for GPUs alone, and there is nothing of ours in it.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "gru4rec" not in kind])
 def test_every_model_trains_and_ranks_there_as_on_the_cpu(kind, device, tmp_path):
-    material, losses, ranks = material_of(random_dataset(users=20)), {}, {}
+    material, losses, ranks = data_of(random_dataset(users=20)), {}, {}
     s = settings_of(kind, {"epochs": 1, "loss": "ce", "negatives": 4})
     for place, given in (("here", material), ("there", moved(material, device))):
         train(given, s, tmp_path / place, Events(tmp_path / place))
@@ -51,7 +51,7 @@ def test_every_model_trains_and_ranks_there_as_on_the_cpu(kind, device, tmp_path
 
 
 def test_a_run_that_was_stopped_there_goes_on_to_the_same_result(device, tmp_path):
-    material = moved(material_of(random_dataset(users=20)), device)
+    material = moved(data_of(random_dataset(users=20)), device)
     s = settings_of(training={"epochs": 3, "finetune_epochs": 2}, dropout=0.3)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     expected = train(material, s, whole, Events(whole))

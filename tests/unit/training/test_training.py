@@ -25,14 +25,14 @@ from edt_cli.models.batch import domain_rows, item_table
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
+from edt_cli.training.data import TrainingData
 from edt_cli.training.fit import train
 from edt_cli.training.loop import learning_rate, optimizer_of
-from edt_cli.training.material import Material
 from edt_cli.workspace.events import Events, Stopped, read_events
 from edt_cli.workspace.layout import read_json
 
 
-def material_of(made, profiles: bool = True) -> Material:
+def data_of(made, profiles: bool = True) -> TrainingData:
     view = made.training_view()
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(made.domains.items + 1, 16)).astype(np.float32)
@@ -41,7 +41,7 @@ def material_of(made, profiles: bool = True) -> Material:
     table = item_table(made.domains, view.prefixes, vectors=vectors)
     of_users = torch.nn.functional.normalize(torch.randn(len(view.prefixes), 16)) if profiles else None
     generated = generated_items(made.domains, view.prefixes, table.text)
-    return Material(made, view, view.prefixes, table, of_users, generated)
+    return TrainingData(made, view, view.prefixes, table, of_users, generated)
 
 
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
@@ -75,7 +75,7 @@ LEARNERS = [(kind, "mixed") for kind in KINDS] + [
 
 @pytest.mark.parametrize(("kind", "sequence"), LEARNERS)
 def test_overfits_a_tiny_set(kind, sequence, tmp_path):
-    material = material_of(dataset(cycle()))
+    material = data_of(dataset(cycle()))
     # To look at the item before the mask takes BERT4Rec longer to learn, and three encoders are not one.
     longer = {"llm4cdsr on bert4rec": 400, "tricdr": 120}
     epochs = longer.get(kind, 250 if "bert4rec" in kind else 70)
@@ -101,7 +101,7 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
 def test_every_loss_learns(loss, tmp_path):
     made = dataset(cycle())
     s = settings_of("sasrec", {"epochs": 40, "lr": 0.02, "loss": loss, "negatives": 2, "patience": 40}, hidden=32)
-    train(material_of(made), s, tmp_path, Events(tmp_path))
+    train(data_of(made), s, tmp_path, Events(tmp_path))
     losses = [e["losses"]["next_item"] for e in read_events(tmp_path) if e["event"] == "epoch" and e["losses"]]
     least = 0.5 if loss == "top1" else 0  # sigmoid of a negative's squared score
     assert losses[-1] - least < 0.3 * (losses[0] - least)
@@ -114,7 +114,7 @@ def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path, monkeypatc
     for dtype in ("float32", "bfloat16"):
         training = {"epochs": 1, "dtype": dtype, "lr": 1e-4, "finetune_epochs": 1, "loss": "ce"}
         s = settings_of(kind, training, hidden=32)
-        train(material_of(made), s, tmp_path / dtype, Events(tmp_path / dtype))
+        train(data_of(made), s, tmp_path / dtype, Events(tmp_path / dtype))
         events = read_events(tmp_path / dtype)
         first[dtype] = next(e["losses"] for e in events if e["event"] == "epoch" and e["losses"])
         assert all(w.dtype != torch.bfloat16 for w in weights(tmp_path / dtype).values())
@@ -127,9 +127,7 @@ def test_a_processor_without_bfloat16_trains_in_float32_and_says_so(has, tmp_pat
     made, found = random_dataset(), {}
     for dtype in ("float32", "bfloat16"):
         folder = tmp_path / dtype
-        done = train(
-            material_of(made), settings_of("sasrec", {"epochs": 1, "dtype": dtype}), folder, Events(folder)
-        )
+        done = train(data_of(made), settings_of("sasrec", {"epochs": 1, "dtype": dtype}), folder, Events(folder))
         found[dtype] = weights(folder), done["phases"]["pre-training"]["dtype"]
         told = [e["message"] for e in read_events(folder) if e["event"] == "precision"]
         fell_back = dtype == "bfloat16" and not has
@@ -143,7 +141,7 @@ def test_a_processor_without_bfloat16_trains_in_float32_and_says_so(has, tmp_pat
 def test_the_same_seed_gives_the_same_weights_to_the_last_digit(tmp_path):
     made = random_dataset()
     for name in ("one", "two"):
-        train(material_of(made, profiles=False), settings_of(dropout=0.3), tmp_path / name, Events(tmp_path / name))
+        train(data_of(made, profiles=False), settings_of(dropout=0.3), tmp_path / name, Events(tmp_path / name))
     for phase in ("pre-training", "fine-tuning"):
         one, two = (load_file(tmp_path / name / f"{phase}.safetensors") for name in ("one", "two"))
         assert one.keys() == two.keys()
@@ -160,7 +158,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, kind, tmp_path):
     """Stopped within any of its two phases, in mid-epoch; also one whose phase has two optimisers."""
     made, s = random_dataset(), settings_of(kind, dropout=0.3)
-    train(material_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
+    train(data_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
 
     class Stopping(Events):
         steps = 0
@@ -173,8 +171,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, kind, tmp_pa
             return 0.0
 
     with pytest.raises(Stopped):
-        train(material_of(made, profiles=False), s, tmp_path / "broken", Stopping(tmp_path / "broken"))
-    train(material_of(made, profiles=False), s, tmp_path / "broken", Events(tmp_path / "broken"))
+        train(data_of(made, profiles=False), s, tmp_path / "broken", Stopping(tmp_path / "broken"))
+    train(data_of(made, profiles=False), s, tmp_path / "broken", Events(tmp_path / "broken"))
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -187,11 +185,11 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {path!r}
-from test_training import material_of, settings_of
+from test_training import data_of, settings_of
 from toy import random_dataset
 from edt_cli.workspace.events import Events
 from edt_cli.training.fit import train
-train(material_of(random_dataset(users=400), profiles=False), settings_of(dropout=0.3, training={{"epochs": 12}}),
+train(data_of(random_dataset(users=400), profiles=False), settings_of(dropout=0.3, training={{"epochs": 12}}),
       Path({folder!r}), Events(Path({folder!r})))
 """
 
@@ -199,7 +197,7 @@ train(material_of(random_dataset(users=400), profiles=False), settings_of(dropou
 def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
     """kill -9 in training, at some moment."""
     made, s = random_dataset(users=400), settings_of(dropout=0.3, training={"epochs": 12})
-    train(material_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
+    train(data_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
     folder = tmp_path / "killed"
     here = Path(__file__)
     code = KILLED.format(path=[str(here.parent), str(here.parents[2])], folder=str(folder))
@@ -209,7 +207,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    train(material_of(made, profiles=False), s, folder, Events(folder))
+    train(data_of(made, profiles=False), s, folder, Events(folder))
     whole, resumed = weights(tmp_path / "whole"), weights(folder)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -234,7 +232,7 @@ def test_single_domain_systems_train_on_one_domain_a_row():
 
 def test_fine_tuning_changes_the_threads_alone_and_never_loses_to_pre_training(tmp_path):
     made, s = random_dataset(users=120), settings_of(dropout=0.3, training={"finetune_lr": 0.05})
-    notes = train(material_of(made), s, tmp_path, Events(tmp_path))
+    notes = train(data_of(made), s, tmp_path, Events(tmp_path))
     before, after = (load_file(tmp_path / f"{name}.safetensors") for name in ("pre-training", "fine-tuning"))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed <= {"threads"}
@@ -246,13 +244,13 @@ def test_fine_tuning_changes_the_threads_alone_and_never_loses_to_pre_training(t
 def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
     made = dataset({"u": ["a1", "a2", "b1"], "v": ["a2", "b1", "b2"]})
     with pytest.raises(UserError, match="nothing to learn"):
-        train(material_of(made), settings_of(), tmp_path, Events())
+        train(data_of(made), settings_of(), tmp_path, Events())
 
 
 def test_a_loss_that_is_no_number_is_one_clear_line(tmp_path):
     s = settings_of("sasrec", {"lr": 1e30})
     with pytest.raises((UserError, ValueError), match=r"no number|NaN"):
-        train(material_of(random_dataset()), s, tmp_path, Events())
+        train(data_of(random_dataset()), s, tmp_path, Events())
 
 
 def test_one_domain_users_three_items_items_without_text_and_three_domains(tmp_path):
@@ -260,7 +258,7 @@ def test_one_domain_users_three_items_items_without_text_and_three_domains(tmp_p
         {"u": ["a1", "a2", "a3"], "v": ["b1", "b2", "b3", "b1"], "w": ["c1", "a1", "c2", "b2", "c1"], "x": ["a1"]},
         titles={"a1": "one", "b2": None},
     )
-    material = material_of(made)
+    material = data_of(made)
     train(material, settings_of(), tmp_path, Events())
     asked = material.questions("test")
     assert len(asked) == 3
@@ -301,7 +299,7 @@ def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
     made, s = random_dataset(), settings_of()
     (tmp_path / "control.json").write_text(json.dumps({"request": "stop-after-epoch"}))
     with pytest.raises(Stopped):
-        train(material_of(made), s, tmp_path, Events(tmp_path))
+        train(data_of(made), s, tmp_path, Events(tmp_path))
     epochs = [e["epoch"] for e in read_events(tmp_path) if e["event"] == "epoch"]
     assert epochs == [0, 1]
     assert not (tmp_path / "control.json").exists()
@@ -311,7 +309,7 @@ def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
 def test_a_damaged_checkpoint_is_one_clear_line(rubbish, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(rubbish)
     with pytest.raises(UserError, match="remove the folder"):
-        train(material_of(random_dataset()), settings_of(), tmp_path, Events())
+        train(data_of(random_dataset()), settings_of(), tmp_path, Events())
 
 
 def test_the_watched_ranking_chooses_the_epoch(tmp_path):
@@ -319,7 +317,7 @@ def test_the_watched_ranking_chooses_the_epoch(tmp_path):
     made, told = random_dataset(users=60, items=150), {}
     for watch in ("full", "sampled"):
         folder = tmp_path / watch
-        train(material_of(made), settings_of("sasrec", {"watch": watch}), folder, Events(folder))
+        train(data_of(made), settings_of("sasrec", {"watch": watch}), folder, Events(folder))
         told[watch] = [e["ndcg"]["mean"] for e in read_events(folder) if e["event"] == "epoch"]
         phase = read_json(folder / "phases.json")["pre-training"]
         assert phase["best"] == max(told[watch]) == told[watch][phase["best_epoch"]]
@@ -329,7 +327,7 @@ def test_the_watched_ranking_chooses_the_epoch(tmp_path):
 
 def test_the_second_phase_of_joint_threads_starts_where_the_first_ended(tmp_path):
     """u + h^d stays, and u^d is learned upon it: at its start it is zero."""
-    material = material_of(random_dataset())
+    material = data_of(random_dataset())
     s = settings_of(
         "llm-edt with joint threads", {"finetune_lr": 0.05, "seen_negatives": False, "loss": "ce"}, threads="joint"
     )
@@ -344,7 +342,7 @@ def test_the_second_phase_of_joint_threads_starts_where_the_first_ended(tmp_path
 
 def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
     made = random_dataset()
-    material = material_of(made)
+    material = data_of(made)
     s = settings_of("llm-edt", {"loss": "ce", "seen_negatives": False, "batch": 7})
     given = material.given(s)
     phase, rows = make_model(given).phases(given)[-1], given.on_device
@@ -366,7 +364,7 @@ def test_validation_and_negatives_follow_the_candidates(asked, kept, tmp_path, m
     """On data full of repeats, by itself or as asked: what stays a candidate is one at validation, too."""
     phases = []
     monkeypatch.setattr(fit, "run_phase", lambda phase, *more: phases.append(phase) or loop.run_phase(phase, *more))
-    material = material_of(dataset(cycle()))
+    material = data_of(dataset(cycle()))
     s = settings_of("sasrec", {"epochs": 2, "loss": "ce", "negatives": 4, "seen_negatives": False})
     s = s.changed(evaluation={"keep_seen": asked})
     best = train(material, s, tmp_path, Events())["phases"]["pre-training"]["best"]

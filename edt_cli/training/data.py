@@ -16,13 +16,13 @@ from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
 from edt_cli.evaluation.questions import Questions, questions
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.batch import ItemTable, domain_rows, item_table
-from edt_cli.models.given import GeneratedItems, Given
+from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.systems import options_of
 from edt_cli.profiling.profiles import Profiles
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened; `inserted`:
     bool, the items of an augmented one that nobody had, or None.
 
@@ -42,13 +42,13 @@ class Material:
     def device(self) -> torch.device:
         return self.table.domain_of.device
 
-    def given(self, settings: Settings, folder: Path | None = None) -> Given:
+    def given(self, settings: Settings, folder: Path | None = None) -> ModelInputs:
         """What the model of `settings` is made of; `single` systems have a row for each user and domain. `folder`:
         where what is too large for memory may lie while training."""
         rows, inserted = self.sequences, None if settings.training.inserted_targets else self.inserted
         if settings.model.sequence == "single":
             rows = domain_rows(rows, self.table)
-        return Given(
+        return ModelInputs(
             table=self.table,
             model=settings.model,
             training=settings.training,
@@ -84,7 +84,7 @@ def assemble(
     augmentation: Augmentation | None,
     augmented: bool,
     profiles: Profiles | None,
-) -> Material:
+) -> TrainingData:
     """What the stages made, on a device; None for what a system does not need or settings switch off.
 
     `augmented`: generated items stand in the sequences; else a system is handed them as they are.
@@ -102,4 +102,4 @@ def assemble(
             generated = generated.to(torch.device(device))
     of_users = None if profiles is None else torch.from_numpy(profiles.vectors)
     table = item_table(view.domains, sequences, domain_of, vectors).to(torch.device(device))
-    return Material(dataset, view, sequences, table, of_users, generated, inserted)
+    return TrainingData(dataset, view, sequences, table, of_users, generated, inserted)

@@ -51,7 +51,7 @@ class GeneratedItems:
 
 
 @dataclass(frozen=True)
-class Given:
+class ModelInputs:
     """`sequences`: the rows of training, augmented or as they happened; a batch's `rows` are numbers of them.
 
     `options`: the system's own settings. `profiles`: float32 [U, d_L], zero rows for users without one, or None.
