@@ -20,39 +20,66 @@ if TYPE_CHECKING:
     from edt_cli.workspace.layout import Workspace
 
 LINE_SECONDS = 10.0
+DATA, MODEL, TRAINING, LLM, BUDGET, OUTPUT = "Data", "Model", "Training", "LLM", "Budget", "Output"
+"""Panels of a command's help."""
 
 WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", help="Folder of data, runs and replies. \\[env: EDT_WORKSPACE]")
+    Path | None,
+    typer.Option(
+        "--workspace", help="Folder of data, runs and replies. \\[env: EDT_WORKSPACE]", rich_help_panel=OUTPUT
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, neither before spending nor removing.")]
-NoUiOption = Annotated[bool, typer.Option("--no-ui", help="Plain progress, no live view.")]
-DataOption = Annotated[str, typer.Option("--data", "-d", help="A prepared dataset; `demo` makes itself.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.", rich_help_panel=OUTPUT)
+]
+YesOption = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Do not ask, neither before spending nor removing.", rich_help_panel=BUDGET),
+]
+NoUiOption = Annotated[bool, typer.Option("--no-ui", help="Plain progress, no live view.", rich_help_panel=OUTPUT)]
+DataOption = Annotated[
+    str, typer.Option("--data", "-d", help="A prepared dataset; `demo` makes itself.", rich_help_panel=DATA)
+]
 ProviderOption = Annotated[
     str | None,
-    typer.Option("--provider", help="local (no LLM), deepseek, gpt-3.5, ollama or any litellm name."),
+    typer.Option(
+        "--provider", help="local (no LLM), deepseek, gpt-3.5, ollama or any litellm name.", rich_help_panel=LLM
+    ),
 ]
-LlmModelOption = Annotated[str | None, typer.Option("--llm-model", help="The provider's model.")]
-ApiBaseOption = Annotated[str | None, typer.Option("--api-base", help="A server of your own.")]
+LlmModelOption = Annotated[
+    str | None, typer.Option("--llm-model", help="The provider's model.", rich_help_panel=LLM)
+]
+ApiBaseOption = Annotated[str | None, typer.Option("--api-base", help="A server of your own.", rich_help_panel=LLM)]
 EmbedderOption = Annotated[
-    str | None, typer.Option("--embedder", help="local, or a litellm name such as openai/text-embedding-3-small.")
+    str | None,
+    typer.Option(
+        "--embedder", help="local, or a litellm name such as openai/text-embedding-3-small.", rich_help_panel=LLM
+    ),
 ]
 LimitUsersOption = Annotated[
-    int | None, typer.Option("--limit-users", min=1, help="Only a seeded sample of those who would be asked.")
+    int | None,
+    typer.Option(
+        "--limit-users", min=1, help="Only a seeded sample of those who would be asked.", rich_help_panel=BUDGET
+    ),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings as TOML.", rich_help_panel=MODEL)]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", help="Settings by name. Default: those of `edt train` for llm-edt.")
+    str | None,
+    typer.Option(
+        "--preset", help="Settings by name. Default: those of `edt train` for llm-edt.", rich_help_panel=MODEL
+    ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:N, or auto: a GPU where there is one."),
 ]
 RunOption = Annotated[
     list[str] | None,
     typer.Option("--run", "-r", help="A run's name, or how it begins; repeatable. Default: the finished ones."),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; repeatable.", rich_help_panel=MODEL),
 ]
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from edt_cli.cli.common import (
+    BUDGET,
+    LLM,
     ApiBaseOption,
     EmbedderOption,
     LimitUsersOption,
@@ -36,17 +38,30 @@ class LLMOptions:
     embedder: EmbedderOption = None
     limit_users: LimitUsersOption = None
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="Calls at a time; 16 without it.")
+        int | None,
+        typer.Option("--concurrency", min=1, help="Calls at a time; 16 without it.", rich_help_panel=LLM),
     ] = None
-    rpm: Annotated[float | None, typer.Option("--rpm", help="Requests a minute that the provider allows.")] = None
-    tpm: Annotated[float | None, typer.Option("--tpm", help="Tokens a minute that the provider allows.")] = None
+    rpm: Annotated[
+        float | None, typer.Option("--rpm", help="Requests a minute that the provider allows.", rich_help_panel=LLM)
+    ] = None
+    tpm: Annotated[
+        float | None, typer.Option("--tpm", help="Tokens a minute that the provider allows.", rich_help_panel=LLM)
+    ] = None
     max_cost: Annotated[
-        float | None, typer.Option("--max-cost", help="USD that this command may spend; it stops before more.")
+        float | None,
+        typer.Option(
+            "--max-cost", help="USD that this command may spend; it stops before more.", rich_help_panel=BUDGET
+        ),
     ] = None
     price: Annotated[
-        str | None, typer.Option("--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.")
+        str | None,
+        typer.Option(
+            "--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.", rich_help_panel=BUDGET
+        ),
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.", rich_help_panel=BUDGET)
+    ] = False
     yes: YesOption = False
 
     def settings(self) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edt_cli.cli.common import (
+    MODEL,
+    TRAINING,
     ConfigOption,
     DataOption,
     DeviceOption,
@@ -32,16 +34,24 @@ if TYPE_CHECKING:
 def train(
     data: DataOption = "demo",
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A system; `edt models` lists them. Default: llm-edt.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A system; `edt models` lists them. Default: llm-edt.", rich_help_panel=MODEL
+        ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="Settings by name; `edt models NAME` lists a system's."),
+        typer.Option(
+            "--preset", help="Settings by name; `edt models NAME` lists a system's.", rich_help_panel=MODEL
+        ),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="The run's own seeds, such as 42,44,46. Default: 42.")
+        str | None,
+        typer.Option(
+            "--seeds", help="The run's own seeds, such as 42,44,46. Default: 42.", rich_help_panel=TRAINING
+        ),
     ] = None,
     ablate: Annotated[
         list[str] | None,
@@ -49,33 +59,56 @@ def train(
             "--ablate",
             help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable. "
             "Without --preset it is taken out of llm-edt-ce.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     match_paper: Annotated[
         bool,
-        typer.Option("--match-paper", help="Hidden size 128 and batch 512 over any preset, as the paper compares."),
+        typer.Option(
+            "--match-paper",
+            help="Hidden size 128 and batch 512 over any preset, as the paper compares.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     device: DeviceOption = "auto",
-    encoder: Annotated[str | None, typer.Option("--encoder", help="Items by llm, id or both.")] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="sasrec, gru4rec or bert4rec.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Items by llm, id or both.", rich_help_panel=MODEL)
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="sasrec, gru4rec or bert4rec.", rich_help_panel=MODEL)
+    ] = None,
     sequence: Annotated[
-        str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.")
+        str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.", rich_help_panel=MODEL)
     ] = None,
     loss: Annotated[
-        str | None, typer.Option("--loss", help="bpr, bce, ce (sampled softmax), top1 or bpr-max.")
+        str | None,
+        typer.Option("--loss", help="bpr, bce, ce (sampled softmax), top1 or bpr-max.", rich_help_panel=TRAINING),
     ] = None,
-    negatives: Annotated[int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Users a step.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of pre-training.")] = None,
+    negatives: Annotated[
+        int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.", rich_help_panel=TRAINING)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.", rich_help_panel=TRAINING)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Users a step.", rich_help_panel=TRAINING)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate of pre-training.", rich_help_panel=TRAINING)
+    ] = None,
     llm: LLMOptions = NOT_GIVEN,
     final: Annotated[
-        bool, typer.Option("--final", help="Train on every interaction, for use: nothing is held out.")
+        bool,
+        typer.Option(
+            "--final", help="Train on every interaction, for use: nothing is held out.", rich_help_panel=TRAINING
+        ),
     ] = False,
     refit: Annotated[
         bool,
         typer.Option(
-            "--refit", help="Train once more, on the validation items as well, as long as was best, and test that."
+            "--refit",
+            help="Train once more, on the validation items as well, as long as was best, and test that.",
+            rich_help_panel=TRAINING,
         ),
     ] = False,
     workspace_: WorkspaceOption = None,
