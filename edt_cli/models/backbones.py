@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import last_state
-from edt_cli.models.layers import Dropout, Linear, dropped_attention, linear
+from edt_cli.models.kernels import FAST, dropped_attention, linear
+from edt_cli.models.layers import Dropout, Linear
 from edt_cli.models.typed import Embedding, Layer, LayerNorm, ModuleList, Sequential
 
 
@@ -60,7 +61,7 @@ class Attention(Layer):
     def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
         """mask: bool, broadcastable to [B, heads, L, L], True where a query may look."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.training and x.device.type == "cpu":
+        if self.training and x.device.type == "cpu" and FAST.get():
             mixed = self._plain(q, k, v, mask, causal)
         else:
             dropout = self.drop.rate if self.training else 0.0

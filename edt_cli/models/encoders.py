@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.batch import ItemTable
-from edt_cli.models.layers import Linear, linear
+from edt_cli.models.kernels import linear
+from edt_cli.models.layers import Linear
 from edt_cli.models.typed import Layer
 
 INITIAL_STD = 0.02

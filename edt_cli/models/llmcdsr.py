@@ -39,7 +39,8 @@ from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder
 from edt_cli.models.inputs import GeneratedItems, ModelInputs
-from edt_cli.models.layers import Linear, linear, twice_differentiable
+from edt_cli.models.kernels import linear, twice_differentiable
+from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, two_views
 from edt_cli.models.phases import PREPARATION, Phase
 from edt_cli.models.plain import PlainModel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edt_cli.models.layers import TWICE, linear
+from edt_cli.models.kernels import TWICE, linear
 from edt_cli.models.typed import Function
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import ItemTable
-from edt_cli.models.layers import linear
+from edt_cli.models.kernels import linear
 from edt_cli.models.losses import bce, bpr, bpr_max, sampled_softmax, top1
 from edt_cli.models.positions import Positions
 

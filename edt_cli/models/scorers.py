@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edt_cli.data.dataset import Domains, Sequences
-from edt_cli.models.layers import linear
+from edt_cli.models.kernels import linear
 from edt_cli.models.side_score import SideContext
 
 

@@ -31,7 +31,8 @@ from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import at_positions, domain_positions, domain_sequence, packed
 from edt_cli.models.encoders import make_encoder
 from edt_cli.models.inputs import ModelInputs
-from edt_cli.models.layers import Linear, linear
+from edt_cli.models.kernels import linear
+from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, nt_xent
 from edt_cli.models.phases import PREPARATION, Phase
 from edt_cli.models.positions import Objective

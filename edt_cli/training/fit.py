@@ -15,6 +15,7 @@ from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.questions import Questions
 from edt_cli.evaluation.ranking import rank
+from edt_cli.models.kernels import map_large_blocks
 from edt_cli.models.phases import PRETRAINING, Phase
 from edt_cli.models.scorers import Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
@@ -22,7 +23,6 @@ from edt_cli.models.systems import make_model
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.data import TrainingData
-from edt_cli.training.heap import map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import read_json, write_json

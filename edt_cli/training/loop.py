@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edt_cli.config import Course, TrainingSettings
 from edt_cli.evaluation.ranking import Diverged
+from edt_cli.models.kernels import trim_heap
 from edt_cli.models.phases import Phase
 from edt_cli.training.checkpoint import (
     Progress,
@@ -24,7 +25,6 @@ from edt_cli.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from edt_cli.training.heap import give_back
 from edt_cli.workspace.events import Events
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -117,7 +117,7 @@ def run_phase(
             del batch
             stage = f"{phase.name} epoch {p.epoch + 1}"
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
-        give_back()
+        trim_heap()
         p.epoch += 1
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):

@@ -32,9 +32,9 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.evaluation.metrics import ranking_metrics
     from edt_cli.models.batch import item_table
     from edt_cli.models.inputs import ModelInputs, NoOptions
+    from edt_cli.models.kernels import map_large_blocks
     from edt_cli.models.phases import Phase
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import map_large_blocks
 
     draw = np.random.default_rng(0)
     items = min(200_000, users // 5)

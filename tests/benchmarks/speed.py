@@ -53,9 +53,9 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
     seconds for an epoch of the model that is trained before it, where there is one."""
     import torch
 
+    from edt_cli.models.kernels import map_large_blocks
     from edt_cli.models.phases import PREPARATION, PRETRAINING
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import map_large_blocks
 
     made = pipeline(data, preset, **flags)
     s, material = made.settings, made.material()
@@ -74,7 +74,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
 
 def trained(phase: Phase, s: TrainingSettings) -> dict:
     """An epoch of a phase, as the loop runs it."""
-    from edt_cli.training.heap import give_back
+    from edt_cli.models.kernels import trim_heap
     from edt_cli.training.loop import optimizer_of, train_step
 
     optimizer = optimizer_of(phase, s)
@@ -84,7 +84,7 @@ def trained(phase: Phase, s: TrainingSettings) -> dict:
         for batch in islice(phase.batches(), batches):
             train_step(phase, batch, optimizer, s)
             del batch
-        give_back()
+        trim_heap()
 
     return timed(one) | {"products": products(partial(one, 6))}
 
@@ -105,8 +105,8 @@ def sasrec(data: str) -> dict:
 
 
 def finetune(data: str) -> dict:
+    from edt_cli.models.kernels import map_large_blocks
     from edt_cli.models.systems import make_model
-    from edt_cli.training.heap import map_large_blocks
 
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()

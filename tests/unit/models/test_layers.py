@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import Attention, SASRec
-from edt_cli.models.layers import Dropout, linear, twice_differentiable
+from edt_cli.models.kernels import dropout, linear, torch_alone, twice_differentiable
+from edt_cli.models.layers import Dropout
 from edt_cli.models.losses import sampled_softmax
 
 
@@ -80,3 +81,39 @@ def test_what_is_twice_differentiable_has_the_second_derivatives_of_float64() ->
     with twice_differentiable():
         found, expected = curvature(torch.float32), curvature(torch.float64)
     torch.testing.assert_close(found, expected.float(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4, 7)])
+def test_kernels_can_be_turned_off_and_give_what_torch_gives(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(4)
+    x, weight, bias = torch.randn(shape), torch.randn(3, 7), torch.randn(3)
+    fast = linear(x, weight, bias)
+    with torch_alone():
+        plain = linear(x, weight, bias)
+    assert torch.equal(plain, F.linear(x, weight, bias))
+    torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_dropout_drops_depends_on_chance_alone(dtype: torch.dtype) -> None:
+    """By the same draws, every tensor of a shape loses the same places; the rest is what torch makes of it."""
+    x = torch.randn(40, 50).to(dtype)
+    torch.manual_seed(5)
+    kept = dropout(torch.ones(40, 50), 0.3) != 0
+    torch.manual_seed(5)
+    torch.testing.assert_close(
+        dropout(x, 0.3), (x * kept / 0.7).to(dtype), rtol=1e-2 if dtype != x.float().dtype else 1e-4, atol=0
+    )
+    with torch_alone():
+        torch.manual_seed(5)
+        plain = dropout(x, 0.3)
+    torch.manual_seed(5)
+    assert torch.equal(plain, F.dropout(x, 0.3))
+
+
+def test_attention_without_the_kernels_is_torch_s() -> None:
+    torch.manual_seed(6)
+    attention, x = Attention(8, 2, 0.0), torch.randn(4, 6, 8)
+    fast = attention.train()(x, causal=True)
+    with torch_alone():
+        torch.testing.assert_close(attention(x, causal=True), fast, rtol=1e-5, atol=1e-6)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from edt_cli.config import Course, TrainingSettings
+from edt_cli.models.kernels import LARGE, SHORT, map_large_blocks, trim_heap
 from edt_cli.training.checkpoint import read_progress
-from edt_cli.training.heap import LARGE, SHORT, give_back, map_large_blocks
 from edt_cli.training.loop import CHECKPOINT, run_phase
 from edt_cli.workspace.events import Events
 
@@ -152,6 +152,6 @@ def test_what_is_free_between_epochs_is_given_back():
     last = bytearray(64 << 10)
     before = process.memory_info().rss
     del pieces
-    give_back()
+    trim_heap()
     assert process.memory_info().rss < before - (500 << 20)
     assert len(last) == 64 << 10
