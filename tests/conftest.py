@@ -1,4 +1,4 @@
-"""Its folder is on the path, so that tests of several folders can share helpers."""
+"""How the tests run; what several of them share is in `support/`, which is on the path."""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
 from edt_cli.ui.followed import Followed
-from edt_cli.ui.library import RunRow
+from edt_cli.ui.home import Home
+from edt_cli.ui.messages import OpenRun, ShowUsers
 from edt_cli.ui.run_screen import RunScreen
+from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
 from edt_cli.workspace.jobs import Launched
 from edt_cli.workspace.layout import Workspace
@@ -97,49 +99,42 @@ class EdtApp(App[None]):
         if self.attach is not None:
             self.push_screen(RunScreen(Followed(self.workspace, self.attach)))
         else:
-            from edt_cli.ui.home import Home
+            self.push_screen(Home(self.workspace))
 
-            self.push_screen(Home())
-
-    def polled(self, followed: Followed) -> None:
-        """After each reading of a run: a view that began its process ends with it."""
+    def on_polled(self) -> None:
+        """A view that began its process ends with it."""
         if self.launched is not None and self.launched.code() is not None:
             self.exit()
 
-    def leave(self) -> None:
+    def action_leave(self) -> None:
         """Close the view; whatever is at work goes on."""
         self.exit()
-
-    def action_leave(self) -> None:
-        self.leave()
 
     def action_light_or_dark(self) -> None:
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
-    def open_run(self, folder: Path) -> None:
-        self.push_screen(RunScreen(Followed(self.workspace, folder)))
+    def on_open_run(self, event: OpenRun) -> None:
+        self.push_screen(RunScreen(Followed(self.workspace, event.folder)))
 
-    def open_users(self, row: RunRow) -> None:
-        """The users of a run's data, as that run's augmentation and profiles have them."""
-        from edt_cli.ui.home import Home
-
+    def on_show_users(self, event: ShowUsers) -> None:
+        """Asked by the screen of a run; what its own sections ask, the workspace sees to itself."""
         home = next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
         if home is None:
             self.notify("users are looked at from the workspace: edt ui")
             return
         while self.screen is not home:
             self.pop_screen()
-        home.show_users(row.data, row)
+        home.show_users(event.data, event.row)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
-        yield SystemCommand("Quit", "Close the view; runs go on", self.leave)
+        yield SystemCommand("Quit", "Close the view; runs go on", self.action_leave)
         yield SystemCommand("Save a screenshot", "This screen as SVG", self.action_screenshot)
-        if hasattr(screen, "action_help"):
+        if isinstance(screen, EdtScreen):
             yield SystemCommand("Keys", "Help for each key here", screen.action_help)
-        for name in getattr(screen, "names", []):
-            yield SystemCommand(name, "Go to this section", partial(screen.choose, name))  # type: ignore[attr-defined]
-        if hasattr(screen, "commands"):
+            for name in screen.names:
+                yield SystemCommand(name, "Go to this section", partial(screen.choose, name))
+        if isinstance(screen, Home):
             yield from screen.commands()
 
 

@@ -14,11 +14,10 @@ from textual.widgets import Static
 from edt_cli.config import UserError
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
-from edt_cli.ui.library import RunRow, fold_all
+from edt_cli.ui.library import RunRow, Shelf, fold_all
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
-from edt_cli.ui.run_screen import flat
-from edt_cli.ui.text import safe
+from edt_cli.ui.text import flat, safe
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import RESULTS
 
@@ -54,8 +53,10 @@ class Compare(Pane):
     Compare #right { height: 1fr; width: 1fr; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace, shelf: Shelf) -> None:
         super().__init__()
+        self.workspace = workspace
+        self.shelf = shelf
         self.compared: Compared | None = None
         self.shown_phase = -1
         self.turn = 0
@@ -69,7 +70,7 @@ class Compare(Pane):
             yield Rows(id="settings", empty="the same settings")
 
     def entered(self) -> None:
-        marked = self.home.marked_runs()[:MOST]
+        marked = self.shelf.marked_runs()[:MOST]
         if len(marked) < 2:
             self.compared = None
             self.query_one("#told", Static).update("mark two runs or more in 2 Runs (space), then come back")
@@ -79,8 +80,7 @@ class Compare(Pane):
             return
         turn = self.turn % len(marked)
         self.query_one("#told", Static).update("reading ...")
-        workspace = self.edt.workspace
-        self.reads(lambda: compare(workspace, marked[turn:] + marked[:turn]), self._show)
+        self.reads(lambda: compare(self.workspace, marked[turn:] + marked[:turn]), self._show)
 
     def _show(self, found: Compared) -> None:
         self.compared = found

@@ -13,10 +13,11 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from edt_cli.reporting.figures import bar_chart
+from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import fit, safe
-from edt_cli.workspace.layout import Artefact
+from edt_cli.workspace.layout import Artefact, Workspace
 
 COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)]
 
@@ -29,8 +30,9 @@ class Datasets(Pane):
     Datasets Rows { height: 6; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
+        self.workspace = workspace
         self.datasets: list[Artefact] = []
         self._known: dict[tuple[str, int], RenderableType] = {}
 
@@ -41,7 +43,7 @@ class Datasets(Pane):
             yield Static(id="statistics", markup=False)
 
     def entered(self) -> None:
-        self.datasets = self.edt.workspace.datasets()
+        self.datasets = self.workspace.datasets()
         lines = [_line(artefact) for artefact in self.datasets]
         self.query_one(Rows).load(COLUMNS, len(lines), lines.__getitem__)
 
@@ -72,7 +74,7 @@ class Datasets(Pane):
     def action_users(self) -> None:
         row = self.query_one(Rows).cursor
         if row < len(self.datasets):
-            self.home.show_users(self.datasets[row].key)
+            self.post_message(ShowUsers(self.datasets[row].key))
 
 
 def _line(artefact: Artefact) -> tuple[str, ...]:

@@ -13,15 +13,16 @@ from textual.widget import Widget
 
 from edt_cli.ui.compare import Compare
 from edt_cli.ui.datasets import Datasets
-from edt_cli.ui.library import RunRow, read_runs, sign
+from edt_cli.ui.library import RunRow, Shelf, read_runs, sign
 from edt_cli.ui.llm import LlmCache
+from edt_cli.ui.messages import OpenRun, ShowUsers, Spent
 from edt_cli.ui.runs import Runs
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.tables import Tables
 from edt_cli.ui.text import short, size
 from edt_cli.ui.users import Users
-from edt_cli.workspace.layout import size_on_disk
+from edt_cli.workspace.layout import Workspace, size_on_disk
 
 REREAD_S = 3.0
 COMMANDS = 50
@@ -32,26 +33,34 @@ class Home(EdtScreen):
 
     names: ClassVar[list[str]] = ["Datasets", "Runs", "Compare", "Tables", "Users", "LLM"]
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
-        self.runs: list[RunRow] = []
-        self.marked: set[str] = set()
+        self.workspace = workspace
+        self.shelf = Shelf()
         self.spent: float | None = None
         self._disk = ""
         self._reading = False
 
     def panes(self) -> list[Widget]:
-        return [Datasets(), Runs(), Compare(), Tables(), Users(), LlmCache()]
+        workspace, shelf = self.workspace, self.shelf
+        return [
+            Datasets(workspace),
+            Runs(shelf),
+            Compare(workspace, shelf),
+            Tables(shelf),
+            Users(workspace, shelf),
+            LlmCache(workspace.cache),
+        ]
 
     def on_mount(self) -> None:
-        self.say(f"edt > workspace {_place(self.edt.workspace.root)}", "reading")
+        self.say(f"edt > workspace {_place(self.workspace.root)}", "reading")
         self.set_interval(REREAD_S, self.reread)
         self.run_worker(self._start(), exit_on_error=False)
 
     async def _start(self) -> None:
         await self.reread()
-        self.choose("Runs" if self.runs else "Datasets")
-        disk = await asyncio.to_thread(size_on_disk, self.edt.workspace.root)
+        self.choose("Runs" if self.shelf.runs else "Datasets")
+        disk = await asyncio.to_thread(size_on_disk, self.workspace.root)
         self._disk = f"disk {size(disk)}"
         self.tell()
 
@@ -60,37 +69,46 @@ class Home(EdtScreen):
             return
         self._reading = True
         try:
-            runs = await asyncio.to_thread(read_runs, self.edt.workspace)
+            runs = await asyncio.to_thread(read_runs, self.workspace)
         finally:
             self._reading = False
-        if self.is_attached and (runs != self.runs or not self.runs):
-            self.runs = runs
-            self.marked &= {row.name for row in runs}
-            self.pane("Runs").show(runs)
+        if self.is_attached and (runs != self.shelf.runs or not runs):
+            self.shelf.put(runs)
+            self.pane("Runs").show()
         self.tell()
 
     def tell(self) -> None:
         """What stands at the top and beside the sections."""
-        live = sum(row.status in ("training", "paused") for row in self.runs)
+        live = sum(row.status in ("training", "paused") for row in self.shelf.runs)
         cost = f"${self.spent:.2f}" if self.spent is not None else ""
         parts = [f"live {live}", self._disk, cost]
-        self.say(f"edt > workspace {_place(self.edt.workspace.root)}", "  ".join(part for part in parts if part))
+        self.say(f"edt > workspace {_place(self.workspace.root)}", "  ".join(part for part in parts if part))
         sections = self.query_one(Sections)
-        sections.count("Runs", short(len(self.runs)))
-        sections.count("Compare", str(len(self.marked)) if self.marked else "")
-        sections.count("Datasets", short(len(self.edt.workspace.datasets())))
+        sections.count("Runs", short(len(self.shelf.runs)))
+        sections.count("Compare", str(len(self.shelf.marked)) if self.shelf.marked else "")
+        sections.count("Datasets", short(len(self.workspace.datasets())))
 
-    def marked_runs(self) -> list[RunRow]:
-        return [row for row in self.runs if row.name in self.marked]
+    def on_marks_changed(self) -> None:
+        self.tell()
+
+    def on_spent(self, event: Spent) -> None:
+        self.spent = event.usd
+        self.tell()
+
+    def on_show_users(self, event: ShowUsers) -> None:
+        event.stop()
+        self.show_users(event.data, event.row)
 
     def show_users(self, data: str, row: RunRow | None = None) -> None:
         self.choose("Users")
         self.pane("Users").open(data, row)
 
     def commands(self) -> Iterable[SystemCommand]:
-        for row in self.runs[:COMMANDS]:
-            yield SystemCommand(f"Run {row.name}", sign(row.status), partial(self.edt.open_run, row.folder))
-        for artefact in self.edt.workspace.datasets():
+        for row in self.shelf.runs[:COMMANDS]:
+            yield SystemCommand(
+                f"Run {row.name}", sign(row.status), partial(self.post_message, OpenRun(row.folder))
+            )
+        for artefact in self.workspace.datasets():
             yield SystemCommand(
                 f"Users of {artefact.key}", "Histories and profiles", partial(self.show_users, artefact.key)
             )

@@ -68,6 +68,21 @@ class RunRow:
         return {**flat, **own, "seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
 
 
+@dataclass
+class Shelf:
+    """The runs as they were read last, and the names of those that are marked: what all sections look at."""
+
+    runs: list[RunRow] = field(default_factory=list)
+    marked: set[str] = field(default_factory=set)
+
+    def put(self, runs: list[RunRow]) -> None:
+        self.runs = runs
+        self.marked &= {row.name for row in runs}
+
+    def marked_runs(self) -> list[RunRow]:
+        return [row for row in self.runs if row.name in self.marked]
+
+
 def model_of(plan: dict[str, Any]) -> str:
     try:
         return str(plan["settings"]["model"]["name"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from edt_cli.ui.messages import Spent
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph, safe, short, size
@@ -39,8 +41,9 @@ class LlmCache(Pane):
     LlmCache #reply { height: 1fr; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
+        self.folder = folder
         self.held: Held | None = None
 
     def compose(self) -> ComposeResult:
@@ -54,13 +57,11 @@ class LlmCache(Pane):
 
     def entered(self) -> None:
         self.query_one("#told", Static).update("counting ... (a second for each 40,000 entries)")
-        folder = self.edt.workspace.cache
-        self.reads(lambda: read_cache(folder), self._show)
+        self.reads(lambda: read_cache(self.folder), self._show)
 
     def _show(self, held: Held) -> None:
         self.held = held
-        self.home.spent = held.cost_usd
-        self.home.tell()
+        self.post_message(Spent(held.cost_usd))
         told = f"{held.entries:,} entries, {size(held.bytes)} on disk; they cost ${held.cost_usd:.4f} when made"
         self.query_one("#told", Static).update(f"{told}\nremoved by nothing but you: every reply is paid for once")
         figures = [Col(name, 11, right=True) for name in ("entries", "tokens in", "tokens out", "USD")]
@@ -93,7 +94,7 @@ class LlmCache(Pane):
         self.query_one("#told", Static).update(f"! {safe(message, 300)}")
 
 
-def read_cache(folder: Any) -> Held:
+def read_cache(folder: Path) -> Held:
     """Reads every entry. A workspace without a cache stays without one."""
     if not (folder / "cache.db").is_file():
         return Held(0, 0, 0.0, [], [])

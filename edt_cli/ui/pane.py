@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar
 
 from textual.containers import Container
-
-if TYPE_CHECKING:
-    from edt_cli.ui.app import EdtApp
-    from edt_cli.ui.home import Home
 
 T = TypeVar("T")
 
@@ -23,14 +19,6 @@ class Pane(Container):
     Pane Rows { height: 1fr; width: 1fr; }
     Pane .facts { height: 1fr; width: 1fr; overflow-y: auto; }
     """
-
-    @property
-    def edt(self) -> EdtApp:
-        return cast("EdtApp", self.app)
-
-    @property
-    def home(self) -> Home:
-        return cast("Home", self.screen)
 
     def reads(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
         """`work` in another thread, `then` with what it found in this one; a later call takes the earlier's place.

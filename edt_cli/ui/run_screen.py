@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -19,9 +18,10 @@ from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import manifest_of, read_run, results_of, sign
 from edt_cli.ui.machine import read_machine
+from edt_cli.ui.messages import Polled, ShowUsers
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.screen import EdtScreen
-from edt_cli.ui.text import paragraph
+from edt_cli.ui.text import flat, paragraph
 from edt_cli.ui.watch import Watch
 from edt_cli.workspace.events import Request
 
@@ -63,7 +63,7 @@ class RunScreen(EdtScreen):
     BINDINGS = [
         Binding("p", "pause", "Pause"),
         Binding("x", "stop", "Stop"),
-        Binding("d", "detach", "Detach"),
+        Binding("d", "app.leave", "Detach"),
         Binding("z", "zoom", "Zoom"),
         Binding("L", "log_axis", "Log axis", key_display="L"),
         Binding("left_square_bracket", "phase(-1)", "Phase before", key_display="[", show=False),
@@ -106,7 +106,7 @@ class RunScreen(EdtScreen):
                 self.show_all()
         finally:
             self._reading = False
-        self.edt.polled(self.followed)
+        self.post_message(Polled())
 
     def show_all(self) -> None:
         followed = self.followed
@@ -197,13 +197,6 @@ class RunScreen(EdtScreen):
             return False
         return True
 
-    def action_detach(self) -> None:
-        self.edt.leave()
-
-    def action_back(self) -> None:
-        if len(self.app.screen_stack) > 2:
-            super().action_back()
-
     def action_zoom(self) -> None:
         self.pane("Watch").toggle_class("zoomed")
 
@@ -221,18 +214,8 @@ class RunScreen(EdtScreen):
 
     def action_users(self) -> None:
         if self.followed.run is not None:
-            self.edt.open_users(read_run(self.followed.run.folder))
-
-
-def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
-    """{"training": {"lr": 0.001}} -> {"training.lr": "0.001"}."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{before}{name}.")
-        else:
-            found[f"{before}{name}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return found
+            row = read_run(self.followed.run.folder)
+            self.post_message(ShowUsers(row.data, row))
 
 
 def _figure(value: object) -> str:

@@ -12,11 +12,11 @@ from textual.widgets import Static
 from edt_cli.config import UserError
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.filters import parse
-from edt_cli.ui.library import RunRow, sign
+from edt_cli.ui.library import RunRow, Shelf, sign
+from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
-from edt_cli.ui.run_screen import flat
-from edt_cli.ui.text import ago, safe
+from edt_cli.ui.text import ago, flat, safe
 
 NO_RUN = "no run yet: edt train --data demo"
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
@@ -27,7 +27,7 @@ class Runs(Pane):
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("c", "compare", "Compare"),
+        Binding("c", "screen.choose('Compare')", "Compare"),
         Binding("u", "users", "Users", show=False),
         Binding("M", "unmark", "Unmark all", show=False),
     ]
@@ -37,9 +37,9 @@ class Runs(Pane):
     Runs #facts { height: 7; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         super().__init__()
-        self.all: list[RunRow] = []
+        self.shelf = shelf
         self.rows: list[RunRow] = []
         self.text = ""
         self.sorted_by = ("", False)
@@ -52,27 +52,24 @@ class Runs(Pane):
         facts.border_title = "run"
         yield facts
 
-    def show(self, runs: list[RunRow]) -> None:
-        self.all = runs
-        self._arrange()
-
-    def _arrange(self) -> None:
+    def show(self) -> None:
+        """The runs on the shelf, filtered and sorted; the cursor stays on its run."""
         rows = self.query_one(Rows)
-        rows.empty = "no run has that in it" if self.all else NO_RUN
+        rows.empty = "no run has that in it" if self.shelf.runs else NO_RUN
         at = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
         try:
             test = parse(self.text)
         except UserError as error:
             self.failed(str(error))
             return
-        self.rows = [row for row in self.all if test(row.fields)] if self.text else list(self.all)
+        self.rows = [row for row in self.shelf.runs if test(row.fields)] if self.text else list(self.shelf.runs)
         key, down = self.sorted_by
         if key:
             known = [row for row in self.rows if _value(row, key) is not None]
             known.sort(key=lambda row: _value(row, key), reverse=down)
             self.rows = known + [row for row in self.rows if _value(row, key) is None]
         place = next((number for number, row in enumerate(self.rows) if row.name == at), 0)
-        figures = sorted({name for row in self.all for name in row.figures}, key=_figure_order)[:24]
+        figures = sorted({name for row in self.shelf.runs for name in row.figures}, key=_figure_order)[:24]
         columns = [
             Col("run", 29, key="name"),
             Col("state", 10, key="status"),
@@ -91,14 +88,14 @@ class Runs(Pane):
 
     def _cells(self, number: int, now: float) -> tuple[str, ...]:
         row = self.rows[number]
-        mark = "*" if row.name in self.home.marked else " "
+        mark = "*" if row.name in self.shelf.marked else " "
         seed = "" if row.seed is None else str(row.seed)
         figures = (f"{row.figures[name]:.4f}" if name in row.figures else "" for name in self._figures)
         return f"{mark}{row.name}", sign(row.status), *figures, ago(now - row.when), seed, row.title, row.data
 
     def _tell(self) -> None:
-        marked = f"  {len(self.home.marked)} marked" if self.home.marked else ""
-        told = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.all)}{marked}"
+        marked = f"  {len(self.shelf.marked)} marked" if self.shelf.marked else ""
+        told = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.shelf.runs)}{marked}"
         self.query_one("#told", Static).update(told)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
@@ -117,7 +114,7 @@ class Runs(Pane):
                     f"{_short(name)} {row.figures[name]:.4f}" for name in sorted(row.figures, key=_figure_order)
                 )
             )
-        others = [other for other in self.home.marked_runs() if other.name != row.name]
+        others = [other for other in self.shelf.marked_runs() if other.name != row.name]
         if others:
             mine, first = (flat(one.plan.get("settings", {})) for one in (row, others[0]))
             differing = [
@@ -138,42 +135,39 @@ class Runs(Pane):
         # Numbers from the best down first, names from a up.
         first = event.key not in ("name", "status", "title", "data", "seed")
         self.sorted_by = (event.key, not down) if key == event.key else (event.key, first)
-        self._arrange()
+        self.show()
 
     def on_rows_marked(self, event: Rows.Marked) -> None:
         name = self.rows[event.row].name
-        self.home.marked.symmetric_difference_update({name})
+        self.shelf.marked.symmetric_difference_update({name})
         rows = self.query_one(Rows)
         rows.refresh()
         rows.action_move(1)
         self._tell()
-        self.home.tell()
+        self.post_message(MarksChanged())
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
-        self.edt.open_run(self.rows[event.row].folder)
+        self.post_message(OpenRun(self.rows[event.row].folder))
 
     def action_filter(self) -> None:
         def answered(text: str | None) -> None:
             if text is not None:
                 self.text = text
-                self._arrange()
+                self.show()
 
         self.app.push_screen(Question(HINT, self.text), answered)
-
-    def action_compare(self) -> None:
-        self.home.choose("Compare")
 
     def action_users(self) -> None:
         rows = self.query_one(Rows)
         if rows.cursor < len(self.rows):
             row = self.rows[rows.cursor]
-            self.home.show_users(row.data, row)
+            self.post_message(ShowUsers(row.data, row))
 
     def action_unmark(self) -> None:
-        self.home.marked.clear()
+        self.shelf.marked.clear()
         self.query_one(Rows).refresh()
         self._tell()
-        self.home.tell()
+        self.post_message(MarksChanged())
 
 
 def _value(row: RunRow, key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -14,9 +14,6 @@ from textual.widgets import ContentSwitcher, Footer, Static
 from edt_cli.ui.dialogs import Help
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.text import safe
-
-if TYPE_CHECKING:
-    from edt_cli.ui.app import EdtApp
 
 
 class EdtScreen(Screen[None]):
@@ -41,10 +38,6 @@ class EdtScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, str] = {}
-
-    @property
-    def edt(self) -> EdtApp:
-        return cast("EdtApp", self.app)
 
     def panes(self) -> list[Widget]:
         """One for each of `names`."""
@@ -80,6 +73,9 @@ class EdtScreen(Screen[None]):
     def action_section(self, place: int) -> None:
         if place < len(self.names):
             self.choose(self.names[place])
+
+    def action_choose(self, name: str) -> None:
+        self.choose(name)
 
     def action_next_section(self, by: int) -> None:
         self.choose(self.names[(self.names.index(self.chosen) + by) % len(self.names)])

@@ -17,7 +17,7 @@ from edt_cli.reporting import tables as build
 from edt_cli.reporting.paper_tables import TABLES
 from edt_cli.reporting.render import render
 from edt_cli.reporting.table import Cell, Measure, Table
-from edt_cli.ui.library import RunRow, main_results_of, open_runs
+from edt_cli.ui.library import RunRow, Shelf, main_results_of, open_runs
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph
@@ -41,8 +41,9 @@ class Tables(Pane):
     Tables #notes { height: auto; max-height: 5; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         super().__init__()
+        self.shelf = shelf
         self.made: list[tuple[str, Made]] = []
         self.table: Table | None = None
         self._shown = ""
@@ -55,8 +56,8 @@ class Tables(Pane):
             yield Static(id="notes", classes="bar", markup=False)
 
     def entered(self) -> None:
-        marked = self.home.marked_runs()
-        self.made = _ours(marked or self.home.runs, bool(marked)) + [
+        marked = self.shelf.marked_runs()
+        self.made = _ours(marked or self.shelf.runs, bool(marked)) + [
             (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
         ]
         self.query_one("#names", Rows).load([Col("table", 60)], len(self.made), lambda row: (self.made[row][0],))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import Any
 
@@ -47,6 +48,17 @@ def crop(shown: str, width: int, *, right: bool = False) -> str:
 def paragraph(text: Any, limit: int = 20_000) -> str:
     """Several lines, each safe."""
     return "\n".join(safe(line) for line in str(text)[:limit].splitlines())
+
+
+def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
+    """{"training": {"lr": 0.001}} -> {"training.lr": "0.001"}."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return found
 
 
 def duration(seconds: float | None) -> str:

@@ -14,13 +14,13 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from edt_cli.inference.inspection import describe_user
-from edt_cli.ui.library import RunRow
+from edt_cli.ui.histories import Histories
+from edt_cli.ui.library import RunRow, Shelf
 from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph, safe
-from edt_cli.ui.users import Material
+from edt_cli.workspace.layout import Workspace
 
 PARTS = {"train": "", "inserted": "+", "valid": "valid", "test": "test", "later": "later"}
 COUNT = 20
@@ -39,11 +39,13 @@ class UserScreen(EdtScreen):
     names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
     BINDINGS = [Binding("r", "next_run", "Next run", show=False)]
 
-    def __init__(self, material: Material, user: int) -> None:
+    def __init__(self, workspace: Workspace, shelf: Shelf, histories: Histories, user: int) -> None:
         super().__init__()
-        self.material = material
+        self.workspace = workspace
+        self.shelf = shelf
+        self.histories = histories
         self.user = user
-        self.name_of_user = material.dataset.user_ids[user]
+        self.name_of_user = histories.dataset.user_ids[user]
         self._asked: int | None = None
         self.run_number = 0
 
@@ -56,10 +58,12 @@ class UserScreen(EdtScreen):
         ]
 
     def on_mount(self) -> None:
-        m = self.material
-        document = describe_user(m.dataset, m.made, m.profiles, self.user, m.llm, final=m.final)
+        from edt_cli.inference.inspection import describe_user
+
+        h = self.histories
+        document = describe_user(h.dataset, h.made, h.profiles, self.user, h.llm, final=h.final)
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
-        place = f"edt > users > {m.dataset.name} > {safe(self.name_of_user, 40)}"
+        place = f"edt > users > {h.dataset.name} > {safe(self.name_of_user, 40)}"
         self.say(place, f"{counts}, r = {document['r']:.2f}")
         rows = [
             (str(place), PARTS[item["part"]], item["domain"], _title(item["title"]), item["item"] or "made up")
@@ -83,16 +87,14 @@ class UserScreen(EdtScreen):
         self.pane("Generated").show(
             [*columns, Col("target", 6, right=True), Col("tau", 6, right=True), Col("why", 14)], generated
         )
-        told = f"written by {m.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
+        told = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
         self.query_one("#profile", Static).update(paragraph(told))
         self.choose("Timeline")
 
     def runs(self) -> list[RunRow]:
-        from edt_cli.ui.home import Home
-
-        home = next((screen for screen in self.app.screen_stack if isinstance(screen, Home)), None)
-        rows = home.runs if home else []
-        return [row for row in rows if row.status == "finished" and row.data == self.material.dataset.name]
+        """Those that can recommend, as they are now."""
+        data = self.histories.dataset.name
+        return [row for row in self.shelf.runs if row.status == "finished" and row.data == data]
 
     def choose(self, name: str) -> None:
         super().choose(name)
@@ -116,7 +118,7 @@ class UserScreen(EdtScreen):
     async def _ask(self, row: RunRow) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.name_of_user),
-            *("--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.edt.workspace.root)),
+            *("--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.workspace.root)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

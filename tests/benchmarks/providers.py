@@ -25,6 +25,7 @@ from typing import Any
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS / "backends"))
+sys.path.insert(0, str(TESTS / "support"))
 
 import fault_run  # noqa: E402
 from fault_run import server  # noqa: E402

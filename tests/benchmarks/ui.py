@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ui"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from made import beat, dataset_of, epochs, run
 from terminals import Terminal

@@ -111,7 +111,10 @@ def test_o_sorts_on_the_column_of_the_cursor(app_on):
 def test_marked_runs_are_compared_with_a_paired_interval(app_on):
     async def step(pilot: Pilot[None]) -> None:
         await press(pilot, ["slash", *typed("status=finished"), "enter", "space", "j", "space"])
-        assert "2 marked" in text_of(pilot.app)
+        assert "2 marked" in text_of(pilot.app) and "3 Compare 2" in text_of(pilot.app)
+        await press(pilot, ["M"])
+        assert "marked" not in text_of(pilot.app) and "3 Compare 2" not in text_of(pilot.app)
+        await press(pilot, ["g", "space", "j", "space"])
         await press(pilot, ["c"])
         text = text_of(pilot.app)
         assert "llm-edt-s42 is first" in text
@@ -154,6 +157,25 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
     drive(app_on(), step)
 
 
+def test_the_users_of_a_run_from_the_list_and_from_its_screen(app_on):
+    async def step(pilot: Pilot[None]) -> None:
+        await press(pilot, ["5", "2", "slash", *typed("bbbb"), "enter", "u"])
+        assert "users of pair as pair-llm-edt-s44-bbbb has them" in await seen(pilot, "[5 Users")
+        await press(pilot, ["2", "slash", "ctrl+u", *typed("aaaa"), "enter", "enter"])
+        assert isinstance(pilot.app.screen, RunScreen)
+        await press(pilot, ["u"])
+        await seen(pilot, "users of pair as pair-llm-edt-s42-aaaa has them")
+        assert "[5 Users" in text_of(pilot.app)
+
+    drive(app_on(), step)
+
+    async def without_a_workspace(pilot: Pilot[None]) -> None:
+        await press(pilot, ["u"])
+        assert any("from the workspace" in told.message for told in pilot.app._notifications)
+
+    drive(app_on(LIVE), without_a_workspace)
+
+
 def test_hostile_text_is_text_and_every_line_is_as_wide_as_the_screen(app_on):
     async def step(pilot: Pilot[None]) -> None:
         for key in ("5", "enter", "2", "3", "1", *"jjjjjjj"):
@@ -180,6 +202,28 @@ def test_q_and_ctrl_c_close_the_view_and_ask_nothing_of_the_run(own):
 
         drive(EdtApp(own, own.runs / "mine-s1"), step)
         assert control(own) is None
+
+
+def test_the_view_of_a_process_ends_with_it(own):
+    class Process:
+        ended: int | None = None
+
+        def code(self) -> int | None:
+            return self.ended
+
+    process = Process()
+
+    async def step(pilot: Pilot[None]) -> None:
+        await pilot.pause(1.2)
+        assert not pilot.app._exit
+        process.ended = 0
+        for _ in range(400):
+            if pilot.app._exit:
+                return
+            await pilot.pause(0.1)
+        raise AssertionError("the view stays open")
+
+    drive(EdtApp(own, own.runs / "mine-s1", process), step)
 
 
 def test_pause_go_on_and_stop_are_asked_of_the_run(own):

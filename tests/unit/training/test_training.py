@@ -200,7 +200,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
     train(data_of(made, profiles=False), s, tmp_path / "whole", Events(tmp_path / "whole"))
     folder = tmp_path / "killed"
     here = Path(__file__)
-    code = KILLED.format(path=[str(here.parent), str(here.parents[2])], folder=str(folder))
+    code = KILLED.format(path=[str(here.parent), str(here.parents[2] / "support")], folder=str(folder))
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 60
     while sum(e["event"] == "epoch" for e in read_events(folder)) < 3 and time.monotonic() < deadline:

@@ -1,0 +1,87 @@
+"""Whom recommendations are for, what they hold, and the files they are read from and written to."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from toy import dataset
+
+from edt_cli.config import UsageError, UserError
+from edt_cli.data.dataset import Sequences
+from edt_cli.inference.recommend import known_users, new_users, read_histories, read_items, recommend, write_table
+from edt_cli.models.batch import item_table
+from edt_cli.training.data import TrainingData
+
+MADE = dataset(
+    {"u": ["a1", "b1", "a2", "a3"], "v": ["b1", "b2", "a1", "b3"], "w": ["a2", "a1", "b2"]},
+    titles={"a1": "one", "a2": None, "a3": "three", "b1": "four", "b2": "five", "b3": "six"},
+)
+
+
+class ByNumber:
+    """The higher an item's number, the better."""
+
+    def scorer(self, inputs: Sequences, domains: np.ndarray) -> ByNumber:
+        return self
+
+    def scores(self, rows: torch.Tensor, domain: int) -> torch.Tensor:
+        items = MADE.domains.range(domain)
+        return torch.arange(items.start, items.stop).float().repeat(len(rows), 1)
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    view = MADE.training_view()
+    return TrainingData(MADE, view, view.prefixes, item_table(MADE.domains, view.prefixes), None)
+
+
+def items(frame: pl.DataFrame, user: str, domain: str) -> list[str]:
+    return frame.filter(user=user, domain=domain)["item"].to_list()
+
+
+def test_what_was_had_and_what_is_out_of_stock_is_left_out(data):
+    users = known_users(data, ["u", "w"])
+    plain = recommend(data, ByNumber(), users, count=5, domains=[0, 1])
+    assert items(plain, "u", "a") == [] and items(plain, "u", "b") == ["b3", "b2"]
+    assert items(plain, "w", "a") == ["a3"] and items(plain, "w", "b") == ["b3", "b1"]
+    without = recommend(data, ByNumber(), users, count=5, domains=[1], exclude=["b3", "not there"])
+    assert items(without, "u", "b") == ["b2"] and items(without, "w", "b") == ["b1"]
+    seen = recommend(data, ByNumber(), users, count=2, domains=[0], keep_seen=True)
+    assert items(seen, "u", "a") == ["a3", "a2"]
+    assert seen.filter(user="u")["rank"].to_list() == [1, 2] and seen.filter(user="u")["title"][0] == "three"
+
+
+def test_new_users_are_asked_by_their_ids(data):
+    asked, unknown = new_users(MADE, {"new": ["a1", "gone", "b2"], "other": ["b1"]})
+    assert unknown == 1 and list(asked.names) == ["new", "other"]
+    frame = recommend(data, ByNumber(), asked, count=9, domains=[0, 1])
+    assert items(frame, "new", "a") == ["a3", "a2"] and items(frame, "other", "b") == ["b3", "b2"]
+    with pytest.raises(UserError, match="none of the items of user 'x'"):
+        new_users(MADE, {"x": ["gone"]})
+    with pytest.raises(UserError, match="nobody"):
+        known_users(data, ["nobody"])
+
+
+def test_histories_and_items_are_read(tmp_path):
+    (tmp_path / "h.csv").write_text("user,item\nx,a1\ny,b1\nx,b2\n")
+    assert read_histories(tmp_path / "h.csv") == {"x": ["a1", "b2"], "y": ["b1"]}
+    (tmp_path / "one.csv").write_text("item\na1\n")
+    assert read_histories(tmp_path / "one.csv") == {"new user": ["a1"]}
+    (tmp_path / "i.txt").write_text("a1\n\n b2 \n")
+    assert read_items(tmp_path / "i.txt") == {"a1", "b2"}
+    for name, text, says in (("no.csv", "user\nx\n", "column `item`"), ("none.csv", "item\n", "no history")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=says):
+            read_histories(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_table_is_written_by_its_ending(ending, tmp_path):
+    frame, path = pl.DataFrame({"user": ["x"], "rank": [1]}), tmp_path / f"out.{ending}"
+    write_table(frame, path)
+    read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}[ending]
+    assert read(path).equals(frame)
+    with pytest.raises(UsageError, match="ending"):
+        write_table(frame, tmp_path / "out.xlsx")
