@@ -31,9 +31,10 @@ from edt_cli.pipeline.stages import OFF
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
 from edt_cli.reporting.grouping import shown_system
 from edt_cli.workspace.events import Events, read_events
-from edt_cli.workspace.jobs import Launched, alive, heartbeat, launch
+from edt_cli.workspace.jobs import Launched, launch
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import Run
+from edt_cli.workspace.status import RunStatus, status_of
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
@@ -73,9 +74,8 @@ class Comparison:
         if run is None:
             return "to do"
         if not run.finished:
-            if alive(heartbeat(run.folder)):
-                return "at work"
-            return "failed" if [event["event"] for event in read_events(run.folder)[-1:]] == ["failed"] else "begun"
+            status = status_of(run.folder)
+            return "at work" if status.live else "failed" if status == RunStatus.FAILED else "begun"
         done = all(evaluated(self.workspace, run, "test", s) for s in self.plan.evaluations)
         return "finished" if done else "not evaluated"
 

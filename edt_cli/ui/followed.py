@@ -14,6 +14,7 @@ from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.workspace.events import Request
 from edt_cli.workspace.jobs import SILENT_S, alive, ask, heartbeat
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.status import RunStatus
 from edt_cli.workspace.tail import Tail
 
 
@@ -56,7 +57,7 @@ class RunSummary:
     """A run of a job that is over or at work: its best NDCG@10 by domain."""
 
     name: str
-    status: str
+    status: RunStatus
     epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class Followed:
         return self.job.state if self.job else self.state
 
     @property
-    def status(self) -> str:
+    def status(self) -> RunStatus:
         """As the events tell it, unless nobody is there any more to make it true."""
         told = self.job.state if self.job else None
         if told is not None and told.ended:
@@ -111,14 +112,14 @@ class Followed:
         if own is not None and own.ended and told is None:
             return own.status
         if not self.there:
-            return "silent"
+            return RunStatus.SILENT
         if own is None or own.ended:
-            return told.status if told is not None else "working"
+            return told.status if told is not None else RunStatus.WORKING
         return own.status
 
     @property
     def ended(self) -> bool:
-        return self.status in ("finished", "failed", "stopped")
+        return self.status.ended
 
     @property
     def silent_for(self) -> float:
@@ -202,4 +203,4 @@ class Followed:
         epoch = max((phase.get("best_epoch", 0) for phase in phases.values()), default=0)
         figures = read_run(self.workspace.runs / name).figures
         best = {key.removeprefix("ndcg_"): value for key, value in figures.items() if key.startswith("ndcg_")}
-        self.summaries[name] = RunSummary(name, "finished", epoch, best)
+        self.summaries[name] = RunSummary(name, RunStatus.FINISHED, epoch, best)

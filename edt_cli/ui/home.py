@@ -79,7 +79,7 @@ class Home(EdtScreen):
 
     def tell(self) -> None:
         """What stands at the top and beside the sections."""
-        live = sum(row.status in ("training", "paused") for row in self.shelf.runs)
+        live = sum(row.status.live for row in self.shelf.runs)
         cost = f"${self.spent:.2f}" if self.spent is not None else ""
         parts = [f"live {live}", self._disk, cost]
         self.say(f"edt > workspace {_place(self.workspace.root)}", "  ".join(part for part in parts if part))

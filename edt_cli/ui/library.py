@@ -14,22 +14,22 @@ from edt_cli.ui.state import RunState
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import MANIFEST, Workspace
 from edt_cli.workspace.runs import PLAN, RESULTS, Run
+from edt_cli.workspace.status import RunStatus, status_of
 from edt_cli.workspace.tail import Tail
 
 SIGNS = {
-    "finished": "v",
-    "training": ">",
-    "working": ">",
-    "starting": ".",
-    "paused": "=",
-    "stopped": "o",
-    "failed": "x",
-    "silent": "?",
-    "damaged": "!",
+    RunStatus.FINISHED: "v",
+    RunStatus.TRAINING: ">",
+    RunStatus.WORKING: ">",
+    RunStatus.STARTING: ".",
+    RunStatus.PAUSED: "=",
+    RunStatus.STOPPED: "o",
+    RunStatus.FAILED: "x",
+    RunStatus.SILENT: "?",
+    RunStatus.DAMAGED: "!",
 }
 """A sign for each state, beside its word: nothing is told by colour alone."""
 MAIN_RESULT = "test-full"
-TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RunRow:
     ranking. `fields`: what a filter can ask for, these figures among them."""
 
     folder: Path
-    status: str
+    status: RunStatus
     when: float
     plan: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
@@ -101,28 +101,15 @@ def read_run(folder: Path) -> RunRow:
     plan = _json(folder / PLAN)
     when = _when(folder)
     if plan is None or not isinstance(plan.get("settings"), dict):
-        return RunRow(folder, "damaged", when)
+        return RunRow(folder, RunStatus.DAMAGED, when)
     training = plan["settings"].get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
     title, preset = _called(Run(folder, plan))
     return RunRow(folder, status_of(folder), when, plan, _figures(folder), title, preset, seed)
 
 
-def status_of(folder: Path) -> str:
-    """finished, training, paused, stopped, failed, starting, silent (nobody is there any more) or damaged."""
-    if (folder / MANIFEST).is_file():
-        return "finished" if _json(folder / MANIFEST) is not None else "damaged"
-    beat = heartbeat(folder)
-    last = _last_event(folder)
-    if alive(beat):
-        return "paused" if last == "paused" else "training"
-    if last in ("stopped", "failed"):
-        return last
-    return "silent" if beat or last else "starting"
-
-
-def sign(status: str) -> str:
-    return f"{SIGNS.get(status, '?')} {status}"
+def sign(status: RunStatus) -> str:
+    return f"{SIGNS[status]} {status}"
 
 
 def live_job(workspace: Workspace, run: str = "") -> Path | None:
@@ -208,21 +195,6 @@ def _when(folder: Path) -> float:
         except OSError:
             continue
     return 0.0
-
-
-def _last_event(folder: Path) -> str:
-    try:
-        with (folder / "events.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-            lines = file.read().split(b"\n")[:-1]
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        try:
-            return str(json.loads(line)["event"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return ""
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import flat, paragraph
 from edt_cli.ui.watch import Watch
 from edt_cli.workspace.events import Request
+from edt_cli.workspace.status import RunStatus
 
 POLL_S = 0.5
 MACHINE_S = 2.0
@@ -173,7 +174,7 @@ class RunScreen(EdtScreen):
     def action_pause(self) -> None:
         if not self._at_work():
             return
-        paused = self.followed.status == "paused" or self.followed.working.asked == "pause"
+        paused = self.followed.status == RunStatus.PAUSED or self.followed.working.asked == "pause"
         self._request("run" if paused else "pause")
 
     def action_stop(self) -> None:

@@ -17,6 +17,7 @@ from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import ago, flat, safe
+from edt_cli.workspace.status import RunStatus
 
 NO_RUN = "no run yet: edt train --data demo"
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
@@ -106,7 +107,7 @@ class Runs(Pane):
             return ""
         row = self.rows[number]
         lines = [f"{safe(row.name, 80)}   {sign(row.status)}"]
-        if row.status == "damaged":
+        if row.status == RunStatus.DAMAGED:
             return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
         if row.figures:
             lines.append(

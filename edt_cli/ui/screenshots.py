@@ -12,6 +12,7 @@ from edt_cli.config import UserError
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.library import read_runs
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.status import RunStatus
 
 SIZES = {"80x24": (80, 24), "160x48": (160, 48)}
 LONGEST_S = 30.0
@@ -39,7 +40,7 @@ def write_all(workspace: Workspace, folder: Path, *, light: bool, ascii_only: bo
 
 
 async def _write_all(workspace: Workspace, folder: Path, light: bool, ascii_only: bool) -> list[Path]:
-    trained = [row for row in await asyncio.to_thread(read_runs, workspace) if row.status == "finished"]
+    trained = [row for row in await asyncio.to_thread(read_runs, workspace) if row.status == RunStatus.FINISHED]
     longest = max(trained, key=lambda row: _length(row.folder / "events.jsonl"), default=None)
     written = []
     for name, size in SIZES.items():

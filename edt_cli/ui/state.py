@@ -9,13 +9,13 @@ from typing import Any
 
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.text import safe
+from edt_cli.workspace.status import RunStatus
 
 LOG_LINES = 500
 LLM_FIELDS = (
     *("calls", "calls_left", "hits", "new", "retries", "repairs", "failed", "prompt_tokens", "completion_tokens"),
     *("spent_usd", "limit_usd", "saved_usd", "calls_per_s", "seconds_left", "held_s", "last"),
 )
-ENDED = {"finished", "failed", "stopped"}
 
 
 @dataclass
@@ -46,7 +46,7 @@ class RunState:
     """Folded from the events of one folder. `status`: starting, working, training, paused, finished, failed or
     stopped, as the events tell it; whether anybody is still there is the heartbeat's to say."""
 
-    status: str = "starting"
+    status: RunStatus = RunStatus.STARTING
     run: str = ""
     runs: list[str] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
@@ -71,7 +71,7 @@ class RunState:
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED
+        return self.status.ended
 
     def fold(self, record: Mapping[str, Any]) -> None:
         """One event."""
@@ -108,10 +108,10 @@ class RunState:
 
     def _job(self, record: Mapping[str, Any]) -> None:
         self.job = dict(record)
-        self.status = "working"
+        self.status = RunStatus.WORKING
 
     def _run(self, record: Mapping[str, Any]) -> None:
-        self.status = "working"
+        self.status = RunStatus.WORKING
         self.run = str(record.get("run", ""))
         if self.run not in self.runs:
             self.runs.append(self.run)
@@ -125,11 +125,11 @@ class RunState:
         self.done.add(str(record.get("run", "")))
 
     def _phase(self, record: Mapping[str, Any]) -> None:
-        self.status = "training"
+        self.status = RunStatus.TRAINING
         self._of(record)
 
     def _epoch(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = "training", self.asked if self.asked != "run" else ""
+        self.status, self.asked = RunStatus.TRAINING, self.asked if self.asked != "run" else ""
         p = self._of(record)
         epoch = int(_number(record.get("epoch")) or 0)
         p.epoch, p.epochs = epoch, int(_number(record.get("epochs")) or p.epochs)
@@ -148,24 +148,24 @@ class RunState:
         if "phase" in record:
             self._phase(record)
         else:
-            self.status, self.asked = "training" if self.phases else "working", ""
+            self.status, self.asked = RunStatus.TRAINING if self.phases else RunStatus.WORKING, ""
 
     def _paused(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = "paused", ""
+        self.status, self.asked = RunStatus.PAUSED, ""
 
     def _stopped(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = "stopped", ""
+        self.status, self.asked = RunStatus.STOPPED, ""
 
     def _failed(self, record: Mapping[str, Any]) -> None:
-        self.status, self.message = "failed", safe(record.get("error", ""), 500)
+        self.status, self.message = RunStatus.FAILED, safe(record.get("error", ""), 500)
 
     def _finished(self, record: Mapping[str, Any]) -> None:
-        self.status = "finished"
+        self.status = RunStatus.FINISHED
 
     def _ended(self, record: Mapping[str, Any]) -> None:
         """A job's last word: finished, stopped or failed."""
-        outcome = str(record.get("outcome", "finished"))
-        self.status = outcome if outcome in ENDED else "finished"
+        outcome = record.get("outcome")
+        self.status = RunStatus(outcome) if outcome in ("stopped", "failed") else RunStatus.FINISHED
         self.message = safe(record.get("error", ""), 500)
 
     def _of(self, record: Mapping[str, Any]) -> PhaseState:

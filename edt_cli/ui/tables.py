@@ -21,6 +21,7 @@ from edt_cli.ui.library import RunRow, Shelf, main_results_of, open_runs
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph
+from edt_cli.workspace.status import RunStatus
 
 MARKS = {"best": "*", "second": "+", "": " "}
 Made = Callable[[], list[Table]]
@@ -122,8 +123,8 @@ def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
     """Tables of finished runs, a dataset at a time; of marked runs if there are any."""
     said = "marked runs" if only_marked else "all runs"
     found: list[tuple[str, Made]] = []
-    for data in dict.fromkeys(row.data for row in rows if row.status == "finished"):
-        own = [row for row in rows if row.data == data and row.status == "finished" and row.figures]
+    for data in dict.fromkeys(row.data for row in rows if row.status == RunStatus.FINISHED):
+        own = [row for row in rows if row.data == data and row.status == RunStatus.FINISHED and row.figures]
         newest = _dataset_key(own[0]) if own else ""
         own = [row for row in own if _dataset_key(row) == newest]
         for title, make in (

@@ -21,6 +21,7 @@ from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph, safe
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.status import RunStatus
 
 PARTS = {"train": "", "inserted": "+", "valid": "valid", "test": "test", "later": "later"}
 COUNT = 20
@@ -94,7 +95,7 @@ class UserScreen(EdtScreen):
     def runs(self) -> list[RunRow]:
         """Those that can recommend, as they are now."""
         data = self.histories.dataset.name
-        return [row for row in self.shelf.runs if row.status == "finished" and row.data == data]
+        return [row for row in self.shelf.runs if row.status == RunStatus.FINISHED and row.data == data]
 
     def choose(self, name: str) -> None:
         super().choose(name)

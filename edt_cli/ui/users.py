@@ -16,6 +16,7 @@ from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe
 from edt_cli.ui.user_screen import UserScreen
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ class Users(Pane):
         self.query_one("#told", Static).update(f" {safe(data, 60)}: reading ...")
         own = [run for run in self.shelf.runs if run.data == data and "augmentation" in artefacts_of(run)]
         chosen = row if row is not None and "augmentation" in artefacts_of(row) else None
-        source = chosen or next((run for run in own if run.status == "finished"), None)
+        source = chosen or next((run for run in own if run.status == RunStatus.FINISHED), None)
         self.text, self.order, self.sorted_by = "", None, ("", False)
         self.reads(lambda: read_histories(self.workspace, data, source), self._show)
 

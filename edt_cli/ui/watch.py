@@ -15,6 +15,7 @@ from edt_cli.ui.library import sign
 from edt_cli.ui.machine import Machine, lines
 from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.ui.text import bar, crop, duration, paragraph, safe, short
+from edt_cli.workspace.status import RunStatus
 
 
 class Watch(Vertical):
@@ -83,7 +84,7 @@ class Watch(Vertical):
         status = sign(followed.status)
         if working.asked and not followed.ended:
             status += f" ({working.asked.replace('-', ' ')} asked)"
-        if followed.status == "silent":
+        if followed.status == RunStatus.SILENT:
             status += f" for {duration(followed.silent_for)}: no process is there; the same command goes on"
         elif followed.quiet:
             status += f", nothing heard for {duration(followed.silent_for)}"

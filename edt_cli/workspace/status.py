@@ -1,0 +1,72 @@
+"""How a run or a job stands, from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+
+from edt_cli.workspace.jobs import alive, heartbeat
+from edt_cli.workspace.layout import MANIFEST
+
+TAIL_BYTES = 4096
+
+
+class RunStatus(StrEnum):
+    """Whoever tells a status, tells one of these. SILENT: its process is gone without a word; DAMAGED: what is
+    there cannot be read."""
+
+    STARTING = "starting"
+    WORKING = "working"
+    TRAINING = "training"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    SILENT = "silent"
+    FINISHED = "finished"
+    DAMAGED = "damaged"
+
+    @property
+    def ended(self) -> bool:
+        """Whether this was its last word."""
+        return self in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody trains it."""
+        return self in (RunStatus.TRAINING, RunStatus.PAUSED)
+
+
+def status_of(folder: Path) -> RunStatus:
+    """Of a run. A folder that cannot be read is damaged, never an error."""
+    if (folder / MANIFEST).is_file():
+        return RunStatus.FINISHED if _readable(folder / MANIFEST) else RunStatus.DAMAGED
+    beat, last = heartbeat(folder), last_event(folder)
+    if alive(beat):
+        return RunStatus.PAUSED if last == "paused" else RunStatus.TRAINING
+    if last in ("stopped", "failed"):
+        return RunStatus(last)
+    return RunStatus.SILENT if beat or last else RunStatus.STARTING
+
+
+def last_event(folder: Path) -> str:
+    """The kind of the last event that can be read; "" where there is none."""
+    try:
+        with (folder / "events.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            return str(json.loads(line)["event"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
