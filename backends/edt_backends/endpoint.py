@@ -42,6 +42,13 @@ def library() -> ModuleType:
     return litellm
 
 
+@cache
+def warm() -> None:
+    """A completion that asks nobody. litellm loads most of itself at the first, up to a second on a busy machine,
+    which no limit on an answer may count: a call that runs out of time may have been paid for."""
+    library().completion(model="openai/none", messages=[{"role": "user", "content": ""}], mock_response="")
+
+
 def unlogged() -> None:
     """In the task that calls this, litellm makes no log record of a call: a quarter of its work, for nobody."""
     with contextlib.suppress(ImportError):  # a private name of litellm's, which only costs time to be without

@@ -20,7 +20,7 @@ from edt_backends.base import (
     Plugin,
     Usage,
 )
-from edt_backends.endpoint import Endpoint, library, rate_limits, unlogged
+from edt_backends.endpoint import Endpoint, library, rate_limits, unlogged, warm
 
 
 class LiteLLMChat(ChatBackend):
@@ -44,6 +44,7 @@ class LiteLLMChat(ChatBackend):
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         unlogged()
+        warm()
         formats = self._formats(request)
         first = min(self._simpler, len(formats) - 1)
         for number in range(first, len(formats)):
@@ -110,6 +111,7 @@ class LiteLLMEmbeddings(EmbeddingBackend):
         if not texts:
             return EmbeddingReply(np.zeros((0, self._dimension or 0), np.float32), Usage())
         unlogged()
+        warm()
         try:
             async with asyncio.timeout(self._at.seconds):
                 reply = await library().aembedding(input=list(texts), **self._at.options())

@@ -345,3 +345,31 @@ def test_litellm_comes_late_and_alone(tmp_path):
         "True",
     ]
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_litellm_loads_at_first_counts_against_no_answer():
+    """In a fresh process: the first question has the whole of its time."""
+    code = """
+import asyncio
+from unittest.mock import patch
+from edt_backends.base import ChatRequest, Message
+from edt_backends import endpoint, litellm
+order = []
+chat = litellm.LiteLLMChat("openai/served", "http://127.0.0.1:9/v1", 1)
+def timed(seconds, real=asyncio.timeout):
+    order.append("limit")
+    return real(seconds)
+def warmed(real=endpoint.warm):
+    order.append("warm")
+    return real()
+with patch("asyncio.timeout", timed), patch.object(litellm, "warm", warmed):
+    request = ChatRequest("generate@1", (Message("user", "x"),), None, 16, 0.0, 1)
+    try:
+        asyncio.run(chat.complete(request))
+    except Exception as error:
+        order.append(type(error).__name__)
+print(order)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().startswith("['warm', 'limit'"), done.stdout + done.stderr
+    assert "Timeout" not in done.stdout
