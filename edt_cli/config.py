@@ -138,6 +138,8 @@ class ProfilingSettings(Section):
 
 
 class ModelSettings(Section):
+    """The system, its backbone and its sizes."""
+
     name: str = Field("llm-edt", description="the system; `edt models` lists them")
     backbone: Literal["sasrec", "gru4rec", "bert4rec"] = Field("sasrec", description="what reads a history")
     hidden: int = Field(128, ge=2, description="d")
@@ -266,6 +268,8 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
+    """How held-out items are ranked (section 4.1.4)."""
+
     protocol: Literal["full", "sampled"] = Field(
         "full", description="a target is ranked among its domain's items, or among `negatives` of them"
     )
