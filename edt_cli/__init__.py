@@ -13,7 +13,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edt_cli.workspace.version import __version__
 
 # Read once, before the first tensor. Training makes and frees the same large blocks at each step: in pages of 4 KiB
 # a third of its time goes into having them cleared. And a product is compiled for each shape that comes: of

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from edt_cli import __version__
 from edt_cli.cli import (
     augment,
     cache,
@@ -29,6 +28,7 @@ from edt_cli.cli import (
 )
 from edt_cli.cli.common import note
 from edt_cli.config import UsageError, UserError
+from edt_cli.workspace.version import __version__
 
 app = typer.Typer(
     name="edt",

@@ -25,8 +25,8 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel
 
-from edt_cli import __version__
 from edt_cli.config import UsageError, UserError
+from edt_cli.workspace.version import __version__
 
 MANIFEST = "manifest.json"
 
