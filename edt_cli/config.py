@@ -310,6 +310,13 @@ class Settings(Section):
             raise ValueError("model.threads = joint needs a causal backbone")
         return self
 
+    def flat(self) -> dict[str, Any]:
+        """By dotted name: {"training.lr": 0.001, ...}."""
+        sections = self.model_dump()
+        return {
+            f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()
+        }
+
     def document(self) -> dict[str, Any]:
         """As JSON values, to be kept: an address without a name, a password or a query, where keys are."""
         found = self.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,15 +22,6 @@ WRITERS = ("llm.provider", "llm.model")
 """Nor these against a preset: who wrote stands beside the label."""
 
 
-def flat_settings(settings: Settings) -> dict[str, Any]:
-    """{"training.lr": 0.001, ...}."""
-    return {
-        f"{section}.{field}": value
-        for section, fields in settings.model_dump().items()
-        for field, value in fields.items()
-    }
-
-
 def preset_of(run: Run) -> str:
     """The preset that a run was made with. A run that does not tell has the name of the preset whose settings it
     has, ablations aside; "" where there is none."""
@@ -39,7 +31,7 @@ def preset_of(run: Run) -> str:
     settings = run.settings
     for name, preset in presets_of(settings.model.name).items():
         taken = _taken(ablations(settings, preset))
-        if all(other.startswith(taken) for other in otherwise(flat_settings(settings), preset)):
+        if all(other.startswith(taken) for other in otherwise(settings.flat(), preset)):
             return name
     return ""
 
@@ -77,7 +69,7 @@ def shown_preset(model: str, preset: str) -> str:
 
 def otherwise(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
     """Of settings by flat name those that a label with this preset tells."""
-    there = flat_settings(preset)
+    there = preset.flat()
     return {
         name: value
         for name, value in values.items()
@@ -86,10 +78,14 @@ def otherwise(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
 
 
 def label_of(model: str, preset: str, told: Mapping[str, Any]) -> str:
-    """`LLM-EDT (best, lr=0.001)`. told: settings by flat name, and their values."""
+    """`LLM-EDT (best, lr=0.001)`. told: settings by flat name, and their values. A section is named where a field
+    alone would stand for two."""
     shown = shown_preset(model, preset)
     parts = [shown] if shown else []
-    parts += [f"{name.partition('.')[2]}={value}" for name, value in sorted(told.items())]
+    fields = Counter(name.partition(".")[2] for name in told)
+    for name, value in sorted(told.items()):
+        field = name.partition(".")[2]
+        parts.append(f"{field if fields[field] == 1 else name}={value}")
     return f"{title_of(model)} ({', '.join(parts)})" if parts else title_of(model)
 
 
@@ -111,7 +107,7 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
         {**document, **identity(by_name[document["run"]], first_phase=document["first_phase"])}
         for document in documents
     ]
-    settings = {run.name: flat_settings(run.settings) | _candidates(run) for run in runs}
+    settings = {run.name: run.settings.flat() | _candidates(run) for run in runs}
     kinds: dict[tuple[str, ...], set[str]] = {}
     for document in named:
         kinds.setdefault(_kind(document), set()).add(document["run"])
@@ -151,7 +147,7 @@ def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:
     if preset is None or not shown_preset(s.model.name, who["preset"]):
         return {}
     taken = _taken(who["variant"].split(", "))
-    found = otherwise(flat_settings(s), preset)
+    found = otherwise(s.flat(), preset)
     return {name: value for name, value in found.items() if not name.startswith(taken)}
 
 

@@ -35,7 +35,8 @@ MAIN_RESULT = "test-full"
 @dataclass(frozen=True)
 class RunRow:
     """A run as the list shows it. `figures`: `ndcg_food`, `hr_food`, ...: NDCG@10 and HR@10 of the test, full
-    ranking. `fields`: what a filter can ask for, these figures among them."""
+    ranking. `fields`: what a filter can ask for, these figures among them, settings by their name alone or with
+    their section."""
 
     folder: Path
     status: RunStatus
@@ -56,16 +57,18 @@ class RunRow:
 
     @property
     def fields(self) -> dict[str, Any]:
-        settings = self.plan.get("settings", {})
-        flat = {
-            name: value
-            for section in settings.values()
-            if isinstance(section, dict)
-            for name, value in section.items()
-            if name != "model"
+        settings = {
+            name: section for name, section in self.plan.get("settings", {}).items() if isinstance(section, dict)
         }
+        dotted = {
+            f"{section}.{name}": value for section, fields in settings.items() for name, value in fields.items()
+        }
+        # What is trained with comes last, so that it is what a name alone means.
+        last = sorted(dotted, key=lambda name: name.startswith(("model.", "training.")))
+        alone = {name.partition(".")[2]: dotted[name] for name in last}
         own = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
-        return {**flat, **own, "seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
+        figures = {"seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
+        return {**dotted, **alone, **own, **figures}
 
 
 @dataclass

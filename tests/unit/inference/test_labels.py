@@ -3,10 +3,12 @@
 import pytest
 
 from edt_cli.config import Settings, load_settings
-from edt_cli.inference.labels import identity, labelled, name_of, preset_of
+from edt_cli.inference.labels import identity, label_of, labelled, name_of, preset_of
 from edt_cli.models.systems import BUILT_IN, presets_of
 from edt_cli.paper.ablations import ABLATIONS
+from edt_cli.ui.library import RunRow
 from edt_cli.workspace.runs import Run
+from edt_cli.workspace.status import RunStatus
 
 
 @pytest.fixture
@@ -163,3 +165,17 @@ def test_candidates_are_told_where_they_made_another_run(tmp_path):
     older, auto, kept = made("a", False), made("b", "auto", keep_seen=False), made("c", "auto", keep_seen=True)
     assert labels(older, auto) == ["ABXI", "ABXI"]
     assert labels(older, kept) == ["ABXI (keep_seen=False)", "ABXI (keep_seen=True)"]
+
+
+def test_a_field_that_two_sections_have_is_told_with_its_section():
+    told = {"profiling.clusters": 10, "augmentation.clusters": 20, "training.lr": 0.5}
+    assert label_of("llm4cdsr", "llm4cdsr", told) == (
+        "LLM4CDSR (augmentation.clusters=20, profiling.clusters=10, lr=0.5)"
+    )
+    assert load_settings("best", environment={}).flat()["training.negatives"] == 512
+
+
+def test_a_name_alone_means_what_was_trained_with(tmp_path):
+    settings = {"evaluation": {"negatives": 100}, "training": {"negatives": 512}, "zzz": {"negatives": 7}}
+    fields = RunRow(tmp_path, RunStatus.FINISHED, 0.0, {"settings": settings}).fields
+    assert (fields["negatives"], fields["evaluation.negatives"]) == (512, 100)
