@@ -5,7 +5,10 @@ The full run, 2,000 users through `edt augment` and three kills, is `tests/bench
 
 from __future__ import annotations
 
+import pytest
 from fault_run import run
+
+pytestmark = pytest.mark.e2e
 
 
 def test_a_small_fault_run(tmp_path):

@@ -23,6 +23,8 @@ from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest,
 from edt_backends.cache import CachedChat, ReplyCache
 from edt_backends.registry import chat_backend, embedding_backend
 
+pytestmark = pytest.mark.e2e
+
 SCHEMA = {"type": "object", "properties": {"items": {"type": "array"}}}
 QUESTION = ChatRequest(
     "generate@1",

@@ -20,6 +20,8 @@ from edt_cli.llm.ask import Bill, Failed, ask
 from edt_cli.llm.providers import Providers
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 CHAT = "/v1/chat/completions"
 GOOD = openai_chat(json.dumps({"items": [{"title": "Copper pan ☕ 鍋"}]}))
 BUSY = openai_error(429, "slow down")

@@ -32,6 +32,8 @@ from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import Workspace, digest
 from edt_cli.workspace.runs import all_runs
 
+pytestmark = pytest.mark.e2e
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = """
 data = ["tiny"]

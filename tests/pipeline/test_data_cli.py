@@ -16,6 +16,8 @@ from edt_cli.cli.app import main
 from edt_cli.data.dataset import load
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 REAL = os.environ.get("EDT_TEST_FOOD_KITCHEN")
 OPEN = os.environ.get("EDT_TEST_FOOD_KITCHEN_OPEN")
 

@@ -1,12 +1,15 @@
 """A system that is handed generated items gets them as they are, and rows as they happened."""
 
 import numpy as np
+import pytest
 from toy import random_dataset
 
 from edt_cli.config import load_settings
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
+
+pytestmark = pytest.mark.e2e
 
 
 def test_generated_items_are_handed_over_beside_rows_as_they_happened(tmp_path):

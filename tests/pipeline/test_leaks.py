@@ -12,6 +12,8 @@ from edt_cli.data.dataset import TrainingView
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def pipeline(tmp_path) -> Pipeline:

@@ -13,6 +13,8 @@ from edt_cli.experiments.search import SearchSettings, search
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import all_runs
 
+pytestmark = pytest.mark.e2e
+
 SMALL = ("--epochs", "2", "--set", "model.hidden=8", "--set", "model.blocks=1")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from toy import random_dataset
 
 from edt_cli.config import Settings
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.layout import Workspace
+
+pytestmark = pytest.mark.e2e
 
 
 def test_a_pilots_values_of_tau_are_kept_and_added_to(tmp_path):

@@ -28,6 +28,8 @@ from edt_cli.training.sizes import parameters
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edt-last-item"
 
 

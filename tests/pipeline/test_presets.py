@@ -18,6 +18,8 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.layout import Workspace, digest, write_json
 from edt_cli.workspace.runs import PLAN, all_runs
 
+pytestmark = pytest.mark.e2e
+
 SMALL = (
     *("--data", "tiny", "--epochs", "1"),
     *("--set", "model.hidden=8", "--set", "model.blocks=1", "--set", "training.finetune_epochs=1"),

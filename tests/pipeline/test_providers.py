@@ -36,6 +36,8 @@ from edt_cli.training.sizes import TEXT_WIDTH
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.layout import read_json
 
+pytestmark = pytest.mark.e2e
+
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 PRICE = (0.5, 1.5)
 USERS, TWINS = 90, 1

@@ -15,6 +15,8 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.layout import Workspace, digest
 from edt_cli.workspace.runs import all_runs
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def place(edt, tmp_path) -> Workspace:

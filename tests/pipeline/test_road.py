@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.e2e
+
 QUICK = (
     *("--preset", "paper", "--epochs", "3"),
     *("--set", "training.finetune_epochs=12", "--set", "training.finetune_min_steps=10"),

@@ -14,6 +14,8 @@ from edt_cli.workspace.events import Events, Stopped
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import all_runs
 
+pytestmark = pytest.mark.e2e
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = {
     "model": {"hidden": 8, "blocks": 1, "max_length": 12},

@@ -25,6 +25,8 @@ from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 LIVE = "pair-llm-edt-s46-ffff"
 Step = Callable[[Pilot[None]], Awaitable[None]]
 

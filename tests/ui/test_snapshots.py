@@ -13,6 +13,8 @@ from screens import text_of
 
 from edt_cli.ui.screenshots import press
 
+pytestmark = pytest.mark.e2e
+
 KEPT = Path(__file__).parent / "snapshots"
 LIVE, FULL = "pair-llm-edt-s46-ffff", "pair-llm-edt-s42-aaaa"
 SCREENS: dict[str, tuple[str | None, list[str]]] = {

@@ -19,6 +19,8 @@ from edt_cli.workspace.events import read_events
 from edt_cli.workspace.jobs import ask, heartbeat, jobs_of
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 SHORT = ("train", "--model", "sasrec", "--encoder", "id", "--set", "model.hidden=16", "--device", "cpu")
 ENDLESS = (*SHORT, "--epochs", "100000", "--set", "training.patience=100000")
 

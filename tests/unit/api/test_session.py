@@ -14,6 +14,8 @@ from edt_cli.config import UsageError
 from edt_cli.data.prepare import ensure_demo
 from edt_cli.workspace.layout import Workspace
 
+pytestmark = pytest.mark.e2e
+
 SMALL = {"model": {"hidden": 8, "blocks": 1, "heads": 2}, "training": {"epochs": 1, "negatives": 32}}
 
 

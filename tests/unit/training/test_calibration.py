@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from scipy.optimize import minimize
-from test_training import material_of, settings_of
+from test_training import data_of, settings_of
 from toy import random_dataset
 
 from edt_cli.config import Settings
@@ -18,10 +18,12 @@ from edt_cli.training.calibration import calibrated
 from edt_cli.training.fit import train
 from edt_cli.workspace.events import Events, read_events
 
+pytestmark = pytest.mark.e2e
+
 
 def learned(folder, **training):
     """A run with a memory that has seasons; its settings and material."""
-    material = material_of(random_dataset(), profiles=False)
+    material = data_of(random_dataset(), profiles=False)
     s = settings_of("llm-edt with a memory", {"loss": "ce", "negatives": 4, "finetune": False, **training})
     return material, s, train(material, s, folder, Events(folder))
 
@@ -61,7 +63,7 @@ def slow(scorer: SideScored, asked, domain: int, seed: int) -> np.ndarray:
 
 
 def test_the_weights_are_those_of_a_regression():
-    material = material_of(random_dataset(users=80), profiles=False)
+    material = data_of(random_dataset(users=80), profiles=False)
     s = settings_of("llm-edt with a memory", {"loss": "ce", "finetune": False})
     scorer, asked = recalled(material, s)
     # Vectors that know something of the targets, else a is about nothing.
@@ -72,7 +74,7 @@ def test_the_weights_are_those_of_a_regression():
 
 
 def test_vectors_that_speak_against_the_targets_leave_the_weights_alone():
-    material = material_of(random_dataset(users=80), profiles=False)
+    material = data_of(random_dataset(users=80), profiles=False)
     s = settings_of("llm-edt with a memory", {"loss": "ce", "finetune": False})
     scorer, asked = recalled(material, s)
     scorer.vectors.states.sub_(5 * scorer.vectors.items[torch.from_numpy(asked.targets.items)])

@@ -19,6 +19,8 @@ from edt_cli.training.data import TrainingData  # noqa: E402
 from edt_cli.training.fit import train  # noqa: E402
 from edt_cli.workspace.events import Events, Stopped, read_events  # noqa: E402
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def device(monkeypatch):

@@ -31,6 +31,8 @@ from edt_cli.training.loop import learning_rate, optimizer_of
 from edt_cli.workspace.events import Events, Stopped, read_events
 from edt_cli.workspace.layout import read_json
 
+pytestmark = pytest.mark.e2e
+
 
 def data_of(made, profiles: bool = True) -> TrainingData:
     view = made.training_view()
