@@ -34,14 +34,14 @@ from edt_cli.augmentation.generation import (
     no_items,
 )
 from edt_cli.augmentation.identity import identify, renumber
-from edt_cli.augmentation.insertion import choose_gaps, insert
+from edt_cli.augmentation.insertion import choose_positions, insert
 from edt_cli.augmentation.representatives import Representatives, find_representatives
 from edt_cli.augmentation.summary import KINDS, Taus, summarize
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.ask import Failed, UsageStats, ask
 from edt_cli.llm.embeddings import ItemEmbeddings
-from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events
 
 VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (False, False): "rank and tau"}
@@ -77,15 +77,15 @@ def augment(
     plan = _plan(view, embeddings, settings, llm)
     questions = plan.questions
     requests = generation_requests(view, questions, plan.representatives, plan.clusters, settings, llm)
-    bill, answers = Bill(), Spool(len(questions))
+    usage, answers = UsageStats(), Spool(len(questions))
 
     async def answer(number: int, request: ChatRequest) -> None:
-        found = await ask(chat, request, Reply, bill, no_items)
+        found = await ask(chat, request, Reply, usage, no_items)
         answers.put(number, [found.reason, found.detail] if isinstance(found, Failed) else found.model_dump())
 
     jobs = (partial(answer, number, request) for number, request in enumerate(requests))
-    tally = Tally(events, "augment", len(questions), chat, bill)
-    asyncio.run(work(jobs, llm.concurrency, events, tally))
+    progress = StageProgress(events, "augment", len(questions), chat, usage)
+    asyncio.run(work(jobs, llm.concurrency, events, progress))
     found = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
     generated = collect(view, questions, found, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
@@ -104,7 +104,7 @@ def augment(
     pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
     users = questions.users[asked]
     slots = questions.targets[asked] * settings.ask + generated.places
-    gaps = choose_gaps(
+    gaps = choose_positions(
         settings.insertion, view.prefixes.lengths, users[kept], scores.anchors[kept], slots[kept], llm.seed
     )
     sequences, inserted = insert(view.prefixes, users[kept], gaps, scores.source[kept], new_number[items[kept]])
@@ -123,7 +123,7 @@ def augment(
         sources=_sources(view, plan),
         failures=generated.failures,
     )
-    return replace(result, summary=summarize(view, questions, cells, result, taus, bill))
+    return replace(result, summary=summarize(view, questions, cells, result, taus, usage))
 
 
 def _taus(

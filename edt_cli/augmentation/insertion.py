@@ -30,7 +30,7 @@ def insert(
     return augmented, np.insert(np.zeros(len(prefixes.items), bool), places, True)
 
 
-def choose_gaps(
+def choose_positions(
     choice: Literal["similar", "end", "random"],
     lengths: Numbers,
     users: Numbers,

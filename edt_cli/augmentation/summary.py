@@ -12,7 +12,7 @@ from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.generation import Questions
 from edt_cli.data.dataset import TrainingView
 from edt_cli.data.imbalance import RATIOS, between, imbalance
-from edt_cli.llm.ask import Bill
+from edt_cli.llm.ask import UsageStats
 
 Taus = dict[str, dict[str, float]]
 """By target domain and KINDS."""
@@ -21,7 +21,12 @@ KINDS = ("with items", "without")
 
 
 def summarize(
-    view: TrainingView, questions: Questions, cells: np.ndarray, result: Augmentation, taus: np.ndarray, bill: Bill
+    view: TrainingView,
+    questions: Questions,
+    cells: np.ndarray,
+    result: Augmentation,
+    taus: np.ndarray,
+    usage: UsageStats,
 ) -> dict[str, Any]:
     """cells [Q], taus [2 D]: as in `filtering`. Lengths are of training prefixes; table 1's are of whole sequences,
     longer by `insertions_a_user` too."""
@@ -46,7 +51,7 @@ def summarize(
         "items_after": {name: items[name] + pseudo[domain] for domain, name in enumerate(names)},
         "average_length_before": len(view.prefixes.items) / max(1, users),
         "average_length_after": len(result.sequences.items) / max(1, users),
-        "llm": bill.summary(),
+        "llm": usage.summary(),
     }
 
 

@@ -17,7 +17,7 @@ from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item, said_again
 from edt_cli.data.options import Asked, find_sources
-from edt_cli.data.readers import LARGE, Reader, Tally
+from edt_cli.data.readers import LARGE, Reader, StageProgress
 from edt_cli.data.sources import File, Sources, checked_domains
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
@@ -330,7 +330,7 @@ def _step(tally: dict[str, Any], what: str, left_out: int) -> None:
         tally["steps"].append({"left_out": left_out, "what": what})
 
 
-def _file_tally(what: str, file: File, counts: Tally) -> dict[str, Any]:
+def _file_tally(what: str, file: File, counts: StageProgress) -> dict[str, Any]:
     return {"what": what, "file": file.path.name, "domain": file.domain, **counts}
 
 

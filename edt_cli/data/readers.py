@@ -37,7 +37,7 @@ MEMORY_LIMIT = "768MB"
 LARGE = 1 << 28  # bytes from which on a file is worth a word before it is read
 PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zero or negative")
 
-Tally = dict[str, int]
+StageProgress = dict[str, int]
 """Rows of a file by what became of them: `lines`, `usable`, and what was wrong with the others."""
 
 _NUMBER = "try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT)"
@@ -57,7 +57,7 @@ class Reader:
 
     def interactions(
         self, path: Path, columns: Columns, *, domain_needed: bool = False
-    ) -> tuple[pl.LazyFrame, Tally]:
+    ) -> tuple[pl.LazyFrame, StageProgress]:
         """Usable rows in file order: user, item (str), time (i64, unix seconds), domain (str, null if not known).
 
         Errors: UserError for a file that cannot be read, lacks a needed column, or has no usable row.
@@ -81,7 +81,7 @@ class Reader:
             raise UserError(f"{path.name} has no usable row: {describe(tally)}")
         return pl.scan_parquet(target).filter(problem=0).drop("problem"), tally
 
-    def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, Tally]:
+    def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
         """Text of the wanted items: item, domain (null where the file has none) and TEXT_ROLES, each once, cleaned.
 
         A repeated item keeps the first text of each field.
@@ -121,7 +121,7 @@ class Reader:
 
     def _write(
         self, connection: duckdb.DuckDBPyConnection, query: str, found: Rows, path: Path
-    ) -> tuple[Path, Tally]:
+    ) -> tuple[Path, StageProgress]:
         target = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
         copy = f"COPY ({query}) TO {text(target)} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 30720)"
         if path.stat().st_size > LARGE:

@@ -7,13 +7,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from edt_cli.data.dataset import Dataset, Split
-from edt_cli.evaluation.questions import Questions, questions
+from edt_cli.evaluation.queries import EvalQueries, eval_queries
 from edt_cli.workspace.layout import Workspace, digest
 
 CHUNK = 1024
 
 
-def draw_candidates(asked: Questions, negatives: int, seed: int) -> np.ndarray:
+def draw_candidates(asked: EvalQueries, negatives: int, seed: int) -> np.ndarray:
     """int32 [n, negatives]: columns of the target's domain, uniform, without replacement, none that is the target
     or in the history. -1 where the domain has too few.
 
@@ -44,7 +44,7 @@ def candidates(
         made_of = {"dataset": dataset.key, "split": split, "negatives": negatives, "keep_seen": keep_seen}
         with artefact.create(**made_of) as (folder, _):
             prefixes = dataset.training_view().prefixes
-            columns = draw_candidates(questions(dataset, split, prefixes, keep_seen=keep_seen), negatives, seed)
+            columns = draw_candidates(eval_queries(dataset, split, prefixes, keep_seen=keep_seen), negatives, seed)
             save_file({"columns": columns}, folder / "columns.safetensors")
     return load_file(artefact.path / "columns.safetensors")["columns"]
 

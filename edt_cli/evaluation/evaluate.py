@@ -10,12 +10,12 @@ import numpy as np
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.metrics import list_metrics, ranking_metrics
-from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import Ranks
 
 
 def figures(
-    dataset: Dataset, asked: Questions, ranks: Ranks, protocol: str, has_text: np.ndarray
+    dataset: Dataset, asked: EvalQueries, ranks: Ranks, protocol: str, has_text: np.ndarray
 ) -> dict[str, Any]:
     """{"domains": {name: {"users", "hr@10", ...}}, "overall": {...}, "groups": {group: {label: {name: ...}}}}.
 
@@ -45,7 +45,7 @@ def _measured(ranks: np.ndarray) -> dict[str, float]:
     return {"users": len(ranks), **ranking_metrics(ranks)}
 
 
-def _by_domain(dataset: Dataset, asked: Questions, members: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
+def _by_domain(dataset: Dataset, asked: EvalQueries, members: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
     for number, name in enumerate(dataset.domains.names):
         rows = np.flatnonzero(members & (asked.targets.domains == number))
         if len(rows):

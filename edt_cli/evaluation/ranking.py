@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edt_cli.config import UserError
 from edt_cli.evaluation.candidates import chunks
-from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.models.scorers import Scorer
 
 CHUNK = 512
@@ -34,7 +34,7 @@ class Ranks:
 
 def rank(
     scorer: Scorer,
-    asked: Questions,
+    asked: EvalQueries,
     *,
     candidates: np.ndarray | None = None,
     top: int = 0,

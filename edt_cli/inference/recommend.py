@@ -14,7 +14,7 @@ import torch
 from edt_cli.config import KeepSeen, UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
-from edt_cli.evaluation.questions import Questions, complete_histories
+from edt_cli.evaluation.queries import EvalQueries, complete_histories
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.sequential import SequentialModel
@@ -134,12 +134,12 @@ def _of_domain(
     items = material.dataset.domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
     targets = Targets(users, inputs.lengths, np.zeros(len(users), dtype=np.int64), every)
-    questions = Questions(material.dataset.domains, targets, inputs, history, keep_seen)
+    queries = EvalQueries(material.dataset.domains, targets, inputs, history, keep_seen)
     parts = []
     for rows in chunks(np.arange(len(users)), CHUNK):
         scores = scorer.scores(torch.from_numpy(rows), domain).cpu()
         scores[:, torch.from_numpy(out_of_stock)] = float("-inf")
-        scores[tuple(torch.from_numpy(part) for part in questions.excluded(rows, domain))] = float("-inf")
+        scores[tuple(torch.from_numpy(part) for part in queries.excluded(rows, domain))] = float("-inf")
         best, columns = scores.topk(min(count, scores.shape[1]), dim=1)
         real = torch.isfinite(best).numpy()
         row, rank = np.nonzero(real)

@@ -17,7 +17,7 @@ from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import figures
 from edt_cli.evaluation.metrics import TOP
-from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import Ranks, rank
 from edt_cli.inference.labels import identity, name_of
 from edt_cli.inference.trained import load_trained
@@ -94,7 +94,7 @@ def _compute(
         raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
     material = training_data_of(workspace, run, events, device)
     dataset = material.dataset
-    asked = material.questions(split, s.keep_seen)
+    asked = material.queries(split, s.keep_seen)
     if not len(asked):
         raise UserError(f"{dataset.name} has no {split} target: its users have fewer than three interactions")
     drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked.keep_seen)
@@ -137,10 +137,10 @@ def evaluate_together(
         raise UserError(
             "runs that are to be evaluated together must have learned from the same part of the same data"
         )
-    asked = [material.questions(split, s.keep_seen) for material in materials]
+    asked = [material.queries(split, s.keep_seen) for material in materials]
     scorers = [
-        load_trained(material, run.settings, run.folder).scorer(question.inputs, question.targets.domains)
-        for material, run, question in zip(materials, runs, asked, strict=True)
+        load_trained(material, run.settings, run.folder).scorer(query.inputs, query.targets.domains)
+        for material, run, query in zip(materials, runs, asked, strict=True)
     ]
     drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked[0].keep_seen)
     ranks = rank(Ensemble(scorers), asked[0], candidates=drawn, top=TOP)
@@ -188,7 +188,7 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict
     }
 
 
-def _save_ranks(run: Run, asked: Questions, ranks: Ranks, protocol: str, name: str) -> None:
+def _save_ranks(run: Run, asked: EvalQueries, ranks: Ranks, protocol: str, name: str) -> None:
     """Each user's rank under one protocol, so that differences between runs can be paired."""
     frame = pl.DataFrame(
         {

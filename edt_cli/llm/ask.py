@@ -101,7 +101,7 @@ class Failed:
 
 
 @dataclass
-class Bill:
+class UsageStats:
     """What the replies of a stage cost when they were made, and what was spent on them now.
 
     `repairs` were tried, `repaired` of them led to an answer; `failed` counts questions by reason.
@@ -157,7 +157,7 @@ async def ask(
     chat: ChatBackend,
     question: ChatRequest,
     shape: type[Shape],
-    bill: Bill,
+    usage: UsageStats,
     check: Callable[[Shape], Failed | None] = lambda answer: None,
 ) -> Shape | Failed:
     """The validated reply, or why there is none; `check` may find a reply of the right shape of no use.
@@ -176,19 +176,19 @@ async def ask(
         except BackendError as error:
             if not error.retryable:
                 raise
-            return bill.fail(Failed("no reply", clean(str(error), 300)))
+            return usage.fail(Failed("no reply", clean(str(error), 300)))
         asked.append(following)
-        bill.add(reply, following)
+        usage.add(reply, following)
         found = _judge(reply, shape, check)
         following = None
         if isinstance(found, Failed) and len(asked) == 1 and chat.cacheable:
             following = repair(question, reply, found)
-            bill.repairs += 1
+            usage.repairs += 1
     if isinstance(found, Failed):
         for request in asked:
             chat.reject(request)
-        return bill.fail(found)
-    bill.repaired += len(asked) - 1
+        return usage.fail(found)
+    usage.repaired += len(asked) - 1
     return found
 
 

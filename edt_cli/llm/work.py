@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from edt_backends.base import BackendError, ChatBackend
-from edt_cli.llm.ask import Bill
+from edt_cli.llm.ask import UsageStats
 from edt_cli.workspace.events import Events
 
 T = TypeVar("T")
@@ -46,19 +46,19 @@ class Spool:
         self._file.seek(self._end)
 
 
-class Tally:
+class StageProgress:
     """What a stage says of itself as it goes: see `edt_cli.workspace.events` for the fields of `calls`."""
 
-    def __init__(self, events: Events, stage: str, total: int, chat: ChatBackend, bill: Bill) -> None:
+    def __init__(self, events: Events, stage: str, total: int, chat: ChatBackend, usage: UsageStats) -> None:
         self.stage, self.total, self.done = stage, total, 0
-        self._events, self._chat, self._bill = events, chat, bill
+        self._events, self._chat, self._usage = events, chat, usage
         self._told_at = 0.0
-        self._before = bill.replies
+        self._before = usage.replies
         self._window: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, self._new)])
 
     @property
     def _new(self) -> int:
-        return self._bill.replies - self._bill.cached
+        return self._usage.replies - self._usage.cached
 
     def step(self) -> None:
         """One more is done. Listeners hear of each, the files of a run every few seconds."""
@@ -70,11 +70,11 @@ class Tally:
     def report(self) -> None:
         self._told_at = time.monotonic()
         self._events.emit(
-            "calls", stage=self.stage, done=self.done, total=self.total, last=self._bill.last(), **self._fields()
+            "calls", stage=self.stage, done=self.done, total=self.total, last=self._usage.last(), **self._fields()
         )
 
     def _fields(self) -> dict[str, Any]:
-        bill, now = self._bill, time.monotonic()
+        usage, now = self._usage, time.monotonic()
         self._window.append((now, self.done, self._new))
         while len(self._window) > 2 and (now - self._window[0][0] > WINDOW_SECONDS or len(self._window) > 1000):
             self._window.popleft()
@@ -82,17 +82,17 @@ class Tally:
         seconds = max(now - begun, 1e-6)
         pace = (self.done - done) / seconds
         left = self.total - self.done
-        calls = bill.replies - self._before
+        calls = usage.replies - self._before
         return {
             "left": left,
             "calls": calls,
             "calls_left": round(left * calls / max(1, self.done)),
-            "hits": bill.cached,
+            "hits": usage.cached,
             "new": self._new,
-            "repairs": bill.repairs,
-            "failed": dict(bill.failed),
-            "prompt_tokens": bill.new_prompt_tokens,
-            "completion_tokens": bill.new_completion_tokens,
+            "repairs": usage.repairs,
+            "failed": dict(usage.failed),
+            "prompt_tokens": usage.new_prompt_tokens,
+            "completion_tokens": usage.new_completion_tokens,
             "calls_per_s": round((self._new - new) / seconds, 2),
             "seconds_left": round(left / pace, 1) if pace > 0 else None,
             **{name: value for name, value in self._chat.status().items() if name != "hits"},
@@ -100,14 +100,14 @@ class Tally:
 
 
 async def work(
-    jobs: Iterable[Callable[[], Awaitable[T]]], concurrency: int, events: Events, tally: Tally
+    jobs: Iterable[Callable[[], Awaitable[T]]], concurrency: int, events: Events, progress: StageProgress
 ) -> list[T]:
-    """Results of `tally.total` jobs in their order, `concurrency` at a time; obeys pause and stop between jobs.
+    """Results of `progress.total` jobs in their order, `concurrency` at a time; obeys pause and stop between jobs.
 
     At the first error, or Ctrl-C, no new job is begun, those under way (paid for, maybe) come to their end, then it
     is raised; a second Ctrl-C breaks off. A BackendError then also says what is done and what is left.
     """
-    results: list[Any] = [None] * tally.total
+    results: list[Any] = [None] * progress.total
     queue = enumerate(jobs)
     gate = asyncio.Lock()
     halted = interrupted = False
@@ -129,19 +129,19 @@ async def work(
                     return
                 number, job = following
                 results[number] = await job()
-                tally.step()
+                progress.step()
         except BaseException:
             halted = True
             raise
 
     with _on_interrupt(interrupt):
-        workers = (worker() for _ in range(min(concurrency, tally.total)))
+        workers = (worker() for _ in range(min(concurrency, progress.total)))
         outcomes = await asyncio.gather(*workers, return_exceptions=True)
-    tally.report()
+    progress.report()
     for outcome in outcomes:
         if isinstance(outcome, BackendError):
-            left = tally.total - tally.done
-            where = f"{tally.stage}: {tally.done:,} of {tally.total:,} done, {left:,} left"
+            left = progress.total - progress.done
+            where = f"{progress.stage}: {progress.done:,} of {progress.total:,} done, {left:,} left"
             outcome.args = (f"{outcome} ({where}; the same command goes on there)",)
         if isinstance(outcome, BaseException):
             raise outcome

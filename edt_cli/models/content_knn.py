@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import DeviceSequences
-from edt_cli.models.encoders import conditioned
+from edt_cli.models.encoders import whiten
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.scorers import InnerProduct
 
@@ -28,7 +28,7 @@ class ContentKNN:
         assert table.text is not None, "this system needs text vectors"
         has_text = table.text.abs().sum(1) > 0
         self.table, self.window = table, window
-        self.vectors = F.normalize(conditioned(table.text, has_text & table.seen))
+        self.vectors = F.normalize(whiten(table.text, has_text & table.seen))
         """float32 [1 + N, d_L]: unit rows, zero where an item has no text."""
 
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> InnerProduct:

@@ -33,7 +33,7 @@ class Adapter(Layer):
         return linear(e, weight, self.outer(self.inner.bias))
 
 
-def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
+def whiten(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     """Text vectors centred and whitened over the rows `among` (bool [n]); rows of zeros stay.
 
     Eq. 7 is an affine map of e, so an invertible affine map before it changes nothing that the adapter can express,
@@ -56,7 +56,7 @@ def conditioned(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     return moved
 
 
-def principal_axes(sample: Tensor, size: int) -> Tensor:
+def pca_axes(sample: Tensor, size: int) -> Tensor:
     """The `size` widest directions of rows [n, d_L], or all that there are: [size, d_L], in the rows' type.
 
     An axis points where its largest entry is positive: a library may choose either sign.
@@ -66,7 +66,7 @@ def principal_axes(sample: Tensor, size: int) -> Tensor:
     return (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).to(sample.dtype)
 
 
-def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
+def project_pca(vectors: Tensor, among: Tensor, size: int) -> Tensor:
     """Text vectors by their `size` principal components over the rows `among` (bool [n]): [n, d_L] -> [n, size].
 
     Rows of zeros stay; components beyond those that there are, are zero.
@@ -75,7 +75,7 @@ def principal(vectors: Tensor, among: Tensor, size: int) -> Tensor:
     sample = vectors[among].double()
     if len(sample) < 2:
         return out
-    axes = principal_axes(sample, size).T
+    axes = pca_axes(sample, size).T
     moved = ((vectors.double() - sample.mean(0)) @ axes).to(vectors.dtype)
     out[:, : axes.shape[1]] = torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved, 0.0)
     return out
@@ -118,14 +118,14 @@ class IdEncoder(ItemEncoder):
 
 
 class TextEncoder(ItemEncoder):
-    """Eq. 7 over (conditioned) text vectors; an item without text has a learned vector of its own in R^d."""
+    """Eq. 7 over whitened text vectors; an item without text has a learned vector of its own in R^d."""
 
     def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
         assert table.text is not None, "this encoder needs text vectors"
         has_text = table.text.abs().sum(1) > 0
         among = has_text & table.seen
-        text = conditioned(table.text, among)
+        text = whiten(table.text, among)
         if s.text_length is not None and bool(among.any()):
             text = text * (s.text_length / text[among].norm(dim=1).mean())
         self.register_buffer("text", text, persistent=False)
@@ -145,7 +145,7 @@ class TextEncoder(ItemEncoder):
         """Item vectors start with entries of the spread that ids' vectors have."""
         inner, outer = self.adapter.inner, self.adapter.outer
         if s.text_start == "principal":
-            axes = principal_axes(text, len(inner.weight))
+            axes = pca_axes(text, len(inner.weight))
             nn.init.zeros_(inner.weight)
             inner.weight[: len(axes)] = axes
             nn.init.zeros_(inner.bias)

@@ -184,7 +184,7 @@ class FrozenQueries:
 
     @classmethod
     def of(cls, model: ThreadedModel, inputs: Sequences, domains: np.ndarray) -> FrozenQueries:
-        sequences = DeviceSequences(inputs, model.table, model.reach)
+        sequences = DeviceSequences(inputs, model.table, model.context_length)
         device = model.domain_of.device
         asked = torch.from_numpy(domains).to(device)
         hidden, side = model.settings.hidden, model.no_context(len(asked))

@@ -33,7 +33,7 @@ from edt_cli.config import Section
 from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, ItemTable, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
-from edt_cli.models.encoders import IdEncoder, principal
+from edt_cli.models.encoders import IdEncoder, project_pca
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import alignment, mean, soft_contrast
 from edt_cli.models.positions import Objective, Positions, had
@@ -168,5 +168,5 @@ def own_components(table: ItemTable, size: int) -> Tensor:
     start = table.text.new_zeros(len(table.text), size)
     for domain in range(len(table.domains)):
         own = (table.domain_of == domain) & (table.text != 0).any(1)
-        start = torch.where(own[:, None], principal(table.text, own, size), start)
+        start = torch.where(own[:, None], project_pca(table.text, own, size), start)
     return start

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from edt_cli.config import Section, UserError
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, DeviceSequences, last_state
-from edt_cli.models.encoders import IdEncoder, principal
+from edt_cli.models.encoders import IdEncoder, project_pca
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, soft_contrast
@@ -55,7 +55,7 @@ class LLMESR(SequentialModel):
         assert isinstance(own, Options)
         assert text is not None, "the collaborative view starts from text vectors"
         self.options = own
-        self.collaborative = IdEncoder(given.table, s.hidden, principal(text, text.abs().sum(1) > 0, s.hidden))
+        self.collaborative = IdEncoder(given.table, s.hidden, project_pca(text, text.abs().sum(1) > 0, s.hidden))
         self.to_collaborative = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
         self.to_semantic = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
         self.backbone = make_backbone(s)

@@ -114,7 +114,7 @@ class LLMCDSR(PlainModel):
             NextItemPhase(self, given, enter=lambda: space.requires_grad_(False)),
         ]
 
-    def extended(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Batch) -> Batch:
         """Draws what the bilevel step and the shared one then both learn from."""
         if self.recall is None:
             return batch

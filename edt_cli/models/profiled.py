@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from edt_cli.models.batch import Batch
-from edt_cli.models.encoders import Adapter, conditioned
+from edt_cli.models.encoders import Adapter, whiten
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.plain import PlainModel
 
@@ -19,7 +19,7 @@ class ProfiledModel(PlainModel):
         super().__init__(given)
         profiles = given.profiles
         if profiles is not None:
-            profiles = conditioned(profiles, profiles.abs().sum(1) > 0)
+            profiles = whiten(profiles, profiles.abs().sum(1) > 0)
             self.profile_adapter = Adapter(profiles.shape[1], profiles.shape[1] // 2, given.model.hidden)
         self.register_buffer("profiles", profiles, persistent=False)
 

@@ -43,7 +43,7 @@ class SequentialModel(nn.Module):
         s = given.model
         self.settings = s
         longest = s.max_length if given.sequences is None else int(given.sequences.lengths.max(initial=0))
-        self.reach = max(1, min(s.max_length, longest) - 1)
+        self.context_length = max(1, min(s.max_length, longest) - 1)
         """How many of a history's newest items are looked at when something is asked: as many as come before a
         target in training, where a row's last item is one. Positions beyond have learned nothing."""
         self.table = given.table
@@ -107,7 +107,7 @@ class SequentialModel(nn.Module):
         """Named terms, weighted already; their sum is minimised."""
         return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items))}
 
-    def extended(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Batch) -> Batch:
         """A batch of training with whatever the model adds to it by its own choice."""
         return batch
 
@@ -152,7 +152,7 @@ class SequentialModel(nn.Module):
         self.eval()
         if self.settings.sequence == "single":
             inputs = only_domain(inputs, domains, self.domain_of.cpu().numpy())
-        sequences = DeviceSequences(inputs, self.table, self.reach)
+        sequences = DeviceSequences(inputs, self.table, self.context_length)
         asked = torch.from_numpy(domains).to(self.domain_of.device)
         states = torch.zeros(len(inputs), self.width, device=self.domain_of.device)
         side = self.no_context(len(inputs))
@@ -207,7 +207,7 @@ class NextItemPhase(Phase):
 
     def batches(self) -> Iterator[Batch]:
         for rows in epoch_batches(self.sequences.lengths, self.size, self.order):
-            yield self.model.extended(self.sequences.batch(rows))
+            yield self.model.prepare_batch(self.sequences.batch(rows))
 
     def own_loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.model.own_loss(batch, self.objective)

@@ -19,9 +19,9 @@ from edt_cli.augmentation.generation import label, sample_users
 from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import dominant, imbalance
-from edt_cli.llm.ask import Bill, Failed, ask, clean, load_prompt, request
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt, request
 from edt_cli.llm.embeddings import ItemEmbeddings
-from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.profiling.groups import group_sequences
 from edt_cli.profiling.instructions import degree, instruction, others
 from edt_cli.workspace.events import Events
@@ -121,7 +121,7 @@ class Chain:
         return [] if self._naive else [self._view.user_ids[user] for user in self.users]
 
     async def run(
-        self, chat: ChatBackend, events: Events, bill: Bill
+        self, chat: ChatBackend, events: Events, usage: UsageStats
     ) -> tuple[dict[tuple[int, int], str | Failed], Iterator[Outcome]]:
         """The reformed instruction of each pair, or why it stays as it is; and each user's outcome, in order."""
         concurrency = self._llm.concurrency
@@ -129,9 +129,9 @@ class Chain:
         reformed: dict[tuple[int, int], str | Failed] = {}
         texts: dict[tuple[int, int], str] = {}
         if not self._naive:
-            reforms = (partial(self._reform, pair, chat, bill) for pair in self.pairs)
-            tally = Tally(events, "reform", len(self.pairs), chat, bill)
-            reformed = dict(zip(self.pairs, await work(reforms, concurrency, events, tally), strict=True))
+            reforms = (partial(self._reform, pair, chat, usage) for pair in self.pairs)
+            progress = StageProgress(events, "reform", len(self.pairs), chat, usage)
+            reformed = dict(zip(self.pairs, await work(reforms, concurrency, events, progress), strict=True))
             texts = {
                 pair: instruction(*pair, self._view.domains.names) if isinstance(answer, Failed) else answer
                 for pair, answer in reformed.items()
@@ -139,27 +139,27 @@ class Chain:
 
         async def keep(number: int, user: int) -> None:
             found = (
-                self._run_naive(user, chat, bill)
+                self._run_naive(user, chat, usage)
                 if self._naive
-                else self._run(user, texts[self._pair(user)], chat, bill)
+                else self._run(user, texts[self._pair(user)], chat, usage)
             )
             outcomes.put(number, asdict(await found))
 
         chains = (partial(keep, number, user) for number, user in enumerate(self.users))
-        tally = Tally(events, "profile", len(self.users), chat, bill)
-        await work(chains, concurrency, events, tally)
+        progress = StageProgress(events, "profile", len(self.users), chat, usage)
+        await work(chains, concurrency, events, progress)
         return reformed, (Outcome.restored(kept) for kept in outcomes)
 
-    async def _reform(self, pair: tuple[int, int], chat: ChatBackend, bill: Bill) -> str | Failed:
-        answer = await ask(chat, self._reform_request(*pair), Instruction, bill, _nothing_said)
+    async def _reform(self, pair: tuple[int, int], chat: ChatBackend, usage: UsageStats) -> str | Failed:
+        answer = await ask(chat, self._reform_request(*pair), Instruction, usage, _nothing_said)
         return answer if isinstance(answer, Failed) else clean(answer.instruction, TEXT_CHARACTERS)
 
-    async def _run(self, user: int, text: str, chat: ChatBackend, bill: Bill) -> Outcome:
+    async def _run(self, user: int, text: str, chat: ChatBackend, usage: UsageStats) -> Outcome:
         names = self._view.domains.names
         found: list[tuple[int, int, str]] = []
         for domain, groups in self._titles_of(user).items():
             question = self._summarize_request(user, domain, groups)
-            answer = await ask(chat, question, Summaries, bill, partial(_nothing_said_of, groups))
+            answer = await ask(chat, question, Summaries, usage, partial(_nothing_said_of, groups))
             if isinstance(answer, Failed):
                 return Outcome(step="summarize", failed=answer, summaries=found)
             said = _by_cluster(answer)
@@ -167,10 +167,10 @@ class Chain:
         by_domain = {
             names[domain]: [part[2] for part in parts] for domain, parts in groupby(found, lambda part: part[0])
         }
-        return await self._finish("analyze", self._analyze_request(user, text, by_domain), found, chat, bill)
+        return await self._finish("analyze", self._analyze_request(user, text, by_domain), found, chat, usage)
 
-    async def _run_naive(self, user: int, chat: ChatBackend, bill: Bill) -> Outcome:
-        return await self._finish("naive", self._naive_request(user), [], chat, bill)
+    async def _run_naive(self, user: int, chat: ChatBackend, usage: UsageStats) -> Outcome:
+        return await self._finish("naive", self._naive_request(user), [], chat, usage)
 
     async def _finish(
         self,
@@ -178,9 +178,9 @@ class Chain:
         question: ChatRequest,
         summaries: list[tuple[int, int, str]],
         chat: ChatBackend,
-        bill: Bill,
+        usage: UsageStats,
     ) -> Outcome:
-        answer = await ask(chat, question, ProfileText, bill, _nothing_said)
+        answer = await ask(chat, question, ProfileText, usage, _nothing_said)
         if isinstance(answer, Failed):
             return Outcome(step=step, failed=answer, summaries=summaries)
         return Outcome(profile=clean(answer.profile, TEXT_CHARACTERS), summaries=summaries)

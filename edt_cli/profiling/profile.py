@@ -12,7 +12,7 @@ from edt_backends.base import ChatBackend, EmbeddingBackend
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.llm.ask import Bill, Failed
+from edt_cli.llm.ask import Failed, UsageStats
 from edt_cli.llm.embeddings import ItemEmbeddings, embed_texts
 from edt_cli.profiling.chain import Chain
 from edt_cli.profiling.groups import sources
@@ -41,8 +41,8 @@ def profile(
     if not settings.enabled:
         return Profiles.none(users, dimension)
     chain = Chain(view, augmentation, embeddings, settings, llm)
-    bill = Bill()
-    reformed, outcomes = asyncio.run(chain.run(chat, events, bill))
+    usage = UsageStats()
+    reformed, outcomes = asyncio.run(chain.run(chat, events, usage))
     texts: list[str | None] = [None] * users
     instructions, summaries = [], []
     failures: list[tuple[int | None, str, str, str]] = []
@@ -76,6 +76,6 @@ def profile(
             "failed": dict(Counter(reason for _, _, reason, _ in failures).most_common()),
             "chain": settings.chain,
             "degrees": np.bincount(chain.degrees[chain.users], minlength=5).tolist(),
-            "llm": bill.summary(),
+            "llm": usage.summary(),
         },
     )

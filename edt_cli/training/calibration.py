@@ -1,6 +1,6 @@
 """The weights of a memory's terms by validation.
 
-Beside vectors that have learned their own targets, training undervalues what the memory says. Of questions that
+Beside vectors that have learned their own targets, training undervalues what the memory says. Of queries that
 nobody has learned from, a dozen weights can be told: logistic regression, and nothing else of the model moves.
 """
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from edt_cli.evaluation.candidates import chunks, draw_candidates
-from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.models.scorers import SideScored
 
 NEGATIVES = 999
 ROWS = 256
 
 
-def calibrated(scorer: SideScored, asked: Questions, seed: int) -> Tensor:
+def calibrated(scorer: SideScored, asked: EvalQueries, seed: int) -> Tensor:
     """[D, F], to be put in the place of `scorer.side.side_score.weight`.
 
     For each domain the w / a that minimise the mean of -log softmax(a <u, v> + sum_f w_f term_f(v)) at the targets
-    of `asked`, against NEGATIVES uniform candidates each, + |(a, w) - (1, w0)|^2 / n for n questions: few of them
-    say little against what training found, w0. A domain without questions keeps w0, and so does one where the
+    of `asked`, against NEGATIVES uniform candidates each, + |(a, w) - (1, w0)|^2 / n for n queries: few of them
+    say little against what training found, w0. A domain without queries keeps w0, and so does one where the
     inner product would count for nothing (a <= 0).
     """
     weights = scorer.side.side_score.weight.detach().clone()
@@ -37,8 +37,8 @@ def calibrated(scorer: SideScored, asked: Questions, seed: int) -> Tensor:
     return weights
 
 
-def _terms(scorer: SideScored, asked: Questions, drawn: Tensor, rows: np.ndarray, domain: int) -> Tensor:
-    """float32 [n, 1 + NEGATIVES, 1 + F]: inner product and terms of each question's target and its candidates,
+def _terms(scorer: SideScored, asked: EvalQueries, drawn: Tensor, rows: np.ndarray, domain: int) -> Tensor:
+    """float32 [n, 1 + NEGATIVES, 1 + F]: inner product and terms of each query's target and its candidates,
     NaN where there are fewer."""
     at = torch.from_numpy(rows)
     target = torch.from_numpy(asked.target_columns[rows])[:, None]

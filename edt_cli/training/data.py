@@ -13,7 +13,7 @@ from torch import Tensor
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.config import KeepSeen, Settings
 from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
-from edt_cli.evaluation.questions import Questions, questions
+from edt_cli.evaluation.queries import EvalQueries, eval_queries
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.batch import ItemTable, domain_rows, item_table
 from edt_cli.models.inputs import GeneratedItems, ModelInputs
@@ -70,9 +70,9 @@ class TrainingData:
             text |= catalogue[field].is_not_null().to_numpy()
         return np.append(False, text)
 
-    def questions(self, split: Split, keep_seen: KeepSeen = "auto") -> Questions:
+    def queries(self, split: Split, keep_seen: KeepSeen = "auto") -> EvalQueries:
         keep = self.dataset.keeps_seen(keep_seen)
-        return questions(self.dataset, split, self.sequences, self.view.prefixes.lengths, keep_seen=keep)
+        return eval_queries(self.dataset, split, self.sequences, self.view.prefixes.lengths, keep_seen=keep)
 
 
 def assemble(

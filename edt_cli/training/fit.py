@@ -13,7 +13,7 @@ import torch
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
-from edt_cli.evaluation.questions import Questions
+from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import rank
 from edt_cli.models.kernels import map_large_blocks
 from edt_cli.models.phases import PRETRAINING, Phase
@@ -108,12 +108,12 @@ def _note(folder: Path, phase: str, done: Progress) -> None:
 class Watched:
     """What early stopping follows: NDCG@10 of the validation targets, among all items or `candidates` [n, N]."""
 
-    asked: Questions
+    asked: EvalQueries
     candidates: np.ndarray | None
 
     @classmethod
     def of(cls, material: TrainingData, settings: Settings) -> Watched:
-        asked = material.questions("valid", settings.evaluation.keep_seen)
+        asked = material.queries("valid", settings.evaluation.keep_seen)
         seed = material.dataset.settings.seed
         sampled = settings.training.watch == "sampled"
         drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if sampled else None

@@ -18,9 +18,9 @@ from edt_backends.base import ChatBackend, ChatRequest, Message
 from edt_backends.cache import CachedChat
 from edt_cli.augmentation.generation import Reply, no_items
 from edt_cli.config import Settings
-from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.ask import Failed, UsageStats, ask
 from edt_cli.llm.providers import Providers
-from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 
@@ -48,10 +48,12 @@ def stack(workspace: Path, url: str, **limits: Any) -> CachedChat:
     return Providers(Workspace(workspace), settings).chat()
 
 
-def answer_all(chat: ChatBackend, questions: int | list[ChatRequest], concurrency: int = 16) -> tuple[float, Bill]:
-    """Seconds for so many questions, through all that a stage does with an answer; and the bill."""
+def answer_all(
+    chat: ChatBackend, questions: int | list[ChatRequest], concurrency: int = 16
+) -> tuple[float, UsageStats]:
+    """Seconds for so many questions, through all that a stage does with an answer; and what it took."""
     count = questions if isinstance(questions, int) else len(questions)
-    bill, spool = Bill(), Spool(count)
+    bill, spool = UsageStats(), Spool(count)
 
     async def job(number: int) -> None:
         asked = question(number) if isinstance(questions, int) else questions[number]
@@ -60,7 +62,7 @@ def answer_all(chat: ChatBackend, questions: int | list[ChatRequest], concurrenc
 
     begun = time.perf_counter()
     jobs = (partial(job, number) for number in range(count))
-    asyncio.run(work(jobs, concurrency, Events(), Tally(Events(), "try", count, chat, bill)))
+    asyncio.run(work(jobs, concurrency, Events(), StageProgress(Events(), "try", count, chat, bill)))
     return time.perf_counter() - begun, bill
 
 

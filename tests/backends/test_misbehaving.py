@@ -16,7 +16,7 @@ from stack import answer_all, question, stack
 from edt_backends.base import BackendError
 from edt_cli.augmentation.generation import Reply as Items
 from edt_cli.config import Settings
-from edt_cli.llm.ask import Bill, Failed, ask
+from edt_cli.llm.ask import Failed, UsageStats, ask
 from edt_cli.llm.providers import Providers
 from edt_cli.workspace.layout import Workspace
 
@@ -40,7 +40,7 @@ def asked(tmp_path, *replies: Reply, **limits: Any) -> tuple[Items | Failed, Any
     """What becomes of one question; the account of the model; what the server saw."""
     with serve({CHAT: script(*replies)}) as server:
         chat = stack(tmp_path, f"{server.url}/v1", timeout=1, backoff=0.01, **limits)
-        found = asyncio.run(ask(chat, question(1), Items, Bill()))
+        found = asyncio.run(ask(chat, question(1), Items, UsageStats()))
     account = Providers(Workspace(tmp_path), Settings()).ledger.accounts()["openai/served"]
     return found, account, server.asked
 
@@ -100,18 +100,18 @@ def test_what_is_of_no_use_is_repaired_once_or_failed_and_never_remembered(tmp_p
     assert account.delivered == 2
     with serve({CHAT: script(bad, bad, GOOD)}) as server:
         chat = stack(tmp_path / "b", f"{server.url}/v1")
-        found = asyncio.run(ask(chat, question(1), Items, Bill()))
+        found = asyncio.run(ask(chat, question(1), Items, UsageStats()))
         assert isinstance(found, Failed) and found.reason == reason and len(server.asked) == 2
         assert not chat.contains(question(1))
-        assert asyncio.run(ask(chat, question(1), Items, Bill())).items and len(server.asked) == 3
-        assert asyncio.run(ask(chat, question(1), Items, Bill())).items and len(server.asked) == 3
+        assert asyncio.run(ask(chat, question(1), Items, UsageStats())).items and len(server.asked) == 3
+        assert asyncio.run(ask(chat, question(1), Items, UsageStats())).items and len(server.asked) == 3
 
 
 def test_a_repaired_question_is_not_paid_for_again(tmp_path):
     with serve({CHAT: script(openai_chat("Sure!"), GOOD)}) as server:
         for _ in range(2):
             chat = stack(tmp_path, f"{server.url}/v1")
-            assert asyncio.run(ask(chat, question(1), Items, Bill())).items
+            assert asyncio.run(ask(chat, question(1), Items, UsageStats())).items
         assert len(server.asked) == 2
 
 
@@ -119,7 +119,7 @@ def test_a_reply_of_100_kb_is_taken_and_kept(tmp_path):
     with serve({CHAT: script(LONG)}) as server:
         for _ in range(2):
             chat = stack(tmp_path, f"{server.url}/v1")
-            found = asyncio.run(ask(chat, question(1), Items, Bill()))
+            found = asyncio.run(ask(chat, question(1), Items, UsageStats()))
             assert found.items[0].description == "é☕\x07" * 30_000
         assert len(server.asked) == 1
 
@@ -145,7 +145,7 @@ def test_ollama_fails_and_is_asked_again(tmp_path):
         llm = {"provider": "ollama", "model": "llama3.1", "api_base": server.url}
         settings = Settings().changed(llm=llm, limits={"backoff": 0.01, "timeout": 5})
         chat = Providers(Workspace(tmp_path), settings).chat()
-        found = asyncio.run(ask(chat, question(1), Items, Bill()))
+        found = asyncio.run(ask(chat, question(1), Items, UsageStats()))
     assert found.items[0].title == "Pan" and len(server.asked) == 4
 
 

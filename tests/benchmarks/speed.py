@@ -127,7 +127,7 @@ def ranking(data: str) -> dict:
     made = pipeline(data, "paper")
     s, material = made.settings, made.material()
     model = make_model(material.given(s))
-    asked = material.questions("test")
+    asked = material.queries("test")
     drawn = candidates(made.workspace, made.dataset, "test", 100)
 
     def one() -> None:

@@ -21,7 +21,7 @@ from edt_cli.augmentation.filtering import (
     thresholds,
 )
 from edt_cli.augmentation.generation import choose_questions
-from edt_cli.augmentation.insertion import choose_gaps, insert
+from edt_cli.augmentation.insertion import choose_positions, insert
 from edt_cli.augmentation.representatives import find_representatives
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import Sequences
@@ -250,7 +250,7 @@ def test_insertion_right_after_the_anchor_in_descending_score(seed, domains):
     anchors = (rng.random(len(users)) * lengths[users]).astype(np.int64)
     scores, items = rng.choice([0.1, 0.2, 0.3], len(users)), 100 + np.arange(len(users))
     for choice in ("similar", "end", "random"):
-        gaps = choose_gaps(choice, lengths, users, anchors, np.arange(len(users)), seed=7)
+        gaps = choose_positions(choice, lengths, users, anchors, np.arange(len(users)), seed=7)
         augmented, inserted = insert(prefixes, users, gaps, scores, items)
         assert len(augmented) == len(prefixes)
         for user in range(len(prefixes)):
@@ -272,11 +272,11 @@ def test_insertion_right_after_the_anchor_in_descending_score(seed, domains):
 def test_random_gaps_are_uniform_and_depend_on_nobody_else():
     lengths = np.full(4000, 4)
     users, slots = np.arange(4000), np.zeros(4000, np.int64)
-    gaps = choose_gaps("random", lengths, users, users, slots, seed=1)
+    gaps = choose_positions("random", lengths, users, users, slots, seed=1)
     assert np.bincount(gaps, minlength=5) == pytest.approx(np.full(5, 800), rel=0.15)
-    some = choose_gaps("random", lengths, users[::7], users[::7], slots[::7], seed=1)
+    some = choose_positions("random", lengths, users[::7], users[::7], slots[::7], seed=1)
     assert (some == gaps[::7]).all()
-    assert (choose_gaps("random", lengths, users, users, slots, seed=2) != gaps).any()
+    assert (choose_positions("random", lengths, users, users, slots, seed=2) != gaps).any()
 
 
 @pytest.mark.parametrize(

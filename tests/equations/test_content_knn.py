@@ -84,7 +84,7 @@ def test_a_run_ranks_by_it_with_the_history_of_all_domains(tmp_path):
     vectors[0] = 0
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
     material = TrainingData(dataset, view, view.prefixes, table, None)
-    asked = material.questions("test")
+    asked = material.queries("test")
     settings = load_settings("content-knn", environment={})
     scorer = load_trained(material, settings, tmp_path).scorer(asked.inputs, asked.targets.domains)
     every = scores(asked.inputs, settings.model.knn_window, table)

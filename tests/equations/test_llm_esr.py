@@ -8,7 +8,7 @@ from toy import batch_of, domains_of_size, model_of, random_sequences, sequences
 
 from edt_cli.config import TrainingSettings, UserError
 from edt_cli.models.batch import item_table
-from edt_cli.models.encoders import IdEncoder, principal
+from edt_cli.models.encoders import IdEncoder, project_pca
 from edt_cli.models.llm_esr import CrossAttention, nearest_users
 from edt_cli.models.losses import soft_contrast
 from edt_cli.models.objective import Negatives, NextItem
@@ -123,13 +123,13 @@ def test_contrast_with_soft_targets(temperature):
 def test_principal_components_keep_distances_and_rows_of_zeros():
     vectors = torch.cat([random(20, 3) @ random(3, 7, seed=1), torch.zeros(1, 7, dtype=torch.float64)])
     among = torch.arange(21) < 20
-    found = principal(vectors, among, 9)
+    found = project_pca(vectors, among, 9)
     assert (found[20] == 0).all() and (found[:, 7:] == 0).all()
     torch.testing.assert_close(torch.cdist(found[:20], found[:20]), torch.cdist(vectors[:20], vectors[:20]))
     covariance = found[:20].T @ found[:20]
     torch.testing.assert_close(covariance, torch.diag(covariance.diagonal()))
     assert (covariance.diagonal().diff() <= 1e-9).all()
-    assert principal(vectors, among, 2).shape == (21, 2)
+    assert project_pca(vectors, among, 2).shape == (21, 2)
 
 
 def test_an_item_that_training_never_saw_has_its_start():

@@ -45,7 +45,7 @@ def model():
 
 def drawn_of(model, rows=(0, 2, 5)) -> Drawn:
     batch = model.rows.batch(torch.tensor(rows))
-    return model.extended(batch)
+    return model.prepare_batch(batch)
 
 
 def objective(at, encode_items):
@@ -227,7 +227,7 @@ def test_without_users_of_several_domains_the_recall_network_stays_as_it_starts(
     alone = make_model(replace(given, generated=None))
     assert alone.space is None and alone.own_optimizer() is None
     batch = batch_of(table, rows)
-    assert alone.extended(batch) is batch
+    assert alone.prepare_batch(batch) is batch
 
 
 def test_generated_items_by_user_and_domain():

@@ -317,14 +317,14 @@ def test_a_domain_of_one_item_has_only_that_one_to_draw():
 def test_conditioning_is_an_invertible_affine_map_that_whitens(monkeypatch, rows):
     """So eq. 7 can express after it exactly what it could before; in one block of rows or in several."""
     from edt_cli.models import encoders
-    from edt_cli.models.encoders import conditioned
+    from edt_cli.models.encoders import whiten
 
     monkeypatch.setattr(encoders, "ROWS", rows)
     e = random(200, 5) @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.2, 0.1], dtype=torch.float64)) + 7
     e[3] = 0
     among = torch.ones(200, dtype=torch.bool)
     among[[3, 9]] = False
-    found = conditioned(e, among, ridge=1e-9)
+    found = whiten(e, among, ridge=1e-9)
     assert (found[3] == 0).all()
     kept = found[among].numpy()
     np.testing.assert_allclose(kept.mean(0), 0, atol=1e-9)

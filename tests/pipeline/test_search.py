@@ -123,13 +123,13 @@ def test_the_test_set_is_not_looked_at(tmp_path, monkeypatch):
     import edt_cli.training.data as module
 
     asked = []
-    honest = module.questions
+    honest = module.eval_queries
 
     def watched(made, split, *of, **how):
         asked.append(split)
         return honest(made, split, *of, **how)
 
-    monkeypatch.setattr(module, "questions", watched)
+    monkeypatch.setattr(module, "eval_queries", watched)
     search(Workspace(tmp_path), random_dataset(), searched(trials=1))
     assert set(asked) == {"valid"}
 

@@ -12,7 +12,7 @@ from edt_cli.config import ModelSettings, TrainingSettings
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import candidates, draw_candidates
 from edt_cli.evaluation.groups import user_groups
-from edt_cli.evaluation.questions import complete_histories, questions
+from edt_cli.evaluation.queries import complete_histories, eval_queries
 from edt_cli.evaluation.ranking import Diverged, rank
 from edt_cli.models.batch import DeviceSequences, domain_rows, item_table, last_state, only_domain
 from edt_cli.models.inputs import ModelInputs, NoOptions
@@ -32,7 +32,7 @@ class Table:
 
 
 def asked_of(made, split="test", keep_seen=False):
-    return questions(made, split, made.training_view().prefixes, keep_seen=keep_seen)
+    return eval_queries(made, split, made.training_view().prefixes, keep_seen=keep_seen)
 
 
 @pytest.mark.parametrize("keep_seen", [False, True])
@@ -171,7 +171,7 @@ def test_a_question_holds_everything_before_the_target_and_nothing_after():
     made = random_dataset()
     prefixes = made.training_view().prefixes
     for split, after in (("valid", 2), ("test", 1)):
-        asked = questions(made, split, prefixes)
+        asked = eval_queries(made, split, prefixes)
         for row, user in enumerate(asked.targets.users):
             whole = made.sequences.of(user)
             assert asked.history.of(row).tolist() == whole[: len(whole) - after].tolist()
@@ -184,7 +184,7 @@ def test_what_was_inserted_stands_inside_the_training_prefix_only():
     prefixes = made.training_view().prefixes
     assert [prefixes.of(0).tolist(), prefixes.of(1).tolist()] == [[1, 4, 2], [1]]
     augmented = Sequences(np.array([0, 5, 7]), np.array([1, 6, 4, 2, 9, 1, 9]))
-    asked = questions(made, "test", augmented)
+    asked = eval_queries(made, "test", augmented)
     assert asked.inputs.of(0).tolist() == [1, 6, 4, 2, 9, 5]
     assert asked.history.of(0).tolist() == [1, 4, 2, 5]
     assert asked.inputs.of(1).tolist() == [1, 9, 5]
@@ -203,7 +203,7 @@ def test_what_a_model_looks_at_keeps_its_times():
     rows = Sequences(np.array([0, 6, 8]), np.array([9, 1, 6, 4, 2, 9, 1, 9]))
     augmented = replace(Augmentation.none(made.training_view()), sequences=rows, inserted=inserted).timed(prefixes)
     assert augmented.times.tolist() == [1000, 1000, 1000, 1001, 1002, 1002, 1000, 1000]
-    asked = questions(made, "test", augmented)
+    asked = eval_queries(made, "test", augmented)
     assert asked.history.times.tolist() == [1000, 1001, 1002, 1003, 1000, 1001]
     assert asked.inputs.rows(np.array([1, 0])).times.tolist() == [1000, 1000, 1001, *augmented.times[:6], 1003]
     own = only_domain(asked.history, np.array([1, 0]), made.domains.of(np.arange(7)))
@@ -239,7 +239,7 @@ def test_a_history_is_asked_at_positions_that_training_had(kind):
     long = sequences([4, 9, 1, 7, 3, 8, 2, 10, 5], [3, 8, 2])
     table = text_table(domains, long)
     model = model_of(kind, table)
-    assert model.reach == 6
+    assert model.context_length == 6
     newest = batch_of(table, sequences([7, 3, 8, 2, 10, 5], [3, 8, 2]))
     with torch.no_grad():
         for domain in range(2):

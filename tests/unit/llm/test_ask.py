@@ -8,7 +8,7 @@ from llm_fakes import Scripted
 from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Message, Usage
-from edt_cli.llm.ask import Bill, Failed, ask, clean, load_prompt, parse
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt, parse
 
 
 class Answer(BaseModel):
@@ -73,9 +73,9 @@ def test_parse_refuses_everything_else(text, reason):
 REQUEST = ChatRequest("try@1", (Message("system", "Be brief."), Message("user", "?")), max_tokens=50)
 
 
-def asked(*answers) -> tuple[Answer | Failed, Scripted, Bill]:
+def asked(*answers) -> tuple[Answer | Failed, Scripted, UsageStats]:
     """What `ask` makes of these answers, one after the other; what it asked and rejected; the bill."""
-    given, bill = iter(answers), Bill()
+    given, bill = iter(answers), UsageStats()
     chat = Scripted(lambda request: next(given))
     found = asyncio.run(ask(chat, REQUEST, Answer, bill, lambda answer: None if answer.word else Failed("no word")))
     assert next(given, None) is None
@@ -149,12 +149,12 @@ def test_a_lost_call_is_a_failure_and_a_wrong_key_an_error():
 def test_who_is_no_llm_is_not_asked_to_repair():
     chat = Scripted(lambda request: "sorry")
     chat.cacheable = False
-    assert isinstance(asyncio.run(ask(chat, REQUEST, Answer, Bill())), Failed)
+    assert isinstance(asyncio.run(ask(chat, REQUEST, Answer, UsageStats())), Failed)
     assert len(chat.requests) == 1
 
 
 def test_the_bill_tells_what_was_spent_now_from_what_the_replies_cost():
-    bill = Bill()
+    bill = UsageStats()
     for reply in (
         ChatReply('{"word": "a"}', Usage(10, 5, 0.25), "m"),
         ChatReply('{"word": "a"}', Usage(10, 5, 0.25), "m", cached=True),

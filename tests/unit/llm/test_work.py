@@ -13,17 +13,17 @@ from llm_fakes import Scripted
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Usage
 from edt_cli.llm import work as working
-from edt_cli.llm.ask import Bill, Failed
-from edt_cli.llm.work import Spool, Tally, work
+from edt_cli.llm.ask import Failed, UsageStats
+from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events, Stopped, read_events
 from edt_cli.workspace.layout import write_json
 
 QUESTION = ChatRequest("try@1", (), user="U1")
 
 
-def do(jobs, total: int, concurrency: int, events: Events | None = None, bill: Bill | None = None) -> list:
+def do(jobs, total: int, concurrency: int, events: Events | None = None, bill: UsageStats | None = None) -> list:
     events = events or Events()
-    tally = Tally(events, "try", total, Scripted(lambda request: ""), bill or Bill())
+    tally = StageProgress(events, "try", total, Scripted(lambda request: ""), bill or UsageStats())
     return asyncio.run(work(jobs, concurrency, events, tally))
 
 
@@ -106,7 +106,7 @@ def test_ctrl_c_lets_those_under_way_come_to_their_end():
 
 def test_a_run_says_how_it_stands(tmp_path, monkeypatch):
     monkeypatch.setattr(working, "REPORT_SECONDS", 0.0)
-    bill = Bill()
+    bill = UsageStats()
 
     async def job(number: int) -> None:
         bill.add(ChatReply("\x1b[31mred", Usage(10, 5, 0.001), "m", cached=number < 3), QUESTION)

@@ -32,7 +32,7 @@ def recalled(material, s) -> tuple[SideScored, object]:
     from edt_cli.models.systems import make_model
 
     torch.manual_seed(0)
-    asked = material.questions("valid")
+    asked = material.queries("valid")
     model = make_model(material.given(s))
     scorer = model.scorer(asked.inputs, asked.targets.domains)
     states = torch.randn(scorer.vectors.states.shape)

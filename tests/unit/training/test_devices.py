@@ -44,7 +44,7 @@ def test_every_model_trains_and_ranks_there_as_on_the_cpu(kind, device, tmp_path
     for place, given in (("here", material), ("there", moved(material, device))):
         train(given, s, tmp_path / place, Events(tmp_path / place))
         losses[place] = [e["losses"] for e in read_events(tmp_path / place) if e["event"] == "epoch"]
-        asked = given.questions("test")
+        asked = given.queries("test")
         scorer = load_trained(given, s, tmp_path / place).scorer(asked.inputs, asked.targets.domains)
         ranks[place] = rank(scorer, asked).full
     for here, there in zip(losses["here"], losses["there"], strict=True):

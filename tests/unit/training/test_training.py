@@ -93,7 +93,7 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
     # The last weights count.
     s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
-    asked = material.questions("test")
+    asked = material.queries("test")
     scorer = load_trained(material, s, tmp_path).scorer(asked.inputs, asked.targets.domains)
     ranks = rank(scorer, asked).full[:24]
     assert (ranks == 1).mean() > 0.95
@@ -262,7 +262,7 @@ def test_one_domain_users_three_items_items_without_text_and_three_domains(tmp_p
     )
     material = data_of(made)
     train(material, settings_of(), tmp_path, Events())
-    asked = material.questions("test")
+    asked = material.queries("test")
     assert len(asked) == 3
 
 
@@ -373,7 +373,7 @@ def test_validation_and_negatives_follow_the_candidates(asked, kept, tmp_path, m
     assert [phase.objective.settings.seen_negatives for phase in phases] == [kept]
     found = {}
     for keep in (True, False):
-        valid = material.questions("valid", keep)
+        valid = material.queries("valid", keep)
         scorer = load_trained(material, s, tmp_path).scorer(valid.inputs, valid.targets.domains)
         ranks, domains = rank(scorer, valid).full, valid.targets.domains
         found[keep] = np.mean([ranking_metrics(ranks[domains == one])["ndcg@10"] for one in range(2)])

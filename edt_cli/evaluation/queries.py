@@ -11,7 +11,7 @@ from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets, gr
 
 
 @dataclass(frozen=True)
-class Questions:
+class EvalQueries:
     """n targets. `inputs` and `history` have one row a target: every interaction before it, `inputs` with what an
     augmentation inserted into the training prefix, `history` as it happened. `keep_seen`: what the user has had
     stays a candidate."""
@@ -45,14 +45,14 @@ class Questions:
         return place[own], items[own] - known.start
 
 
-def questions(
+def eval_queries(
     dataset: Dataset,
     split: Split,
     augmented: Sequences,
     learned_lengths: np.ndarray | None = None,
     *,
     keep_seen: bool = False,
-) -> Questions:
+) -> EvalQueries:
     """The targets of `split`, from all earlier true interactions; inside the training prefix augmented ones.
 
     augmented: a row a user, the training prefix with what was inserted (or as it happened). learned_lengths: [U],
@@ -64,7 +64,7 @@ def questions(
     history = dataset.sequences.prefixes(lengths).rows(targets.users)
     learned = dataset.train_lengths if learned_lengths is None else learned_lengths
     inputs = _continued(augmented.rows(targets.users), history, learned[targets.users])
-    return Questions(dataset.domains, targets, inputs, history, keep_seen)
+    return EvalQueries(dataset.domains, targets, inputs, history, keep_seen)
 
 
 def complete_histories(
