@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 from edt_cli.config import Course, TrainingSettings
-from edt_cli.models.kernels import LARGE, SHORT, map_large_blocks, trim_heap
+from edt_cli.models.kernels import trim_heap
 from edt_cli.training.checkpoint import read_progress
 from edt_cli.training.loop import CHECKPOINT, run_phase
 from edt_cli.workspace.events import Events
@@ -132,17 +134,26 @@ def test_a_phase_says_what_ended_it(settings, ended, epoch, tmp_path):
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
 
 
+FREED = """
+import psutil
+from edt_cli.models.kernels import LARGE, SHORT, map_large_blocks
+bytearray(30 << 20)  # Once such a block was freed, glibc would keep smaller ones in its heap.
+map_large_blocks(SHORT + 1)
+process = psutil.Process()
+blocks = [bytearray(LARGE) for _ in range(100)]
+last = bytearray(LARGE)
+before = process.memory_info().rss
+del blocks
+print(before - process.memory_info().rss >> 20, len(last) == LARGE)
+"""
+
+
 @glibc
 def test_large_blocks_are_gone_when_they_are_freed():
-    bytearray(30 << 20)  # Once such a block was freed, glibc would keep smaller ones in its heap.
-    map_large_blocks(SHORT + 1)
-    process = psutil.Process()
-    blocks = [bytearray(LARGE) for _ in range(100)]
-    last = bytearray(LARGE)
-    before = process.memory_info().rss
-    del blocks
-    assert process.memory_info().rss < before - (350 << 20)
-    assert len(last) == LARGE
+    """In a process of its own: elsewhere what earlier tests have freed may hold some of them."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=120, check=True)
+    freed, held = done.stdout.split()
+    assert int(freed) > 350 and held == "True"
 
 
 @glibc
