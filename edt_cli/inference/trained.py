@@ -19,7 +19,7 @@ def load_trained(
     """What a finished run has learned, or a system that needs no training; to be asked as often as one likes.
 
     `first_phase`: as it stood after pre-training (LLM-EDT's `w/o DFT`). Histories may hold catalogue items and the
-    pseudo-items of the run's own material.
+    pseudo-items of the run's own data.
     """
     given = material.given(settings)
     if not system(settings.model.name).trained:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from edt_cli.config import Section, UserError
 from edt_cli.models.backbones import make_backbone
-from edt_cli.models.batch import Batch, DeviceSequences, last_state
+from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.encoders import IdEncoder, project_pca
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.layers import Linear
@@ -62,7 +62,7 @@ class LLMESR(SequentialModel):
         similar = None
         if own.alpha > 0:
             assert given.sequences is not None
-            self.histories = DeviceSequences(given.sequences, given.table, s.max_length)
+            self.histories = given.on_device
             profiles = given.needed_profiles("options.alpha = 0").to(given.table.domain_of.device)
             similar = nearest_users(profiles, self.histories.lengths > 0, own.similar)
         self.register_buffer("similar", similar, persistent=False)

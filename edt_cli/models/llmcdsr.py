@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from edt_cli.config import Section
 from edt_cli.models.backbones import make_backbone
-from edt_cli.models.batch import Batch, DeviceSequences, ItemTable
+from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder
 from edt_cli.models.inputs import GeneratedItems, ModelInputs
@@ -99,7 +99,7 @@ class LLMCDSR(PlainModel):
             return
         self.space = CollaborativeText(given)
         self.recall = MetaRecall(given.generated, given.table, self.settings.hidden)
-        self.rows = DeviceSequences(given.sequences, given.table, self.settings.max_length)
+        self.rows = given.on_device
         several = (given.sequences.domain_counts(given.table.domains) > 0).sum(1) > 1
         self.register_buffer("several", torch.from_numpy(np.flatnonzero(several)), persistent=False)
 

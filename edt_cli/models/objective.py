@@ -89,11 +89,7 @@ class NextItem:
         return losses
 
     def _softmax(
-        self,
-        at: Positions,
-        rows: Tensor,
-        domain: int,
-        encode_items: Callable[[Tensor], Tensor],
+        self, at: Positions, rows: Tensor, domain: int, encode_items: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Sampled softmax at the positions `rows`, whose targets are of `domain`."""
         s = self.settings
@@ -106,13 +102,7 @@ class NextItem:
         others = each[0] if len(each) == 1 else torch.cat(each, 1)
         return sampled_softmax(own / s.loss_temperature, others.div_(s.loss_temperature))
 
-    def _others(
-        self,
-        at: Positions,
-        rows: Tensor,
-        domain: int,
-        encode_items: Callable[[Tensor], Tensor],
-    ) -> Tensor:
+    def _others(self, at: Positions, rows: Tensor, domain: int, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
         """[len(rows), negatives]: scores of negatives of `domain`, -inf where one is none: the target and, without
         `seen_negatives`, what the user has had, as it is no candidate at evaluation.
 
