@@ -16,10 +16,41 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PRESETS = Path(__file__).parent / "presets"
+ENVIRONMENT_OPTION = "EDT_OPTIONS_"
+TrainOn = Literal["train", "train+valid", "all"]
+"""The part of each user's interactions that is learned from."""
 KeepSeen = bool | Literal["auto"]
 """Whether what a user has had stays a candidate; `auto`: where repeats are many among the dataset's targets."""
 MANY_REPEATS = 0.01
 """More than this share of them."""
+
+
+OF_LLM_EDT = (
+    "model.threads",
+    "model.adapter",
+    "training.alpha",
+    "training.align_temperature",
+    "training.calibrate",
+    "model.memory",
+    "model.memory_window",
+    "model.memory_neighbours",
+    "model.memory_period",
+    "training.finetune",
+    "training.finetune_lr",
+    "training.finetune_min_steps",
+    "training.finetune_validate_steps",
+    "training.finetune_epochs",
+)
+"""Settings that are options of one system now."""
+RENAMED = {
+    **{name: "options." + name.partition(".")[2] for name in OF_LLM_EDT},
+    "training.negatives_of": "training.negative_pool",
+    "training.all_domains": "training.cross_domain_negatives",
+    "training.final": "training.train_on",
+    "training.course": "training.schedules",
+    "training.memory_weights": "training.side_weights",
+}
+"""Settings by the names that they had in run folders and files of before."""
 
 
 class UserError(Exception):
@@ -166,39 +197,25 @@ class ModelSettings(Section):
     sequence: Literal["mixed", "single"] = Field(
         "mixed", description="`single`: each domain's own items only, the single-domain systems of table 2"
     )
-    threads: Literal["adapters", "joint"] = Field(
-        "adapters", description="llm-edt: the paper's second phase, or a backbone for domains learned in the first"
-    )
-    adapter: int = Field(64, ge=1, description="inner size of the fine-tuning adapters (eq. 10)")
     mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
     knn_window: int = Field(
         10,
         ge=1,
-        description="item-kNN, memory: steps apart that still count as co-occurrence; content-kNN: newest items",
-    )
-    memory: bool = Field(False, description="add to the score what pairs, texts and counts tell; with loss `ce`")
-    memory_window: int = Field(10, ge=1, description="the newest items of a history that the memory looks at")
-    memory_neighbours: int = Field(50, ge=1, description="kept for each item, in each domain")
-    memory_period: int | None = Field(
-        None, ge=1, description="days; the memory tells counts of the newest item's period and until then, too"
+        description="item-kNN, LLM-EDT's memory: steps apart that still co-occur; content-kNN: newest items",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name in ("llm-edt", "llm-esr", "llmcdsr", "llm4cdsr") and self.sequence == "single":
-            raise ValueError(f"{self.name} learns from mixed sequences: sequence = single is for the others")
-        if self.name == "llm-esr" and self.backbone == "bert4rec":
-            raise ValueError("llm-esr needs a causal backbone: sasrec or gru4rec")
         if self.backbone != "gru4rec" and self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self
 
 
-class Course(Section):
+class PhaseSchedule(Section):
     """How a phase of an earlier run went, for one that has nothing held out to go by."""
 
     epochs: int = Field(ge=0, description="its best")
-    of: int = Field(ge=0, description="the most that it could have: where a cosine is at zero")
+    planned_epochs: int = Field(ge=0, description="the most that it could have: where a cosine is at zero")
     cuts: tuple[int, ...] = Field((), description="after which a plateau cut its learning rate")
 
 
@@ -234,7 +251,7 @@ class TrainingSettings(Section):
         "bpr", description="eq. 9 and 12; `ce` is sampled softmax; `top1` and `bpr-max` are GRU4Rec's"
     )
     negatives: int = Field(1, ge=1, description="a position's own, or shared within a domain and batch (ce)")
-    negatives_of: int | None = Field(
+    negative_pool: int | None = Field(
         None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
     )
     seen_negatives: bool = Field(
@@ -243,27 +260,22 @@ class TrainingSettings(Section):
     inserted_targets: bool = Field(
         True, description="inserted items are next items to learn, as in eq. 9; off: they only stand before others"
     )
-    all_domains: bool = Field(False, description="`ce`: as many negatives of each other domain beside the target's")
-    loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
-    calibrate: bool = Field(False, description="after pre-training, weigh the memory's terms by the validation set")
-    memory_weights: tuple[tuple[float, ...], ...] | None = Field(
-        None, description="those of an earlier run, where nothing is held out to find them; --refit and --final do"
+    cross_domain_negatives: bool = Field(
+        False, description="`ce`: as many negatives of each other domain beside the target's"
     )
-    alpha: float = Field(0.7, ge=0, description="weight of L_align (eq. 14)")
-    align_temperature: float = Field(1.0, gt=0, description="of eq. 13")
-    finetune: bool = Field(True, description="off: `w/o DFT`")
-    finetune_lr: float = Field(1e-5, gt=0, description="learning rate of domain fine-tuning")
-    finetune_min_steps: int = Field(2000, ge=0, description="before patience counts")
-    finetune_validate_steps: int = Field(100, ge=1, description="steps between two validations, whole epochs")
-    finetune_epochs: int = Field(400, ge=0, description="at most")
+    loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
+    side_weights: tuple[tuple[float, ...], ...] | None = Field(
+        None,
+        description="of a side score, as an earlier run's validation set has them; --refit and --final set it",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of products in training; a CPU without bfloat16 trains in float32"
     )
-    course: dict[str, Course] = Field(
-        default_factory=dict, description="of each phase, as an earlier run went; --refit and --final set it"
+    schedules: dict[str, PhaseSchedule] = Field(
+        default_factory=dict, description="of each phase, as an earlier run went; --refit and --final set them"
     )
-    final: bool | Literal["test"] = Field(
-        False, description="train on every interaction; `test`: on all but what the test set asks for"
+    train_on: TrainOn = Field(
+        "train", description="what is learned from: `train+valid` holds out the test items alone, `all` nothing"
     )
 
 
@@ -289,25 +301,19 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    options: dict[str, bool | int | float | str] = Field(
+    options: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="what only this system has; `edt models NAME` lists it"
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        shared = self.training.negatives_of
+        shared = self.training.negative_pool
         if shared is not None and (self.training.loss != "ce" or shared < self.training.negatives):
-            raise ValueError("training.negatives_of needs training.loss = ce, and at least training.negatives")
-        if self.training.all_domains and self.training.loss != "ce":
-            raise ValueError("training.all_domains needs training.loss = ce")
+            raise ValueError("training.negative_pool needs training.loss = ce, and at least training.negatives")
+        if self.training.cross_domain_negatives and self.training.loss != "ce":
+            raise ValueError("training.cross_domain_negatives needs training.loss = ce")
         if not self.training.inserted_targets and self.model.sequence == "single":
             raise ValueError("training.inserted_targets = false needs model.sequence = mixed")
-        if self.model.memory and (self.training.loss != "ce" or self.model.backbone == "bert4rec"):
-            raise ValueError("model.memory needs training.loss = ce and a causal backbone")
-        if self.training.calibrate and not self.model.memory:
-            raise ValueError("training.calibrate needs model.memory: what it weighs are the memory's terms")
-        if self.model.threads == "joint" and self.model.backbone == "bert4rec":
-            raise ValueError("model.threads = joint needs a causal backbone")
         return self
 
     def flat(self) -> dict[str, Any]:
@@ -402,6 +408,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
             value = environment.get(f"EDT_{section}_{name}".upper())
             if value is not None:
                 values.setdefault(section, {})[name] = None if value == "none" else value
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_OPTION):
+            option = name.removeprefix(ENVIRONMENT_OPTION).lower()
+            values.setdefault("options", {})[option] = None if value == "none" else value
     return values
 
 
@@ -430,7 +440,8 @@ def _first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"there is no setting {where}{more}"
+        now = f"; it is {RENAMED[where]} now" if where in RENAMED else ""
+        return f"there is no setting {where}{now}{more}"
     said = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     # What several settings together do not allow: its input is a whole section, in which addresses may hold keys.
     if isinstance(problem["input"], dict) and problem["type"] == "value_error":

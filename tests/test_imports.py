@@ -32,8 +32,19 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 MAY_USE_BACKENDS = {"llm", "augmentation", "profiling", "pipeline", "inference", "ui", "cli"}
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {
-    *("torch", "numpy", "scipy", "sklearn", "polars", "duckdb", "pyarrow", "safetensors"),
-    *("diskcache", "litellm", "sentence_transformers", "transformers", "textual"),
+    "torch",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "polars",
+    "duckdb",
+    "pyarrow",
+    "safetensors",
+    "diskcache",
+    "litellm",
+    "sentence_transformers",
+    "transformers",
+    "textual",
 }
 
 

@@ -56,7 +56,13 @@ class CachedChat(ChatWrapper):
         asked = self._facts(request)
         key = digest(asked)
         if entry := self._cache.get(key):
-            reply = ChatReply(entry["reply"], Usage(**entry["usage"]), entry["model"], True, entry["finish_reason"])
+            reply = ChatReply(
+                text=entry["reply"],
+                usage=Usage(**entry["usage"]),
+                model=entry["model"],
+                cached=True,
+                finish_reason=entry["finish_reason"],
+            )
             self._hit(reply, key, request, entry.get("users", ()))
             return reply
         if key in self._asked:

@@ -63,10 +63,12 @@ def _look(
     try:
         backend = chat_backend(name, model, api_base, timeout=timeout)
     except BackendError as error:
-        return Listed(name, model, source, key, has_key, problem=str(error))
+        return Listed(provider=name, model=model, source=source, key=key, has_key=has_key, problem=str(error))
     price = backend.price_per_token()
     million = None if price is None else (price[0] * 1e6, price[1] * 1e6)
-    return Listed(name, backend.name, source, key, has_key, million, backend=backend)
+    return Listed(
+        provider=name, model=backend.name, source=source, key=key, has_key=has_key, price=million, backend=backend
+    )
 
 
 def _keyed() -> list[str]:
@@ -80,7 +82,14 @@ def _keyed() -> list[str]:
 
 def _with_key(name: str) -> Listed:
     source = installed().get("litellm", "")
-    return Listed(name, f"{name}/MODEL", source, _variable(name), True, problem="name a model")
+    return Listed(
+        provider=name,
+        model=f"{name}/MODEL",
+        source=source,
+        key=_variable(name),
+        has_key=True,
+        problem="name a model",
+    )
 
 
 def _variable(family: str) -> str:

@@ -94,7 +94,9 @@ class Endpoint:
             raise BackendError(f"{name} needs a key: set the environment variable {' or '.join(keys)}")
         usual = f"{family}_API_KEY"
         key = f"the key in {usual}" if usual in os.environ else "the key"
-        return cls(name, model, provider, address, key, bool(keys), timeout)
+        return cls(
+            name=name, model=model, provider=provider, address=address, key=key, keyless=bool(keys), timeout=timeout
+        )
 
     @property
     def free(self) -> bool:

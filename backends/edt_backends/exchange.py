@@ -18,7 +18,15 @@ from edt_backends.store import Entry, ReplyCache, digest
 BATCH = 500
 KEY = re.compile(r"[0-9a-f]{64}")
 SHARED = (
-    *("backend", "model", "time", "seconds", "asked", "reply", "finish_reason", "usage", "price"),
+    "backend",
+    "model",
+    "time",
+    "seconds",
+    "asked",
+    "reply",
+    "finish_reason",
+    "usage",
+    "price",
     "vector",
 )
 """What of an entry is handed on; whose data it was is not."""

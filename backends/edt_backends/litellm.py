@@ -62,15 +62,15 @@ class LiteLLMChat(ChatBackend):
                 break
             except Exception as error:  # litellm's exceptions share no base
                 if _is_refusal(error):
-                    return ChatReply("", Usage(), self.name, finish_reason="content_filter")
+                    return ChatReply(text="", usage=Usage(), model=self.name, finish_reason="content_filter")
                 if number + 1 == len(formats) or not re.search("response_format|json_schema", str(error)):
                     raise self._at.error(error) from None
                 self._simpler = max(self._simpler, number + 1)
         choice = reply.choices[0] if reply.choices else None  # none at all is an empty answer, and billed like one
         return ChatReply(
-            (choice.message.content or "") if choice else "",
-            self._at.usage(reply),
-            reply.model or self.name,
+            text=(choice.message.content or "") if choice else "",
+            usage=self._at.usage(reply),
+            model=reply.model or self.name,
             finish_reason=(choice.finish_reason or "stop") if choice else "stop",
             headers=rate_limits(reply._hidden_params.get("headers") or {}),
         )

@@ -20,7 +20,7 @@ from edt_cli.inference.recommend import Asked, known_users, new_users, recommend
 from edt_cli.inference.results import evaluate, ranks_of, training_data_of
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
-from edt_cli.models.systems import system
+from edt_cli.models.systems import checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.data import TrainingData
 from edt_cli.training.device import open_device
@@ -58,7 +58,7 @@ def settings(name: str = "llm-edt", preset: str | None = None, /, **sections: Ma
     """
     chosen = preset or system(name).preset
     flags = {**sections, "model": {"name": name, **sections.get("model", {})}}
-    return load_settings(chosen, flags=flags)
+    return checked(load_settings(chosen, flags=flags))
 
 
 def train(
@@ -84,7 +84,13 @@ def train(
     place, chosen = _workspace(workspace), str(open_device(device))
     listeners = () if listener is None else (listener,)
     events = Events(listeners=listeners)
-    made = Pipeline(place, open_dataset(place, data), settings or load_settings("best"), events, chosen)
+    made = Pipeline(
+        workspace=place,
+        dataset=open_dataset(place, data),
+        settings=settings or load_settings("best"),
+        events=events,
+        device=chosen,
+    )
     return TrainedRun(place, made.run(listeners), chosen)
 
 

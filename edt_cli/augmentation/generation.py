@@ -117,7 +117,13 @@ def choose_questions(
     users, targets = np.nonzero(wanted[chosen])
     users = chosen[users]
     without_text = int((textless.any(1) & ~wanted.any(1)).sum())
-    return Questions(users, sources[users, targets], targets, len(candidates), without_text)
+    return Questions(
+        users=users,
+        sources=sources[users, targets],
+        targets=targets,
+        eligible=len(candidates),
+        without_text=without_text,
+    )
 
 
 def sample_users(users: np.ndarray, everybody: int, llm: LLMSettings) -> np.ndarray:

@@ -129,7 +129,9 @@ def _pipeline(place: Workspace, data: str, settings: Settings, events: Events) -
     providers.check()
     with progress() as listen:
         events.listeners = (listen,)
-        return Pipeline(place, open_dataset(place, data), settings, events, shared=providers)
+        return Pipeline(
+            workspace=place, dataset=open_dataset(place, data), settings=settings, events=events, shared=providers
+        )
 
 
 def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, Any], as_json: bool) -> None:

@@ -138,7 +138,7 @@ def split_name(split: str) -> Split:
 
 def without_refits(runs: list[Run]) -> list[Run]:
     """Runs that have not learned from validation items, where there are any."""
-    return [run for run in runs if run.settings.training.final != "test"] or runs
+    return [run for run in runs if run.settings.training.train_on != "train+valid"] or runs
 
 
 def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:
@@ -149,6 +149,6 @@ def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, fina
     if names:
         return runs
     if not final:
-        runs = [run for run in runs if run.settings.training.final is not True] or runs
+        runs = [run for run in runs if run.settings.training.train_on != "all"] or runs
     newest = data or runs[-1].plan["data"]
     return [run for run in runs if run.plan["data"] == newest]

@@ -63,7 +63,7 @@ def inspect(
         return
     with progress() as listen:
         quiet = Events(listeners=(lambda record: listen(record) if record["event"] != "skipped" else None,))
-        pipeline = Pipeline(place, open_dataset(place, data), settings, quiet)
+        pipeline = Pipeline(workspace=place, dataset=open_dataset(place, data), settings=settings, events=quiet)
     ask_before_spending(pipeline, llm, as_json=json_)
     with progress() as listen:
         document = inspect_user(pipeline, user)

@@ -113,7 +113,7 @@ def _newest(place: Workspace, data: str | None, name: str | None) -> Run:
     from edt_cli.models.systems import is_trained
 
     runs = runs_of(place, data, [name] if name else None, final=True)
-    final = [run for run in runs if run.settings.training.final is True]
+    final = [run for run in runs if run.settings.training.train_on == "all"]
     trained = [run for run in runs if is_trained(run.settings.model.name)]
     return (final or trained or runs)[-1]
 

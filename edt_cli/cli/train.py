@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -121,7 +121,7 @@ def train(
     """
     from edt_cli.config import UsageError, model_named, preset_name
     from edt_cli.inference.labels import is_ablated
-    from edt_cli.models.systems import OURS, asks_llm, system
+    from edt_cli.models.systems import OURS, asks_llm, checked, system
     from edt_cli.paper.ablations import ABLATED, ABLATIONS, MATCH_PAPER
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
@@ -130,6 +130,7 @@ def train(
     if model and named and model != named:
         raise UsageError(f"--model {model}, and model.name = {named} in other settings: leave one of them out")
     model = model or named or OURS
+    train_on: Literal["all", "train+valid"] | None = "all" if final else "train+valid" if refit else None
     changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
     changes["training"] = {
@@ -138,7 +139,7 @@ def train(
         "epochs": epochs,
         "batch": batch,
         "lr": lr,
-        "final": True if final else "test" if refit else None,
+        "train_on": train_on,
     }
     for name in ablate or []:
         if name not in ABLATIONS:
@@ -159,6 +160,7 @@ def train(
             already = f"the settings of {name_of_preset} are {ABLATIONS[name][0]} already"
             raise UsageError(f"--ablate {name} changes nothing: {already}")
         settings = settings.changed(**ABLATIONS[name][1])
+    settings = checked(settings)
 
     from edt_cli.data.open import open_dataset
     from edt_cli.llm.providers import Providers
@@ -177,7 +179,18 @@ def train(
             events.listeners = (listen,)
             dataset = open_dataset(place, data)
         each = [settings.changed(training={"seed": seed}) for seed in numbers]
-        return [Pipeline(place, dataset, one, events, device, providers, name_of_preset) for one in each]
+        return [
+            Pipeline(
+                workspace=place,
+                dataset=dataset,
+                settings=one,
+                events=events,
+                device=device,
+                shared=providers,
+                preset=name_of_preset,
+            )
+            for one in each
+        ]
 
     if llm.dry_run or viewed(no_ui, json_):
         if asks or llm.dry_run:
@@ -192,8 +205,8 @@ def train(
         with progress() as listen:
             events.listeners = (listen,)
             for number, pipeline in enumerate(made):
-                if final or refit:
-                    pipeline = pipeline.final(True if final else "test")
+                if train_on is not None:
+                    pipeline = pipeline.final(train_on)
                 if asks and number == 0:
                     pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))

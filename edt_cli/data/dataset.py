@@ -18,11 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, UserError
+from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, TrainOn, UserError
 from edt_cli.workspace.layout import Artefact
 
 Split = Literal["valid", "test"]
-Final = bool | Literal["test"]
 Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
 FILES = ("interactions.parquet", "users.parquet", "items.parquet")
@@ -161,18 +160,25 @@ class Dataset:
         assert self.sequences.times is not None
         return self.sequences.times
 
-    def learned_lengths(self, final: Final = False) -> np.ndarray:
-        """[U]: how many of a user's interactions are to be learned from. The training prefix; `final`: all, for
-        a model that is not evaluated, or with "test" all before the test set's, once validation has judged."""
-        if final == "test":
+    def learned_lengths(self, train_on: TrainOn = "train") -> np.ndarray:
+        """[U]: how many of a user's interactions are to be learned from: the training prefix, the validation target
+        as well, or everything, for a model that is not evaluated."""
+        if train_on == "train+valid":
             return np.maximum(self.train_lengths, self.target_positions["valid"] + 1)
-        return self.sequences.lengths if final else self.train_lengths
+        return self.sequences.lengths if train_on == "all" else self.train_lengths
 
-    def training_view(self, *, final: Final = False) -> TrainingView:
+    def training_view(self, train_on: TrainOn = "train") -> TrainingView:
         """What is to be learned from, and nothing else."""
-        key = {False: self.key, True: f"{self.key}-final", "test": f"{self.key}-refit"}[final]
-        prefixes = self.sequences.prefixes(self.learned_lengths(final))
-        return TrainingView(self.name, key, self.domains, self.user_ids, prefixes, self.catalogue)
+        key = {"train": self.key, "train+valid": f"{self.key}-refit", "all": f"{self.key}-final"}[train_on]
+        prefixes = self.sequences.prefixes(self.learned_lengths(train_on))
+        return TrainingView(
+            dataset=self.name,
+            key=key,
+            domains=self.domains,
+            user_ids=self.user_ids,
+            prefixes=prefixes,
+            catalogue=self.catalogue,
+        )
 
     def targets(self, split: Split) -> Targets:
         """Users with a target and at least one interaction before it."""
@@ -180,7 +186,7 @@ class Dataset:
         users = np.flatnonzero(positions > 0)
         positions = positions[users]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
-        return Targets(users, positions, items, self.domains.of(items))
+        return Targets(users=users, positions=positions, items=items, domains=self.domains.of(items))
 
     def repeats(self, split: Split) -> np.ndarray:
         """bool [n]: the targets that their user had before."""

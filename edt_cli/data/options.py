@@ -196,11 +196,11 @@ def _one_stream(
     of_domain = [*zip(names, short, strict=False), *items]
     known = domains or tuple(dict.fromkeys(name for name, _ in of_domain if name))
     return Sources(
-        files,
-        tuple(File(path, name) for name, path in of_domain),
-        checked_domains(known) if known else None,
-        columns,
-        item_columns,
+        interactions=files,
+        items=tuple(File(path, name) for name, path in of_domain),
+        domains=checked_domains(known) if known else None,
+        columns=columns,
+        item_columns=item_columns,
     )
 
 

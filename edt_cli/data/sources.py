@@ -100,11 +100,11 @@ def own_files(
         if path.suffix == ".inter" and path.with_suffix(".item").is_file()
     ]
     return Sources(
-        tuple(File(path, domain) for domain, path in interactions),
-        tuple(File(path, domain) for domain, path in [*beside, *items]),
-        domains,
-        columns or Columns(),
-        item_columns or Columns(),
+        interactions=tuple(File(path, domain) for domain, path in interactions),
+        items=tuple(File(path, domain) for domain, path in [*beside, *items]),
+        domains=domains,
+        columns=columns or Columns(),
+        item_columns=item_columns or Columns(),
     )
 
 
@@ -127,7 +127,13 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
     """`--domains`: new names for the files' domains, by position; for a domain column, those that are kept."""
     new = checked_domains(names)
     if sources.domains is None:
-        return Sources(sources.interactions, sources.items, new, sources.columns, sources.item_columns)
+        return Sources(
+            interactions=sources.interactions,
+            items=sources.items,
+            domains=new,
+            columns=sources.columns,
+            item_columns=sources.item_columns,
+        )
     if len(new) != len(sources.domains):
         raise UsageError(f"--domains names {len(new)} domains, the files are of {len(sources.domains)}")
     name: Mapping[str | None, str | None] = {None: None, **dict(zip(sources.domains, new, strict=True))}
@@ -135,7 +141,13 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
         tuple(File(file.path, name[file.domain], file.part) for file in files)
         for files in (sources.interactions, sources.items)
     )
-    return Sources(interactions, items, new, sources.columns, sources.item_columns)
+    return Sources(
+        interactions=interactions,
+        items=items,
+        domains=new,
+        columns=sources.columns,
+        item_columns=sources.item_columns,
+    )
 
 
 def _first_there(folder: Path, stems: Iterable[str]) -> Path | None:

@@ -64,7 +64,9 @@ def eval_queries(
     history = dataset.sequences.prefixes(lengths).rows(targets.users)
     learned = dataset.train_lengths if learned_lengths is None else learned_lengths
     inputs = _continued(augmented.rows(targets.users), history, learned[targets.users])
-    return EvalQueries(dataset.domains, targets, inputs, history, keep_seen)
+    return EvalQueries(
+        domains=dataset.domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen
+    )
 
 
 def complete_histories(

@@ -73,4 +73,4 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, seed: int = 42, l
     values, counts = np.unique(difference, return_counts=True)
     draws = generator.multinomial(n, counts / n, size=SAMPLES)
     low, high = np.quantile(draws @ values / n, [(1 - level) / 2, (1 + level) / 2])
-    return Difference(float(difference.mean()), float(low), float(high), n, level)
+    return Difference(mean=float(difference.mean()), low=float(low), high=float(high), users=n, level=level)

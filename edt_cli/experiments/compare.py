@@ -58,14 +58,25 @@ class Comparison:
     @classmethod
     def open(cls, workspace: Workspace, plan: Plan) -> Comparison:
         """Errors: UserError for a dataset that is not there; UsageError for a cell that no run can have."""
-        return cls(workspace, plan, plan.cells(), {name: open_dataset(workspace, name) for name in plan.data})
+        return cls(
+            workspace=workspace,
+            plan=plan,
+            cells=plan.cells(),
+            datasets={name: open_dataset(workspace, name) for name in plan.data},
+        )
 
     def pipeline(self, cell: Cell) -> Pipeline:
         """Made anew at each call: what other processes have made since is seen."""
         settings = cell.settings()
         asked = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
         shared = self.providers.setdefault(asked, Providers(self.workspace, settings))
-        return Pipeline(self.workspace, self.datasets[cell.data], settings, shared=shared, preset=cell.preset_name)
+        return Pipeline(
+            workspace=self.workspace,
+            dataset=self.datasets[cell.data],
+            settings=settings,
+            shared=shared,
+            preset=cell.preset_name,
+        )
 
     def run(self, cell: Cell) -> Run | None:
         return self.pipeline(cell).existing()

@@ -21,7 +21,7 @@ from edt_cli.config import (
     validated,
 )
 from edt_cli.inference.labels import label_of, otherwise, shown_preset
-from edt_cli.models.systems import system
+from edt_cli.models.systems import checked, system
 from edt_cli.paper.ablations import MATCH_PAPER
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Plan(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         common: Values = {
-            "training": {"epochs": self.budget.epochs, "seed": 0, "minutes": 0, "final": False},
+            "training": {"epochs": self.budget.epochs, "seed": 0, "minutes": 0, "train_on": "train"},
             "model": {"name": ""},
             "evaluation": dict.fromkeys(EvaluationSettings.model_fields, ""),
         }
@@ -129,7 +129,18 @@ class Plan(Section):
                     for section, fields in part.items():
                         values[section] = {**values.get(section, {}), **fields}
                 seeds = one.seeds or self.seeds
-                found += [Cell(data, label, one.model, one.preset, one.preset_name, seed, values) for seed in seeds]
+                found += [
+                    Cell(
+                        data=data,
+                        label=label,
+                        model=one.model,
+                        preset=one.preset,
+                        preset_name=one.preset_name,
+                        seed=seed,
+                        values=values,
+                    )
+                    for seed in seeds
+                ]
         for cell in found:
             cell.settings()
         return found
@@ -164,7 +175,7 @@ class Cell:
         flags = parse_assignments(self.assignments)
         flags["model"] = {**flags.get("model", {}), "name": self.model}
         flags["training"] = {**flags["training"], "seed": self.seed}
-        return load_settings(self.preset or system(self.model).preset, flags=flags)
+        return checked(load_settings(self.preset or system(self.model).preset, flags=flags))
 
     def arguments(self, device: str) -> list[str]:
         """Of the `edt` that makes this run."""

@@ -27,7 +27,7 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.phases import PREPARATION, PRETRAINING
-from edt_cli.models.systems import OURS, system
+from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, digest, write_atomic
@@ -72,7 +72,7 @@ class SearchSettings(Section):
         for section, fields in parse_assignments([f"{name}=" for name in choices]).items():
             for field in fields:
                 values.setdefault(section, {})[field] = choices[f"{section}.{field}"]
-        return load_settings(self.preset, flags=values, environment={})
+        return checked(load_settings(self.preset, flags=values, environment={}))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def search(
         events.emit("trial", message=f"search {name}: {left} of {s.trials} trials are left")
         trial = study.ask()
         settings = s.with_choices(_choices(trial, s))
-        pipeline = Pipeline(place, dataset, settings, events, device, preset=s.preset)
+        pipeline = Pipeline(
+            workspace=place, dataset=dataset, settings=settings, events=events, device=device, preset=s.preset
+        )
         try:
             study.tell(trial, _value(pipeline, trial, listeners))
         except (optuna.TrialPruned, Diverged):
@@ -178,7 +180,15 @@ def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings)
     write_atomic(path, _toml(best, load_settings(s.preset, environment={}), title))
     trials = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in found]
     given_up = len(_of(study, TrialState.PRUNED))
-    return Searched(name, best.model.name, found[0].params, found[0].value or 0.0, trials, given_up, path)
+    return Searched(
+        name=name,
+        model=best.model.name,
+        best=found[0].params,
+        value=found[0].value or 0.0,
+        trials=trials,
+        given_up=given_up,
+        settings=path,
+    )
 
 
 def _toml(settings: Settings, preset: Settings, title: str) -> str:

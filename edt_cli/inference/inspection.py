@@ -13,7 +13,8 @@ from edt_cli.data.imbalance import imbalance
 
 if TYPE_CHECKING:
     from edt_cli.augmentation.artefact import Augmentation
-    from edt_cli.data.dataset import Dataset, Final
+    from edt_cli.config import TrainOn
+    from edt_cli.data.dataset import Dataset
     from edt_cli.pipeline import Pipeline
     from edt_cli.profiling.profiles import Profiles
     from edt_cli.workspace.layout import Workspace
@@ -42,13 +43,13 @@ def _first_helped(pipeline: Pipeline, made: Augmentation) -> int:
 
 
 def describe_user(
-    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, final: Final = False
+    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, train_on: TrainOn = "train"
 ) -> dict[str, Any]:
     """The history as one timeline with inserted items, every generated item with its two scores, the profile.
 
-    `final`: what the artefacts were made from, as in `Dataset.learned_lengths`.
+    `train_on`: what the artefacts were made from, as in `Dataset.learned_lengths`.
     """
-    length = int(dataset.learned_lengths(final)[user])
+    length = int(dataset.learned_lengths(train_on)[user])
     counts = dataset.sequences.rows(np.array([user])).prefixes(np.array([length])).domain_counts(dataset.domains)
     names = dataset.domains.names
     domain_of = made.domain_of(dataset.domains)

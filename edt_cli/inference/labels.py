@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edt_cli.config import Settings
+from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.systems import OURS, preset_settings, presets_of, systems, title_of
 from edt_cli.paper.ablations import ABLATIONS
 from edt_cli.workspace.runs import Run
 
 KEEP_SEEN = "evaluation.keep_seen"
 UNTOLD = (
-    *("model.name", "training.seed", "training.final", "training.course", "training.memory_weights"),
-    *("evaluation.", "limits.", "llm.concurrency"),
+    "model.name",
+    "training.seed",
+    "training.train_on",
+    "training.schedules",
+    "training.side_weights",
+    "evaluation.",
+    "limits.",
+    "llm.concurrency",
 )
 """Settings that a label does not tell: what a row already says, or what changes no run, KEEP_SEEN excepted where
 it came to different candidates."""
@@ -31,7 +38,7 @@ def preset_of(run: Run) -> str:
     settings = run.settings
     for name, preset in presets_of(settings.model.name).items():
         taken = _taken(ablations(settings, preset))
-        if all(other.startswith(taken) for other in otherwise(settings.flat(), preset)):
+        if all(other.startswith(taken) for other in otherwise(all_settings(settings), preset)):
             return name
     return ""
 
@@ -46,10 +53,19 @@ def ablations(settings: Settings, base: Settings) -> list[str]:
 
 def is_ablated(settings: Settings, name: str) -> bool:
     """Whether that part of the method is out of these settings."""
-    values, changes = settings.model_dump(), ABLATIONS[name][1]
+    values = all_settings(settings)
+    changes = ABLATIONS[name][1]
     return all(
-        values[section][field] == value for section, fields in changes.items() for field, value in fields.items()
+        values[f"{section}.{field}"] == value
+        for section, fields in changes.items()
+        for field, value in fields.items()
     )
+
+
+def all_settings(settings: Settings) -> dict[str, Any]:
+    """By flat name; of LLM-EDT also the options that nobody gave."""
+    options = LLMEDTOptions().model_dump() if settings.model.name == OURS else {}
+    return {f"options.{name}": value for name, value in options.items()} | settings.flat()
 
 
 def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
@@ -57,7 +73,7 @@ def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
     preset, settings = preset_of(run), run.settings
     taken = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
     first = ABLATIONS["dft"][0] if settings.model.name == OURS else "first phase"
-    names = [*taken, *[first] * first_phase, *["refit"] * bool(settings.training.final)]
+    names = [*taken, *[first] * first_phase, *["refit"] * (settings.training.train_on != "train")]
     return {"preset": preset, "variant": ", ".join(dict.fromkeys(names))}
 
 
@@ -69,7 +85,7 @@ def shown_preset(model: str, preset: str) -> str:
 
 def otherwise(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
     """Of settings by flat name those that a label with this preset tells."""
-    there = preset.flat()
+    there = all_settings(preset)
     return {
         name: value
         for name, value in values.items()
@@ -107,7 +123,7 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
         {**document, **identity(by_name[document["run"]], first_phase=document["first_phase"])}
         for document in documents
     ]
-    settings = {run.name: run.settings.flat() | _candidates(run) for run in runs}
+    settings = {run.name: all_settings(run.settings) | _candidates(run) for run in runs}
     kinds: dict[tuple[str, ...], set[str]] = {}
     for document in named:
         kinds.setdefault(_kind(document), set()).add(document["run"])
@@ -147,12 +163,12 @@ def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:
     if preset is None or not shown_preset(s.model.name, who["preset"]):
         return {}
     taken = _taken(who["variant"].split(", "))
-    found = otherwise(s.flat(), preset)
+    found = otherwise(all_settings(s), preset)
     return {name: value for name, value in found.items() if not name.startswith(taken)}
 
 
 def _taken(titles: Sequence[str]) -> tuple[str, ...]:
-    """The settings that ablations stand for, and with `training.finetune` those that begin like it."""
+    """The settings that ablations stand for, and with `options.finetune` those that begin like it."""
     taken = [changes for title, changes in ABLATIONS.values() if title in titles]
     return tuple(f"{section}.{field}" for changes in taken for section in changes for field in changes[section])
 

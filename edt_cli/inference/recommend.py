@@ -133,8 +133,12 @@ def _of_domain(
     scorer = trained.scorer(inputs, every)
     items = material.dataset.domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
-    targets = Targets(users, inputs.lengths, np.zeros(len(users), dtype=np.int64), every)
-    queries = EvalQueries(material.dataset.domains, targets, inputs, history, keep_seen)
+    targets = Targets(
+        users=users, positions=inputs.lengths, items=np.zeros(len(users), dtype=np.int64), domains=every
+    )
+    queries = EvalQueries(
+        domains=material.dataset.domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen
+    )
     parts = []
     for rows in chunks(np.arange(len(users)), CHUNK):
         scores = scorer.scores(torch.from_numpy(rows), domain).cpu()
@@ -170,7 +174,7 @@ def export_items(material: TrainingData, run: Run, folder: Path) -> dict[str, An
     if not isinstance(model, SequentialModel):
         raise UserError(f"{run.settings.model.name} learns no item vectors; export from a trained model")
     if model.side_score is not None:
-        raise UserError(f"scores of {run.name} are not vectors alone (model.memory): use edt recommend --all")
+        raise UserError(f"scores of {run.name} are not inner products alone: use edt recommend --all")
     vectors = model.item_vectors()[1:].cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": vectors}, folder / "items.safetensors")

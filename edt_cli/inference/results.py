@@ -39,7 +39,7 @@ RANKS = "-ranks.parquet"
 def training_data_of(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> TrainingData:
     """The data and artefacts that a run was trained on. Errors: UserError if the dataset has changed since."""
     dataset = open_dataset(workspace, run.plan["data"])
-    pipeline = Pipeline(workspace, dataset, run.settings, events, device)
+    pipeline = Pipeline(workspace=workspace, dataset=dataset, settings=run.settings, events=events, device=device)
     if pipeline.view.key != run.plan["data_key"]:
         raise UserError(
             f"dataset {dataset.name!r} has changed since run {run.name} was made: train again on the new data"
@@ -88,9 +88,9 @@ def _compute(
     events: Events,
     device: str,
 ) -> None:
-    final = run.settings.training.final
-    if final is True or (final == "test" and split == "valid"):
-        how = "with the validation items (--refit)" if final == "test" else "on every interaction (--final)"
+    learned = run.settings.training.train_on
+    if learned == "all" or (learned == "train+valid" and split == "valid"):
+        how = "on every interaction (--final)" if learned == "all" else "with the validation items (--refit)"
         raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
     material = training_data_of(workspace, run, events, device)
     dataset = material.dataset

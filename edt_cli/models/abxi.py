@@ -8,9 +8,9 @@ Where this differs from the released code:
   lies at the places of the mixed one where that domain comes next. Here it never has any, as in evaluation there.
 - A user may have items of one domain only. What another domain says is then zero before its last norm, as it is
   there at positions before a domain's first item.
-- Positions draw negatives out of pools, each shared by a few of them (`training.negatives_of`), which makes of
-  scores products of matrices. As there, as many come from each other domain (`training.all_domains`), though only
-  items of the domain that is asked for are ranked.
+- Positions draw negatives out of pools, each shared by a few of them (`training.negative_pool`), which makes of
+  scores products of matrices. As there, as many come from each other domain (`training.cross_domain_negatives`),
+  though only items of the domain that is asked for are ranked.
 - The preset trains in bfloat16, the release in float32; `training.dtype` tells.
 - The release that the paper points to clears its gradients once an epoch, so that a step repeats those before it.
   The later one, behind the figures of its README, does not, and neither does this.
@@ -94,7 +94,13 @@ class ABXI(SequentialModel):
         real = batch.targets > 0
         targets = batch.targets[real]
         states, positive = self._states(batch, real), self.encode_items(targets)
-        return Positions(states, positive, targets, had(batch, real), self.side_context(batch, real))
+        return Positions(
+            states=states,
+            positive=positive,
+            targets=targets,
+            had=had(batch, real),
+            side=self.side_context(batch, real),
+        )
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """For each domain: the mean over a user's targets of that domain, averaged over the users of the batch."""

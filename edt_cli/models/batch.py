@@ -37,7 +37,9 @@ class ItemTable:
 
     def to(self, device: torch.device) -> ItemTable:
         text = None if self.text is None else self.text.to(device)
-        return ItemTable(self.domains, self.domain_of.to(device), self.counts.to(device), text)
+        return ItemTable(
+            domains=self.domains, domain_of=self.domain_of.to(device), counts=self.counts.to(device), text=text
+        )
 
 
 def item_table(
@@ -49,7 +51,12 @@ def item_table(
         domain_of = domains.of(np.arange(domains.items + 1))
     counts = np.bincount(sequences.items, minlength=len(domain_of))
     text = None if vectors is None else torch.from_numpy(vectors).float()
-    return ItemTable(domains, torch.from_numpy(domain_of).clamp_min(0), torch.from_numpy(counts), text)
+    return ItemTable(
+        domains=domains,
+        domain_of=torch.from_numpy(domain_of).clamp_min(0),
+        counts=torch.from_numpy(counts),
+        text=text,
+    )
 
 
 def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
@@ -124,7 +131,15 @@ class DeviceSequences:
         learned = items if inserted is None else items.masked_fill(inserted, 0)
         targets = torch.cat([learned[:, 1:], items.new_zeros(len(rows), 1)], 1)
         domains = self.domain_of[targets] if asked is None else asked[:, None].expand_as(items)
-        return Batch(rows, items, lengths, targets, domains, inserted, times)
+        return Batch(
+            rows=rows,
+            items=items,
+            lengths=lengths,
+            targets=targets,
+            domains=domains,
+            inserted=inserted,
+            times=times,
+        )
 
     def targets(self) -> Tensor:
         """long [rows]: how many targets each row has."""

@@ -71,7 +71,14 @@ def frozen_states(model: ThreadedModel, sequences: DeviceSequences, folder: Path
             present[place], targets[place] = there[real], batch.targets[real]
             if side is not None:
                 side.context[place] = side.side_score.context(batch)[real]
-    return FrozenStates(global_states, domain_states, present, targets, side, starts)
+    return FrozenStates(
+        global_states=global_states,
+        domain_states=domain_states,
+        present=present,
+        targets=targets,
+        side=side,
+        starts=starts,
+    )
 
 
 def _room(rows: int, hidden: int, device: torch.device, folder: Path | None) -> Tensor:
@@ -98,11 +105,11 @@ class FineTuning(Phase):
     dropout = False
 
     def __init__(self, model: ThreadedModel, given: ModelInputs) -> None:
-        s = given.training
+        s, o = given.training, model.options
         self.model, self.given = model, given
         self.sequences = given.on_device
-        self.size, self.lr, self.epochs = s.batch, s.finetune_lr, s.finetune_epochs
-        self.min_steps, self.validate_steps = s.finetune_min_steps, s.finetune_validate_steps
+        self.size, self.lr, self.epochs = s.batch, o.finetune_lr, o.finetune_epochs
+        self.min_steps, self.validate_steps = o.finetune_min_steps, o.finetune_validate_steps
         self.counts = self.sequences.targets()
         self.steps_per_epoch = math.ceil(int((self.counts > 0).sum()) / s.batch)
         self.domain_of = given.table.domain_of
@@ -146,7 +153,9 @@ class FineTuning(Phase):
         own = (_take(f.domain_states, batch), f.present[batch], domains)
         states = self.model.together(_take(f.global_states, batch), *own)
         side = None if f.side is None else f.side[batch]
-        at = Positions(states, self.items[targets], targets, self._had(batch), side)
+        at = Positions(
+            states=states, positive=self.items[targets], targets=targets, had=self._had(batch), side=side
+        )
         losses = self.objective(at, lambda ids: self.items[ids])
         means = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
         return {f"L_{domain}": own.mean() for domain, own in enumerate(means) if len(own)}
@@ -196,7 +205,14 @@ class FrozenQueries:
                 batch = sequences.batch(rows, asked[rows])
                 global_states[rows], domain_states[rows], present[rows], _ = model.last_parts(batch)
                 model.put_context(side, rows, batch)
-        return cls(global_states, domain_states, present, asked, model.item_vectors(), side)
+        return cls(
+            global_states=global_states,
+            domain_states=domain_states,
+            present=present,
+            asked=asked,
+            items=model.item_vectors(),
+            side=side,
+        )
 
     def scorer(self, model: ThreadedModel) -> Scorer:
         with torch.no_grad():

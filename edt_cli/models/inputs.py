@@ -10,13 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.config import ModelSettings, Section, TrainingSettings, UserError
+from edt_cli.config import ModelSettings, Section, Settings, TrainingSettings, UsageError, UserError
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import DeviceSequences, ItemTable
 
 
 class NoOptions(Section):
     """Of a system that has no settings to itself."""
+
+
+def mixed_only(s: Settings) -> None:
+    """Errors: UsageError where a system that learns from mixed sequences is to have single domains."""
+    if s.model.sequence == "single":
+        raise UsageError(f"{s.model.name} learns from mixed sequences: model.sequence = single is for the others")
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,21 @@ class GeneratedItems:
         rows = np.zeros((pairs.shape[1], counts.max(initial=1)), np.int64)
         used, number = np.unique(np.append(0, items), return_inverse=True)
         rows[question[order], place] = number[1:][order]
-        return cls(*(torch.from_numpy(part) for part in (*pairs, rows, vectors[used])))
+        users_asked, domains_asked = (torch.from_numpy(part) for part in pairs)
+        return cls(
+            users=users_asked,
+            domains=domains_asked,
+            items=torch.from_numpy(rows),
+            vectors=torch.from_numpy(vectors[used]),
+        )
 
     def to(self, device: torch.device) -> GeneratedItems:
-        parts = (self.users, self.domains, self.items, self.vectors)
-        return GeneratedItems(*(part.to(device) for part in parts))
+        return GeneratedItems(
+            users=self.users.to(device),
+            domains=self.domains.to(device),
+            items=self.items.to(device),
+            vectors=self.vectors.to(device),
+        )
 
 
 @dataclass(frozen=True)

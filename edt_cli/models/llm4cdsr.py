@@ -119,7 +119,7 @@ class LLM4CDSR(ProfiledModel):
         masked = self._mask(batch)
         states = self.backbone.restore(of_global, batch.lengths, masked)[masked]
         states = torch.cat([states, self._own_restored(batch, masked)], -1)
-        at = Positions(states, x[masked], batch.items[masked], had(batch, masked))
+        at = Positions(states=states, positive=x[masked], targets=batch.items[masked], had=had(batch, masked))
         return at, self.backbone.last(of_global, batch.lengths)
 
     def _own_states(self, batch: Batch) -> Tensor:

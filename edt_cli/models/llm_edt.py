@@ -10,10 +10,13 @@ from functools import partial
 
 from torch import Tensor
 
+from edt_cli.config import Section, Settings
 from edt_cli.models.batch import Batch
 from edt_cli.models.fine_tuning import FineTuning
 from edt_cli.models.inputs import ModelInputs
+from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.losses import alignment, mean
+from edt_cli.models.memory import Memory
 from edt_cli.models.phases import Phase
 from edt_cli.models.positions import Objective
 from edt_cli.models.threads import ThreadedModel
@@ -22,22 +25,30 @@ from edt_cli.models.threads import ThreadedModel
 class LLMEDT(ThreadedModel):
     """Without profiles: `w/o Profiling`."""
 
+    Options = LLMEDTOptions
+    options: LLMEDTOptions
+
+    @classmethod
+    def check(cls, s: Settings, options: Section) -> None:
+        super().check(s, options)
+        assert isinstance(options, LLMEDTOptions)
+        options.check(s)
+
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
-        self.alpha = given.training.alpha
-        self.align_temperature = given.training.align_temperature
+        if self.options.memory and given.view is not None:
+            self.side_score = Memory(given.view, given.table, given.model, self.options)
 
     def phases(self, given: ModelInputs) -> list[Phase]:
         """Section 3.3: global pre-training, then domain fine-tuning, unless that is off (`w/o DFT`)."""
         first = super().phases(given)
-        return [*first, FineTuning(self, given)] if given.training.finetune else first
+        return [*first, FineTuning(self, given)] if self.options.finetune else first
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         """Eq. 14: L_pre + alpha L_align, over the users of the batch that have a profile."""
         at, last = self.training_positions(batch)
         terms = {"next_item": mean(objective(at, self.encode_items))}
         if self.profiles is not None:
-            terms["align"] = self.alpha * self.aligned(
-                last, batch, partial(alignment, temperature=self.align_temperature)
-            )
+            contrast = partial(alignment, temperature=self.options.align_temperature)
+            terms["align"] = self.options.alpha * self.aligned(last, batch, contrast)
         return terms

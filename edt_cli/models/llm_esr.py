@@ -21,11 +21,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from edt_cli.config import Section, UserError
+from edt_cli.config import Section, Settings, UsageError, UserError
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.encoders import IdEncoder, project_pca
-from edt_cli.models.inputs import ModelInputs
+from edt_cli.models.inputs import ModelInputs, mixed_only
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, soft_contrast
 from edt_cli.models.positions import Objective
@@ -48,6 +48,12 @@ class LLMESR(SequentialModel):
     """Vectors are [collaborative, semantic] of 2d. The base's `encoder` is the semantic view, eq. 2."""
 
     Options = Options
+
+    @classmethod
+    def check(cls, s: Settings, options: Section) -> None:
+        mixed_only(s)
+        if s.model.backbone == "bert4rec":
+            raise UsageError(f"{s.model.name} needs a causal backbone: sasrec or gru4rec")
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)

@@ -33,12 +33,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from edt_cli.config import Section
+from edt_cli.config import Section, Settings
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
 from edt_cli.models.encoders import IdEncoder
-from edt_cli.models.inputs import GeneratedItems, ModelInputs
+from edt_cli.models.inputs import GeneratedItems, ModelInputs, mixed_only
 from edt_cli.models.kernels import linear, twice_differentiable
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, two_views
@@ -88,6 +88,10 @@ class LLMCDSR(PlainModel):
     it starts, with the mean of a user's generated items."""
 
     Options = LLMCDSROptions
+
+    @classmethod
+    def check(cls, s: Settings, options: Section) -> None:
+        mixed_only(s)
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
@@ -228,7 +232,7 @@ class CollaborativeText(SequentialModel):
     into the space of its item vectors, learned by contrast of the two views of an item."""
 
     def __init__(self, given: ModelInputs) -> None:
-        s = given.model.model_copy(update={"encoder": "id", "backbone": "sasrec", "heads": 1, "memory": False})
+        s = given.model.model_copy(update={"encoder": "id", "backbone": "sasrec", "heads": 1})
         super().__init__(replace(given, model=s))
         assert given.table.text is not None and isinstance(given.options, LLMCDSROptions)
         self.own = given.options
@@ -270,7 +274,9 @@ class CollaborativeText(SequentialModel):
             items, lengths, _ = domain_sequence(batch.items, self.domain_of, torch.full_like(batch.rows, domain))
             targets = F.pad(items[:, 1:], (0, 1))
             x = self.encode_items(items)
-            own = Batch(batch.rows, items, lengths, targets, self.domain_of[targets])
+            own = Batch(
+                rows=batch.rows, items=items, lengths=lengths, targets=targets, domains=self.domain_of[targets]
+            )
             next_item.append(mean(objective(self.before_targets(own, x, backbone(x, lengths)), self.encode_items)))
             unique = items.unique()
             told = unique[self.text[unique].abs().sum(1) > 0]
@@ -304,7 +310,9 @@ def inserted(
     items = everything.gather(1, which)
     put = (which < k) & (items > 0)
     targets = F.pad(items[:, 1:].masked_fill(put[:, 1:], 0), (0, 1))
-    noisy = Batch(rows.rows, items, lengths, targets, domain_of[targets], put)
+    noisy = Batch(
+        rows=rows.rows, items=items, lengths=lengths, targets=targets, domains=domain_of[targets], inserted=put
+    )
     return noisy, torch.where(put, which, -1)
 
 

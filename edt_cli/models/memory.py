@@ -18,6 +18,7 @@ from edt_cli.config import ModelSettings
 from edt_cli.data.dataset import Sequences, TrainingView
 from edt_cli.models.batch import Batch, ItemTable
 from edt_cli.models.item_knn import cooccurrence
+from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.side_score import SideScore
 from edt_cli.models.user_interactions import Occurrences, UserInteractions
 
@@ -136,17 +137,18 @@ class Memory(SideScore):
     meetings: list[Neighbours]
     alike: list[list[Neighbours]]
 
-    def __init__(self, view: TrainingView, table: ItemTable, s: ModelSettings) -> None:
+    def __init__(self, view: TrainingView, table: ItemTable, s: ModelSettings, o: LLMEDTOptions) -> None:
         super().__init__()
+        self.calibrate = o.calibrate
         device = table.domain_of.device
         self.starts = torch.from_numpy(table.domains.starts).tolist()
-        self.window = s.memory_window
+        self.window = o.memory_window
         counts = np.zeros(len(table.domain_of))
         counts[: table.catalogue + 1] = view.popularity()
         scale = 1.0 / np.sqrt(np.maximum(counts, 1))
         pairs = (diags(scale[: table.catalogue + 1]) @ cooccurrence(view, s.knn_window)).tocsr()
         titles = view.catalogue["title"].fill_null("").to_list()
-        total, count = len(table.domain_of), s.memory_neighbours
+        total, count = len(table.domain_of), o.memory_neighbours
         self.meetings, self.alike = [], []
         for domain in range(len(table.domains)):
             items = table.domains.range(domain)
@@ -163,10 +165,10 @@ class Memory(SideScore):
         self.register_buffer("counts", torch.from_numpy(counts).float().to(device), persistent=False)
         self.interactions = UserInteractions(view.prefixes, total, s.knn_window).to(device)
         self.rows_a_user = len(table.domains) if s.sequence == "single" else 1
-        self.period = s.memory_period
+        self.period = o.memory_period
         self.seasons: Seasons | None = None
-        if s.memory_period is not None and has_seasons(view.prefixes, s.memory_period):
-            self.seasons = Seasons(view.prefixes, total, s.memory_period).to(device)
+        if o.memory_period is not None and has_seasons(view.prefixes, o.memory_period):
+            self.seasons = Seasons(view.prefixes, total, o.memory_period).to(device)
         seasons = [] if self.seasons is None else [0.0, 0.0]
         start = torch.tensor([0.5, 0.3] + [1.0] * len(likes) + seasons).to(device)
         self.weight = nn.Parameter(start.repeat(len(table.domains), 1))

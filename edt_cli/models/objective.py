@@ -18,7 +18,7 @@ from edt_cli.models.positions import Positions
 OWN_NEGATIVES = {"bpr": bpr, "bce": bce, "top1": top1, "bpr-max": bpr_max}
 """Losses for which each position draws its own."""
 SHARED_BY = 512
-"""Positions that draw from one pool, with `negatives_of`."""
+"""Positions that draw from one pool, with `negative_pool`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class NextItem:
         own = (_exact(at.states[rows]) * _exact(at.positive[rows])).sum(-1)
         if at.side is not None:
             own = own + at.side[rows].of_targets(at.targets[rows], domain)
-        among = range(len(self.negatives.starts) - 1) if s.all_domains else [domain]
+        among = range(len(self.negatives.starts) - 1) if s.cross_domain_negatives else [domain]
         each = [self._others(at, rows, one, encode_items) for one in among]
         # The largest tensor of training: not copied where there is one.
         others = each[0] if len(each) == 1 else torch.cat(each, 1)
@@ -106,16 +106,16 @@ class NextItem:
         """[len(rows), negatives]: scores of negatives of `domain`, -inf where one is none: the target and, without
         `seen_negatives`, what the user has had, as it is no candidate at evaluation.
 
-        With `negatives_of` a position has the `negatives` next to a place of its own in a pool, whose items lie in
+        With `negative_pool` a position has the `negatives` next to a place of its own in a pool, whose items lie in
         no order. Few positions share one, and the pools of a batch hold different items while there are any: one
         for all would be a coarse sample of the catalogue at each step.
         """
         s = self.settings
-        if s.negatives_of is None:
+        if s.negative_pool is None:
             drawn = self.negatives.shared(domain, s.negatives)
             return self._scores(at, rows, domain, drawn, encode_items(drawn))
         groups = rows.split(SHARED_BY)
-        drawn = self.negatives.pools(domain, s.negatives_of, len(groups))
+        drawn = self.negatives.pools(domain, s.negative_pool, len(groups))
         vectors = encode_items(drawn)
         parts = []
         for group, pool, own in zip(groups, drawn, vectors, strict=True):

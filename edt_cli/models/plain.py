@@ -49,7 +49,9 @@ class PlainModel(SequentialModel):
             return super().positions_to_learn(batch)
         x, masked = self.embed(batch), self._mask(batch)
         states = self.backbone.restore(x, batch.lengths, masked)
-        return Positions(states[masked], x[masked], batch.items[masked], had(batch, masked))
+        return Positions(
+            states=states[masked], positive=x[masked], targets=batch.items[masked], had=had(batch, masked)
+        )
 
     def _mask(self, batch: Batch) -> Tensor:
         """A share of each row's items, and the last one of rows where chance took none. One row in eleven has its

@@ -31,7 +31,9 @@ class Positions:
         """Those at `rows` (an index of the P), with other states for them."""
         had = None if self.had is None else self.had[rows]
         side = None if self.side is None else self.side[rows]
-        return Positions(states, self.positive[rows], self.targets[rows], had, side)
+        return Positions(
+            states=states, positive=self.positive[rows], targets=self.targets[rows], had=had, side=side
+        )
 
 
 class Objective(Protocol):

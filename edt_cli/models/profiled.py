@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from edt_cli.config import Section, Settings
 from edt_cli.models.batch import Batch
 from edt_cli.models.encoders import Adapter, whiten
-from edt_cli.models.inputs import ModelInputs
+from edt_cli.models.inputs import ModelInputs, mixed_only
 from edt_cli.models.plain import PlainModel
 
 
 class ProfiledModel(PlainModel):
     """A backbone over mixed sequences, whose state after a user's last item is to agree with their profile."""
+
+    @classmethod
+    def check(cls, s: Settings, options: Section) -> None:
+        mixed_only(s)
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)

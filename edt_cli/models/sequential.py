@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import Section
+from edt_cli.config import Section, Settings
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import Batch, DeviceSequences, last_state, only_domain
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.encoders import make_encoder
 from edt_cli.models.inputs import ModelInputs, NoOptions
 from edt_cli.models.losses import mean
-from edt_cli.models.memory import Memory
 from edt_cli.models.objective import Negatives, NextItem
 from edt_cli.models.phases import PRETRAINING, Phase, seeded
 from edt_cli.models.positions import Objective, Positions, had
@@ -38,6 +37,10 @@ class SequentialModel(nn.Module):
     Options: type[Section] = NoOptions
     """The settings that a system has to itself."""
 
+    @classmethod
+    def check(cls, s: Settings, options: Section) -> None:
+        """Before anything is made. Errors: UsageError for settings that do not go together in this system."""
+
     def __init__(self, given: ModelInputs) -> None:
         super().__init__()
         s = given.model
@@ -51,8 +54,6 @@ class SequentialModel(nn.Module):
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(given.table, s)
         self.side_score: SideScore | None = None
-        if s.memory and given.view is not None:
-            self.side_score = Memory(given.view, given.table, s)
 
     domain_of: Tensor
 
@@ -91,7 +92,13 @@ class SequentialModel(nn.Module):
         self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
     ) -> Positions:
         """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
-        return Positions(states, positive, targets[places], had(batch, places), self.side_context(batch, places))
+        return Positions(
+            states=states,
+            positive=positive,
+            targets=targets[places],
+            had=had(batch, places),
+            side=self.side_context(batch, places),
+        )
 
     def side_context(self, batch: Batch, places: Tensor) -> SideContext | None:
         """The side score's at the P `places` (bool [B, L], or what else finds P of the positions)."""

@@ -13,12 +13,13 @@ from edt_cli.models.batch import Batch
 class SideScore(nn.Module, ABC):
     """Added to the inner product of state and item vector.
 
-    `weight`: [D, F], of F terms for each domain; small, learned with the rest, and calibrated on the validation set
-    where `training.calibrate` asks for it. `width`: W, numbers of a position's context.
+    `weight`: [D, F], of F terms for each domain; small, learned with the rest. `calibrate`: whether the validation
+    set weighs them once more after pre-training. `width`: W, numbers of a position's context.
     """
 
     weight: nn.Parameter
     width: int
+    calibrate: bool = False
 
     def remarks(self) -> list[str]:
         """What its user should know before training: what was asked for and is not had, say."""

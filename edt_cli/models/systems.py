@@ -39,7 +39,7 @@ OURS = "llm-edt"
 """The method that the others are rivals of."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class System:
     """A system by its name.
 
@@ -51,9 +51,9 @@ class System:
 
     name: str
     title: str
-    paper: str
-    year: int | None
     preset: str | Path
+    paper: str = ""
+    year: int | None = None
     model: str = "edt_cli.models.plain:PlainModel"
     needs: tuple[Need, ...] = ()
     augmented: bool = True
@@ -66,39 +66,118 @@ class System:
 
 BUILT_IN = (
     System(
-        *(OURS, "LLM-EDT", "Liu et al., SIGIR", 2026, "best", "edt_cli.models.llm_edt:LLMEDT"),
+        name=OURS,
+        title="LLM-EDT",
+        paper="Liu et al., SIGIR",
+        year=2026,
+        preset="best",
+        model="edt_cli.models.llm_edt:LLMEDT",
         needs=("item text", "generated items", "user profiles"),
     ),
-    System("sasrec", "SASRec", "Kang and McAuley, ICDM", 2018, "sasrec"),
-    System("gru4rec", "GRU4Rec", "Hidasi et al., ICLR", 2016, "gru4rec", "edt_cli.models.plain:BiasedModel"),
-    System("bert4rec", "BERT4Rec", "Sun et al., CIKM", 2019, "bert4rec", "edt_cli.models.plain:BiasedModel"),
-    System("c2dsr", "C2DSR", "Cao et al., CIKM", 2022, "c2dsr", "edt_cli.models.c2dsr:C2DSR"),
-    System("tricdr", "TriCDR", "Ma et al., TOIS", 2024, "tricdr", "edt_cli.models.tricdr:TriCDR"),
-    System("syncrec", "SyNCRec", "Park et al., SIGIR", 2024, "syncrec", "edt_cli.models.syncrec:SyNCRec"),
-    System("abxi", "ABXI", "Bian et al., WWW", 2025, "abxi", "edt_cli.models.abxi:ABXI"),
     System(
-        *("llmcdsr", "LLMCDSR", "Xin et al., TOIS", 2025, "llmcdsr", "edt_cli.models.llmcdsr:LLMCDSR"),
+        name="sasrec",
+        title="SASRec",
+        paper="Kang and McAuley, ICDM",
+        year=2018,
+        preset="sasrec",
+    ),
+    System(
+        name="gru4rec",
+        title="GRU4Rec",
+        paper="Hidasi et al., ICLR",
+        year=2016,
+        preset="gru4rec",
+        model="edt_cli.models.plain:BiasedModel",
+    ),
+    System(
+        name="bert4rec",
+        title="BERT4Rec",
+        paper="Sun et al., CIKM",
+        year=2019,
+        preset="bert4rec",
+        model="edt_cli.models.plain:BiasedModel",
+    ),
+    System(
+        name="c2dsr",
+        title="C2DSR",
+        paper="Cao et al., CIKM",
+        year=2022,
+        preset="c2dsr",
+        model="edt_cli.models.c2dsr:C2DSR",
+    ),
+    System(
+        name="tricdr",
+        title="TriCDR",
+        paper="Ma et al., TOIS",
+        year=2024,
+        preset="tricdr",
+        model="edt_cli.models.tricdr:TriCDR",
+    ),
+    System(
+        name="syncrec",
+        title="SyNCRec",
+        paper="Park et al., SIGIR",
+        year=2024,
+        preset="syncrec",
+        model="edt_cli.models.syncrec:SyNCRec",
+    ),
+    System(
+        name="abxi",
+        title="ABXI",
+        paper="Bian et al., WWW",
+        year=2025,
+        preset="abxi",
+        model="edt_cli.models.abxi:ABXI",
+    ),
+    System(
+        name="llmcdsr",
+        title="LLMCDSR",
+        paper="Xin et al., TOIS",
+        year=2025,
+        preset="llmcdsr",
+        model="edt_cli.models.llmcdsr:LLMCDSR",
         needs=("item text", "generated items"),
         augmented=False,
     ),
     System(
-        *("llm-esr", "LLM-ESR", "Liu et al., NeurIPS", 2024, "llm-esr", "edt_cli.models.llm_esr:LLMESR"),
+        name="llm-esr",
+        title="LLM-ESR",
+        paper="Liu et al., NeurIPS",
+        year=2024,
+        preset="llm-esr",
+        model="edt_cli.models.llm_esr:LLMESR",
         needs=("item text", "user profiles"),
     ),
     System(
-        *("llm4cdsr", "LLM4CDSR", "Liu et al., SIGIR", 2025, "llm4cdsr", "edt_cli.models.llm4cdsr:LLM4CDSR"),
+        name="llm4cdsr",
+        title="LLM4CDSR",
+        paper="Liu et al., SIGIR",
+        year=2025,
+        preset="llm4cdsr",
+        model="edt_cli.models.llm4cdsr:LLM4CDSR",
         needs=("item text", "user profiles"),
     ),
     System(
-        *("popularity", "Popularity", "", None, "popularity", "edt_cli.models.popularity:Popularity"),
+        name="popularity",
+        title="Popularity",
+        preset="popularity",
+        model="edt_cli.models.popularity:Popularity",
         trained=False,
     ),
     System(
-        *("item-knn", "Item-kNN", "Sarwar et al., WWW", 2001, "item-knn", "edt_cli.models.item_knn:ItemKNN"),
+        name="item-knn",
+        title="Item-kNN",
+        paper="Sarwar et al., WWW",
+        year=2001,
+        preset="item-knn",
+        model="edt_cli.models.item_knn:ItemKNN",
         trained=False,
     ),
     System(
-        *("content-knn", "Content-kNN", "", None, "content-knn", "edt_cli.models.content_knn:ContentKNN"),
+        name="content-knn",
+        title="Content-kNN",
+        preset="content-knn",
+        model="edt_cli.models.content_knn:ContentKNN",
         needs=("item text",),
         trained=False,
     ),
@@ -238,6 +317,15 @@ def options_of(name: str, values: Mapping[str, Any]) -> Section:
         has = f"it has: {', '.join(kind.model_fields)}" if kind.model_fields else "it has none of its own"
         raise UsageError(f"{name} has no option {unknown[0]!r}; {has}")
     return validated(kind, values)
+
+
+def checked(s: Settings) -> Settings:
+    """The same, with its options as numbers and truth values where they came as text. Errors: UsageError for an
+    option that the system does not have, and for settings that do not go together in it."""
+    options = options_of(s.model.name, s.options)
+    if system(s.model.name).trained:
+        model_class(s.model.name).check(s, options)
+    return s.changed(options={name: getattr(options, name) for name in s.options})
 
 
 def make_model(given: ModelInputs) -> SequentialModel:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import ModelSettings
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter
 from edt_cli.models.inputs import ModelInputs
+from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.positions import Positions
 from edt_cli.models.profiled import ProfiledModel
 from edt_cli.models.typed import Layer, ModuleList
@@ -24,9 +24,10 @@ class ThreadedModel(ProfiledModel):
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
-        s = given.model
-        self.threads = DomainThreads(self.domains, s)
-        self.domain_backbone = make_backbone(s) if s.threads == "joint" else None
+        assert isinstance(given.options, LLMEDTOptions)
+        self.options = given.options
+        self.threads = DomainThreads(self.domains, given.model.hidden, self.options.adapter)
+        self.domain_backbone = make_backbone(given.model) if self.options.threads == "joint" else None
         self.fine_tuned = False
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
@@ -87,9 +88,9 @@ class DomainThreads(Layer):
     """Eq. 10: u^d = W (W' h^d + b') + b for each domain. The outer layer starts at zero, so that fine-tuning
     starts from the pre-trained model."""
 
-    def __init__(self, domains: int, s: ModelSettings) -> None:
+    def __init__(self, domains: int, hidden: int, inner: int) -> None:
         super().__init__()
-        self.adapters = ModuleList(Adapter(s.hidden, s.adapter, s.hidden) for _ in range(domains))
+        self.adapters = ModuleList(Adapter(hidden, inner, hidden) for _ in range(domains))
         for adapter in self.adapters:
             nn.init.zeros_(adapter.outer.weight)
             nn.init.zeros_(adapter.outer.bias)

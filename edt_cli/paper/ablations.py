@@ -11,7 +11,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "filtering": ("w/o Filtering", {"augmentation": {"filter": False}}),
     "inserting": ("w/o Inserting", {"augmentation": {"insertion": "end"}}),
     "random-inserting": ("Random Inserting", {"augmentation": {"insertion": "random"}}),
-    "dft": ("w/o DFT", {"training": {"finetune": False}, "model": {"threads": "adapters"}}),
+    "dft": ("w/o DFT", {"options": {"finetune": False, "threads": "adapters"}}),
     "profiling": ("w/o Profiling", {"profiling": {"enabled": False}}),
     "sra": ("w/o S-R-A", {"profiling": {"chain": "naive"}}),
 }

@@ -104,7 +104,9 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
     asks_items = s.augmentation.enabled and "generated items" in needed and pipeline.unanswered("augmentation")
     asks_profiles = s.profiling.enabled and "user profiles" in needed and pipeline.unanswered("profiles")
     observed = pipeline.providers.cache.observed(chat.name)
-    known = Known(chat, pipeline.providers.price, observed, s.llm.concurrency, s.limits)
+    known = Known(
+        chat=chat, price=pipeline.providers.price, observed=observed, concurrency=s.llm.concurrency, limits=s.limits
+    )
     vectors = _vectors(pipeline) if asks_items or asks_profiles else None
     items = 0
     if asks_items and vectors is not None:
@@ -164,15 +166,15 @@ class Known:
             into, out = (Span(price, price) for price in self.price)
             cost = prompt_tokens.times(into) + completion_tokens.times(out)
         return Estimate(
-            name,
-            len(users),
-            calls,
-            cached,
-            prompt_tokens,
-            completion_tokens,
-            cost,
-            self._duration(calls, prompt_tokens + completion_tokens, seconds),
-            self._basis([prompt for prompt, _, _ in [*parts, *more]]),
+            stage=name,
+            users=len(users),
+            calls=calls,
+            cached=cached,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=cost,
+            seconds=self._duration(calls, prompt_tokens + completion_tokens, seconds),
+            basis=self._basis([prompt for prompt, _, _ in [*parts, *more]]),
         )
 
     def seen(self, prompt: str) -> Observed | None:
@@ -271,7 +273,16 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Est
     calls = Span(batches, batches)
     cost = None if price is None else tokens.times(Span(price, price))
     cached = 0 if pipeline.made("embeddings") else len(set(texts)) - len(missing)
-    return Estimate("embed", users, calls, cached, tokens, NOTHING, cost, calls.times(Span(0.2, 2.0)))
+    return Estimate(
+        stage="embed",
+        users=users,
+        calls=calls,
+        cached=cached,
+        prompt_tokens=tokens,
+        completion_tokens=NOTHING,
+        cost_usd=cost,
+        seconds=calls.times(Span(0.2, 2.0)),
+    )
 
 
 def _vectors(pipeline: Pipeline) -> ItemEmbeddings:

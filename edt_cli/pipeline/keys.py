@@ -52,9 +52,9 @@ def retried_key(key: str, tries: int) -> str:
 
 
 def run_key(
-    view: str, s: Settings, artefacts: Mapping[Kind, str], own: Mapping[str, Any], *, keep_seen: bool
+    view: str, s: Settings, artefacts: Mapping[Kind, str], options: Mapping[str, Any], *, keep_seen: bool
 ) -> str:
-    """own: the options of the system, all of them."""
-    parts = [own] if own else []
+    """options: those of the system, all of them."""
+    parts = [options] if options else []
     seen = ["seen items stay candidates"] if keep_seen else []
     return digest("run", view, s.model, s.training, artefacts, *parts, *seen)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from edt_cli.config import UserError
-from edt_cli.models.systems import options_of, system
+from edt_cli.models.systems import checked, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.events import Events
@@ -30,8 +30,8 @@ class Pipeline(Stages):
     @cached_property
     def run_key(self) -> str:
         s = self.settings
-        own = options_of(s.model.name, s.options).model_dump()
-        return keys.run_key(self.view.key, s, self.artefact_keys(), own, keep_seen=self.keep_seen)
+        options = options_of(s.model.name, s.options).model_dump()
+        return keys.run_key(self.view.key, s, self.artefact_keys(), options, keep_seen=self.keep_seen)
 
     def run(self, listeners: tuple[Listener, ...] = ()) -> Run:
         """Train, or go on training, or find that this run is finished already."""
@@ -43,22 +43,21 @@ class Pipeline(Stages):
         """The run of these settings, finished or not, if it was ever begun."""
         return existing_run(self.workspace, self._plan())
 
-    def final(self, on: Literal[True, "test"] = True) -> Self:
-        """The pipeline that trains on every interaction, or with "test" on all but the test set's, for as many
-        epochs as validation found best: the run of these settings that tells is made first where it is missing."""
-        s = self.settings.changed(training={"final": False})
+    def final(self, train_on: Literal["train+valid", "all"] = "all") -> Self:
+        """The pipeline that trains on more than the training part, for as many epochs as validation found best: the
+        run of these settings that tells how many is made first where it is missing."""
+        s = self.settings.changed(training={"train_on": "train"})
         run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
-        course = {
+        manifest = run.manifest()
+        schedules = {
             name: {
                 "epochs": phase["best_epoch"],
-                "of": phase.get("most") or s.training.epochs,
+                "planned_epochs": phase.get("planned_epochs") or s.training.epochs,
                 "cuts": phase["cuts"],
             }
-            for name, phase in run.manifest().get("phases", {}).items()
+            for name, phase in manifest.get("phases", {}).items()
         }
-        changes: dict[str, Any] = {"final": on, "course": course}
-        if s.training.calibrate:
-            changes["memory_weights"] = run.manifest()["memory_weights"]
+        changes = {"train_on": train_on, "schedules": schedules, "side_weights": manifest.get("side_weights")}
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
 
     def _plan(self) -> dict[str, Any]:
@@ -66,7 +65,7 @@ class Pipeline(Stages):
             "data": self.dataset.name,
             "data_key": self.view.key,
             "key": self.run_key,
-            "settings": self.settings.document(),
+            "settings": checked(self.settings).document(),
             "preset": self.preset,
             "keep_seen": self.keep_seen,
             "artefacts": self.artefact_keys(),

@@ -46,7 +46,7 @@ class Stages:
 
     @cached_property
     def view(self) -> TrainingView:
-        return self.dataset.training_view(final=self.settings.training.final)
+        return self.dataset.training_view(self.settings.training.train_on)
 
     @cached_property
     def providers(self) -> Providers:
@@ -152,7 +152,7 @@ class Stages:
             embedder = fit_embedder(self.embedder, self.dataset.catalogue, folder, self.events)
             embed_items(self.dataset.catalogue, embedder, self.events).save(folder)
 
-        stage = Stage("embeddings", self.embeddings_key, make, ItemEmbeddings.load)
+        stage = Stage(kind="embeddings", key=self.embeddings_key, make=make, load=ItemEmbeddings.load)
         return get_or_make(self.workspace, stage, self.events)
 
     @cached_property
@@ -196,7 +196,7 @@ class Stages:
                 **_account(chat, made.summary, checked),
             }
 
-        stage = Stage("augmentation", self.augmentation_key, make, Augmentation.load)
+        stage = Stage(kind="augmentation", key=self.augmentation_key, make=make, load=Augmentation.load)
         return get_or_make(self.workspace, stage, self.events)
 
     @cached_property
@@ -232,7 +232,7 @@ class Stages:
                 **_account(chat, made.summary, checked),
             }
 
-        stage = Stage("profiles", self.profiles_key, make, Profiles.load)
+        stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
         return get_or_make(self.workspace, stage, self.events)
 
     def material(self) -> TrainingData:

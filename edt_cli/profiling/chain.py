@@ -61,7 +61,12 @@ class Outcome:
     def restored(cls, kept: dict[str, Any]) -> Outcome:
         """From its `asdict` as JSON."""
         failed = None if kept["failed"] is None else Failed(**kept["failed"])
-        return cls(kept["profile"], kept["step"], failed, [tuple(part) for part in kept["summaries"]])
+        return cls(
+            profile=kept["profile"],
+            step=kept["step"],
+            failed=failed,
+            summaries=[tuple(part) for part in kept["summaries"]],
+        )
 
 
 class Chain:

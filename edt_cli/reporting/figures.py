@@ -36,7 +36,9 @@ def bar_chart(
         raise ValueError("a bar's value is a finite number, 0 or more")
     if len(labels) != len(values):
         raise ValueError(f"{len(labels)} labels for {len(values)} values")
-    return _BarChart([plain(label) for label in labels], list(values), plain(title), width, ascii)
+    return _BarChart(
+        labels=[plain(label) for label in labels], values=list(values), title=plain(title), width=width, ascii=ascii
+    )
 
 
 @dataclass(frozen=True)

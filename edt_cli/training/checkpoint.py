@@ -18,20 +18,22 @@ from edt_cli.workspace.layout import write_atomic
 
 @dataclass
 class Progress:
-    """Where a phase stands, after `epoch` of `most` epochs. `best` is the best validation NDCG@10 so far,
-    at `best_epoch`; `bad` counts the validations since, from `min_steps` on, `flat` those since it or the last of
-    the `cuts` of the learning rate, the epochs after which there was one. The phase is over when `ended` says by
-    what: "patience", "epochs" or "minutes". `dtype`: of the products; a processor may lack what the settings ask
-    for."""
+    """Where a phase stands, after `epoch` of `planned_epochs`.
+
+    `best`: the best validation NDCG@10 so far, at `best_epoch`. `validations_since_best`: those from `min_steps`
+    on, which patience counts; `validations_since_cut`: since the best or the last of the learning rate's `cuts`,
+    the epochs after which there was one. `ended`: "", or by what: "patience", "epochs" or "minutes". `dtype`: of
+    the products; a processor may lack what the settings ask for.
+    """
 
     phase: str
     epoch: int = 0
-    most: int = 0
+    planned_epochs: int = 0
     step: int = 0
     best: float = -1.0
     best_epoch: int = 0
-    bad: int = 0
-    flat: int = 0
+    validations_since_best: int = 0
+    validations_since_cut: int = 0
     cuts: list[int] = field(default_factory=list)
     ended: str = ""
     dtype: str = ""

@@ -102,4 +102,12 @@ def assemble(
             generated = generated.to(torch.device(device))
     of_users = None if profiles is None else torch.from_numpy(profiles.vectors)
     table = item_table(view.domains, sequences, domain_of, vectors).to(torch.device(device))
-    return TrainingData(dataset, view, sequences, table, of_users, generated, inserted)
+    return TrainingData(
+        dataset=dataset,
+        view=view,
+        sequences=sequences,
+        table=table,
+        profiles=of_users,
+        generated=generated,
+        inserted=inserted,
+    )

@@ -35,8 +35,9 @@ WATCHED_NEGATIVES = 100
 def train(material: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
     """All phases of a system; goes on where `folder` says it was.
 
-    Returns what belongs in the manifest: parameters, and for each phase its epochs, steps, best epoch, validation
-    NDCG@10 there, and seconds. Errors: UserError where there is nothing to learn from.
+    Returns what belongs in the manifest: parameters; for each phase its epochs, steps, best epoch, validation
+    NDCG@10 there, and seconds; the weights of a side score that the validation set has judged. Errors: UserError
+    where there is nothing to learn from.
     """
     s = settings.training
     if material.dataset.keeps_seen(settings.evaluation.keep_seen):
@@ -50,53 +51,57 @@ def train(material: TrainingData, settings: Settings, folder: Path, events: Even
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     for message in model.remarks():
         events.emit("remark", message=message)
-    watched = None if s.final else Watched.of(material, settings)
+    watched = None if s.train_on != "train" else Watched.of(material, settings)
     reached = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
+    weighed: list[list[float]] | None = None
     done = 0 if reached is None else [phase.name for phase in phases].index(reached.phase)
     for number, phase in enumerate(phases):
         if number:
             load_weights(folder / weights_file(phases[number - 1]), phases[number - 1].model)
         phase.enter()
-        if number < done:
-            continue
-        validate = None if watched is None else partial(watched.ndcg_of, phase)
-        _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
+        if number >= done:
+            validate = None if watched is None else partial(watched.ndcg_of, phase)
+            _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
         if phase.name == PRETRAINING and model.side_score is not None:
-            _weigh_side_score(watched, model, folder / weights_file(phase), s, events)
-    weight = None if model.side_score is None else model.side_score.weight.tolist()
+            weighed = _weigh_side_score(watched, model, folder / weights_file(phase), s, events)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "phases": read_json(folder / PHASES),
-        "memory_weights": weight,
+        "side_weights": weighed,
     }
 
 
 def _weigh_side_score(
     watched: Watched | None, model: SequentialModel, weights: Path, s: TrainingSettings, events: Events
-) -> None:
-    """The side score's weights as validation has them, or an earlier run's that it judged; in model and file."""
+) -> list[list[float]] | None:
+    """The side score's weights as validation has them, or an earlier run's that it judged; in model and file. None
+    where training's stay."""
     assert model.side_score is not None
     notes = load_weights(weights, model)
-    if "memory_weights" in notes or not (s.memory_weights or (s.calibrate and watched)):
-        return
-    if s.memory_weights is not None:
-        weight = torch.tensor(s.memory_weights, device=model.side_score.weight.device)
+    if "side_weights" in notes:
+        kept: list[list[float]] = notes["side_weights"]
+        return kept
+    if s.side_weights is not None:
+        weight = torch.tensor(s.side_weights, device=model.side_score.weight.device)
+    elif watched is None or not model.side_score.calibrate:
+        return None
     else:
-        assert watched is not None
         asked = watched.asked
         scorer = model.scorer(asked.inputs, asked.targets.domains)
         assert isinstance(scorer, SideScored)
         weight = calibrated(scorer, asked, s.seed)
     with torch.no_grad():
         model.side_score.weight.copy_(weight)
-    notes["memory_weights"] = weight.tolist()
+    notes["side_weights"] = weight.tolist()
     save_weights(weights, model, **notes)
-    told = [
+    by_domain = [
         f"{name} {' '.join(f'{one:.2f}' for one in row)}"
         for name, row in zip(model.table.domains.names, weight.tolist(), strict=True)
     ]
-    events.emit("calibrated", message=f"the memory's weights: {', '.join(told)}")
+    events.emit("calibrated", message=f"weights of the side score: {', '.join(by_domain)}")
+    found: list[list[float]] = weight.tolist()
+    return found
 
 
 def _note(folder: Path, phase: str, done: Progress) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import Course, TrainingSettings
+from edt_cli.config import PhaseSchedule, TrainingSettings
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.kernels import trim_heap
 from edt_cli.models.phases import Phase
@@ -40,8 +40,8 @@ def run_phase(
     """Train one phase to its end, from its checkpoint in `folder` if there is one.
 
     The best weights by validation are in `<folder>/<phase>.safetensors` afterwards, and in the model. Without
-    `validate` (nothing held out) the phase runs all its epochs, as `s.course` says if it does, and the last weights
-    count. Errors: Diverged; events.Stopped if a request came to stop.
+    `validate` (nothing held out) the phase runs all its epochs, or as many as `s.schedules` has for it, and the
+    last weights count. Errors: Diverged; events.Stopped if a request came to stop.
     """
     checkpoint = folder / CHECKPOINT
     weights = folder / weights_file(phase)
@@ -61,9 +61,9 @@ def run_phase(
     p.dtype = working_dtype(phase.model, s)
     if p.dtype != s.dtype:
         events.emit("precision", dtype=p.dtype, message=f"this processor has no {s.dtype}: trained in {p.dtype}")
-    course = s.course.get(phase.name) or Course(epochs=phase.epochs, of=phase.epochs)
-    p.most = course.of
-    total_steps = course.of * phase.steps_per_epoch
+    schedule = s.schedules.get(phase.name) or PhaseSchedule(epochs=phase.epochs, planned_epochs=phase.epochs)
+    p.planned_epochs = schedule.planned_epochs
+    total_steps = schedule.planned_epochs * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
 
     def judge(losses: dict[str, float]) -> None:
@@ -71,31 +71,32 @@ def run_phase(
         found = validate() if validate is not None else {}
         better = validate is None or found["mean"] > p.best
         if better:
-            p.best, p.best_epoch, p.bad, p.flat = found.get("mean", p.best), p.epoch, 0, 0
+            p.best, p.best_epoch = found.get("mean", p.best), p.epoch
+            p.validations_since_best, p.validations_since_cut = 0, 0
             save_weights(weights, phase.model, phase=phase.name, epoch=p.epoch, ndcg=found)
         else:
-            p.bad += p.step >= phase.min_steps
-            p.flat += 1
-        cut = p.epoch in course.cuts if validate is None else p.flat > s.plateau_patience
+            p.validations_since_best += p.step >= phase.min_steps
+            p.validations_since_cut += 1
+        cut = p.epoch in schedule.cuts if validate is None else p.validations_since_cut > s.plateau_patience
         if s.schedule == "plateau" and cut:
             p.cuts.append(p.epoch)
-            p.flat = 0
+            p.validations_since_cut = 0
         p.notes = phase.notes()
         p.seconds += time.perf_counter() - clock
-        p.ended = _ended(p, course, s)
+        p.ended = _ended(p, schedule, s)
         save_checkpoint(checkpoint, phase.model, optimizers, phase.generators, p)
         events.emit(
             "epoch",
             phase=phase.name,
             epoch=p.epoch,
-            epochs=course.epochs,
+            epochs=schedule.epochs,
             step=p.step,
             losses=losses,
             ndcg=found,
             best_epoch=p.best_epoch,
-            patience=s.patience - p.bad,
+            patience=s.patience - p.validations_since_best,
             seconds=round(p.seconds, 3),
-            message=_line(course, p, losses, found, s.patience),
+            message=_line(schedule, p, losses, found, s.patience),
             **p.notes,
         )
 
@@ -122,7 +123,7 @@ def run_phase(
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):
             raise Diverged(f"the loss of {phase.name} is no number after epoch {p.epoch}: lower the learning rate")
-        if p.epoch % between == 0 or p.epoch >= course.epochs:
+        if p.epoch % between == 0 or p.epoch >= schedule.epochs:
             judge(losses)
             clock = time.perf_counter()
             if not p.ended:
@@ -177,13 +178,13 @@ def _minimise(
     optimizer.zero_grad(set_to_none=True)
 
 
-def _ended(p: Progress, course: Course, s: TrainingSettings) -> str:
+def _ended(p: Progress, schedule: PhaseSchedule, s: TrainingSettings) -> str:
     """What ends the phase here, if anything: "patience", the most "epochs" or "minutes" that it may have."""
-    if p.bad >= s.patience:
+    if p.validations_since_best >= s.patience:
         return "patience"
     if s.minutes is not None and p.seconds >= 60 * s.minutes:
         return "minutes"
-    return "epochs" if p.epoch >= course.epochs else ""
+    return "epochs" if p.epoch >= schedule.epochs else ""
 
 
 def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:
@@ -217,10 +218,12 @@ def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[
     return torch.autocast(device_of(model).type, torch.bfloat16)
 
 
-def _line(course: Course, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int) -> str:
-    parts = [f"{p.phase} epoch {p.epoch}/{course.epochs}"]
+def _line(
+    schedule: PhaseSchedule, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int
+) -> str:
+    parts = [f"{p.phase} epoch {p.epoch}/{schedule.epochs}"]
     parts += [f"{name} {value:.4f}" for name, value in losses.items()]
     parts += [f"NDCG@10 {name} {value:.4f}" for name, value in found.items() if name != "mean"]
     if found:
-        parts.append(f"best at {p.best_epoch}, patience {patience - p.bad}")
+        parts.append(f"best at {p.best_epoch}, patience {patience - p.validations_since_best}")
     return "  ".join(parts)

@@ -39,7 +39,9 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     if "generated items" in needed and not system(settings.model.name).augmented:
         one = np.zeros(1, dtype=np.int64)
         generated = GeneratedItems.of(one, one, one, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
-    given = TrainingData(dataset, view, view.prefixes, table, profiles, generated).given(settings)
+    given = TrainingData(
+        dataset=dataset, view=view, sequences=view.prefixes, table=table, profiles=profiles, generated=generated
+    ).given(settings)
     model = make_model(given)
     for phase in model.phases(given):
         phase.enter()

@@ -74,7 +74,7 @@ def draw(
                 mark = number + 1 if ascii_only else DOTS[row % down][column % across]
                 cell[column // across] = (mark if ascii_only else bits | mark, number if owner is None else owner)
     rows = [[(_glyph(bits, ascii_only), owner) for bits, owner in row] for row in cells]
-    return Picture(rows, low, high, found)
+    return Picture(rows=rows, low=low, high=high, ends=found)
 
 
 def _spans(

@@ -141,7 +141,7 @@ def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
             differences += _paired(workspace, rows[0], row, name)
         except (OSError, ValueError, UserError) as error:
             notes.append(f"{safe(name, 40)}: {safe(error, 100)}")
-    return Compared(names, phases, lines, differences, notes)
+    return Compared(names=names, phases=phases, lines=lines, differences=differences, notes=notes)
 
 
 def _facts(row: RunRow) -> dict[str, Any]:

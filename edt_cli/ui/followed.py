@@ -156,7 +156,7 @@ class Followed:
         for part in self.parts:
             records, more = part.tail.read()
             beat = heartbeat(part.folder)
-            found.append((part, News(records, beat, more, alive(beat))))
+            found.append((part, News(records=records, beat=beat, more=more, alive=alive(beat))))
         return found
 
     def take(self, news: list[tuple[Part, News]]) -> bool:
@@ -196,11 +196,13 @@ class Followed:
     def _sum_up(self, part: Part) -> None:
         phase, status = part.state.phase, part.state.status
         name = part.folder.name
-        self.summaries[name] = RunSummary(name, status, phase.epoch if phase else 0, phase.best if phase else {})
+        self.summaries[name] = RunSummary(
+            name=name, status=status, epoch=phase.epoch if phase else 0, best=phase.best if phase else {}
+        )
 
     def _sum_up_finished(self, name: str) -> None:
         phases = manifest_of(self.workspace.runs / name).get("phases", {})
         epoch = max((phase.get("best_epoch", 0) for phase in phases.values()), default=0)
         figures = read_run(self.workspace.runs / name).figures
         best = {key.removeprefix("ndcg_"): value for key, value in figures.items() if key.startswith("ndcg_")}
-        self.summaries[name] = RunSummary(name, RunStatus.FINISHED, epoch, best)
+        self.summaries[name] = RunSummary(name=name, status=RunStatus.FINISHED, epoch=epoch, best=best)

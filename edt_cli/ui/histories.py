@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edt_cli.augmentation.artefact import Augmentation
-    from edt_cli.data.dataset import Dataset, Final
+    from edt_cli.config import TrainOn
+    from edt_cli.data.dataset import Dataset
     from edt_cli.profiling.profiles import Profiles
 
 
@@ -27,8 +28,8 @@ class Histories:
     row: RunRow | None
 
     @property
-    def final(self) -> Final:
-        return _final(self.row)
+    def train_on(self) -> TrainOn:
+        return _train_on(self.row)
 
     @property
     def llm(self) -> str:
@@ -38,7 +39,7 @@ class Histories:
     def counts(self) -> np.ndarray:
         """[U, D] training items of each domain."""
         d = self.dataset
-        return d.sequences.prefixes(d.learned_lengths(self.final)).domain_counts(d.domains)
+        return d.sequences.prefixes(d.learned_lengths(self.train_on)).domain_counts(d.domains)
 
     @cached_property
     def ratios(self) -> np.ndarray:
@@ -62,16 +63,16 @@ def read_histories(workspace: Workspace, data: str, row: RunRow | None) -> Histo
 
     dataset = load(workspace.dataset(data))
     keys = artefacts_of(row) if row is not None else {}
-    view = dataset.training_view(final=_final(row))
+    view = dataset.training_view(_train_on(row))
     if row is not None and row.plan.get("data_key") != view.key:
         row, keys, view = None, {}, dataset.training_view()
     augmentation = workspace.artefact("augmentation", keys.get("augmentation", "none"))
     profiles = workspace.artefact("profiles", keys.get("profiles", "none"))
     histories = Histories(
-        dataset,
-        Augmentation.load(augmentation.path) if augmentation.complete else Augmentation.none(view),
-        Profiles.load(profiles.path) if profiles.complete else Profiles.none(len(view.prefixes), 0),
-        row,
+        dataset=dataset,
+        made=Augmentation.load(augmentation.path) if augmentation.complete else Augmentation.none(view),
+        profiles=Profiles.load(profiles.path) if profiles.complete else Profiles.none(len(view.prefixes), 0),
+        row=row,
     )
     # Counted here, in the thread that reads.
     assert histories.counts is not None and histories.ratios is not None and histories.inserted is not None
@@ -83,5 +84,5 @@ def artefacts_of(row: RunRow) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _final(row: RunRow | None) -> Final:
-    return row.plan.get("settings", {}).get("training", {}).get("final", False) if row else False
+def _train_on(row: RunRow | None) -> TrainOn:
+    return row.plan.get("settings", {}).get("training", {}).get("train_on", "train") if row else "train"

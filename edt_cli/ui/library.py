@@ -13,6 +13,7 @@ from edt_cli.models.systems import title_of
 from edt_cli.ui.state import RunState
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import MANIFEST, Workspace
+from edt_cli.workspace.names import current_plan
 from edt_cli.workspace.runs import PLAN, RESULTS, Run
 from edt_cli.workspace.status import RunStatus, status_of
 from edt_cli.workspace.tail import Tail
@@ -101,14 +102,24 @@ def read_runs(workspace: Workspace) -> list[RunRow]:
 
 
 def read_run(folder: Path) -> RunRow:
-    plan = _json(folder / PLAN)
+    read = _json(folder / PLAN)
+    plan = None if read is None else current_plan(read)
     when = _when(folder)
     if plan is None or not isinstance(plan.get("settings"), dict):
         return RunRow(folder, RunStatus.DAMAGED, when)
     training = plan["settings"].get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
     title, preset = _called(Run(folder, plan))
-    return RunRow(folder, status_of(folder), when, plan, _figures(folder), title, preset, seed)
+    return RunRow(
+        folder=folder,
+        status=status_of(folder),
+        when=when,
+        plan=plan,
+        figures=_figures(folder),
+        title=title,
+        preset=preset,
+        seed=seed,
+    )
 
 
 def sign(status: RunStatus) -> str:

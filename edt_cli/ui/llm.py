@@ -97,7 +97,7 @@ class LlmCache(Pane):
 def read_cache(folder: Path) -> Held:
     """Reads every entry. A workspace without a cache stays without one."""
     if not (folder / "cache.db").is_file():
-        return Held(0, 0, 0.0, [], [])
+        return Held(entries=0, bytes=0, cost_usd=0.0, models=[], replies=[])
     from edt_backends.store import ReplyCache
 
     cache = ReplyCache(folder)
@@ -110,4 +110,10 @@ def read_cache(folder: Path) -> Held:
         (name, f"{m.entries:,}", f"{m.prompt_tokens:,}", f"{m.completion_tokens:,}", f"{m.cost_usd:.4f}")
         for name, m in sorted(stats.models.items(), key=lambda entry: -entry[1].cost_usd)
     ]
-    return Held(stats.entries, stats.bytes, stats.cost_usd, models, list(reversed(replies)))
+    return Held(
+        entries=stats.entries,
+        bytes=stats.bytes,
+        cost_usd=stats.cost_usd,
+        models=models,
+        replies=list(reversed(replies)),
+    )

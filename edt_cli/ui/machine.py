@@ -43,7 +43,13 @@ def read_machine(pid: int | None = None) -> Machine:
             own = psutil.Process(pid).memory_info().rss
         except psutil.Error:
             own = None
-    return Machine(psutil.cpu_percent() / 100, memory.total - memory.available, memory.total, _gpus(), own)
+    return Machine(
+        cpu=psutil.cpu_percent() / 100,
+        memory=memory.total - memory.available,
+        memory_total=memory.total,
+        gpus=_gpus(),
+        own=own,
+    )
 
 
 def lines(machine: Machine, width: int) -> list[str]:
@@ -100,10 +106,10 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     memory = asked(nvml.nvmlDeviceGetMemoryInfo)
     milliwatts = asked(nvml.nvmlDeviceGetPowerUsage)
     return Gpu(
-        name.decode() if isinstance(name, bytes) else str(name or ""),
-        None if rates is None else rates.gpu / 100,
-        None if memory is None else memory.used,
-        None if memory is None else memory.total,
-        None if milliwatts is None else milliwatts / 1000,
-        asked(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+        name=name.decode() if isinstance(name, bytes) else str(name or ""),
+        used=None if rates is None else rates.gpu / 100,
+        memory=None if memory is None else memory.used,
+        memory_total=None if memory is None else memory.total,
+        watts=None if milliwatts is None else milliwatts / 1000,
+        degrees=asked(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
     )

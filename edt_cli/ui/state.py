@@ -13,8 +13,22 @@ from edt_cli.workspace.status import RunStatus
 
 LOG_LINES = 500
 LLM_FIELDS = (
-    *("calls", "calls_left", "hits", "new", "retries", "repairs", "failed", "prompt_tokens", "completion_tokens"),
-    *("spent_usd", "limit_usd", "saved_usd", "calls_per_s", "seconds_left", "held_s", "last"),
+    "calls",
+    "calls_left",
+    "hits",
+    "new",
+    "retries",
+    "repairs",
+    "failed",
+    "prompt_tokens",
+    "completion_tokens",
+    "spent_usd",
+    "limit_usd",
+    "saved_usd",
+    "calls_per_s",
+    "seconds_left",
+    "held_s",
+    "last",
 )
 
 
@@ -179,8 +193,18 @@ class RunState:
 
 
 _KINDS = {
-    *("job", "run", "skipped", "done", "phase", "epoch", "resumed", "paused", "stopped", "failed"),
-    *("finished", "ended"),
+    "job",
+    "run",
+    "skipped",
+    "done",
+    "phase",
+    "epoch",
+    "resumed",
+    "paused",
+    "stopped",
+    "failed",
+    "finished",
+    "ended",
 }
 
 

@@ -62,7 +62,7 @@ class UserScreen(EdtScreen):
         from edt_cli.inference.inspection import describe_user
 
         h = self.histories
-        document = describe_user(h.dataset, h.made, h.profiles, self.user, h.llm, final=h.final)
+        document = describe_user(h.dataset, h.made, h.profiles, self.user, h.llm, train_on=h.train_on)
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
         place = f"edt > users > {h.dataset.name} > {safe(self.name_of_user, 40)}"
         self.say(place, f"{counts}, r = {document['r']:.2f}")
@@ -117,9 +117,10 @@ class UserScreen(EdtScreen):
         self.run_worker(self._ask(row), exclusive=True, group="recommend")
 
     async def _ask(self, row: RunRow) -> None:
+        command = [sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.name_of_user]
+        command += ["--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.workspace.root)]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.name_of_user),
-            *("--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.workspace.root)),
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -59,7 +59,7 @@ def removable(
     for kind, asked, why in (("raw", raw, "can be downloaded again"), ("cache", cache, "asked for by --cache")):
         folder = workspace.root / kind
         if asked and folder.is_dir():
-            found.append(Removable(folder, kind, why, size_on_disk(folder)))
+            found.append(Removable(path=folder, what=kind, why=why, size=size_on_disk(folder)))
     return found
 
 
@@ -89,7 +89,7 @@ def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterat
             why = f"of no run, older than {older_than_days:g} days"
         else:
             continue
-        yield Removable(artefact.path, artefact.kind, why, size_on_disk(artefact.path))
+        yield Removable(path=artefact.path, what=artefact.kind, why=why, size=size_on_disk(artefact.path))
 
 
 def _reached(found: set[str], mentions: dict[str, set[str]]) -> set[str]:
@@ -133,7 +133,9 @@ def _left_half_made(workspace: Workspace) -> Iterator[Removable]:
             or (path.name.startswith(".scratch-") and _age_days(path) > 1)
         )
         if left:
-            yield Removable(path, "left half made", "a step that did not end", size_on_disk(path))
+            yield Removable(
+                path=path, what="left half made", why="a step that did not end", size=size_on_disk(path)
+            )
 
 
 def _locked(path: Path) -> bool:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from edt_cli.config import Settings, UserError
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import MANIFEST, Workspace, read_json, write_json
+from edt_cli.workspace.names import current_plan
 
 PLAN = "run.json"
 RESULTS = "results"
@@ -84,7 +85,7 @@ def open_run(workspace: Workspace, plan: dict[str, Any]) -> Run:
 def existing_run(workspace: Workspace, plan: dict[str, Any]) -> Run | None:
     """The run that `open_run` would open, if there is one."""
     folder = _folder(workspace, plan)
-    return Run(folder, read_json(folder / PLAN)) if (folder / PLAN).is_file() else None
+    return Run(folder, read_plan(folder)) if (folder / PLAN).is_file() else None
 
 
 def _folder(workspace: Workspace, plan: dict[str, Any]) -> Path:
@@ -92,12 +93,17 @@ def _folder(workspace: Workspace, plan: dict[str, Any]) -> Path:
     return workspace.runs / f"{plan['data']}-{settings.model.name}-s{settings.training.seed}-{plan['key'][:8]}"
 
 
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Of a run's folder, settings by their names of today. Errors: UserError where it cannot be read."""
+    return current_plan(read_json(folder / PLAN))
+
+
 def all_runs(workspace: Workspace) -> list[Run]:
     """Every run with a readable plan, oldest first."""
     runs = []
     for path in sorted(workspace.runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime):
         try:
-            run = Run(path.parent, read_json(path))
+            run = Run(path.parent, read_plan(path.parent))
             run.settings  # noqa: B018  (of another version, it may be none that this one knows)
         except (UserError, ValueError, KeyError, TypeError):
             continue

@@ -45,11 +45,16 @@ class LlamaCpp(ChatBackend):
             except ValueError as error:
                 if "context window" not in str(error):
                     raise BackendError(f"{self.name}: {error}") from error
-                return ChatReply("", Usage(), self.name, finish_reason="length")  # this prompt does not fit
+                return ChatReply(
+                    text="", usage=Usage(), model=self.name, finish_reason="length"
+                )  # this prompt does not fit
         choice, counted = reply["choices"][0], reply["usage"]
         usage = Usage(counted["prompt_tokens"], counted["completion_tokens"])
         return ChatReply(
-            choice["message"]["content"] or "", usage, self.name, finish_reason=choice["finish_reason"]
+            text=choice["message"]["content"] or "",
+            usage=usage,
+            model=self.name,
+            finish_reason=choice["finish_reason"],
         )
 
     @cached_property

@@ -114,11 +114,16 @@ def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_al
     torch.testing.assert_close(torch.stack([terms[f"L_{domain}"] for domain in range(3)]), expected)
 
 
-@pytest.mark.parametrize("all_domains", [False, True])
-def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_has_had(all_domains):
+@pytest.mark.parametrize("cross_domain_negatives", [False, True])
+def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_has_had(cross_domain_negatives):
     """Two for each position, neighbours out of the three that they share."""
     settings = TrainingSettings(
-        loss="ce", negatives=2, negatives_of=3, all_domains=all_domains, seen_negatives=False, loss_temperature=0.75
+        loss="ce",
+        negatives=2,
+        negative_pool=3,
+        cross_domain_negatives=cross_domain_negatives,
+        seen_negatives=False,
+        loss_temperature=0.75,
     )
     draws = Negatives.over(TABLE, torch.Generator().manual_seed(3))
     random = torch.Generator().manual_seed(0)
@@ -132,7 +137,7 @@ def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_
     for domain in range(3):
         rows = [j for j in range(4) if DOMAIN[int(targets[j])] == domain]
         scores: dict[int, list[float]] = {j: [float(states[j] @ vectors[targets[j]]) / 0.75] for j in rows}
-        for other in range(3) if all_domains else [domain]:
+        for other in range(3) if cross_domain_negatives else [domain]:
             drawn = again.pools(other, 3, 1)[0].tolist()
             first = torch.randint(3, (len(rows), 1), generator=again.generator).flatten().tolist()
             for j, start in zip(rows, first, strict=True):
@@ -144,5 +149,5 @@ def test_negatives_are_each_positions_own_of_each_domain_and_none_that_the_user_
 
 
 def test_negatives_of_every_domain_need_the_softmax():
-    with pytest.raises(ValueError, match="all_domains needs"):
-        Settings(training=TrainingSettings(all_domains=True))
+    with pytest.raises(ValueError, match="cross_domain_negatives needs"):
+        Settings(training=TrainingSettings(cross_domain_negatives=True))

@@ -6,12 +6,13 @@ import pytest
 import torch
 from toy import batch_of, domains_of_size, model_of, random_sequences, sequences, text_table
 
-from edt_cli.config import TrainingSettings, UserError
+from edt_cli.config import ModelSettings, Settings, TrainingSettings, UsageError, UserError
 from edt_cli.models.batch import item_table
 from edt_cli.models.encoders import IdEncoder, project_pca
 from edt_cli.models.llm_esr import CrossAttention, nearest_users
 from edt_cli.models.losses import soft_contrast
 from edt_cli.models.objective import Negatives, NextItem
+from edt_cli.models.systems import checked
 
 DOMAINS = domains_of_size(6, 5)
 ROWS = sequences([1, 7, 3, 8, 2, 9, 4], [7, 8, 9], [1, 2], [10, 5, 11, 6, 3])
@@ -145,9 +146,8 @@ def test_an_item_that_training_never_saw_has_its_start():
 
 def test_what_it_cannot_do_is_one_clear_line():
     table = text_table(DOMAINS, ROWS)
-    with pytest.raises(ValueError, match="causal backbone"):
-        model_of("llm-esr", table, backbone="bert4rec")
-    with pytest.raises(ValueError, match="mixed sequences"):
-        model_of("llm-esr", table, sequence="single")
+    for changes, message in (({"backbone": "bert4rec"}, "causal backbone"), ({"sequence": "single"}, "mixed seq")):
+        with pytest.raises(UsageError, match=message):
+            checked(Settings(model=ModelSettings(name="llm-esr", **changes)))
     with pytest.raises(UserError, match="cross_heads"):
         model_of("llm-esr", table, cross_heads=3)

@@ -11,6 +11,7 @@ from toy import batch_of, domains_of_size, random_sequences, sequences, text_tab
 from edt_cli.config import ModelSettings
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import domain_rows
+from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.memory import Memory
 
 DOMAINS = domains_of_size(6, 5)
@@ -23,16 +24,9 @@ WINDOW, STEPS = 4, 3
 
 
 def memory_of(rows, neighbours: int = 11, period: int | None = None, sequence: str = "mixed") -> Memory:
-    s = ModelSettings(
-        name="sasrec",
-        sequence=sequence,
-        memory=True,
-        memory_window=WINDOW,
-        knn_window=STEPS,
-        memory_neighbours=neighbours,
-        memory_period=period,
-    )
-    memory = Memory(view_of(DOMAINS, rows), TABLE, s)
+    s = ModelSettings(sequence=sequence, knn_window=STEPS)
+    o = LLMEDTOptions(memory=True, memory_window=WINDOW, memory_neighbours=neighbours, memory_period=period)
+    memory = Memory(view_of(DOMAINS, rows), TABLE, s, o)
     torch.nn.init.uniform_(memory.weight, 0.1, 1.0, generator=torch.Generator().manual_seed(0))
     return memory
 
@@ -187,7 +181,7 @@ def test_such_pairs_count_nothing_in_bfloat16_either():
     draw, domains = np.random.default_rng(0), domains_of_size(315, 1)
     rows = sequences(*([*draw.integers(1, 15, 10).tolist(), 15 + user] for user in range(300)))
     table = text_table(domains, rows)
-    memory = Memory(view_of(domains, rows), table, ModelSettings(memory=True))
+    memory = Memory(view_of(domains, rows), table, ModelSettings(), LLMEDTOptions(memory=True))
     windows, targets = memory.context(batch_of(table, rows))[:, 9], torch.arange(15, 315)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         memory.weight.zero_()[:, 0] = 1.0

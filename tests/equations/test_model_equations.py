@@ -95,7 +95,7 @@ def test_softmax_over_shared_negatives_of_the_domain_and_none_that_the_user_has_
 def test_each_position_has_negatives_of_its_own_out_of_the_shared_ones():
     domains = domains_of_size(40, 30)
     table = text_table(domains, random_sequences(domains))
-    settings = TrainingSettings(loss="ce", negatives=4, negatives_of=12, seen_negatives=False)
+    settings = TrainingSettings(loss="ce", negatives=4, negative_pool=12, seen_negatives=False)
     objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
     again = Negatives.over(table, torch.Generator().manual_seed(0))
     (pool,) = again.pools(0, 12, 1)
@@ -118,7 +118,7 @@ def test_few_positions_share_a_pool_and_the_pools_of_a_batch_hold_different_item
     monkeypatch.setattr(objectives, "SHARED_BY", 3)
     domains = domains_of_size(40, 30)
     table = text_table(domains, random_sequences(domains))
-    settings = TrainingSettings(loss="ce", negatives=12, negatives_of=12, seen_negatives=False)
+    settings = TrainingSettings(loss="ce", negatives=12, negative_pool=12, seen_negatives=False)
     objective = NextItem(settings, Negatives.over(table, torch.Generator().manual_seed(0)))
     pools = Negatives.over(table, torch.Generator().manual_seed(0)).pools(0, 12, 3)
     assert len(set(pools.flatten().tolist())) == 36
@@ -226,12 +226,13 @@ def state_after(model, items: list[int]) -> torch.Tensor:
 def test_fine_tuning_starts_from_the_pre_trained_model():
     """The outer layer starts at zero, so eq. 11 gives u at first."""
     from edt_cli.config import ModelSettings
-    from edt_cli.models.inputs import ModelInputs, NoOptions
+    from edt_cli.models.inputs import ModelInputs
+    from edt_cli.models.llm_edt_options import LLMEDTOptions
     from edt_cli.models.systems import make_model
 
     table = text_table(DOMAINS, ROWS)
-    settings = ModelSettings(hidden=8, blocks=1, adapter=4, dropout=0)
-    model = make_model(ModelInputs(table, settings, TrainingSettings(), NoOptions())).eval()
+    settings = ModelSettings(hidden=8, blocks=1, dropout=0)
+    model = make_model(ModelInputs(table, settings, TrainingSettings(), LLMEDTOptions(adapter=4))).eval()
     batch = batch_of(table, ROWS)
     with torch.no_grad():
         before = model.encode_positions(batch)

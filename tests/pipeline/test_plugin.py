@@ -134,9 +134,9 @@ def test_one_without_training_is_ranked_and_recommends(site, tmp_path, monkeypat
 def test_a_broken_one_is_named_and_takes_nothing_else_away(site):
     (site / "bad.py").write_text(
         "from edt_cli.models.systems import System\n"
-        "one = System('no-class', 'N', '', None, 'sasrec', 'bad:Missing')\n"
-        "other = System('no-model', 'N', '', None, 'sasrec', 'bad:System')\n"
-        "third = System('no-preset', 'N', '', None, __import__('pathlib').Path('/nowhere.toml'))\n"
+        "one = System(name='no-class', title='N', preset='sasrec', model='bad:Missing')\n"
+        "other = System(name='no-model', title='N', preset='sasrec', model='bad:System')\n"
+        "third = System(name='no-preset', title='N', preset=__import__('pathlib').Path('/nowhere.toml'))\n"
         "number = 7\n"
     )
     (site / "raises.py").write_text("raise RuntimeError('on\\nimport')\n")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 SMALL = (
     *("--data", "tiny", "--epochs", "1"),
-    *("--set", "model.hidden=8", "--set", "model.blocks=1", "--set", "training.finetune_epochs=1"),
+    *("--set", "model.hidden=8", "--set", "model.blocks=1", "--set", "options.finetune_epochs=1"),
 )
 
 
@@ -54,7 +54,7 @@ def test_train_takes_best_and_an_ablation_the_fair_row(place):
     assert (found["preset"], found["variant"]) == ("best", "")
     assert found["label"].startswith("LLM-EDT (best, ") and "hidden=8" in found["label"]
     run = settings_of(place, found["run"])
-    small = {"model": {"hidden": 8, "blocks": 1}, "training": {"epochs": 1, "finetune_epochs": 1}}
+    small = {"model": {"hidden": 8, "blocks": 1}, "training": {"epochs": 1}, "options": {"finetune_epochs": 1}}
     assert run.settings == load_settings(system(OURS).preset, flags=small, environment={})
     assert run.plan["preset"] == "best"
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 QUICK = (
     *("--preset", "paper", "--epochs", "3"),
-    *("--set", "training.finetune_epochs=12", "--set", "training.finetune_min_steps=10"),
+    *("--set", "options.finetune_epochs=12", "--set", "options.finetune_min_steps=10"),
 )
 
 
@@ -156,7 +156,7 @@ def test_final_trains_on_everything_and_is_used_by_recommend(place):
     user = document(place, "inspect", "one-domain", "--preset", "paper")["user"]
     run = document(place, "recommend", "--user", user)["run"]
     plan = json.loads((place / "runs" / run / "run.json").read_text())
-    assert plan["settings"]["training"]["final"] is True
+    assert plan["settings"]["training"]["train_on"] == "all"
     refused = edt(place, "eval", "--run", run, code=1)
     assert refused.stderr.strip().splitlines()[-1].startswith("error: run ")
 
@@ -169,7 +169,7 @@ def test_refit_learns_from_the_validation_items_and_is_tested_as_such(place):
         json.loads((place / "runs" / found["run"] / name).read_text()) for name in ("run.json", "phases.json")
     )
     known = json.loads((place / "runs" / before["run"] / "phases.json").read_text())
-    assert plan["settings"]["training"]["final"] == "test"
+    assert plan["settings"]["training"]["train_on"] == "train+valid"
     assert phases["pre-training"]["epoch"] == max(1, known["pre-training"]["best_epoch"])
     refused = edt(place, "eval", "--run", found["run"], "--split", "valid", code=1)
     assert "validation items" in refused.stderr

@@ -161,4 +161,4 @@ def test_the_example_is_a_search_whose_every_corner_is_valid():
         settings = s.with_choices(
             {n: v[end] if isinstance(v, list) else (v.low, v.high)[end] for n, v in s.space.items()}
         )
-        assert settings.model.memory and not settings.training.finetune
+        assert settings.options["memory"] and not settings.options["finetune"]

@@ -90,7 +90,7 @@ def generated_items(domains: Domains, rows: Sequences, text: torch.Tensor) -> Ge
     return GeneratedItems.of(users, targets, 1 + np.arange(len(chosen)), vectors)
 
 
-SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12, "adapter": 4}
+SMALL = {"hidden": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "max_length": 12}
 
 KINDS = {
     "sasrec": {"name": "sasrec", "backbone": "sasrec", "encoder": "id"},
@@ -142,7 +142,8 @@ KINDS = {
 
 def model_settings(kind: str, **settings: object) -> tuple[ModelSettings, dict[str, object]]:
     """Of a small model, and the options that its system has to itself."""
-    values = {**SMALL, **KINDS[kind], **settings}
+    of_system = {"adapter": 4} if KINDS[kind]["name"] == "llm-edt" else {}
+    values = {**SMALL, **of_system, **KINDS[kind], **settings}
     own = {name: value for name, value in values.items() if name not in ModelSettings.model_fields}
     return ModelSettings(**{name: value for name, value in values.items() if name not in own}), own
 

@@ -33,7 +33,7 @@ HOSTILE = {
 SETTINGS: dict[str, Any] = {
     "llm": {"provider": "local", "seed": 42},
     "model": {"name": "llm-edt", "hidden": 128},
-    "training": {"seed": 42, "batch": 512, "lr": 0.001, "patience": 20, "final": False},
+    "training": {"seed": 42, "batch": 512, "lr": 0.001, "patience": 20, "train_on": "train"},
 }
 
 
@@ -130,7 +130,7 @@ def run(
     for section, fields in SETTINGS.items():
         settings[section] |= fields
     settings["model"]["name"] = model
-    settings["training"] |= {"seed": seed, "finetune": ours}
+    settings["training"]["seed"] = seed
     plan = {"data": "pair", "data_key": "k1", "key": name[-4:], "settings": settings, "device": "cpu"}
     plan["preset"] = "paper" if ours else model
     plan["llm"] = "local (no LLM)" if ours else ""

@@ -35,8 +35,8 @@ def dataset():
     return assemble(interactions, items, ["food", "kitchen"], DataSettings(window=None, k_core=None))
 
 
-def augmented(dataset, final=False):
-    view = dataset.training_view(final=final)
+def augmented(dataset, train_on="train"):
+    view = dataset.training_view(train_on)
     chat = Scripted(lambda request: {"items": [{"title": "a pot"}]})
     settings = AugmentationSettings(tau=-1.0)
     return augment(view, embed(view), settings, LLMSettings(), chat, WordEmbedder(), Events())
@@ -82,7 +82,7 @@ def test_a_held_out_interaction_in_a_sequence_is_refused(dataset):
 
 
 def test_training_on_everything_passes_its_own_lengths(dataset):
-    found = augmented(dataset, final=True)
+    found = augmented(dataset, "all")
     lengths = dataset.sequences.lengths
     assert check_sequences(dataset, found, lengths) == lengths.sum()
     assert check_sources(dataset, found.sources, "prompts", lengths) == len(found.sources)

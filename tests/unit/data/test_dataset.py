@@ -75,19 +75,19 @@ def test_the_training_view_holds_no_held_out_interaction():
 
 def test_the_final_view_has_everything_under_another_key():
     dataset = tiny()
-    view = dataset.training_view(final=True)
+    view = dataset.training_view("all")
     assert len(view.prefixes.items) == len(dataset.sequences.items)
     assert view.key != dataset.training_view().key
 
 
 def test_the_refit_view_holds_out_what_the_test_set_asks_for_and_nothing_else():
     dataset = tiny()
-    view, targets = dataset.training_view(final="test"), dataset.targets("test")
+    view, targets = dataset.training_view("train+valid"), dataset.targets("test")
     for user in range(4):
         length = targets.positions[targets.users == user]
         expected = dataset.sequences.of(user)[: length[0] if len(length) else None]
         assert view.prefixes.of(user).tolist() == expected.tolist()
-    assert len({dataset.training_view(final=final).key for final in (False, True, "test")}) == 3
+    assert len({dataset.training_view(part).key for part in ("train", "train+valid", "all")}) == 3
     assert not np.shares_memory(view.prefixes.items, dataset.sequences.items)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from edt_cli.config import Settings, load_settings
-from edt_cli.inference.labels import identity, label_of, labelled, name_of, preset_of
+from edt_cli.inference.labels import all_settings, identity, label_of, labelled, name_of, preset_of
 from edt_cli.models.systems import BUILT_IN, presets_of
 from edt_cli.paper.ablations import ABLATIONS
 from edt_cli.ui.library import RunRow
@@ -92,7 +92,7 @@ def test_a_first_phase_is_shown_once_where_it_was_trained_as_a_run_of_its_own(ru
     whole, own = run("paper"), run("paper", "dft")
     documents = [document(whole), document(whole, first_phase=True), document(own)]
     assert [one["variant"] for one in labelled(documents, [whole, own])] == ["", "w/o DFT"]
-    without = {"training": {"finetune_epochs": 7}}  # which a run without a second phase does not use
+    without = {"options": {"finetune_epochs": 7}}  # which a run without a second phase does not use
     assert labels(run("paper", "dft", **without)) == ["LLM-EDT (paper)"]
     assert labels(run("paper", **without)) == ["LLM-EDT (paper, finetune_epochs=7)"]
     other = run("llm-edt-ce", "dft")
@@ -118,8 +118,8 @@ def test_a_preset_that_is_gone_is_still_a_name(run):
 
 
 def test_a_refit_is_no_other_setting(run):
-    course = {"pre-training": {"epochs": 3, "of": 5, "cuts": ()}}
-    refit = run("best", training={"final": "test", "course": course})
+    schedules = {"pre-training": {"epochs": 3, "planned_epochs": 5, "cuts": ()}}
+    refit = run("best", training={"train_on": "train+valid", "schedules": schedules})
     assert (
         labelled([document(refit)], [refit])[0] | {"variant": "refit", "label": "LLM-EDT (best)"}
         == labelled([document(refit)], [refit])[0]
@@ -139,12 +139,12 @@ def test_what_the_paper_states_is_the_same_in_its_preset_and_by_default():
     """Sections 4.1.3 and 4.6, equations 7 and 9; where items start, dropout and the like are left open there."""
     paper, default = presets_of("llm-edt")["paper"], Settings()
     assert (paper.augmentation, paper.profiling) == (default.augmentation, default.profiling)
-    stated = [("model", ("encoder", "hidden", "adapter", "backbone", "threads", "memory"))]
-    stated.append(("training", ("loss", "negatives", "batch", "lr", "finetune", "finetune_lr")))
-    for section, fields in stated:
-        for field in fields:
-            assert getattr(getattr(paper, section), field) == getattr(getattr(default, section), field)
-    assert paper.training.alpha in (0.1, 0.3, 0.5, 0.7, 1.0)
+    stated = [f"model.{field}" for field in ("encoder", "hidden", "backbone")]
+    stated += [f"training.{field}" for field in ("loss", "negatives", "batch", "lr")]
+    stated += [f"options.{field}" for field in ("adapter", "threads", "memory", "finetune", "finetune_lr")]
+    values, by_default = all_settings(paper), all_settings(default)
+    assert [values[name] for name in stated] == [by_default[name] for name in stated]
+    assert values["options.alpha"] in (0.1, 0.3, 0.5, 0.7, 1.0)
 
 
 def test_a_run_of_before_a_setting_was_there_stands_beside_one_that_has_it(run):

@@ -20,6 +20,7 @@ from edt_cli.models.batch import item_table
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.losses import bce, bpr
 from edt_cli.models.systems import make_model, options_of
+from edt_cli.workspace.names import current_plan
 
 FIXTURES = sorted((Path(__file__).parents[2] / "fixtures").glob("*.safetensors"))
 
@@ -32,7 +33,8 @@ def test_states_and_losses_are_those_of_the_public_code(path):
     rows = sequences(*([item for item in row if item] for row in tensors["items"].tolist()))
     text = tensors["text"].numpy() if "text" in tensors else None
     table = item_table(domains_of_size(*notes["sizes"]), rows, vectors=text)
-    settings = ModelSettings.model_validate(notes["model"])
+    kept = current_plan({"settings": {"model": notes["model"]}})["settings"]
+    settings = ModelSettings.model_validate(kept["model"])
     options = options_of(settings.name, notes["options"])
     view, profiles = view_of(table.domains, rows), tensors.get("profiles")
     given = ModelInputs(table, settings, TrainingSettings(), options, rows, view, profiles)

@@ -16,7 +16,7 @@ OPENAI = {
     "llm": {"provider": "openai/gpt-4o-mini", "limit_users": 50},
     "embedding": {"embedder": "openai/text-embedding-3-small"},
 }
-FINAL = {"training": {"final": True}}
+FINAL = {"training": {"train_on": "all"}}
 KEPT = [
     ("llm-edt-ce", {}, "28cebcdf33894c6b", "d1831ed14da508ef", "3ccfa3c4e0695ff5"),
     ("llm-edt-ce", DEEPSEEK, "28cebcdf33894c6b", "3b84b4ad5fcd2fac", "f87cc3748c4a180f"),

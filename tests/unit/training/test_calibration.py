@@ -11,8 +11,9 @@ from scipy.optimize import minimize
 from test_training import data_of, settings_of
 from toy import random_dataset
 
-from edt_cli.config import Settings
+from edt_cli.config import Settings, UsageError
 from edt_cli.models.scorers import InnerProduct, SideScored
+from edt_cli.models.systems import checked
 from edt_cli.training import calibration
 from edt_cli.training.calibration import calibrated
 from edt_cli.training.fit import train
@@ -86,22 +87,22 @@ def test_a_run_weighs_its_memory_once_and_nothing_else(tmp_path):
     _, s, after = learned(tmp_path / "weighed", calibrate=True)
     one, two = (load_file(tmp_path / name / "pre-training.safetensors") for name in ("plain", "weighed"))
     assert {name for name in one if not torch.equal(one[name], two[name])} == {"side_score.weight"}
-    assert two["side_score.weight"].tolist() == after["memory_weights"] != before["memory_weights"]
+    assert two["side_score.weight"].tolist() == after["side_weights"] != before["side_weights"]
     with safe_open(tmp_path / "weighed" / "pre-training.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["notes"])["memory_weights"] == after["memory_weights"]
+        assert json.loads(file.metadata()["notes"])["side_weights"] == after["side_weights"]
     events = Events(tmp_path / "weighed")
-    assert train(plain, s, tmp_path / "weighed", events)["memory_weights"] == after["memory_weights"]
+    assert train(plain, s, tmp_path / "weighed", events)["side_weights"] == after["side_weights"]
     assert [e["event"] for e in read_events(tmp_path / "weighed")].count("calibrated") == 1
 
 
 def test_where_nothing_is_held_out_an_earlier_run_s_weights_are_taken(tmp_path):
     weights = ((0.5, -1.0, 2.0, 0.25, 1.0, -2.0), (1.0, 0.0, 0.5, 0.125, 3.0, 1.0))
-    *_, done = learned(tmp_path / "final", calibrate=True, final=True, memory_weights=weights)
-    assert done["memory_weights"] == [list(row) for row in weights]
-    *_, done = learned(tmp_path / "no", calibrate=True, final=True)
+    *_, done = learned(tmp_path / "final", calibrate=True, train_on="all", side_weights=weights)
+    assert done["side_weights"] == [list(row) for row in weights]
+    *_, done = learned(tmp_path / "no", calibrate=True, train_on="all")
     assert "calibrated" not in {e["event"] for e in read_events(tmp_path / "no")}
 
 
 def test_without_a_memory_there_is_nothing_to_weigh():
-    with pytest.raises(ValueError, match=r"training\.calibrate needs model\.memory"):
-        Settings.model_validate({"training": {"calibrate": True}})
+    with pytest.raises(UsageError, match=r"options\.calibrate needs options\.memory"):
+        checked(Settings.model_validate({"options": {"calibrate": True}}))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from edt_cli.config import Course, TrainingSettings
+from edt_cli.config import PhaseSchedule, TrainingSettings
 from edt_cli.models.kernels import trim_heap
 from edt_cli.training.checkpoint import read_progress
 from edt_cli.training.loop import CHECKPOINT, run_phase
@@ -100,8 +100,8 @@ def test_a_phase_with_nothing_held_out_repeats_the_course_of_another(schedule, t
     first, again = Watched(), Watched()
     p = run_phase(first, s, tmp_path / "one", Events(tmp_path / "one"), lambda: {"mean": next(figures)})
     assert p.best_epoch == 6
-    course = Course(epochs=p.best_epoch, of=12, cuts=tuple(p.cuts))
-    s = TrainingSettings(**{**s.model_dump(), "course": {"pre-training": course}})
+    schedule = PhaseSchedule(epochs=p.best_epoch, planned_epochs=12, cuts=tuple(p.cuts))
+    s = TrainingSettings(**{**s.model_dump(), "schedules": {"pre-training": schedule}})
     q = run_phase(again, s, tmp_path / "two", Events(tmp_path / "two"), None)
     assert (q.epoch, q.ended) == (6, "epochs")
     assert again.rates() == pytest.approx(first.rates()[:5], rel=1e-3)

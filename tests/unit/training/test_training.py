@@ -47,13 +47,13 @@ def data_of(made, profiles: bool = True) -> TrainingData:
 
 
 def settings_of(kind: str = "llm-edt", training: dict | None = None, **model) -> Settings:
-    values = {"batch": 16, "epochs": 4, "finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
+    """`training`: LLM-EDT's second phase, alignment and memory among it, of which other systems hear nothing."""
+    second = {"finetune_epochs": 6, "finetune_min_steps": 4, "finetune_validate_steps": 2}
+    values = {"batch": 16, "epochs": 4, **second, **(training or {})}
     chosen, own = model_settings(kind, **model)
-    return Settings(
-        model=chosen,
-        options=own,
-        training=TrainingSettings(**{**values, **(training or {})}),
-    )
+    of_system = {name: values.pop(name) for name in list(values) if name not in TrainingSettings.model_fields}
+    options = {**of_system, **own} if chosen.name == "llm-edt" else own
+    return Settings(model=chosen, options=options, training=TrainingSettings(**values))
 
 
 def cycle() -> dict[str, list[str]]:
@@ -91,7 +91,7 @@ def test_overfits_a_tiny_set(kind, sequence, tmp_path):
         "alpha": 0.05,
     }
     # The last weights count.
-    s = settings_of(kind, {**training, "final": True}, hidden=32, sequence=sequence)
+    s = settings_of(kind, {**training, "train_on": "all"}, hidden=32, sequence=sequence)
     train(material, s, tmp_path, Events())
     asked = material.queries("test")
     scorer = load_trained(material, s, tmp_path).scorer(asked.inputs, asked.targets.domains)
