@@ -1,4 +1,4 @@
-"""Every setting, typed and validated; and the one error that is a user's to mend.
+"""All settings, typed and validated, and the errors that a user can fix.
 
 Precedence, strongest first: flag, environment (`EDT_TRAINING_LR=1e-4`), `--config FILE`, preset, default.
 """
@@ -18,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_OPTION = "EDT_OPTIONS_"
 TrainOn = Literal["train", "train+valid", "all"]
-"""The part of each user's interactions that is learned from."""
+"""Part of each user's interactions that a model is trained on."""
 KeepSeen = bool | Literal["auto"]
-"""Whether what a user has had stays a candidate; `auto`: where repeats are many among the dataset's targets."""
+"""Whether items that a user has already seen stay candidates.
+
+`auto` keeps them where more than `MANY_REPEATS` of the dataset's targets are repeats.
+"""
 MANY_REPEATS = 0.01
-"""More than this share of them."""
+"""Share of repeats among the targets above which `keep_seen = "auto"` keeps seen items."""
 
 
 OF_LLM_EDT = (
@@ -41,7 +44,7 @@ OF_LLM_EDT = (
     "training.finetune_validate_steps",
     "training.finetune_epochs",
 )
-"""Settings that are options of one system now."""
+"""Former settings of every system that are options of LLM-EDT now."""
 RENAMED = {
     **{name: "options." + name.partition(".")[2] for name in OF_LLM_EDT},
     "training.negatives_of": "training.negative_pool",
@@ -50,18 +53,20 @@ RENAMED = {
     "training.course": "training.schedules",
     "training.memory_weights": "training.side_weights",
 }
-"""Settings by the names that they had in run folders and files of before."""
+"""Former names of settings, as they occur in older run folders and files, and the current ones."""
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message says what is wrong and what to do, in one line."""
+    """An error that the user can fix; its one-line message says what is wrong and what to do."""
 
 
 class UsageError(UserError):
-    """Wrong usage of the command line: exit code 2."""
+    """Wrong usage of the command line; the exit code is 2."""
 
 
 class Section(BaseModel):
+    """Base class of all sections of settings: immutable, and strict about unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
@@ -69,81 +74,105 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataSettings(Section):
-    """How raw interactions become one chronological sequence a user (`edt data prepare`)."""
+    """How raw interactions become one chronological sequence per user (`edt data prepare`)."""
 
     window: tuple[int, int] | None = Field(
-        (1514736000, 1577808000), description="keep start < time < end (unix seconds); the released recipe"
+        (1514736000, 1577808000),
+        description="keep interactions with start < time < end (unix seconds); the default is the released recipe",
     )
     k_core: Literal["paper"] | int | None = Field(
-        "paper", description="`paper`: the released passes; a number: a plain k-core over users and items"
+        "paper",
+        description="`paper` for the passes of the released code, or a number for a plain k-core over users and "
+        "items",
     )
     ties: Literal["shuffle", "file"] = Field(
-        "shuffle", description="order of one user's interactions with equal times"
+        "shuffle", description="order of a user's interactions that have the same time: shuffled, or as in the file"
     )
     repeats: Literal["drop-duplicates", "keep", "drop"] = Field(
         "drop-duplicates",
-        description="a duplicate has the user, item and time of another line, a repeat user and item; "
-        "`drop`: both are dropped, `keep`: both stay",
+        description="a duplicate has the same user, item and time as another line, a repeat the same user and "
+        "item; `drop` removes both, `keep` keeps both",
     )
-    overlap: float | None = Field(None, ge=0, le=1, description="share of users kept in several domains")
+    overlap: float | None = Field(
+        None, ge=0, le=1, description="share of users who stay in several domains; the others keep one domain"
+    )
     split: Literal["leave-one-out", "global-time", "given"] = "leave-one-out"
-    seed: int = Field(42, description="ties, overlap, candidates")
+    seed: int = Field(42, description="random seed for ties, overlap and candidates")
 
 
 class EmbeddingSettings(Section):
-    """Item and profile text to vectors (eq. 5 and 7)."""
+    """The embedder of item and profile text (eq. 5 and 7)."""
 
-    embedder: str = Field("local", description="`local` (MiniLM and wording), or a litellm name")
-    api_base: str | None = Field(None, description="a server of your own for the embedder")
+    embedder: str = Field(
+        "local", description="`local` (MiniLM and lexical features), or the name of a litellm model"
+    )
+    api_base: str | None = Field(
+        None, description="base URL of the embedder's server, if it is not the provider's default"
+    )
 
 
 class LLMSettings(Section):
-    """Who generates items and writes profiles."""
+    """The LLM that generates items and writes profiles."""
 
-    provider: str = Field("local", description="`local` (no LLM), deepseek, gpt-3.5, ollama, or a litellm name")
-    model: str | None = Field(None, description="the provider's model, where its name does not say it")
-    api_base: str | None = Field(None, description="a server of your own for the LLM")
-    temperature: float = Field(0.0, ge=0, le=2, description="of the LLM's sampling")
-    max_tokens: int = Field(1024, ge=16, description="the longest reply")
-    seed: int = Field(42, description="the LLM stages' own: K-means, samples of users, replies")
-    concurrency: int = Field(16, ge=1, description="calls at a time")
-    limit_users: int | None = Field(None, ge=1, description="a seeded sample of those who would be asked")
+    provider: str = Field(
+        "local", description="`local` (no LLM), deepseek, gpt-3.5, ollama, or the name of a litellm model"
+    )
+    model: str | None = Field(None, description="the model to use, if the provider's name does not determine it")
+    api_base: str | None = Field(
+        None, description="base URL of the LLM's server, if it is not the provider's default"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature of the LLM")
+    max_tokens: int = Field(1024, ge=16, description="maximum length of a reply in tokens")
+    seed: int = Field(42, description="random seed of the LLM stages: K-means, samples of users, replies")
+    concurrency: int = Field(16, ge=1, description="maximum number of concurrent calls")
+    limit_users: int | None = Field(
+        None, ge=1, description="ask the LLM about a random sample of this many users only"
+    )
 
 
 class LimitSettings(Section):
-    """What the LLM stages may cost and how fast they may ask; none of it changes a result."""
+    """Limits on the cost and the rate of LLM calls; none of them changes a result."""
 
-    rpm: float | None = Field(None, gt=0, description="requests a minute that the provider allows")
-    tpm: float | None = Field(None, gt=0, description="tokens a minute that the provider allows")
-    max_cost: float | None = Field(None, ge=0, description="USD that one command may spend")
-    price: str | None = Field(None, description="of the LLM: `free`, or IN,OUT in USD for a million tokens")
-    embedder_price: float | None = Field(None, ge=0, description="of the embedder, in USD for a million tokens")
-    timeout: float | None = Field(None, gt=0, description="seconds for one answer")
-    backoff: float = Field(0.5, gt=0, description="seconds before a failed call is tried again; then twice that")
+    rpm: float | None = Field(None, gt=0, description="requests per minute that the provider allows")
+    tpm: float | None = Field(None, gt=0, description="tokens per minute that the provider allows")
+    max_cost: float | None = Field(None, ge=0, description="maximum cost of one command in USD")
+    price: str | None = Field(None, description="price of the LLM: `free`, or IN,OUT in USD per million tokens")
+    embedder_price: float | None = Field(None, ge=0, description="price of the embedder in USD per million tokens")
+    timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")
+    backoff: float = Field(
+        0.5, gt=0, description="seconds before a failed call is repeated; doubled after each further failure"
+    )
 
 
 class AugmentationSettings(Section):
-    """The transferable item augmenter, section 3.2."""
+    """The transferable item augmenter (section 3.2)."""
 
-    enabled: bool = Field(True, description="off: `w/o Aug.` of table 3")
-    clusters: int = Field(10, ge=1, description="K of section 3.2.1")
+    enabled: bool = Field(True, description="whether to augment; off: `w/o Aug.` of table 3")
+    clusters: int = Field(10, ge=1, description="number of clusters of items (K of section 3.2.1)")
     representative: Literal["recent", "centroid"] = Field(
-        "recent", description="of a cluster of a user's items: the newest, or the one nearest to its centre"
+        "recent",
+        description="item that represents a cluster of a user's items: the newest, or the nearest to its centre",
     )
     direction: Literal["minority", "both"] = Field(
-        "minority", description="domains that items are asked for: the user's less dominant one, or every one"
+        "minority", description="domains to generate items of: each user's less dominant one, or all"
     )
-    ask: int = Field(5, ge=1, description="items asked for, a user and direction")
-    keep: int = Field(3, ge=1, description="k of eq. 6")
-    tau: float | str = Field("paper", description="a cosine, a quantile `q0.80`, or `paper` (table 1's rate)")
+    ask: int = Field(5, ge=1, description="items that the LLM is asked for, per user and direction")
+    keep: int = Field(3, ge=1, description="generated items to keep (k of eq. 6)")
+    tau: float | str = Field(
+        "paper",
+        description="threshold of the filter: a cosine, a quantile such as `q0.80`, or `paper` (the rate of "
+        "table 1)",
+    )
     ground: Literal["pseudo", "match"] = Field(
-        "pseudo", description="a generated item stands as a pseudo-item, or as the nearest real item"
+        "pseudo", description="insert a generated item as a pseudo-item, or as the nearest real item"
     )
-    filter: bool = Field(True, description="off: `w/o Filtering`")
+    filter: bool = Field(True, description="whether to filter the generated items; off: `w/o Filtering`")
     insertion: Literal["similar", "end", "random"] = Field(
-        "similar", description="`end`: `w/o Inserting`; `random`: `Random Inserting`"
+        "similar",
+        description="position of an insertion: beside the most similar item, `end` (`w/o Inserting`), or "
+        "`random` (`Random Inserting`)",
     )
-    min_r: float = Field(0.0, ge=0, le=1, description="only users with r at least this get items (table 7)")
+    min_r: float = Field(0.0, ge=0, le=1, description="smallest r of a user who gets items (table 7)")
 
     @field_validator("tau")
     @classmethod
@@ -159,49 +188,61 @@ class AugmentationSettings(Section):
 
 
 class ProfilingSettings(Section):
-    """Domain-aware profiling, section 3.4."""
+    """Domain-aware profiling (section 3.4)."""
 
-    enabled: bool = Field(True, description="off: `w/o Profiling`")
+    enabled: bool = Field(True, description="whether to write profiles; off: `w/o Profiling`")
     chain: Literal["summarize-reform-analyze", "naive"] = Field(
-        "summarize-reform-analyze", description="`naive`: `w/o S-R-A`"
+        "summarize-reform-analyze",
+        description="how a profile is written: in three steps, or in one (`naive`: `w/o S-R-A`)",
     )
-    clusters: int = Field(10, ge=1, description="C of section 3.4.1")
+    clusters: int = Field(10, ge=1, description="number of clusters of items (C of section 3.4.1)")
 
 
 class ModelSettings(Section):
-    """The system, its backbone and its sizes."""
+    """The system, its backbone and their sizes."""
 
     name: str = Field("llm-edt", description="the system; `edt models` lists them")
-    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = Field("sasrec", description="what reads a history")
-    hidden: int = Field(128, ge=2, description="d")
-    blocks: int = Field(2, ge=1, description="layers of the backbone")
-    heads: int = Field(2, ge=1, description="of self-attention")
-    dropout: float = Field(0.5, ge=0, lt=1, description="the share of values that training drops")
-    max_length: int = Field(200, ge=2, description="the newest items of a history that are looked at")
+    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = Field("sasrec", description="model that encodes a history")
+    hidden: int = Field(128, ge=2, description="dimension of hidden states and item vectors (d)")
+    blocks: int = Field(2, ge=1, description="number of layers of the backbone")
+    heads: int = Field(2, ge=1, description="number of self-attention heads")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout rate in training")
+    max_length: int = Field(200, ge=2, description="maximum length of a history; older items are cut off")
     encoder: Literal["llm", "id", "both"] = Field(
-        "llm", description="item vectors from text (eq. 7), of their own, or the sum of both"
+        "llm", description="item vectors: from text (eq. 7), learned per id, or the sum of both"
     )
     id_shrinkage: float = Field(
-        0.0, ge=0, description="`both`: of n interactions in training an id's vector counts n / (n + this)"
+        0.0,
+        ge=0,
+        description="`both`: an id's vector is weighted by n / (n + this), for n interactions in training",
     )
-    item_std: float = Field(0.02, gt=0, description="of the entries of item vectors at the start")
+    item_std: float = Field(0.02, gt=0, description="standard deviation of initial item vectors")
     text_length: float | None = Field(
-        None, gt=0, description="mean length of whitened text vectors; the larger, the more a step moves items"
+        None,
+        gt=0,
+        description="mean length of whitened text vectors; the larger, the more a training step moves items",
     )
     text_start: Literal["random", "principal"] = Field(
-        "random", description="of eq. 7: `principal` keeps the text's widest directions, and ids beside it are 0"
+        "random",
+        description="initialisation of eq. 7; `principal`: the principal components of the text, with id vectors "
+        "at 0",
     )
     zero_start: bool = Field(
-        False, description="the sub-layers of sasrec's blocks add nothing at the start: a state is its newest item"
+        False,
+        description="sasrec: initialise the blocks to add nothing, so that a state is the vector of its newest "
+        "item",
     )
     sequence: Literal["mixed", "single"] = Field(
-        "mixed", description="`single`: each domain's own items only, the single-domain systems of table 2"
+        "mixed",
+        description="`mixed` over all domains, or `single`: one sequence per domain, as the single-domain "
+        "systems of table 2",
     )
     mask_share: float = Field(0.2, gt=0, lt=1, description="share of items that BERT4Rec masks in training")
     knn_window: int = Field(
         10,
         ge=1,
-        description="item-kNN, LLM-EDT's memory: steps apart that still co-occur; content-kNN: newest items",
+        description="item-kNN and LLM-EDT's memory: maximum distance of co-occurring items in a history; "
+        "content-kNN: number of newest items to compare with",
     )
 
     @model_validator(mode="after")
@@ -212,70 +253,92 @@ class ModelSettings(Section):
 
 
 class PhaseSchedule(Section):
-    """How a phase of an earlier run went, for one that has nothing held out to go by."""
+    """Course of a phase in an earlier run, to be repeated where no validation set is left."""
 
-    epochs: int = Field(ge=0, description="its best")
-    planned_epochs: int = Field(ge=0, description="the most that it could have: where a cosine is at zero")
-    cuts: tuple[int, ...] = Field((), description="after which a plateau cut its learning rate")
+    epochs: int = Field(ge=0, description="epoch with the best validation result")
+    planned_epochs: int = Field(
+        ge=0, description="maximum number of epochs, after which a cosine schedule is at zero"
+    )
+    cuts: tuple[int, ...] = Field(
+        (), description="epochs after which the plateau schedule reduced the learning rate"
+    )
 
 
 class TrainingSettings(Section):
-    """Global pre-training and domain fine-tuning, sections 3.3 and 3.5."""
+    """Global pre-training and domain fine-tuning (sections 3.3 and 3.5)."""
 
     seed: int = Field(
-        42, ge=0, le=2**32 - 1, description="the run's own: initial weights, batches, dropout, negatives"
+        42, ge=0, le=2**32 - 1, description="random seed for initial weights, batches, dropout and negatives"
     )
-    batch: int = Field(512, ge=1, description="users a step")
-    epochs: int = Field(200, ge=1, description="at most")
-    patience: int = Field(20, ge=1, description="validations without a better NDCG@10 before a phase ends")
-    min_steps: int = Field(600, ge=0, description="of pre-training, before patience counts")
+    batch: int = Field(512, ge=1, description="users per step")
+    epochs: int = Field(200, ge=1, description="maximum number of epochs")
+    patience: int = Field(20, ge=1, description="validations without a better NDCG@10 after which a phase ends")
+    min_steps: int = Field(600, ge=0, description="steps of pre-training before patience counts")
     validate_steps: int = Field(
-        1, ge=1, description="steps of pre-training between two validations, whole epochs; patience counts these"
+        1, ge=1, description="steps of pre-training between validations, rounded to whole epochs"
     )
     watch: Literal["full", "sampled"] = Field(
-        "full", description="the ranking whose NDCG@10 chooses the epoch; `sampled` among 100 negatives"
+        "full", description="validation protocol whose NDCG@10 selects the epoch; `sampled`: among 100 negatives"
     )
     lr: float = Field(1e-3, gt=0, description="learning rate of pre-training (AdamW)")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's coefficient")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     decay_epochs: float | None = Field(
-        None, gt=0, description="in place of weight_decay: epochs in which what is not learned anew falls to 1 / e"
+        None,
+        gt=0,
+        description="weight decay as a time, in place of weight_decay: epochs in which a weight without gradient "
+        "falls to 1 / e",
     )
     schedule: Literal["constant", "cosine", "plateau"] = Field(
-        "constant", description="of the learning rate: `cosine` falls to zero at `epochs`, `plateau` is cut"
+        "constant",
+        description="schedule of the learning rate; `cosine` reaches zero at `epochs`, `plateau` reduces it when "
+        "NDCG@10 stalls",
     )
-    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
-    plateau_factor: float = Field(0.3162, gt=0, lt=1, description="`plateau`: what the learning rate is cut to")
-    plateau_patience: int = Field(30, ge=1, description="`plateau`: validations without a better one before a cut")
-    minutes: float | None = Field(None, gt=0, description="of a phase: it ends with the validation after they pass")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up of the learning rate")
+    plateau_factor: float = Field(
+        0.3162, gt=0, lt=1, description="`plateau`: factor by which the learning rate is multiplied"
+    )
+    plateau_patience: int = Field(
+        30, ge=1, description="`plateau`: validations without a better NDCG@10 before the learning rate is reduced"
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="maximum minutes of a phase; it ends with the first validation after that"
+    )
     loss: Literal["bpr", "bce", "ce", "top1", "bpr-max"] = Field(
-        "bpr", description="eq. 9 and 12; `ce` is sampled softmax; `top1` and `bpr-max` are GRU4Rec's"
+        "bpr",
+        description="loss of eq. 9 and 12; `ce` is sampled softmax, `top1` and `bpr-max` are the losses of GRU4Rec",
     )
-    negatives: int = Field(1, ge=1, description="a position's own, or shared within a domain and batch (ce)")
+    negatives: int = Field(
+        1, ge=1, description="number of negatives: per position, or shared within a domain and batch (`ce`)"
+    )
     negative_pool: int | None = Field(
-        None, ge=1, description="`ce`: each position draws `negatives` of its own out of this many shared ones"
+        None, ge=1, description="`ce`: size of a shared pool, out of which each position draws its `negatives`"
     )
     seen_negatives: bool = Field(
-        True, description="`ce`: what a user has had may be a negative; where it stays a candidate, always"
+        True,
+        description="`ce`: items that the user has seen may be negatives; always on where seen items stay "
+        "candidates",
     )
     inserted_targets: bool = Field(
-        True, description="inserted items are next items to learn, as in eq. 9; off: they only stand before others"
+        True, description="predict inserted items, too, as in eq. 9; off: they are input only"
     )
     cross_domain_negatives: bool = Field(
-        False, description="`ce`: as many negatives of each other domain beside the target's"
+        False, description="`ce`: draw as many negatives from each other domain as from the target's"
     )
-    loss_temperature: float = Field(1.0, gt=0, description="divides the scores in `ce`")
+    loss_temperature: float = Field(1.0, gt=0, description="`ce`: temperature by which scores are divided")
     side_weights: tuple[tuple[float, ...], ...] | None = Field(
         None,
-        description="of a side score, as an earlier run's validation set has them; --refit and --final set it",
+        description="weights of the side score, fitted on an earlier run's validation set; set by --refit and "
+        "--final",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of products in training; a CPU without bfloat16 trains in float32"
+        "float32", description="data type of matrix products in training; a CPU without bfloat16 trains in float32"
     )
     schedules: dict[str, PhaseSchedule] = Field(
-        default_factory=dict, description="of each phase, as an earlier run went; --refit and --final set them"
+        default_factory=dict,
+        description="course of each phase, taken from an earlier run; set by --refit and --final",
     )
     train_on: TrainOn = Field(
-        "train", description="what is learned from: `train+valid` holds out the test items alone, `all` nothing"
+        "train", description="training data; `train+valid` holds out the test items only, `all` nothing"
     )
 
 
@@ -283,16 +346,19 @@ class EvaluationSettings(Section):
     """How held-out items are ranked (section 4.1.4)."""
 
     protocol: Literal["full", "sampled"] = Field(
-        "full", description="a target is ranked among its domain's items, or among `negatives` of them"
+        "full", description="rank a target among all items of its domain, or among `negatives` sampled ones"
     )
-    negatives: int = Field(100, ge=1, description="of the sampled protocol")
+    negatives: int = Field(100, ge=1, description="number of negatives of the sampled protocol")
     keep_seen: KeepSeen = Field(
         "auto",
-        description="items that the user has had stay candidates; `auto`: where over 1% of targets are repeats",
+        description="keep items that the user has seen as candidates; `auto`: if more than 1% of the targets are "
+        "repeats",
     )
 
 
 class Settings(Section):
+    """All settings of a run, by section."""
+
     embedding: EmbeddingSettings = EmbeddingSettings()
     llm: LLMSettings = LLMSettings()
     limits: LimitSettings = LimitSettings()
@@ -302,7 +368,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     options: dict[str, bool | int | float | str | None] = Field(
-        default_factory=dict, description="what only this system has; `edt models NAME` lists it"
+        default_factory=dict, description="options of the chosen system; `edt models NAME` lists them"
     )
 
     @model_validator(mode="after")
@@ -317,23 +383,30 @@ class Settings(Section):
         return self
 
     def flat(self) -> dict[str, Any]:
-        """By dotted name: {"training.lr": 0.001, ...}."""
+        """Return the settings by dotted name: {"training.lr": 0.001, ...}."""
         sections = self.model_dump()
         return {
             f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()
         }
 
     def document(self) -> dict[str, Any]:
-        """As JSON values, to be kept: an address without a name, a password or a query, where keys are."""
-        found = self.model_dump(mode="json")
+        """Return the settings as JSON values that are safe to store.
+
+        Addresses lose user names, passwords and queries, which may hold keys.
+        """
+        document = self.model_dump(mode="json")
         for section in ("llm", "embedding"):
-            if address := found[section]["api_base"]:
+            if address := document[section]["api_base"]:
                 parts = urlsplit(address)
-                found[section]["api_base"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        return found
+                document[section]["api_base"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return document
 
     def changed(self, **sections: Mapping[str, Any]) -> Settings:
-        """A copy with some fields of some sections replaced. Errors: UsageError for what is not valid."""
+        """Return a copy with the given fields of the given sections replaced.
+
+        Raises:
+            UsageError: If the result is not valid.
+        """
         return validated(Settings, _merged(self.model_dump(), sections))
 
 
@@ -345,10 +418,17 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     over: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
-    """Settings by precedence. `preset`: a name, or the file of a system that is not built in. `flags` is
-    {section: {field: value}}; None values count as not given. `over`: what the preset is taken to say instead.
+    """Load settings from all sources, in order of precedence.
 
-    Errors: UserError for an unknown preset, an unreadable file, an unknown field or a value out of range.
+    Args:
+        preset: Name of a preset, or the file of a system that is not built in.
+        config: TOML file of the user.
+        flags: {section: {field: value}} of the command line.
+        environment: Environment variables; those of this process by default.
+        over: {section: {field: value}} that replace values of the preset.
+
+    Raises:
+        UserError: If the preset is unknown, a file cannot be read, a field is unknown or a value is out of range.
     """
     values = _merged(read_toml(preset if isinstance(preset, Path) else preset_path(preset)), over or {})
     if config is not None:
@@ -359,22 +439,34 @@ def load_settings(
 
 
 def preset_name(preset: str | Path) -> str:
-    """Of a system that is not built in, its file's."""
+    """Return the name of a preset, which may be the file of a system that is not built in."""
     return preset if isinstance(preset, str) else preset.stem
 
 
 def preset_names() -> list[str]:
+    """Return the names of the built-in presets, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def preset_path(name: str) -> Path:
+    """Return the file of a built-in preset.
+
+    Raises:
+        UsageError: If there is no such preset.
+    """
     if name not in preset_names():
-        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(preset_names())}")
+        raise UsageError(f"unknown preset {name!r}; the presets are: {', '.join(preset_names())}")
     return PRESETS / f"{name}.toml"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """`["training.lr=1e-4"]` (the CLI's `--set`) to {section: {field: text}}; pydantic turns text to type."""
+    """Parse the arguments of `--set`, such as "training.lr=1e-4", to {section: {field: text}}.
+
+    Values stay text; pydantic converts them. `none` becomes None.
+
+    Raises:
+        UsageError: If an argument is not of the form section.field=value.
+    """
     values: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         match = re.fullmatch(r"([a-z_]+)\.([a-z_][a-z0-9_]*)=(.*)", assignment)
@@ -386,14 +478,18 @@ def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def model_named(config: Path | None, assignments: list[str]) -> str | None:
-    """`model.name` where --set, the environment or --config say it, the first of these that does."""
+    """Return `model.name` as set by --set, the environment or --config, or None if none of them sets it."""
     values = _merged(read_toml(config) if config else {}, _from_environment(os.environ))
     model = _merged(values, parse_assignments(assignments)).get("model")
     return model.get("name") if isinstance(model, dict) else None
 
 
 def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
-    """One section from untrusted values. Errors: UsageError with the first problem."""
+    """Build a section of settings from untrusted values.
+
+    Raises:
+        UsageError: If a value is not valid; the message names the first problem.
+    """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
@@ -416,13 +512,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Errors: UserError for a file that cannot be read or is no TOML."""
+    """Read a TOML file.
+
+    Raises:
+        UserError: If the file cannot be read or is not valid TOML.
+    """
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from None
+        raise UserError(f"{path} is not valid TOML: {error}") from None
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -442,9 +542,9 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         now = f"; it is {RENAMED[where]} now" if where in RENAMED else ""
         return f"there is no setting {where}{now}{more}"
-    said = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-    # What several settings together do not allow: its input is a whole section, in which addresses may hold keys.
+    message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+    # A conflict between settings has a whole section as its input; do not show it, since addresses may hold keys.
     if isinstance(problem["input"], dict) and problem["type"] == "value_error":
-        return f"{said}{more}"
+        return f"{message}{more}"
     got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-    return f"setting {where}: {said}{got}{more}"
+    return f"setting {where}: {message}{got}{more}"

@@ -1,1 +1,1 @@
-"""LLM and embedding backends. Stands alone: imports nothing from edt_cli."""
+"""LLM and embedding backends; imports nothing from edt_cli."""

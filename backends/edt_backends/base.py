@@ -1,7 +1,7 @@
-"""The contract: what a backend is asked, what it answers, and what a plugin hands over.
+"""The backend contract: requests, replies, the two protocols, and plugins.
 
-Two small asynchronous protocols, `ChatBackend` and `EmbeddingBackend`. Whatever remembers, prices or paces is a
-wrapper that fulfils the same protocol around any backend. Nothing here imports a provider's library.
+There are two small asynchronous protocols, `ChatBackend` and `EmbeddingBackend`. Caching, budgets and rate limits
+are wrappers that implement the same protocol around any backend. Nothing here imports a provider's library.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ Vectors = NDArray[np.float32]
 
 
 class BackendError(Exception):
-    """One clear line for the user: what is wrong and what to do about it.
+    """Failure of a backend, as one line for the user: what is wrong and what to do.
 
-    `retryable` says that the same request may well succeed later (a timeout, an overload); without it nothing but
-    a change by the user helps (a wrong key, an unknown model), so a run should stop. `unbilled`: the request was
-    turned away or never left, so it certainly cost nothing. `status` is HTTP's, `headers` are the provider's, by
-    lower-case name.
+    Args:
+        message: The line.
+        retryable: Whether the same request may succeed later (a timeout, an overload). Otherwise only a change by
+            the user helps (a wrong key, an unknown model), so a run should stop.
+        unbilled: Whether the request was rejected or never sent, so that it certainly cost nothing.
+        status: HTTP status code.
+        headers: The provider's response headers, by lower-case name.
     """
 
     def __init__(
@@ -52,12 +55,18 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question.
+    """One question to a chat backend.
 
-    `prompt` is the prompt's name and version ("generate@1"); `schema` the JSON schema that the reply should
-    hold to. `inputs` are the structured facts that the messages were rendered from: a backend that is no LLM
-    answers from them, an LLM never sees them. `user` is whose data it is; it leaves the machine no more than
-    `inputs` does.
+    Attributes:
+        prompt: Name and version of the prompt, such as "generate@1".
+        messages: The conversation so far.
+        schema: JSON schema that the reply should follow.
+        max_tokens: Most tokens that the reply may have.
+        temperature: Sampling temperature.
+        seed: Sampling seed.
+        inputs: Structured facts that the messages were rendered from. A backend that is not an LLM answers from
+            them; an LLM never sees them.
+        user: Id of the user whose data the question contains. Like `inputs`, it never leaves the machine.
     """
 
     prompt: str
@@ -72,7 +81,7 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens and US dollars of one call; `cost_usd` is None where the price is not known."""
+    """Tokens and US dollars of one call; `cost_usd` is None if the price is unknown."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -81,10 +90,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """One answer, as the model gave it: the caller validates `text`.
+    """One answer, exactly as the model gave it; the caller validates `text`.
 
-    `usage` is what the answer cost when it was made; with `cached` nothing was spent now. `finish_reason` is
-    OpenAI's ("stop", "length", "content_filter"). `headers` are the provider's, by lower-case name.
+    Attributes:
+        text: The answer.
+        usage: Tokens and cost of the answer when it was made.
+        model: Model that answered.
+        cached: Whether the answer came from the cache, so that nothing was spent now.
+        finish_reason: OpenAI's reason: "stop", "length" or "content_filter".
+        headers: The provider's response headers, by lower-case name.
     """
 
     text: str
@@ -97,9 +111,12 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class EmbeddingReply:
-    """`vectors` is float32 [n, d], each of length one, in the order of the texts; `usage` is what was spent now.
+    """Vectors of a batch of texts.
 
-    `headers` are the provider's, by lower-case name.
+    Attributes:
+        vectors: Unit vectors, float32 [n, d], in the order of the texts.
+        usage: Tokens and cost that were spent now.
+        headers: The provider's response headers, by lower-case name.
     """
 
     vectors: Vectors
@@ -108,10 +125,15 @@ class EmbeddingReply:
 
 
 class ChatBackend(Protocol):
-    """Something that answers a `ChatRequest`. Subclass it for the defaults, or just look like it.
+    """Protocol of a backend that answers a `ChatRequest`.
 
-    `name` is what the user is shown. `cacheable` is False where a reply depends on more than `identity()` and the
-    request's messages and parameters (a backend that reads `inputs`), so that it must not be remembered.
+    Subclass it to inherit the defaults, or implement the same methods.
+
+    Attributes:
+        name: Name shown to the user.
+        paid: Whether calls cost money.
+        cacheable: False if a reply depends on more than `identity()` and the request's messages and parameters (for
+            example on `inputs`), so that it must not be cached.
     """
 
     name: str
@@ -119,63 +141,88 @@ class ChatBackend(Protocol):
     cacheable: bool = True
 
     def identity(self) -> dict[str, Any]:
-        """Everything of the backend that can change a reply (model, address), no secret; JSON values only."""
+        """Return all that can change a reply (model, address): JSON values, no secrets."""
         ...
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """Answer, or raise BackendError."""
+        """Answer a request.
+
+        Raises:
+            BackendError: If there is no answer.
+        """
         ...
 
     def price_per_token(self) -> tuple[float, float] | None:
-        """US dollars for a prompt token and for a completion token; None where the price is not known."""
+        """Return US dollars per prompt token and per completion token; None if unknown."""
         return None if self.paid else (0.0, 0.0)
 
     def status(self) -> dict[str, Any]:
-        """Counters for whoever watches; a wrapper adds its own to those of what it wraps. JSON values only."""
+        """Return counters for progress displays: JSON values.
+
+        A wrapper adds its counters to those of the backend that it wraps.
+        """
         return {}
 
     def reject(self, request: ChatRequest) -> None:
-        """The reply to this request was no answer (malformed, cut off, refused): one that was remembered is set
-        aside, its cost still on record, so that the next `complete` asks again."""
+        """Reject the reply to a request as unusable (malformed, cut off, refused).
+
+        A cached reply is set aside, its cost still on record, so that the next `complete` asks again.
+        """
         return
 
 
 class TextMap(Protocol):
-    """Further numbers of a text, by a map that is fitted to a corpus: a function of the texts that the corpus has.
+    """Protocol of a map from texts to vectors that is fitted to a corpus.
 
-    `dimension` is how many. What is kept is no pickle: nothing that is loaded can run code.
+    The fitted map depends only on the corpus and on `identity()`. It must not be saved as a pickle: nothing that is
+    loaded may run code.
+
+    Attributes:
+        dimension: Length of a vector.
     """
 
     dimension: int
 
     @classmethod
     def identity(cls) -> dict[str, Any]:
-        """Everything beside the corpus that can change the map, such as a version; JSON values only."""
+        """Return all but the corpus that can change the map, such as a version: JSON values."""
         ...
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> Self:
-        """The map of a corpus, whose texts may be few, or none."""
+        """Fit the map to a corpus, which may be small or empty."""
         ...
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The map that `save` kept, to the digit. BackendError where it is damaged."""
+        """Load a saved map; its vectors are the same to the last digit.
+
+        Raises:
+            BackendError: If its files are damaged.
+        """
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> None:
+        """Write the map into a folder."""
+        ...
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """float32 [n, dimension] of any texts: rows of length one, or of zeros where the map has nothing to say.
-        A row depends on its own text alone."""
+        """Return float32 [n, dimension], one row for each text.
+
+        A row has length one, or is zero if the map knows nothing about the text. It depends on its text alone.
+        """
         ...
 
 
 class EmbeddingBackend(Protocol):
-    """Something that turns texts into unit vectors. `batch_size` is how many texts one call should carry.
+    """Protocol of a backend that turns texts into unit vectors.
 
-    `text_map`: what is to be fitted to the catalogue, and stand beside the vectors of `embed`, where there is such.
-    `wrappers.MappedEmbeddings` joins the two; `identity` and `embed` are without it.
+    Attributes:
+        name: Name shown to the user.
+        paid: Whether calls cost money.
+        batch_size: Texts that one call should contain.
+        text_map: Class of a map that is fitted to the catalogue and whose vectors are appended to those of `embed`;
+            None if there is none. `wrappers.MappedEmbeddings` joins the two; `identity` and `embed` leave it out.
     """
 
     name: str
@@ -185,51 +232,75 @@ class EmbeddingBackend(Protocol):
 
     @property
     def dimension(self) -> int | None:
-        """d of the vectors; None as long as only a first call can tell."""
+        """Length d of a vector; None until the first call if it is not known before."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Everything of the backend that can change a vector (model, weights, address), no secret; JSON only."""
+        """Return all that can change a vector (model, weights, address): JSON values, no secrets."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
-        """Vectors float32 [n, d] of n non-empty texts, or BackendError. A vector depends on its own text alone."""
+        """Embed n non-empty texts as float32 [n, d]; a vector depends on its text alone.
+
+        Raises:
+            BackendError: If there are no vectors.
+        """
         ...
 
     def price_per_token(self) -> float | None:
-        """US dollars for a token; None where the price is not known."""
+        """Return US dollars per token; None if unknown."""
         return None if self.paid else 0.0
 
     def status(self) -> dict[str, Any]:
-        """As `ChatBackend.status`."""
+        """Return counters for progress displays, as `ChatBackend.status` does."""
         return {}
 
 
 class Catalogue(Protocol):
-    """The training items that `local` retrieves from; the application hands one in.
+    """Protocol of the training items that `local` retrieves from; the application provides it.
 
-    An item is {"id", "title", "brand", "category", "description"}, one of `similar` has a "score" too, a cosine.
+    An item has the keys "id", "title", "brand", "category" and "description"; an item from `similar` also has
+    "score", a cosine.
     """
 
     def companions(
         self, domain: str, items: Sequence[str], count: int, exclude: Collection[str]
     ) -> list[Mapping[str, Any]]:
-        """Up to `count` training items of the domain, none of `exclude`, that go best with `items` (ids, of other
-        domains) by what users have who are in both domains, best first."""
+        """Return the training items of a domain that best go with items of other domains.
+
+        How well they go together is counted over the users of both domains.
+
+        Args:
+            domain: Name of the domain to retrieve from.
+            items: Ids of items of other domains.
+            count: Most items to return.
+            exclude: Ids to leave out.
+
+        Returns:
+            The items, best first.
+        """
         ...
 
     def similar(
         self, domain: str, texts: Sequence[str], count: int, exclude: Collection[str]
     ) -> list[list[Mapping[str, Any]]]:
-        """For each text up to `count` nearest training items of the domain, best first, none of `exclude`."""
+        """Return up to `count` nearest training items of a domain for each text.
+
+        The nearest come first; ids in `exclude` are left out.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """What the user asked for: `model` is what stands after the plugin's name ("llamacpp/qwen.gguf").
+    """The user's choice of a backend and its options.
 
-    `timeout`: seconds for one answer; None leaves it to the backend.
+    Attributes:
+        model: The part after the plugin's name, such as "qwen.gguf" in "llamacpp/qwen.gguf".
+        api_base: Address of a server in place of the provider's.
+        timeout: Seconds to wait for one answer; None leaves it to the backend.
+        device: Device to compute embeddings on.
+        catalogue: Training items to retrieve from.
     """
 
     model: str | None = None
@@ -241,10 +312,11 @@ class BackendSpec:
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an entry point of the group `edt.backends` names; leave out what the backend does not offer.
+    """Object that an entry point of the group `edt.backends` refers to.
 
-    The entry point's name is the provider's name on the command line. Both functions raise BackendError for what
-    they cannot serve (a missing key, an unknown model), before any call is made.
+    The entry point's name is the provider's name on the command line. Leave out what the backend does not offer.
+    Both functions raise BackendError, before any call is made, if they cannot serve a request (a missing key, an
+    unknown model).
     """
 
     chat: Callable[[BackendSpec], ChatBackend] | None = None

@@ -1,4 +1,4 @@
-"""What a command may spend: the most that a call can cost is reserved before it leaves, and settled afterwards."""
+"""Spending limit of a command: the highest cost of a call is reserved before it is sent, then settled."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper, Signal, request
 
 Reply = TypeVar("Reply", ChatReply, EmbeddingReply)
 Price = tuple[float, float]
-"""US dollars for a prompt token and for a completion token."""
+"""US dollars per prompt token and per completion token."""
 
 
 class OutOfBudget(BackendError):
-    """The next call could pass the limit of this command."""
+    """The next call could exceed the spending limit of this command."""
 
 
 def parse_price(text: str) -> Price:
-    """`free`, or `IN,OUT` in US dollars for a million tokens, such as 0.15,0.6. Errors: BackendError."""
+    """Parse `free`, or `IN,OUT` in US dollars per million tokens, such as 0.15,0.6.
+
+    Raises:
+        BackendError: If the text is neither.
+    """
     if text == "free":
         return 0.0, 0.0
     try:
@@ -42,22 +46,27 @@ def parse_price(text: str) -> Price:
 
 
 def pico(usd: float) -> int:
-    """Whole 1e-12 US dollars, rounded up; what a float alone adds is no money."""
+    """Return whole 1e-12 US dollars, rounded up; the error of a float is not rounded up."""
     return math.ceil(usd * PICO - 1e-3)
 
 
 class Budget:
-    """Shared by all calls of a command. `limit_usd` None: no limit, but everything is recorded."""
+    """Budget shared by all calls of a command.
+
+    Args:
+        ledger: Ledger that every call is recorded in.
+        limit_usd: Most US dollars to spend; None for no limit.
+    """
 
     def __init__(self, ledger: Ledger, limit_usd: float | None = None) -> None:
         self._ledger = ledger
         self._limit = None if limit_usd is None else math.floor(limit_usd * PICO + 1e-3)
         self._settled = self._reserved = self._unconfirmed = 0
-        self._on_way = 0
+        self._in_flight = 0
         self._changed = Signal()
 
     def status(self) -> dict[str, Any]:
-        """US dollars of this command; what is unconfirmed counts as spent."""
+        """Return the US dollars of this command; unconfirmed calls count as spent."""
         return {
             "spent_usd": self._settled / PICO,
             "unconfirmed_usd": self._unconfirmed / PICO,
@@ -66,15 +75,28 @@ class Budget:
         }
 
     def check(self, name: str, price: Price | float | None, how: str) -> None:
-        """Errors: BackendError where there is a limit and no price to hold it by; `how` says how to state one."""
+        """Check that a price is known if there is a limit.
+
+        Raises:
+            BackendError: If it is not; `how` tells the user how to state a price.
+        """
         if self._limit is not None and price is None:
             raise BackendError(f"the price of {name} is not known and --max-cost needs one: state it with {how}")
 
     async def call(
         self, backend: str, prompt: str, most: int | None, send: Callable[[], Awaitable[Reply]]
     ) -> Reply:
-        """The reply of a call that can cost at most `most` (1e-12 USD); it counts with that where its cost is not
-        known. Errors: OutOfBudget before it leaves."""
+        """Send a call within the budget and return its reply.
+
+        Args:
+            backend: Name of the backend, for the ledger.
+            prompt: Name of the prompt, for the ledger.
+            most: Highest possible cost in 1e-12 USD, which counts if the real cost is not reported.
+            send: Function that makes the call.
+
+        Raises:
+            OutOfBudget: Before the call is sent, if it could exceed the limit.
+        """
         number = await self._reserve(backend, prompt, most)
         try:
             reply = await send()
@@ -92,42 +114,42 @@ class Budget:
     async def _reserve(self, backend: str, prompt: str, most: int | None) -> int:
         amount = most or 0
         while self._limit is not None and self._settled + self._reserved + amount > self._limit:
-            if not self._on_way:
+            if not self._in_flight:
                 raise OutOfBudget(
                     f"the limit of {self._limit / PICO:g} USD is reached: {self._settled / PICO:.6f} USD are "
                     f"spent, and the next call could cost {amount / PICO:.6f}"
                 )
-            await self._changed.wait()  # what is on its way will cost less than its most
+            await self._changed.wait()  # calls in flight will cost less than was reserved for them
         self._reserved += amount
-        self._on_way += 1
+        self._in_flight += 1
         try:
             return await self._ledger.reserve(backend, prompt, most)
         except BaseException:
-            self._back(amount)
+            self._release(amount)
             raise
 
     async def _settle(
         self, number: int, outcome: Outcome, most: int | None, spent: int | None, usage: Usage
     ) -> None:
-        """`spent` None: its most. The money is only free again when the ledger says so."""
+        """Settle a call in the ledger, then release its reservation; `spent` None counts as `most`."""
         amount = most or 0
         try:
             await self._ledger.settle(number, outcome, spent, usage)
         finally:
             self._settled += amount if spent is None else spent
             self._unconfirmed += amount if outcome == "unconfirmed" else 0
-            self._back(amount)
+            self._release(amount)
 
-    def _back(self, amount: int) -> None:
+    def _release(self, amount: int) -> None:
         self._reserved -= amount
-        self._on_way -= 1
-        self._changed.tell()
+        self._in_flight -= 1
+        self._changed.notify()
 
 
 class BudgetedChat(ChatWrapper):
-    """A chat backend whose every call is in the ledger and within the budget.
+    """Chat backend whose calls are all in the ledger and within the budget.
 
-    `price` is what the user states, in place of what the backend knows.
+    A `price` that the user states replaces the backend's.
     """
 
     def __init__(self, backend: ChatBackend, budget: Budget, price: Price | None = None) -> None:
@@ -161,7 +183,10 @@ class BudgetedChat(ChatWrapper):
 
 
 class BudgetedEmbeddings(EmbeddingWrapper):
-    """The same for an embedding backend; `price` in US dollars for a token."""
+    """Embedding backend whose calls are all in the ledger and within the budget.
+
+    A `price` that the user states, in US dollars per token, replaces the backend's.
+    """
 
     def __init__(self, backend: EmbeddingBackend, budget: Budget, price: float | None = None) -> None:
         super().__init__(backend)

@@ -1,4 +1,4 @@
-"""Wrappers that remember: a question or a text that is on disk is not asked for again."""
+"""Caching wrappers: a question or a text whose answer is on disk is not sent again."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
 
 class CachedChat(ChatWrapper):
-    """A chat backend that remembers every reply, and no failure.
+    """Chat backend that caches every reply, but no failure.
 
-    The key covers all that can change a reply, and nothing about who asks: identity, prompt version, messages,
-    schema, parameters and seed. A reply is on disk before anybody sees it. Equal requests at one time are asked
-    once; a caller that is cancelled does not cancel a call that is being paid for. A backend that is not cacheable
-    is passed through. `hits` were answered from disk, or by a call that was on its way; they had cost `saved_usd`.
+    The key covers all that can change a reply, and nothing about the user: identity, prompt version, messages,
+    schema, parameters and seed. A reply is on disk before it is returned. Equal concurrent requests are sent once,
+    and cancelling a caller does not cancel a call that is being paid for. A backend that is not cacheable is passed
+    through.
+
+    Attributes:
+        hits: Requests answered from disk, or by a call that was already in flight.
+        saved_usd: Original cost of those answers.
     """
 
     def __init__(self, backend: ChatBackend, cache: ReplyCache) -> None:
         super().__init__(backend)
         self._cache = cache
         self._identity: dict[str, Any] | None = None
-        self._asked: dict[str, asyncio.Task[ChatReply]] = {}
+        self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
         self.hits, self.saved_usd = 0, 0.0
 
     def identity(self) -> dict[str, Any]:
@@ -42,7 +46,7 @@ class CachedChat(ChatWrapper):
         return self._backend.status() | {"hits": self.hits, "saved_usd": self.saved_usd}
 
     def contains(self, request: ChatRequest) -> bool:
-        """Whether `complete` would answer from disk."""
+        """Return whether `complete` would answer from disk."""
         return self.cacheable and self.key(request) in self._cache
 
     def reject(self, request: ChatRequest) -> None:
@@ -53,8 +57,8 @@ class CachedChat(ChatWrapper):
     async def complete(self, request: ChatRequest) -> ChatReply:
         if not self.cacheable:
             return await self._backend.complete(request)
-        asked = self._facts(request)
-        key = digest(asked)
+        facts = self._facts(request)
+        key = digest(facts)
         if entry := self._cache.get(key):
             reply = ChatReply(
                 text=entry["reply"],
@@ -65,12 +69,12 @@ class CachedChat(ChatWrapper):
             )
             self._hit(reply, key, request, entry.get("users", ()))
             return reply
-        if key in self._asked:
-            reply = replace(await asyncio.shield(self._asked[key]), cached=True)
+        if key in self._in_flight:
+            reply = replace(await asyncio.shield(self._in_flight[key]), cached=True)
             self._hit(reply, key, request, ())
             return reply
-        task = asyncio.create_task(self._ask(key, asked, request))
-        self._asked[key] = task
+        task = asyncio.create_task(self._ask(key, facts, request))
+        self._in_flight[key] = task
         task.add_done_callback(partial(self._answered, key))
         return await asyncio.shield(task)
 
@@ -80,7 +84,7 @@ class CachedChat(ChatWrapper):
         if request.user is not None and request.user not in known:
             self._cache.add_user(key, request.user)
 
-    async def _ask(self, key: str, asked: Entry, request: ChatRequest) -> ChatReply:
+    async def _ask(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         begun = time.perf_counter()
         reply = await self._backend.complete(request)
         entry = {
@@ -89,7 +93,7 @@ class CachedChat(ChatWrapper):
             "time": time.time(),
             "seconds": round(time.perf_counter() - begun, 3),
             "users": [] if request.user is None else [request.user],
-            "asked": asked,
+            "asked": facts,
             "reply": reply.text,
             "finish_reason": reply.finish_reason,
             "usage": asdict(reply.usage),
@@ -99,11 +103,12 @@ class CachedChat(ChatWrapper):
         return reply
 
     def _answered(self, key: str, task: asyncio.Task[ChatReply]) -> None:
-        del self._asked[key]
+        del self._in_flight[key]
         if not task.cancelled():
-            task.exception()  # seen, also where every caller was cancelled meanwhile
+            task.exception()  # retrieve it, in case every caller was cancelled meanwhile
 
     def key(self, request: ChatRequest) -> str:
+        """Return the cache key of a request."""
         return digest(self._facts(request))
 
     def _facts(self, request: ChatRequest) -> Entry:
@@ -119,10 +124,9 @@ class CachedChat(ChatWrapper):
 
 
 class CachedEmbeddings(EmbeddingWrapper):
-    """An embedding backend that remembers the vector of each text.
+    """Embedding backend that caches the vector of each text.
 
-    Only texts that are not known are asked for, in batches of the backend's size; a batch is on disk before the
-    next leaves.
+    Only unknown texts are sent, in batches of the backend's size; a batch is on disk before the next is sent.
     """
 
     def __init__(self, backend: EmbeddingBackend, cache: ReplyCache) -> None:
@@ -131,10 +135,10 @@ class CachedEmbeddings(EmbeddingWrapper):
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         keys = self._keys(texts)
-        found = await asyncio.to_thread(self._cache.get_many, dict.fromkeys(keys))
-        vectors = {key: np.frombuffer(base64.b64decode(entry["vector"]), "<f4") for key, entry in found.items()}
+        entries = await asyncio.to_thread(self._cache.get_many, dict.fromkeys(keys))
+        vectors = {key: np.frombuffer(base64.b64decode(entry["vector"]), "<f4") for key, entry in entries.items()}
         missing = [(key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in vectors]
-        missing.sort(key=lambda pair: len(pair[1]))  # neighbours in length are padded least
+        missing.sort(key=lambda pair: len(pair[1]))  # texts of similar length need least padding
         spent = Usage()
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
@@ -151,7 +155,7 @@ class CachedEmbeddings(EmbeddingWrapper):
         return EmbeddingReply(np.stack([vectors[key] for key in keys]), spent)
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """The texts, each once, that `embed` would ask for."""
+        """Return the texts, each once, that `embed` would send."""
         unique = list(dict.fromkeys(texts))
         return [text for key, text in zip(self._keys(unique), unique, strict=True) if key not in self._cache]
 
@@ -169,12 +173,12 @@ class CachedEmbeddings(EmbeddingWrapper):
 
 
 def _shares(usage: Usage, texts: int) -> list[Usage]:
-    """What each text of a batch is put down for: the sum is what the batch was."""
+    """Split the usage of a batch among its texts, so that the shares add up to it."""
     cost = None if usage.cost_usd is None else usage.cost_usd / texts
     each, rest = divmod(usage.prompt_tokens, texts)
     return [Usage(each + (number < rest), 0, cost) for number in range(texts)]
 
 
-def _sum(one: Usage, other: Usage) -> Usage:
-    cost = None if one.cost_usd is None or other.cost_usd is None else one.cost_usd + other.cost_usd
-    return Usage(one.prompt_tokens + other.prompt_tokens, one.completion_tokens + other.completion_tokens, cost)
+def _sum(a: Usage, b: Usage) -> Usage:
+    cost = None if a.cost_usd is None or b.cost_usd is None else a.cost_usd + b.cost_usd
+    return Usage(a.prompt_tokens + b.prompt_tokens, a.completion_tokens + b.completion_tokens, cost)

@@ -1,4 +1,4 @@
-"""Which providers there are on this machine, what they cost, and whether they answer."""
+"""Directory of the providers on this machine: their keys, prices and whether they answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ PING = ChatRequest("ping@1", (Message("user", "Reply with the word OK."),), max_
 
 @dataclass(frozen=True)
 class Listed:
-    """A provider. `model` as it is shown, `source` the package that brings it; `key` the variable of its key, None
-    where none is needed; `price` in US dollars for a million tokens in and out; `problem` why it cannot be used."""
+    """Entry of the directory.
+
+    Attributes:
+        provider: Name of the provider.
+        model: Model as shown to the user.
+        source: Package that provides the backend.
+        key: Environment variable of the key; None if none is needed.
+        has_key: Whether that variable is set.
+        price: US dollars per million tokens of prompt and completion.
+        problem: Reason why the provider cannot be used.
+        backend: The backend, if it can be used.
+    """
 
     provider: str
     model: str | None
@@ -34,8 +44,10 @@ class Listed:
 def providers(
     provider: str | None = None, model: str | None = None, api_base: str | None = None, timeout: float | None = None
 ) -> Iterator[Listed]:
-    """The one that is named, or every backend that is installed, the short names, and litellm's providers whose key
-    is in the environment."""
+    """Yield the named provider, or all known ones.
+
+    These are the installed backends, the short names, and litellm's providers whose key is in the environment.
+    """
     packages = installed()
     names = [provider] if provider else provider_names()
     for name in names:
@@ -46,7 +58,11 @@ def providers(
 
 
 def ping(backend: ChatBackend) -> float:
-    """Seconds until it answered a question of a few tokens. Errors: BackendError."""
+    """Return the seconds until a backend has answered a question of a few tokens.
+
+    Raises:
+        BackendError: If it does not answer.
+    """
     begun = time.perf_counter()
     asyncio.run(backend.complete(PING))
     return time.perf_counter() - begun
@@ -72,12 +88,12 @@ def _look(
 
 
 def _keyed() -> list[str]:
-    """litellm's providers whose key is in the environment."""
+    """Return litellm's providers whose key is in the environment."""
     from edt_backends.endpoint import library
 
     known = {str(getattr(name, "value", name)) for name in library().provider_list}
-    named = (match[1].lower() for name in os.environ if (match := re.fullmatch(r"(\w+)_API_KEY", name)))
-    return sorted(known.intersection(named))
+    with_key = (match[1].lower() for name in os.environ if (match := re.fullmatch(r"(\w+)_API_KEY", name)))
+    return sorted(known.intersection(with_key))
 
 
 def _with_key(name: str) -> Listed:

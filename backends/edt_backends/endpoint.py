@@ -1,4 +1,4 @@
-"""Where litellm asks for a model, with which key, at what price, and what its errors mean to a user."""
+"""Endpoints of litellm: address, key and price of a model, and its errors in plain words."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from edt_backends.base import BackendError, Usage
 from edt_backends.registry import unknown_provider
 
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
-"""For one answer: of a provider, and of a server of the user's own, where calls wait for each other."""
+"""Seconds for one answer: of a provider, and of a server that the user runs, where calls wait for each other."""
 OWN_SERVERS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile"})
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
-    "LITELLM_OFFLINE_MODE": "true",  # nor anything else of its own accord
-    "LITELLM_MODE": "PRODUCTION",  # keys from the environment, not from some .env above the working folder
+    "LITELLM_OFFLINE_MODE": "true",  # no other requests than ours
+    "LITELLM_MODE": "PRODUCTION",  # keys from the environment, not from an .env file above the working folder
 }
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
 @cache
 def library() -> ModuleType:
-    """litellm, without its logging, its telemetry and its calls home."""
+    """Import litellm without its logging, its telemetry and its own network requests."""
     os.environ.update(ENVIRONMENT)
     import litellm
 
@@ -44,14 +44,20 @@ def library() -> ModuleType:
 
 @cache
 def warm() -> None:
-    """A completion that asks nobody. litellm loads most of itself at the first, up to a second on a busy machine,
-    which no limit on an answer may count: a call that runs out of time may have been paid for."""
+    """Make litellm load all of itself, by a completion that is sent to nobody.
+
+    It takes up to a second on a busy machine, which must not count towards the time limit of an answer: a call that
+    times out may have been paid for.
+    """
     library().completion(model="openai/none", messages=[{"role": "user", "content": ""}], mock_response="")
 
 
 def unlogged() -> None:
-    """In the task that calls this, litellm makes no log record of a call: a quarter of its work, for nobody."""
-    with contextlib.suppress(ImportError):  # a private name of litellm's, which only costs time to be without
+    """Turn off litellm's log records in the calling task: nobody reads them, and they take time.
+
+    They are a quarter of litellm's work.
+    """
+    with contextlib.suppress(ImportError):  # a private name of litellm's; without it calls are only slower
         from litellm._internal_context import is_internal_call
 
         is_internal_call.set(True)
@@ -59,10 +65,16 @@ def unlogged() -> None:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is asked for, and with which key.
+    """Address and key of a model.
 
-    `name` is what the user knows the model by, `address` None where litellm knows the provider's. `key` says which
-    key is meant; with `keyless` there is none, and none is needed.
+    Attributes:
+        name: Model as the user wrote it.
+        model: Model as litellm is called with it.
+        provider: litellm's name of the provider.
+        address: Address of a server; None for the provider's default.
+        key: Description of the key, for error messages.
+        keyless: Whether there is no key and none is needed.
+        timeout: Seconds to wait for one answer; None for the default.
     """
 
     name: str
@@ -75,19 +87,23 @@ class Endpoint:
 
     @classmethod
     def find(cls, name: str | None, api_base: str | None, *, chat: bool, timeout: float | None = None) -> Endpoint:
-        """Errors: BackendError for a provider that litellm does not know, and for a missing key, by its name."""
+        """Find the endpoint of a model.
+
+        Raises:
+            BackendError: If litellm does not know the provider, or a key is missing (the message names it).
+        """
         if name is None:
             raise BackendError("litellm needs a model, written PROVIDER/MODEL, such as openai/gpt-4o-mini")
         litellm = library()
-        # Of litellm's two ways to Ollama, chat goes by the one that applies the model's chat template.
+        # Of litellm's two routes to Ollama, chat takes the one that applies the model's chat template.
         model = re.sub(r"^ollama/", "ollama_chat/", name) if chat else name
         try:
             _, provider, _, _ = litellm.get_llm_provider(model)
         except Exception:
             raise unknown_provider(name) from None
         family = provider.removesuffix("_chat").upper()
-        named = (os.environ.get(f"{family}_{suffix}") for suffix in ("BASE_URL", "API_BASE"))
-        address = api_base or next(filter(None, named), None)
+        variables = (os.environ.get(f"{family}_{suffix}") for suffix in ("BASE_URL", "API_BASE"))
+        address = api_base or next(filter(None, variables), None)
         missing = litellm.validate_environment(model)["missing_keys"]
         keys = [key for key in missing if key.endswith(("_API_KEY", "_TOKEN"))]
         if keys and address is None:
@@ -100,17 +116,17 @@ class Endpoint:
 
     @property
     def free(self) -> bool:
-        """A server of the user's own. At an address on the network somebody may be keeping the bill."""
+        """Whether the server is the user's own; one elsewhere on the network may charge somebody."""
         return self.provider in OWN_SERVERS or _is_loopback(self.address)
 
     @property
     def seconds(self) -> float:
-        """How long one answer may take."""
+        """Seconds that one answer may take."""
         return self.timeout or (OWN_TIMEOUT_SECONDS if self.free else TIMEOUT_SECONDS)
 
     @property
     def shown_address(self) -> str | None:
-        """Without a user's name, password or query, where keys are."""
+        """The address without user name, password or query, which may contain keys."""
         if self.address is None:
             return None
         parts = urlsplit(self.address)
@@ -121,15 +137,15 @@ class Endpoint:
         return {"backend": "litellm", "model": self.model, "api_base": self.shown_address}
 
     def info(self) -> Mapping[str, Any]:
-        """What the price map that litellm carries says of the model; empty where it does not know it."""
+        """Return the model's entry in litellm's price map; empty if it is not listed."""
         try:
-            known: Mapping[str, Any] = library().get_model_info(self.model)
-            return known
+            info: Mapping[str, Any] = library().get_model_info(self.model)
+            return info
         except Exception:
             return {}
 
     def price(self) -> tuple[float, float] | None:
-        """US dollars for a prompt token and a completion token; None where that is not known."""
+        """Return US dollars per prompt token and per completion token; None if unknown."""
         if self.free:
             return 0.0, 0.0
         info = self.info()
@@ -138,7 +154,7 @@ class Endpoint:
         return info["input_cost_per_token"], info.get("output_cost_per_token") or 0.0
 
     def usage(self, reply: Any) -> Usage:
-        """Of a reply of litellm's, at the price that it computes (parts of a prompt may come cheaper)."""
+        """Return the usage of a reply, at litellm's price (parts of a prompt may be cheaper)."""
         counted = reply.usage
         prompt_tokens = getattr(counted, "prompt_tokens", None) or 0
         completion_tokens = getattr(counted, "completion_tokens", None) or 0
@@ -147,24 +163,29 @@ class Endpoint:
             return Usage(prompt_tokens, completion_tokens, 0.0 if self.free else None)
         try:
             cost = float(library().completion_cost(completion_response=reply, model=self.model))
-        except Exception:  # litellm's exceptions share no base; the reply is paid for, whatever it says
+        except Exception:  # litellm's exceptions share no base class; the reply is paid for in any case
             cost = prompt_tokens * price[0] + completion_tokens * price[1]
         return Usage(prompt_tokens, completion_tokens, cost)
 
     def options(self) -> dict[str, Any]:
-        """What every call says. A client that insists on a key gets a word in place of one that is not needed."""
+        """Return the arguments of every call.
+
+        A client that insists on a key gets a placeholder if none is needed.
+        """
         return {
             "model": self.model,
             "api_base": self.address,
             "api_key": "none" if self.keyless else None,
             "timeout": self.seconds,
-            "max_retries": 0,  # each try is paced and paid for: not litellm's to make
+            "max_retries": 0,  # each attempt must be paced and paid for, so litellm must not make its own
             "drop_params": True,
         }
 
     def error(self, error: Exception) -> BackendError:
-        """One line that says what to do. Providers repeat keys in what they say: it is shown only where it must be,
-        and without them."""
+        """Turn an exception into a BackendError whose line says what to do.
+
+        Providers repeat keys in their messages: these are shown only where needed, and without keys.
+        """
         status = getattr(error, "status_code", None)
         if isinstance(error, TimeoutError):
             status = 408
@@ -189,15 +210,17 @@ class Endpoint:
         elif status == 429:
             line = f"too many requests{at}"
         elif "Connection error" in said or "APIConnectionError" in type(error).__name__:
-            return BackendError(f"{self.name}: the connection{at} broke before an answer was whole", retryable=True)
+            return BackendError(
+                f"{self.name}: the connection{at} broke before the answer was complete", retryable=True
+            )
         elif status is None:
-            return BackendError(f"{self.name}: no reply that can be read ({type(error).__name__})", retryable=True)
+            return BackendError(f"{self.name}: the reply cannot be read ({type(error).__name__})", retryable=True)
         else:
             line = said
         return BackendError(
             f"{self.name}: {line} (HTTP {status})",
             retryable=transient,
-            # Turned away by the server itself, as its headers show; litellm gives codes to errors of its own too.
+            # Headers show that the server itself rejected the request; litellm's own errors have status codes too.
             unbilled=bool(sent) and 400 <= (status or 0) < 500 and status not in (408, 499),
             status=status,
             headers=sent,
@@ -205,18 +228,18 @@ class Endpoint:
 
 
 def rate_limits(headers: Mapping[str, Any]) -> dict[str, str]:
-    """What of a reply's headers says how fast one may ask."""
+    """Return the rate-limit headers of a reply, by lower-case name."""
     return {name.lower(): str(value) for name, value in headers.items() if "ratelimit" in name.lower()}
 
 
 def _headers(error: Exception) -> Mapping[str, Any]:
-    """A provider's, which litellm keeps in one of two places."""
-    found = getattr(error, "litellm_response_headers", None)
-    return found or getattr(getattr(error, "response", None), "headers", None) or {}
+    """Return the provider's response headers, which litellm keeps in one of two attributes."""
+    headers = getattr(error, "litellm_response_headers", None)
+    return headers or getattr(getattr(error, "response", None), "headers", None) or {}
 
 
 def _never_left(error: BaseException | None) -> bool:
-    """Whether no connection came about."""
+    """Return whether no connection was made."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError | socket.gaierror) or "ConnectTimeout" in type(error).__name__:
             return True

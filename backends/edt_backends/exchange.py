@@ -1,4 +1,4 @@
-"""Replies as JSON lines, to hand to others and to take from them."""
+"""Export and import of cached replies as JSON lines."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ SHARED = (
     "price",
     "vector",
 )
-"""What of an entry is handed on; whose data it was is not."""
+"""Fields of an entry that are exported; the users' ids are not."""
 _CHAT = {"model": str, "asked": dict, "reply": str, "finish_reason": str}
 
 
 @dataclass
 class Taken:
-    """Entries that were new, and those that were here already and stay as they are."""
+    """Counts of an import: new entries, and known ones, which stay as they are."""
 
     new: int = 0
     known: int = 0
 
 
 def export_lines(cache: ReplyCache, model: str | None = None) -> Iterator[str]:
-    """One line for each answer (of the backend of that name), without users' ids; what was set aside stays here."""
+    """Yield one line per reply, optionally of one backend, without users' ids and rejected replies."""
     for key, entry in cache.entries():
         if not entry.get("rejected") and model in (None, entry["backend"]):
             shared = {name: entry[name] for name in SHARED if name in entry}
@@ -50,12 +50,14 @@ def export_lines(cache: ReplyCache, model: str | None = None) -> Iterator[str]:
 
 
 def import_lines(cache: ReplyCache, lines: Iterable[str]) -> Taken:
-    """Add what is not here yet; nothing that is here is changed.
+    """Add entries that the cache does not have yet; existing ones are not changed.
 
-    A reply's key must be the digest of the question that comes with it, so a line cannot answer another question.
-    Errors: BackendError with the number of the first line that is no entry; the lines before it are in.
+    A reply's key must be the digest of its question, so that a line cannot answer another question.
+
+    Raises:
+        BackendError: With the number of the first invalid line; the lines before it are imported.
     """
-    taken = Taken()
+    counts = Taken()
     batch: dict[str, Entry] = {}
 
     def keep() -> None:
@@ -69,25 +71,33 @@ def import_lines(cache: ReplyCache, lines: Iterable[str]) -> Taken:
             key, entry = _checked(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             keep()
-            why = str(error) if isinstance(error, ValueError) else "it has not the form of an entry"
-            raise BackendError(f"line {number} is no reply of `edt cache export` ({why}); stopped there") from None
+            why = str(error) if isinstance(error, ValueError) else "it is not an entry"
+            raise BackendError(
+                f"line {number} is not a reply of `edt cache export` ({why}); stopped there"
+            ) from None
         if key in batch or key in cache:
-            taken.known += 1
+            counts.known += 1
             continue
         batch[key] = entry
-        taken.new += 1
+        counts.new += 1
         if len(batch) == BATCH:
             keep()
     keep()
-    return taken
+    return counts
 
 
 def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
-    """Key and entry of one line, made anew from what is known of it. Errors: ValueError, KeyError, TypeError."""
+    """Return key and entry of one line, rebuilt from its known fields.
+
+    Raises:
+        ValueError: If a value is wrong.
+        KeyError: If a field is missing.
+        TypeError: If a value has the wrong type.
+    """
     key, given = document["key"], document["entry"]
     entry = {name: given[name] for name in SHARED if name in given}
     if not KEY.fullmatch(key) or not isinstance(entry["backend"], str):
-        raise ValueError("no key")
+        raise ValueError("invalid key")
     usage = entry["usage"]
     entry["usage"] = {
         "prompt_tokens": _count(usage["prompt_tokens"]),
@@ -98,12 +108,12 @@ def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
     if "vector" in entry:
         vector = np.frombuffer(base64.b64decode(entry["vector"], validate=True), "<f4")
         if abs(float(np.linalg.norm(vector)) - 1.0) > 1e-3:
-            raise ValueError("no unit vector")
+            raise ValueError("not a unit vector")
         return key, entry
     if not all(isinstance(entry[name], kind) for name, kind in _CHAT.items()):
-        raise ValueError("no reply")
+        raise ValueError("invalid reply")
     if digest(entry["asked"]) != key:
-        raise ValueError("the key is another question's")
+        raise ValueError("the key belongs to another question")
     entry["seconds"] = _amount(entry.get("seconds", 0.0))
     if entry.get("price") is not None:
         entry["price"] = [_amount(part) for part in entry["price"]]
@@ -112,11 +122,11 @@ def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
 
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**40:
-        raise ValueError("no number of tokens")
+        raise ValueError("invalid number of tokens")
     return value
 
 
 def _amount(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        raise ValueError("no amount")
+        raise ValueError("invalid amount")
     return float(value)

@@ -1,4 +1,4 @@
-"""What a reply cache is written with, and what of a file it refuses to read."""
+"""Serialization of the reply cache as JSON, which refuses to read pickles."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from edt_backends.base import BackendError
 
 
 class JSONOnlyDisk(diskcache.Disk):  # type: ignore[misc]
-    """Text keys, values as compressed JSON inside the database.
+    """Disk of text keys and compressed JSON values inside the database.
 
-    diskcache's own JSONDisk still unpickles a row that is marked as pickled (CVE-2025-69872), so whoever can write
-    the file could run code. Here such a row, like any other that this class did not write, is refused unread.
+    diskcache's own JSONDisk still unpickles a row that is marked as pickled (CVE-2025-69872), so anybody who can
+    write the file could run code. This class refuses such a row, and any other that it did not write, without
+    reading it.
     """
 
     def get(self, key: Any, raw: bool) -> str:

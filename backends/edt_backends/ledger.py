@@ -1,7 +1,7 @@
-"""Every call that left this machine and what it cost, on disk before it leaves.
+"""Ledger of every call that left this machine and its cost.
 
-A row is written before a call is sent, with the most that it can cost, and settled when the answer is there. A row
-that was never settled (the process was killed) counts with its most. No text and no user stands in it.
+A row with the highest possible cost is on disk before a call is sent, and is settled when the answer arrives. A row
+that was never settled (the process was killed) counts at that highest cost. Rows contain no texts and no users.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ FROM calls GROUP BY backend, outcome
 
 @dataclass
 class Account:
-    """All calls to one backend, of all commands. `spent_usd` includes `unconfirmed_usd`, which is counted at its
-    most because no usage ever came back."""
+    """Totals of all calls to one backend, over all commands.
+
+    `spent_usd` includes `unconfirmed_usd`: the highest possible cost of the calls whose usage was never reported.
+    """
 
     calls: int = 0
     delivered: int = 0
@@ -64,7 +66,11 @@ class Account:
 
 
 class Ledger:
-    """A SQLite file shared by any number of processes. Errors: BackendError, one line, where it cannot be used."""
+    """SQLite file of calls, shared by any number of processes.
+
+    Raises:
+        BackendError: If the file cannot be used; so does every method.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,30 +87,33 @@ class Ledger:
             self._database.executescript(SCHEMA)
 
     async def reserve(self, backend: str, prompt: str, most: int | None) -> int:
-        """The number of a call that may leave now, on disk. `most`: 1e-12 USD, None where no price is known."""
+        """Record a call before it is sent and return its number.
+
+        `most` is the highest possible cost in 1e-12 USD; None if no price is known.
+        """
         self._number += 1
         number = self._number
         await self._write(RESERVE, (self.command, number, backend, prompt, time.time(), most))
         return number
 
     async def settle(self, number: int, outcome: Outcome, spent: int | None, usage: Usage) -> None:
-        """`spent`: 1e-12 USD, None for the reserved most."""
+        """Record the outcome of a call; `spent` is in 1e-12 USD, None for the reserved amount."""
         values = (outcome, spent, usage.prompt_tokens, usage.completion_tokens, self.command, number)
         await self._write(SETTLE, values)
 
     def save_hits(self, backend: str, hits: int, amount: int) -> None:
-        """What this command was answered from the cache so far, and what that had cost."""
+        """Record how many answers this command took from the cache so far, and their original cost."""
         self._commit([(SAVED, (self.command, backend, hits, amount))])
 
     def accounts(self) -> dict[str, Account]:
-        """By the backend's name."""
-        found: dict[str, Account] = {}
+        """Return the totals by the backend's name."""
+        accounts: dict[str, Account] = {}
         with self._one_line(), self._lock:
             rows = self._database.execute(TOTALS).fetchall()
             saved = self._database.execute("SELECT backend, SUM(hits), SUM(amount) FROM saved GROUP BY backend")
             hits = saved.fetchall()
         for backend, outcome, calls, prompt_tokens, completion_tokens, amount in rows:
-            account = found.setdefault(backend, Account())
+            account = accounts.setdefault(backend, Account())
             account.calls += calls
             account.prompt_tokens += prompt_tokens
             account.completion_tokens += completion_tokens
@@ -115,16 +124,16 @@ class Ledger:
                 account.unconfirmed += calls
                 account.unconfirmed_usd += (amount or 0) / PICO
         for backend, count, amount in hits:
-            account = found.setdefault(backend, Account())
+            account = accounts.setdefault(backend, Account())
             account.hits, account.saved_usd = count, amount / PICO
-        return found
+        return accounts
 
     def close(self) -> None:
         with self._lock:
             self._database.close()
 
     async def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        """On disk when this returns. What many ask for at one time is one transaction."""
+        """Write one row; it is on disk on return. Concurrent writes share one transaction."""
         written = asyncio.get_running_loop().create_future()
         self._pending.append(((statement, values), written))
         if self._writing is None or self._writing.done():
@@ -141,7 +150,7 @@ class Ledger:
                 error = caught
             for _, written in batch:
                 if written.done() or written.get_loop().is_closed():
-                    continue  # who asked was cancelled; the row is there
+                    continue  # the caller was cancelled; the row is written
                 if error is None:
                     written.set_result(None)
                 else:

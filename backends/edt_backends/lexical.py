@@ -1,4 +1,4 @@
-"""Likeness of wording: TF-IDF of words and of characters, by the components that a catalogue's own texts have."""
+"""Lexical vectors of texts: TF-IDF of words and characters, reduced by an SVD fitted to the catalogue."""
 
 from __future__ import annotations
 
@@ -23,22 +23,26 @@ GRAMS: tuple[dict[str, Any], ...] = (
     {"analyzer": "char_wb", "ngram_range": (3, 5), "max_features": 30_000},
 )
 COMMON = 2
-"""Texts that a gram must be in: one that a single text has makes nothing alike."""
+"""Texts that must contain an n-gram: one that occurs in a single text says nothing about similarity."""
 SAMPLE = 50_000
-"""Texts that the map is fitted to at most; more would change it little."""
+"""Most texts that the map is fitted to; more would change it little."""
 SMALLEST = 0.01
-"""Axes whose singular value is below this share of the largest are left out: rounding weighs on them."""
+"""Axes whose singular value is below this share of the largest are left out: rounding errors dominate them."""
 GRAM_FILE, WEIGHT_FILE = "lexical.json", "lexical.safetensors"
 
 
 @dataclass(frozen=True)
 class LexicalMap(TextMap):
-    """x V S^-1/2 of a text, as a row of length one; x is its TF-IDF, [words; characters], each of length one, and
-    U S V^T the truncated SVD of x over the texts that the map was fitted to.
+    """Map of a text to x V S^-1/2, scaled to length one.
 
-    grams: of words and of characters; idf: float32 [G] in that order; components: V S^-1/2, float16 [G, K], whose
-    rounding is part of the map. K is at most `COMPONENTS`, less where the texts have a smaller rank; a vector is
-    then filled up with zeros. A text without a known gram is a row of zeros.
+    x is the text's TF-IDF, [words; characters], each part of length one; U S V^T is the truncated SVD of x over the
+    texts that the map was fitted to. A text without a known n-gram gets a zero row.
+
+    Attributes:
+        grams: N-grams of words and of characters.
+        idf: float32 [G], in the order of `grams`.
+        components: V S^-1/2, float16 [G, K], whose rounding is part of the map. K is at most `COMPONENTS`, less if
+            the texts have a smaller rank; vectors are then padded with zeros.
     """
 
     grams: tuple[list[str], ...]
@@ -74,7 +78,7 @@ class LexicalMap(TextMap):
         if not blocks:
             return cls(tuple(grams), np.zeros(0, np.float32), np.zeros((0, 0), np.float16))
         x = sparse.hstack(blocks, format="csr")
-        # Signs are fixed, and the largest entry is 1, as float16 has few digits for what is small.
+        # The signs are fixed, and the largest entry is scaled to 1, as float16 has few digits for small numbers.
         _, values, axes = randomized_svd(
             x, min(COMPONENTS, *x.shape), n_iter=2, power_iteration_normalizer="LU", random_state=0
         )
@@ -91,13 +95,13 @@ class LexicalMap(TextMap):
         try:
             grams = tuple(json.loads((folder / GRAM_FILE).read_text("utf-8")))
             tensors = load_file(folder / WEIGHT_FILE)
-            found = cls(grams, tensors["idf"], tensors["components"])
+            fitted = cls(grams, tensors["idf"], tensors["components"])
             count = sum(map(len, grams))
-            if len(grams) != len(GRAMS) or found.idf.shape != (count,):
+            if len(grams) != len(GRAMS) or fitted.idf.shape != (count,):
                 raise ValueError
-            if found.components.shape != (count, min(COMPONENTS, found.components.shape[-1])):
+            if fitted.components.shape != (count, min(COMPONENTS, fitted.components.shape[-1])):
                 raise ValueError
-            if not (np.isfinite(found.idf).all() and np.isfinite(found.components).all()):
+            if not (np.isfinite(fitted.idf).all() and np.isfinite(fitted.components).all()):
                 raise ValueError
             if any(len(set(of_kind)) != len(of_kind) for of_kind in grams):
                 raise ValueError
@@ -106,7 +110,7 @@ class LexicalMap(TextMap):
                 f"the lexical map in {folder} is damaged ({type(error).__name__}); "
                 "remove the folder and run the command again"
             ) from None
-        return found
+        return fitted
 
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
@@ -117,13 +121,15 @@ class LexicalMap(TextMap):
     def vectors(self, texts: Sequence[str]) -> Vectors:
         out = np.zeros((len(texts), COMPONENTS), np.float32)
         if len(texts) and self._vectorizers:
-            found = self._tfidf(texts) @ self._weight
-            length = np.linalg.norm(found, axis=1, keepdims=True)
-            out[:, : found.shape[1]] = np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+            projected = self._tfidf(texts) @ self._weight
+            length = np.linalg.norm(projected, axis=1, keepdims=True)
+            out[:, : projected.shape[1]] = np.divide(
+                projected, length, out=np.zeros_like(projected), where=length > 0
+            )
         return out
 
     def _tfidf(self, texts: Sequence[str]) -> csr_matrix:
-        """[n, G]: a block for each kind of gram."""
+        """Return the TF-IDF [n, G], a block for each kind of n-gram."""
         import scipy.sparse as sparse
 
         return sparse.hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers], format="csr")
@@ -134,7 +140,7 @@ class LexicalMap(TextMap):
 
     @cached_property
     def _vectorizers(self) -> list[TfidfVectorizer]:
-        """One for each kind that has grams."""
+        """Vectorizers, one for each kind that has n-grams."""
         made, start = [], 0
         for kind, grams in zip(GRAMS, self.grams, strict=True):
             if grams:
@@ -146,7 +152,7 @@ class LexicalMap(TextMap):
 
 
 def _vectorizer(kind: dict[str, Any], **options: Any) -> TfidfVectorizer:
-    # Not at the top: it is half a second and 60 MB.
+    # Not imported at the top: it takes half a second and 60 MB.
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(**kind, **options, sublinear_tf=True, dtype=np.float32)

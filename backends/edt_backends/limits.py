@@ -1,4 +1,4 @@
-"""When a call may leave, and when it is tried again: concurrency, requests and tokens a minute, outages."""
+"""Pacing and retries: concurrency, requests and tokens per minute, outages."""
 
 from __future__ import annotations
 
@@ -26,16 +26,24 @@ from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper, Signal, request
 Reply = TypeVar("Reply", ChatReply, EmbeddingReply)
 
 HEADROOM = 0.97
-"""Of what the provider states: its clock is not ours."""
+"""Share of the provider's stated limit to use: its clock is not exactly ours."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Patience:
-    """`attempts` of one call, the first one included, at a provider that answers others, `in_outage` at one that
-    answers nobody; one that says "too many requests" takes up none. Waits grow from `first` to `longest` seconds.
-    A provider that has never answered is given `rounds` of ever longer waits; one that has, `outage` seconds."""
+    """How often and how long to retry.
+
+    Attributes:
+        attempts: Attempts of one call, the first included, while the provider answers other calls. A "too many
+            requests" reply does not count as an attempt.
+        in_outage: Attempts of one call while the provider answers none.
+        first: Shortest wait between attempts, in seconds.
+        longest: Longest wait between attempts, in seconds.
+        rounds: Rounds of increasing waits for a provider that has never answered.
+        outage: Seconds to wait for a provider that has answered before.
+    """
 
     attempts: int = 8
     in_outage: int = 20
@@ -45,19 +53,19 @@ class Patience:
     outage: float = 7200.0
 
     def wait(self, failures: int) -> float:
-        """Seconds after so many failures in a row, with jitter: half of it is chance."""
+        """Return the seconds to wait after consecutive failures, half of them random jitter."""
         return min(self.longest, self.first * 2.0 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)
 
 
 class Rate:
-    """So many units a minute, evenly spaced; None: as many as one likes."""
+    """Limit in units per minute, evenly spaced; None for no limit."""
 
     def __init__(self, limit: float | None) -> None:
         self._stated = self._limit = limit
         self._free_at = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until the next may leave."""
+        """Return the seconds until the next call may be sent."""
         return max(0.0, self._free_at - now)
 
     def take(self, amount: float, now: float) -> None:
@@ -68,16 +76,30 @@ class Rate:
         if self._limit:
             self._free_at -= amount * 60.0 / (self._limit * HEADROOM)
 
-    def learn(self, limit: float | None, remaining: float | None, reset: float | None, on_way: float) -> None:
-        """What the provider says. `on_way`: units that left and that `remaining` may not count yet."""
+    def learn(self, limit: float | None, remaining: float | None, reset: float | None, in_flight: float) -> None:
+        """Adjust to the provider's response headers.
+
+        Args:
+            limit: Units per minute.
+            remaining: Units that are left.
+            reset: Seconds until the limit is restored.
+            in_flight: Units that were sent and that `remaining` may not count yet.
+        """
         if limit:
             self._limit = min(limit, self._stated or limit)
-        if remaining is not None and reset and remaining <= on_way:
+        if remaining is not None and reset and remaining <= in_flight:
             self._free_at = max(self._free_at, time.monotonic() + reset)
 
 
 class Pace:
-    """Shared by all calls of a command to one provider; `retries` counts, `waiting_for` says why all are held."""
+    """Pacing and retries shared by all calls of a command to one provider.
+
+    Args:
+        concurrency: Most calls in flight at a time.
+        rpm: Requests per minute; None for no limit.
+        tpm: Tokens per minute; None for no limit.
+        patience: How often and how long to retry.
+    """
 
     def __init__(
         self,
@@ -87,33 +109,38 @@ class Pace:
         patience: Patience | None = None,
     ) -> None:
         self.retries = 0
-        self._most, self._patience = concurrency, patience or Patience()
+        self._concurrency, self._patience = concurrency, patience or Patience()
         self._requests, self._tokens = Rate(rpm), Rate(tpm)
         self._changed = Signal()
-        self._allowed, self._on_way, self._tokens_on_way = float(concurrency), 0, 0
+        self._allowed, self._in_flight, self._tokens_in_flight = float(concurrency), 0, 0
         self._held_until = 0.0
-        self._row = self._rounds = 0  # failures in a row; rounds of slowing down since the last answer
+        self._failures_in_row = self._rounds = 0  # failures in a row; rounds of slowing down since the last answer
         self._failing: set[object] = set()  # calls that failed since the last answer
         self._queue: deque[object] = deque()
         self._stopped: BackendError | None = None
         self._slowed_at = 0.0
         self._answered_at: float | None = None
-        self._begun_at = time.monotonic()
+        self._started_at = time.monotonic()
 
     def status(self) -> dict[str, Any]:
-        """`held_s`: seconds for which nothing leaves, because of a limit or an outage."""
+        """Return counters; `held_s` is for how many seconds a limit or an outage holds all calls."""
         held = max(0.0, self._held_until - time.monotonic())
-        return {"retries": self.retries, "in_flight": self._on_way, "held_s": round(held, 1)}
+        return {"retries": self.retries, "in_flight": self._in_flight, "held_s": round(held, 1)}
 
     async def call(self, tokens: int, send: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply, after as many tries as patience allows; `tokens` is the most that the call may take.
+        """Send a call, with retries, and return the reply.
 
-        Errors: BackendError as it came where trying again is pointless, with `retryable` where this call failed
-        and others may not, without where the run should stop.
+        Args:
+            tokens: Most tokens that the call may take.
+            send: Function that makes one attempt.
+
+        Raises:
+            BackendError: With `retryable` if this call failed and others may not; without it if the run should
+                stop.
         """
-        attempt, this = 0, object()
+        attempt, call_id = 0, object()
         while True:
-            await self._turn(tokens, this)
+            await self._turn(tokens, call_id)
             left_at, used = time.monotonic(), tokens
             try:
                 reply = await send()
@@ -125,7 +152,7 @@ class Pace:
                     raise
                 busy = _says_busy(error)
                 attempt += not busy
-                self._failing.add(this)
+                self._failing.add(call_id)
                 self._failed(error, busy, left_at)
                 wait = max(self._patience.wait(max(1, attempt)), retry_after(error.headers) or 0.0)
                 self._check_patience(error, wait)
@@ -139,64 +166,75 @@ class Pace:
                 self._learn(reply.headers)
                 return reply
             finally:
-                self._on_way -= 1
-                self._tokens_on_way -= tokens
+                self._in_flight -= 1
+                self._tokens_in_flight -= tokens
                 self._tokens.give_back(tokens - used)
-                self._changed.tell()
-            await asyncio.sleep(wait)  # which takes up no place
+                self._changed.notify()
+            await asyncio.sleep(wait)  # takes up no slot meanwhile
 
-    async def _turn(self, tokens: int, this: object) -> None:
-        """Who came first leaves first, so that in an outage each call has its tries. Errors: the run is stopped."""
-        self._queue.append(this)
+    async def _turn(self, tokens: int, call_id: object) -> None:
+        """Wait for the turn of a call: first come, first served, so that each gets its attempts in an outage.
+
+        Raises:
+            BackendError: If the run is stopped.
+        """
+        self._queue.append(call_id)
         try:
             while True:
                 if self._stopped is not None:
                     raise self._stopped
                 wait: float | None = None
-                if self._queue[0] is this:
+                if self._queue[0] is call_id:
                     now = time.monotonic()
                     wait = max(self._held_until - now, self._requests.wait(now), self._tokens.wait(now))
-                    if wait <= 0 and self._on_way < max(1, int(self._allowed)):
+                    if wait <= 0 and self._in_flight < max(1, int(self._allowed)):
                         break
                 await self._changed.wait(wait if wait is not None and wait > 0 else None)
         finally:
-            self._queue.remove(this)
-            self._changed.tell()
-        self._on_way += 1
-        self._tokens_on_way += tokens
+            self._queue.remove(call_id)
+            self._changed.notify()
+        self._in_flight += 1
+        self._tokens_in_flight += tokens
         self._requests.take(1, now)
         self._tokens.take(tokens, now)
 
     def _answered(self) -> None:
-        self._row = self._rounds = 0
+        self._failures_in_row = self._rounds = 0
         self._failing.clear()
         self._answered_at = time.monotonic()
-        self._allowed = min(float(self._most), self._allowed + max(1.0, self._allowed / 4))
+        self._allowed = min(float(self._concurrency), self._allowed + max(1.0, self._allowed / 4))
 
     def _failed(self, error: BackendError, busy: bool, left_at: float) -> None:
-        """Slow down once for all calls that were on their way together: on "too many requests", and in an outage,
-        which is as many failures in a row as half of the calls that are let out."""
-        self._row += 1
+        """Slow down on "too many requests" and in an outage.
+
+        All calls that were in flight together slow it down once. An outage is at least three consecutive failures,
+        and as many as half of the allowed concurrent calls.
+        """
+        self._failures_in_row += 1
         now = time.monotonic()
-        told = retry_after(error.headers)
-        if busy and told is not None:
-            self._held_until = max(self._held_until, now + told)
-        outage = self._row >= max(3.0, self._allowed / 2)
+        retry_s = retry_after(error.headers)
+        if busy and retry_s is not None:
+            self._held_until = max(self._held_until, now + retry_s)
+        outage = self._failures_in_row >= max(3.0, self._allowed / 2)
         if left_at < self._slowed_at or not (busy or outage):
             return
         self._slowed_at = now
         self._rounds += 1
         self._allowed = max(1.0, self._allowed / 2) if busy else 1.0
-        if told is None:
+        if retry_s is None:
             self._held_until = max(self._held_until, now + self._patience.wait(self._rounds))
 
     def _check_patience(self, error: BackendError, wait: float) -> None:
-        """Errors: BackendError where the run should stop; then nothing leaves any more."""
-        silent = time.monotonic() - (self._answered_at or self._begun_at)
+        """Check whether to go on after a failure.
+
+        Raises:
+            BackendError: If the run should stop; nothing is sent after that.
+        """
+        silent = time.monotonic() - (self._answered_at or self._started_at)
         if wait > self._patience.outage:
-            why = f"it asks to wait for {wait / 3600:.1f} hours: come back then"
+            why = f"it asks to wait for {wait / 3600:.1f} hours: run the command again after that"
         elif self._answered_at is None and self._rounds >= self._patience.rounds and not _says_busy(error):
-            why = "it has not answered once"
+            why = "it has never answered"
         elif silent > self._patience.outage:
             why = f"it has not answered for {silent / 3600:.1f} hours"
         else:
@@ -206,33 +244,36 @@ class Pace:
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = RateLimits.read(headers)
-        self._requests.learn(*limits.requests, self._on_way - 1)
-        self._tokens.learn(*limits.tokens, self._tokens_on_way)
+        self._requests.learn(*limits.requests, self._in_flight - 1)
+        self._tokens.learn(*limits.tokens, self._tokens_in_flight)
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Limit a minute, what remains of it, and seconds until it is whole again, of requests and of tokens."""
+    """Rate limits that a provider reports, of requests and of tokens.
+
+    Each is the limit per minute, what remains of it, and the seconds until it is restored.
+    """
 
     requests: tuple[float | None, float | None, float | None]
     tokens: tuple[float | None, float | None, float | None]
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> RateLimits:
-        """OpenAI's headers (x-ratelimit-limit-requests) and Anthropic's (anthropic-ratelimit-requests-limit)."""
+        """Read the headers of OpenAI (x-ratelimit-limit-requests) or Anthropic (anthropic-ratelimit-...)."""
 
         def of(kind: str) -> tuple[float | None, float | None, float | None]:
-            found = [
+            values = [
                 headers.get(f"x-ratelimit-{what}-{kind}") or headers.get(f"anthropic-ratelimit-{kind}-{what}")
                 for what in ("limit", "remaining", "reset")
             ]
-            return _number(found[0]), _number(found[1]), _seconds(found[2])
+            return _number(values[0]), _number(values[1]), _seconds(values[2])
 
         return cls(of("requests"), of("tokens"))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks to wait; None where it does not say."""
+    """Return the seconds that the provider asks to wait; None if it does not say."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     return _seconds(headers.get("retry-after"))
@@ -240,14 +281,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        found = float(text or "")
+        number = float(text or "")
     except ValueError:
         return None
-    return found if 0 <= found < 1e12 else None
+    return number if 0 <= number < 1e12 else None
 
 
 def _seconds(text: str | None) -> float | None:
-    """Of "3", "1m30.5s", "250ms", an HTTP date or an ISO time."""
+    """Parse "3", "1m30.5s", "250ms", an HTTP date or an ISO time as seconds from now."""
     if text is None or (plain := _number(text)) is not None:
         return plain if text is not None else None
     parts = _DURATION.findall(text)
@@ -266,7 +307,7 @@ def _says_busy(error: BackendError) -> bool:
 
 
 class PacedChat(ChatWrapper):
-    """A chat backend whose calls leave when they may, and are tried again where that may help."""
+    """Chat backend that keeps to rate limits and retries failed calls."""
 
     def __init__(self, backend: ChatBackend, pace: Pace) -> None:
         super().__init__(backend)
@@ -276,13 +317,13 @@ class PacedChat(ChatWrapper):
         return self._backend.status() | self._pace.status()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        # Tokens of a prompt are guessed at three bytes each here: pacing is set right when the reply says.
+        # A prompt token is assumed to be three bytes; pacing is corrected when the reply reports the real number.
         tokens = request_bytes(request) // 3 + request.max_tokens
         return await self._pace.call(tokens, lambda: self._backend.complete(request))
 
 
 class PacedEmbeddings(EmbeddingWrapper):
-    """The same for an embedding backend."""
+    """Embedding backend that keeps to rate limits and retries failed calls."""
 
     def __init__(self, backend: EmbeddingBackend, pace: Pace) -> None:
         super().__init__(backend)

@@ -1,4 +1,7 @@
-"""Every provider that litellm speaks. Importing litellm takes seconds: only when a model of its is asked for."""
+"""Backends for every provider that litellm supports.
+
+Importing litellm takes seconds, so it is imported only when one of its models is used.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +27,23 @@ from edt_backends.endpoint import Endpoint, library, rate_limits, unlogged, warm
 
 
 class LiteLLMChat(ChatBackend):
-    """One chat model by litellm's name, such as deepseek/deepseek-chat.
+    """Chat model by litellm's name, such as deepseek/deepseek-chat.
 
-    A reply is asked for as structured output; a server that does not know a form of it gets the next simpler one.
+    Replies are requested as structured output; if a server does not support a form, the next simpler one is tried.
     """
 
     def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
-        self._at = Endpoint.find(model, api_base, chat=True, timeout=timeout)
-        self.name = self._at.name
-        self.paid = self._at.price() != (0.0, 0.0)
-        schemas = self._at.address is not None or self._at.free
-        self._simpler = 0 if schemas or library().supports_response_schema(self._at.model) else 1
+        self._endpoint = Endpoint.find(model, api_base, chat=True, timeout=timeout)
+        self.name = self._endpoint.name
+        self.paid = self._endpoint.price() != (0.0, 0.0)
+        schemas = self._endpoint.address is not None or self._endpoint.free
+        self._simpler = 0 if schemas or library().supports_response_schema(self._endpoint.model) else 1
 
     def identity(self) -> dict[str, Any]:
-        return self._at.identity()
+        return self._endpoint.identity()
 
     def price_per_token(self) -> tuple[float, float] | None:
-        return self._at.price()
+        return self._endpoint.price()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         unlogged()
@@ -49,62 +52,64 @@ class LiteLLMChat(ChatBackend):
         first = min(self._simpler, len(formats) - 1)
         for number in range(first, len(formats)):
             try:
-                # The library's own limit starts anew with every byte.
-                async with asyncio.timeout(self._at.seconds):
+                # litellm's own time limit starts again with every byte.
+                async with asyncio.timeout(self._endpoint.seconds):
                     reply = await library().acompletion(
                         messages=[{"role": turn.role, "content": turn.content} for turn in request.messages],
                         response_format=formats[number],
                         max_tokens=request.max_tokens,
                         temperature=request.temperature,
                         seed=request.seed,
-                        **self._at.options(),
+                        **self._endpoint.options(),
                     )
                 break
-            except Exception as error:  # litellm's exceptions share no base
+            except Exception as error:  # litellm's exceptions share no base class
                 if _is_refusal(error):
                     return ChatReply(text="", usage=Usage(), model=self.name, finish_reason="content_filter")
                 if number + 1 == len(formats) or not re.search("response_format|json_schema", str(error)):
-                    raise self._at.error(error) from None
+                    raise self._endpoint.error(error) from None
                 self._simpler = max(self._simpler, number + 1)
-        choice = reply.choices[0] if reply.choices else None  # none at all is an empty answer, and billed like one
+        choice = reply.choices[0] if reply.choices else None  # without choices it is an empty answer, also billed
         return ChatReply(
             text=(choice.message.content or "") if choice else "",
-            usage=self._at.usage(reply),
+            usage=self._endpoint.usage(reply),
             model=reply.model or self.name,
             finish_reason=(choice.finish_reason or "stop") if choice else "stop",
             headers=rate_limits(reply._hidden_params.get("headers") or {}),
         )
 
     def _formats(self, request: ChatRequest) -> list[dict[str, Any] | None]:
-        """Forms of structured output, the strongest first."""
+        """Return the forms of structured output, strongest first."""
         if request.schema is None:
             return [None]
         schema = dict(request.schema)
         name = re.sub(r"\W", "_", request.prompt.partition("@")[0])
         mode: dict[str, Any] = {"type": "json_object"}
-        if self._at.address is not None:
-            mode["schema"] = schema  # llama.cpp's servers read it here
+        if self._endpoint.address is not None:
+            mode["schema"] = schema  # where llama.cpp's servers read it
         return [{"type": "json_schema", "json_schema": {"name": name, "schema": schema}}, mode, None]
 
 
 class LiteLLMEmbeddings(EmbeddingBackend):
-    """One embedding model by litellm's name, such as openai/text-embedding-3-small."""
+    """Embedding model by litellm's name, such as openai/text-embedding-3-small."""
 
     def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
-        self._at = Endpoint.find(model, api_base, chat=False, timeout=timeout)
-        self.name = self._at.name
-        self.paid = self._at.price() != (0.0, 0.0)
-        self._dimension: int | None = None if self._at.free else self._at.info().get("output_vector_size")
+        self._endpoint = Endpoint.find(model, api_base, chat=False, timeout=timeout)
+        self.name = self._endpoint.name
+        self.paid = self._endpoint.price() != (0.0, 0.0)
+        self._dimension: int | None = (
+            None if self._endpoint.free else self._endpoint.info().get("output_vector_size")
+        )
 
     @property
     def dimension(self) -> int | None:
         return self._dimension
 
     def identity(self) -> dict[str, Any]:
-        return self._at.identity()
+        return self._endpoint.identity()
 
     def price_per_token(self) -> float | None:
-        price = self._at.price()
+        price = self._endpoint.price()
         return None if price is None else price[0]
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
@@ -113,22 +118,22 @@ class LiteLLMEmbeddings(EmbeddingBackend):
         unlogged()
         warm()
         try:
-            async with asyncio.timeout(self._at.seconds):
-                reply = await library().aembedding(input=list(texts), **self._at.options())
+            async with asyncio.timeout(self._endpoint.seconds):
+                reply = await library().aembedding(input=list(texts), **self._endpoint.options())
             rows = sorted(reply.data, key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
         except Exception as error:
-            raise self._at.error(error) from None
+            raise self._endpoint.error(error) from None
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
         if vectors.ndim != 2 or len(vectors) != len(texts) or not (np.isfinite(norms) & (norms > 0)).all():
-            raise BackendError(f"{self.name}: no usable vectors came for {len(texts)} texts", retryable=True)
+            raise BackendError(f"{self.name}: it returned no usable vectors for {len(texts)} texts", retryable=True)
         self._dimension = vectors.shape[1]
         headers = rate_limits(reply._hidden_params.get("headers") or {})
-        return EmbeddingReply(vectors / norms, self._at.usage(reply), headers)
+        return EmbeddingReply(vectors / norms, self._endpoint.usage(reply), headers)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """A prompt that the provider will not answer is one lost answer, no reason to stop a run."""
+    """Return whether the provider refused the prompt: one lost answer, no reason to stop a run."""
     codes = ("content_filter", "content_policy_violation")
     return isinstance(error, library().ContentPolicyViolationError) or getattr(error, "code", None) in codes
 

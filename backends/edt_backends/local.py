@@ -1,4 +1,7 @@
-"""`local`, the default: no key, no network, no cost, no LLM. Generation by retrieval, summaries by extraction."""
+"""`local`, the default backend: generation by retrieval, summaries by extraction.
+
+It needs no key, no network and no LLM, and costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ FIELDS = ("id", "title", "brand", "category", "description")
 WORDS = 4
 TITLES = 2
 TITLE_CHARACTERS = 80
-PROFILE_CHARACTERS = 400  # about 90 tokens: a profile for every user is to be embedded in a minute or so
+PROFILE_CHARACTERS = 400  # about 90 tokens, so that the profiles of all users are embedded in about a minute
 WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 class LocalChat(ChatBackend):
-    """Answers the method's questions from `request.inputs`, always the same.
+    """Deterministic backend that answers the method's questions from `request.inputs`.
 
-    It does not read messages, so its replies must not be remembered by them.
+    It does not read messages, so its replies must not be cached by them.
     """
 
     name = "local (no LLM)"
@@ -57,23 +60,28 @@ class LocalChat(ChatBackend):
     async def complete(self, request: ChatRequest) -> ChatReply:
         answer = self._tasks.get(request.inputs.get("task", ""))
         if answer is None:
-            raise BackendError(f"local is no LLM and cannot answer the prompt {request.prompt}: choose a provider")
+            raise BackendError(
+                f"local is not an LLM and cannot answer the prompt {request.prompt}: choose a provider"
+            )
         return ChatReply(json.dumps(answer(request.inputs), ensure_ascii=False), Usage(), self.name)
 
     def _generate(self, inputs: Inputs) -> dict[str, Any]:
-        """Training items of the target domain: those that go best with the source items by what users of both
-        domains have. Where these are too few: the nearest of each source text, then the second of each, and so on;
-        within a turn the best first."""
+        """Return training items of the target domain.
+
+        First come those that best go with the source items, counted over users of both domains. If these are too
+        few, the nearest item to each source text follows, then the second nearest to each, and so on; within a turn
+        the best come first.
+        """
         if self._catalogue is None:
             raise BackendError("local generates by retrieval and was given no catalogue to retrieve from")
         count = inputs["count"]
         domain, exclude = inputs["target_domain"], inputs["exclude"]
         chosen = {item["id"]: item for item in self._catalogue.companions(domain, inputs["items"], count, exclude)}
         if len(chosen) < count:
-            found = self._catalogue.similar(domain, inputs["texts"], count, exclude)
+            neighbours = self._catalogue.similar(domain, inputs["texts"], count, exclude)
             turns = (
                 sorted((item for item in turn if item is not None), key=lambda item: (-item["score"], item["id"]))
-                for turn in zip_longest(*found)
+                for turn in zip_longest(*neighbours)
             )
             for item in chain.from_iterable(turns):
                 chosen.setdefault(item["id"], item)
@@ -90,16 +98,18 @@ def _summarize(inputs: Inputs) -> dict[str, Any]:
 
 
 def _reform(inputs: Inputs) -> dict[str, Any]:
-    """The instruction as it is, and what the domains sell."""
+    """Return the instruction unchanged, followed by frequent words of each domain."""
     domains = (f"{name} ({', '.join(_words(titles))})" for name, titles in inputs["domains"].items())
     return {"instruction": f"{inputs['instruction']} The domains: {'; '.join(domains)}."}
 
 
 def _analyze(inputs: Inputs) -> dict[str, Any]:
-    """The words of the summaries. Every domain has the same room, however many purchases stand behind it; the one
-    that the instruction names first leads."""
-    said = inputs["instruction"]
-    domains = sorted(inputs["summaries"], key=lambda name: (name not in said, said.find(name)))
+    """Join the words of the summaries.
+
+    Every domain gets the same share of the characters; the domain that the instruction names first comes first.
+    """
+    text = inputs["instruction"]
+    domains = sorted(inputs["summaries"], key=lambda name: (name not in text, text.find(name)))
     return _profile({name: "; ".join(map(_first_sentence, inputs["summaries"][name])) for name in domains})
 
 
@@ -107,13 +117,15 @@ def _naive(inputs: Inputs) -> dict[str, Any]:
     return _profile({name: _extract(titles) for name, titles in inputs["titles"].items()})
 
 
-def _profile(said: Mapping[str, str]) -> dict[str, Any]:
-    room = PROFILE_CHARACTERS // max(1, len(said))
-    return {"profile": " ".join(_clip(f"In {name}: {text}", room).rstrip(".") + "." for name, text in said.items())}
+def _profile(texts: Mapping[str, str]) -> dict[str, Any]:
+    room = PROFILE_CHARACTERS // max(1, len(texts))
+    return {
+        "profile": " ".join(_clip(f"In {name}: {text}", room).rstrip(".") + "." for name, text in texts.items())
+    }
 
 
 def _extract(titles: Sequence[str]) -> str:
-    """Titles, oldest first, in short: their most frequent words, then the latest ones."""
+    """Shorten titles (oldest first) to their most frequent words and the latest titles."""
     latest = "; ".join(_clip(title, TITLE_CHARACTERS) for title in reversed(titles[-TITLES:]))
     words = " ".join(_words(titles))
     return f"{words}. Lately: {latest}" if words else latest
@@ -124,7 +136,7 @@ def _first_sentence(summary: str) -> str:
 
 
 def _words(titles: Iterable[str]) -> list[str]:
-    """The words that most titles have, the later seen first among equals."""
+    """Return the words that occur in most titles; of equal ones the most recent first."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     seen: Counter[str] = Counter()
@@ -139,7 +151,7 @@ def _clip(text: str, characters: int) -> str:
 
 def _chat(spec: BackendSpec) -> ChatBackend:
     if spec.model is not None:
-        raise BackendError(f"local is no LLM and has no model {spec.model!r}: leave the model out")
+        raise BackendError(f"local is not an LLM and has no model {spec.model!r}: leave the model out")
     return LocalChat(spec.catalogue)
 
 

@@ -1,7 +1,7 @@
-"""Which backends there are: the entry points of the group `edt.backends`, and short names for litellm's models.
+"""Registry of backends: entry points of the group `edt.backends`, and short names for litellm's models.
 
-A provider is written NAME or NAME/MODEL. NAME is an installed backend (`local`, or one of a third party), else the
-whole is a name of litellm's. Names are listed without importing a backend.
+A provider is written NAME or NAME/MODEL. If NAME is not an installed backend (`local`, or a third party's), the
+whole is a model name of litellm's. Names are listed without importing a backend.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ SHORT_NAMES: dict[str, tuple[str, str | None]] = {
 
 
 def provider_names() -> list[str]:
-    """What `--provider` takes beside litellm's own PROVIDER/MODEL: installed backends, then short names."""
+    """Return the names that `--provider` accepts beside litellm's PROVIDER/MODEL.
+
+    Installed backends come first, then short names.
+    """
     installed = {point.name for point in entry_points(group=GROUP)} - {FALLBACK}
     return sorted(installed, key=lambda name: (name != "local", name)) + sorted(SHORT_NAMES.keys() - installed)
 
 
 def installed() -> dict[str, str]:
-    """Entry point to the package that brings it, with its version; without an import."""
+    """Map each entry point to its package and version, without an import."""
     return {
         point.name: f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         for point in entry_points(group=GROUP)
@@ -40,9 +43,17 @@ def chat_backend(
     catalogue: Catalogue | None = None,
     timeout: float | None = None,
 ) -> ChatBackend:
-    """The chat backend for `--provider`, `--llm-model` and `--api-base`; `timeout` in seconds for one answer.
+    """Return the chat backend for `--provider`, `--llm-model` and `--api-base`.
 
-    Raises BackendError, before any call, for an unknown provider, a missing key or a model that is not named.
+    Args:
+        provider: NAME or NAME/MODEL.
+        model: Model, if it is not part of `provider`.
+        api_base: Address of a server in place of the provider's.
+        catalogue: Training items that `local` retrieves from.
+        timeout: Seconds to wait for one answer.
+
+    Raises:
+        BackendError: Before any call, for an unknown provider, a missing key or a missing model name.
     """
     name, rest = _resolve(provider, model)
     plugin = _load(name)
@@ -54,11 +65,18 @@ def chat_backend(
 def embedding_backend(
     name: str = "local", api_base: str | None = None, device: str = "cpu", timeout: float | None = None
 ) -> EmbeddingBackend:
-    """The embedding backend for `--embedder`.
+    """Return the embedding backend for `--embedder`.
 
-    `local` is the MiniLM that the package carries, beside a lexical map; `local/all-MiniLM-L6-v2` the same without
-    the map, `local/NAME` a sentence-transformers model of that name on the hub (or a folder), `PROVIDER/MODEL` an
-    embedding model of litellm's. Raises BackendError as `chat_backend`.
+    Args:
+        name: `local` for the packaged MiniLM and a lexical map; `local/all-MiniLM-L6-v2` for the same without the
+            map; `local/NAME` for a sentence-transformers model on the hub or in a folder; `PROVIDER/MODEL` for an
+            embedding model of litellm's.
+        api_base: Address of a server in place of the provider's.
+        device: Device to compute on.
+        timeout: Seconds to wait for one answer.
+
+    Raises:
+        BackendError: As `chat_backend`.
     """
     plugin_name, rest = _resolve(name, None)
     plugin = _load(plugin_name)
@@ -68,10 +86,10 @@ def embedding_backend(
 
 
 def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:
-    """The entry point that answers to the provider's name, and the model to ask it for."""
+    """Return the entry point for a provider's name, and the model to use."""
     name, _, rest = provider.partition("/")
     if rest and model:
-        raise BackendError(f"{provider!r} names a model already, and so does {model!r}: give one of them")
+        raise BackendError(f"{provider!r} names a model already, and {model!r} another: give only one")
     model = rest or model
     if any(point.name == name for point in entry_points(group=GROUP)):
         return name, model
@@ -85,7 +103,7 @@ def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:
 
 
 def unknown_provider(name: str) -> BackendError:
-    """The line that lists what there is."""
+    """Return the error for an unknown provider, which lists the known ones."""
     return BackendError(
         f"unknown provider {name!r}: there are {', '.join(provider_names())}, "
         "and any PROVIDER/MODEL that litellm knows, such as openai/gpt-4o-mini"
@@ -103,7 +121,7 @@ def _load(name: str) -> Plugin:
     except Exception as error:  # a third party's code: whatever it does, the user gets one line
         raise BackendError(f"backend {name!r} of {_owner(point)} cannot be loaded: {error}") from error
     if not isinstance(plugin, Plugin):
-        raise BackendError(f"backend {name!r} of {_owner(point)} is no edt_backends.base.Plugin: {point.value}")
+        raise BackendError(f"backend {name!r} of {_owner(point)} is not an edt_backends.base.Plugin: {point.value}")
     return plugin
 
 

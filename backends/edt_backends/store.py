@@ -1,6 +1,6 @@
-"""Replies and vectors on disk: what was paid for once is never asked for again.
+"""On-disk cache of replies and vectors, so that nothing is paid for twice.
 
-A diskcache of JSON values, without pickle and without eviction, shared by any number of processes.
+It is a diskcache of JSON values, without pickle and without eviction, shared by any number of processes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SETTINGS = {
     "cull_limit": 0,
     "size_limit": 2**62,
     "tag_index": 1,
-    "disk_min_file_size": 2**30,  # all in the database: no file is left behind by a process that dies
-    "sqlite_synchronous": 2,  # a committed reply outlives a loss of power too
-    "sqlite_secure_delete": 1,  # what is forgotten is not left lying in the file
+    "disk_min_file_size": 2**30,  # keep all in the database: a process that dies leaves no file behind
+    "sqlite_synchronous": 2,  # a committed reply survives a power loss
+    "sqlite_secure_delete": 1,  # overwrite deleted content in the file
 }
 
 
 @dataclass
 class ModelStats:
-    """What the cache holds of one backend; `cost_usd` is the sum where prices were known."""
+    """Totals of one backend's entries; `cost_usd` sums the known prices."""
 
     entries: int = 0
     prompt_tokens: int = 0
@@ -46,7 +46,7 @@ class ModelStats:
 
 @dataclass
 class CacheStats:
-    """`bytes` is what the cache takes on disk; `models` is by the backend's name."""
+    """Totals of the cache: `bytes` on disk, and `models` by the backend's name."""
 
     entries: int = 0
     bytes: int = 0
@@ -56,9 +56,13 @@ class CacheStats:
 
 @dataclass
 class Observed:
-    """What the cache says of the answers to one prompt by one backend, what was set aside and repairs included.
+    """Statistics of one backend's replies to one prompt, including repairs and rejected replies.
 
-    `questions` that were asked about `users`; tokens, seconds and `prompt_bytes` are sums over all `replies`.
+    Attributes:
+        questions: Number of different questions.
+        replies: Number of replies.
+        users: Ids of the users that the questions were about.
+        prompt_bytes: Sum over all replies, as are the tokens and seconds.
     """
 
     questions: int = 0
@@ -71,11 +75,12 @@ class Observed:
 
 
 class ReplyCache:
-    """Entries by key; an entry is a JSON object with at least "backend" (a name), "time" (seconds) and "usage".
+    """Cache entries by key.
 
-    "asked" is all that the key covers (a key is its digest), "users" whose data stood in the question.
+    An entry is a JSON object with at least "backend" (a name), "time" (seconds) and "usage". "asked" holds all that
+    the key covers (the key is its digest), "users" the ids of the users whose data the question contained.
 
-    Every method raises BackendError, one line, where the folder cannot be read or written.
+    Every method raises BackendError if the folder cannot be read or written.
     """
 
     def __init__(self, directory: Path | str) -> None:
@@ -88,47 +93,50 @@ class ReplyCache:
             return key in self._cache
 
     def get(self, key: str) -> Entry | None:
+        """Return the entry of a key; None if there is none."""
         with self._one_line():
             entry: Entry | None = self._cache.get(key)
         return entry
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
-        """The entries that there are, by key."""
-        found = ((key, self.get(key)) for key in keys)
-        return {key: entry for key, entry in found if entry is not None}
+        """Return the existing entries among some keys."""
+        entries = ((key, self.get(key)) for key in keys)
+        return {key: entry for key, entry in entries if entry is not None}
 
     def put(self, entries: Mapping[str, Entry]) -> None:
-        """All of them are on disk, for good, when this returns; none is if it does not."""
+        """Write entries in one transaction: all are on disk on return, or none is."""
         with self._one_line(), self._cache.transact():
             for key, entry in entries.items():
                 self._cache.set(key, entry, tag=entry["backend"])
 
     async def save(self, entries: Mapping[str, Entry]) -> None:
-        """`put` beside the event loop. What is being written is written, even if the caller is cancelled."""
+        """Run `put` in a thread; a cancelled caller does not interrupt the writing."""
         writing = asyncio.get_running_loop().run_in_executor(None, self.put, entries)
         await asyncio.shield(writing)
 
     def set_aside(self, key: str) -> None:
-        """Answer no more with this entry, but keep it on record."""
+        """Stop answering with this entry, but keep it on record."""
         with self._one_line(), self._cache.transact():
             entry = self._cache.pop(key)
             if entry is not None:
                 self._cache.set(f"{key} {entry['time']}", {**entry, "rejected": True}, tag=entry["backend"])
 
     def add_user(self, key: str, user: str) -> None:
-        """Note that this question was about that user too."""
+        """Record that a question was about this user too."""
         with self._one_line(), self._cache.transact():
             entry = self._cache.get(key)
             if entry is not None and user not in entry.setdefault("users", []):
                 self._cache.set(key, {**entry, "users": [*entry["users"], user]}, tag=entry["backend"])
 
     def asked_about(self, user: str) -> Iterator[tuple[str, Entry]]:
-        """Everything that was asked about the user, those set aside too, oldest first."""
+        """Yield all entries about a user, including rejected ones, oldest first."""
         return ((key, entry) for key, entry in self.entries() if user in entry.get("users", ()))
 
     def forget(self, user: str) -> int:
-        """Remove what was asked about this user, and the name from what was asked about others in the same words;
-        how many questions that were."""
+        """Remove a user's entries and return their number.
+
+        Entries that other users share stay, without this user's id.
+        """
         count = 0
         for key, entry in list(self.asked_about(user)):
             others = [name for name in entry["users"] if name != user]
@@ -139,11 +147,11 @@ class ReplyCache:
                     self._cache.delete(key)
             count += 1
         with self._one_line():
-            self._cache._sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds it too
+            self._cache._sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log contains them too
         return count
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """All of them, those set aside too, oldest first."""
+        """Yield all entries, including rejected ones, oldest first."""
         with self._one_line():
             for key in self._cache:
                 entry = self._cache.get(key)
@@ -151,30 +159,33 @@ class ReplyCache:
                     yield key, entry
 
     def observed(self, backend: str) -> dict[str, Observed]:
-        """By the prompt's name and version; a repair counts with the prompt that it repairs ("generate@1")."""
-        found: dict[str, Observed] = {}
+        """Return statistics of a backend's replies by prompt name and version, such as "generate@1".
+
+        A repair counts with the prompt that it repairs.
+        """
+        by_prompt: dict[str, Observed] = {}
         questions: dict[str, set[str]] = {}
         for key, entry in self.entries():
-            asked = entry.get("asked")
-            if asked is None or entry["backend"] != backend:
+            facts = entry.get("asked")
+            if facts is None or entry["backend"] != backend:
                 continue
-            prompt, _, repair = asked["prompt"].partition("+")
-            seen = found.setdefault(prompt, Observed())
+            prompt, _, repair = facts["prompt"].partition("+")
+            stats = by_prompt.setdefault(prompt, Observed())
             usage = Usage(**entry["usage"])
-            seen.replies += 1
-            seen.prompt_bytes += question_bytes((content for _, content in asked["messages"]), asked["schema"])
-            seen.prompt_tokens += usage.prompt_tokens
-            seen.completion_tokens += usage.completion_tokens
-            seen.seconds += entry.get("seconds", 0.0)
-            seen.users.update(entry.get("users", ()))
+            stats.replies += 1
+            stats.prompt_bytes += question_bytes((content for _, content in facts["messages"]), facts["schema"])
+            stats.prompt_tokens += usage.prompt_tokens
+            stats.completion_tokens += usage.completion_tokens
+            stats.seconds += entry.get("seconds", 0.0)
+            stats.users.update(entry.get("users", ()))
             if not repair:
                 questions.setdefault(prompt, set()).add(key.partition(" ")[0])
-        for prompt, seen in found.items():
-            seen.questions = len(questions.get(prompt, ()))
-        return found
+        for prompt, stats in by_prompt.items():
+            stats.questions = len(questions.get(prompt, ()))
+        return by_prompt
 
     def stats(self) -> CacheStats:
-        """Reads every entry: about a second for each 40,000."""
+        """Return the totals; reads every entry, about a second per 40,000."""
         stats = CacheStats()
         for _, entry in self.entries():
             model = stats.models.setdefault(entry["backend"], ModelStats())
@@ -190,10 +201,10 @@ class ReplyCache:
         return stats
 
     def clear(self, model: str | None = None) -> int:
-        """Remove everything, or what the backend of that name answered; the number of entries that went."""
+        """Remove all entries, or those of one backend, and return their number."""
         with self._one_line():
-            gone: int = self._cache.clear() if model is None else self._cache.evict(model)
-        return gone
+            removed: int = self._cache.clear() if model is None else self._cache.evict(model)
+        return removed
 
     def close(self) -> None:
         self._cache.close()
@@ -211,6 +222,6 @@ class ReplyCache:
 
 
 def digest(facts: Mapping[str, Any]) -> str:
-    """SHA-256 over canonical JSON."""
+    """Return the SHA-256 of facts as canonical JSON."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the wrappers around a backend have in common."""
+"""Base classes and helpers of the wrappers around a backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBack
 
 
 class ChatWrapper(ChatBackend):
-    """A chat backend that stands for another; a subclass changes what it is there for."""
+    """Chat backend that passes everything on to another; subclasses override what they change."""
 
     def __init__(self, backend: ChatBackend) -> None:
         self.name, self.paid, self.cacheable = backend.name, backend.paid, backend.cacheable
@@ -38,7 +38,7 @@ class ChatWrapper(ChatBackend):
 
 
 class EmbeddingWrapper(EmbeddingBackend):
-    """An embedding backend that stands for another; a subclass changes what it is there for."""
+    """Embedding backend that passes everything on to another; subclasses override what they change."""
 
     def __init__(self, backend: EmbeddingBackend) -> None:
         self.name, self.paid, self.batch_size = backend.name, backend.paid, backend.batch_size
@@ -63,7 +63,10 @@ class EmbeddingWrapper(EmbeddingBackend):
 
 
 class MappedEmbeddings(EmbeddingWrapper):
-    """A backend's vectors beside those of its fitted text map, [backend; map], both of length one, as unit rows."""
+    """Embedding backend that appends the vectors of its fitted text map.
+
+    A row is [backend; map], both parts of length one, scaled to length one again.
+    """
 
     def __init__(self, backend: EmbeddingBackend, fitted: TextMap) -> None:
         super().__init__(backend)
@@ -85,19 +88,23 @@ class MappedEmbeddings(EmbeddingWrapper):
 
 
 class Signal:
-    """Wakes everybody who waits. Unlike asyncio's own it may be used from one event loop after another."""
+    """Condition that wakes all waiting tasks.
+
+    Unlike asyncio's, it can be used from one event loop after another.
+    """
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
+        """Wake all tasks that wait now."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done() and not future.get_loop().is_closed():
                 future.set_result(None)
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Until somebody tells, or `timeout` seconds are over."""
+        """Wait until `notify` is called or `timeout` seconds have passed."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
@@ -108,14 +115,15 @@ class Signal:
 
 
 def request_bytes(request: ChatRequest) -> int:
-    """`question_bytes` of a request."""
+    """Return the `question_bytes` of a request."""
     return question_bytes((message.content for message in request.messages), request.schema)
 
 
 def question_bytes(contents: Iterable[str], schema: Mapping[str, Any] | None) -> int:
-    """Bytes of all that a provider may count as the prompt: messages with their marks, and the schema.
+    """Return the bytes of all that a provider may count as the prompt.
 
-    No tokenizer makes more tokens than bytes, so this is also the most tokens that the prompt can be.
+    These are the messages with their markers, and the schema. No tokenizer makes more tokens than bytes, so this is
+    also an upper bound on the prompt's tokens.
     """
-    said = sum(len(content.encode("utf-8", "replace")) + 16 for content in contents)
-    return said + 16 + (len(json.dumps(schema)) if schema else 0)
+    size = sum(len(content.encode("utf-8", "replace")) + 16 for content in contents)
+    return size + 16 + (len(json.dumps(schema)) if schema else 0)

@@ -1,9 +1,9 @@
-"""What a notebook does: open data, train a system, evaluate it, score, recommend, read results as a frame."""
+"""The Python API: open data, train a system, evaluate it, score, recommend, read results as a frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from edt_cli.config import EvaluationSettings, KeepSeen, Settings, UserError, lo
 from edt_cli.data.dataset import Dataset, Split
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled
-from edt_cli.inference.recommend import Asked, known_users, new_users, recommend
+from edt_cli.inference.recommend import UserHistories, known_users, new_users, recommend
 from edt_cli.inference.results import evaluate, ranks_of, training_data_of
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
@@ -24,6 +24,7 @@ from edt_cli.models.systems import checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.data import TrainingData
 from edt_cli.training.device import open_device
+from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import Run, find_runs
@@ -33,10 +34,10 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 def load_data(name: str = "demo", workspace: str | Path | None = None) -> Dataset:
-    """A prepared dataset; `demo` is made where it is not there.
+    """Open a prepared dataset; `demo` makes itself.
 
     Args:
-        name: As `edt data prepare` was told.
+        name: As in `edt data prepare`.
         workspace: The folder that everything lies in. Default: EDT_WORKSPACE, else `./edt-workspace`.
 
     Raises:
@@ -46,7 +47,7 @@ def load_data(name: str = "demo", workspace: str | Path | None = None) -> Datase
 
 
 def settings(name: str = "llm-edt", preset: str | None = None, /, **sections: Mapping[str, Any]) -> Settings:
-    """All settings of a run.
+    """Return all settings of a run.
 
     Args:
         name: The system's, as `edt models` lists it.
@@ -91,11 +92,11 @@ def train(
         events=events,
         device=chosen,
     )
-    return TrainedRun(place, made.run(listeners), chosen)
+    return TrainedRun(place, made.run(listeners), chosen, events)
 
 
 def runs(data: str | None = None, workspace: str | Path | None = None, device: str = "auto") -> list[TrainedRun]:
-    """The finished runs of a dataset, or of the newest run's; the oldest first.
+    """Return the finished runs of a dataset (default: the newest run's), the oldest first.
 
     Raises:
         UserError: If there is none.
@@ -106,11 +107,12 @@ def runs(data: str | None = None, workspace: str | Path | None = None, device: s
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run, to be evaluated and asked. Its data and its model are read once, when they are needed."""
+    """A finished run, to evaluate and to recommend from. Data and model are read once, when first needed."""
 
     workspace: Workspace
     run: Run
     device: str = "cpu"
+    events: Events = field(default_factory=Events, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -122,8 +124,8 @@ class TrainedRun:
 
     @cached_property
     def data(self) -> TrainingData:
-        """What it was trained on."""
-        return training_data_of(self.workspace, self.run, Events(), self.device)
+        """Data and artefacts that it was trained on."""
+        return training_data_of(self.workspace, self.run, self.events, self.device)
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -142,9 +144,9 @@ class TrainedRun:
         return results([self], split, protocol, negatives, keep_seen=keep_seen)
 
     def ranks(self, split: Split = "test", protocol: Protocol = "full", negatives: int = 100) -> pl.DataFrame:
-        """Of every held-out item: user, item and domain by number, and its rank (1 is best, half steps at ties)."""
+        """Return the rank of each held-out item (1 is best), with its user, item and domain by number."""
         s = _evaluation(protocol, negatives, "auto")
-        return ranks_of(self.run, evaluate(self.workspace, self.run, split, s, Events(), self.device)[0])
+        return ranks_of(self.run, evaluate(self.workspace, self.run, split, s, self.events, self.device)[0])
 
     def recommend(
         self,
@@ -153,10 +155,10 @@ class TrainedRun:
         *,
         count: int = 10,
         domain: str | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Collection[str] = (),
         keep_seen: KeepSeen = "auto",
     ) -> pl.DataFrame:
-        """The best items for users, in each domain.
+        """Return the best items for users, in each domain.
 
         Args:
             users: Of the dataset. Default: all of them, unless there are `histories`.
@@ -176,7 +178,7 @@ class TrainedRun:
         return recommend(
             self.data,
             self.recommender,
-            self._asked(users, histories),
+            self._queries(users, histories),
             count=count,
             domains=range(len(domains)) if domain is None else [domains.number(domain)],
             exclude=exclude,
@@ -189,18 +191,26 @@ class TrainedRun:
         users: Sequence[str] | None = None,
         histories: Mapping[str, Sequence[str]] | None = None,
     ) -> np.ndarray:
-        """Of every item of a domain, for each of `users` or `histories`: float32 [n, N_d], columns in the order of
-        `data.dataset.catalogue`."""
-        number, asked = self.data.dataset.domains.number(domain), self._asked(users, histories)
-        scorer = self.recommender.scorer(asked.inputs, np.full(len(asked.names), number))
-        return scorer.scores(torch.arange(len(asked.names)), number).cpu().numpy()
+        """Return the scores of all items of a domain for each user.
 
-    def _asked(self, users: Sequence[str] | None, histories: Mapping[str, Sequence[str]] | None) -> Asked:
+        Returns:
+            float32 [n, N_d]; columns in the order of `data.dataset.catalogue`.
+        """
+        number, queries = self.data.dataset.domains.number(domain), self._queries(users, histories)
+        scorer = self.recommender.scorer(queries.inputs, np.full(len(queries.names), number))
+        return scorer.scores(torch.arange(len(queries.names)), number).cpu().numpy()
+
+    def _queries(self, users: Sequence[str] | None, histories: Mapping[str, Sequence[str]] | None) -> UserHistories:
         if histories is None:
             return known_users(self.data, users)
         if users is not None:
             raise UserError("say users or histories, not both")
-        return new_users(self.data.dataset, {name: list(items) for name, items in histories.items()})[0]
+        items_of_users = {name: list(items) for name, items in histories.items()}
+        queries, unknown = new_users(self.data.dataset, items_of_users)
+        if unknown:
+            message = f"{unknown} items of the histories are not in the catalogue and were passed over"
+            self.events.emit(Remark(message=message))
+        return queries
 
 
 def results(
@@ -211,7 +221,7 @@ def results(
     *,
     keep_seen: KeepSeen = "auto",
 ) -> pl.DataFrame:
-    """What runs are worth: a row for each run and domain, and for the first phase of those that have a second.
+    """Return HR, NDCG, MRR and more: a row for each run and domain, and for each first phase of two.
 
     Args:
         runs: By `train` or `runs`.
@@ -226,17 +236,25 @@ def results(
     Raises:
         UserError: If nothing is held out of a run.
     """
-    s = _evaluation(protocol, negatives, keep_seen)
-    documents = [
-        document for one in runs for document in evaluate(one.workspace, one.run, split, s, Events(), one.device)
-    ]
     about = ("label", "variant", "model", "preset", "seed", "run", "data")
     rows = [
         {name: document[name] for name in about} | {"domain": domain} | metrics
-        for document in labelled(documents, [one.run for one in runs])
+        for document in result_documents(runs, split, _evaluation(protocol, negatives, keep_seen))
         for domain, metrics in document["domains"].items()
     ]
     return pl.DataFrame(rows)
+
+
+def result_documents(
+    runs: Sequence[TrainedRun], split: Split, settings: EvaluationSettings
+) -> list[dict[str, Any]]:
+    """Evaluate runs; return their labelled documents, and those of first phases where there is a second."""
+    documents = [
+        document
+        for run in runs
+        for document in evaluate(run.workspace, run.run, split, settings, run.events, run.device)
+    ]
+    return labelled(documents, [run.run for run in runs])
 
 
 def _workspace(given: str | Path | None) -> Workspace:

@@ -1,4 +1,4 @@
-"""What the augmenter hands on: augmented sequences, pseudo-items, and why each generated item is in or out."""
+"""Result of the augmenter: augmented sequences, pseudo-items, and the verdict on each generated item."""
 
 from __future__ import annotations
 
@@ -47,16 +47,18 @@ FRAMES: dict[str, dict[str, Any]] = {
 
 
 def empty_frames(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return an empty table for each schema."""
     return {name: pl.DataFrame(schema=schema) for name, schema in schemas.items()}
 
 
 def read_frames(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Read the Parquet tables of those names from a folder."""
     return {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
 
 
 @contextmanager
 def undamaged(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong in reading an artefact's files is a UserError of one line."""
+    """Turn errors of reading an artefact's files into a UserError."""
     try:
         yield
     except (OSError, SafetensorError, KeyError, pl.exceptions.PolarsError) as error:
@@ -67,17 +69,23 @@ def undamaged(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`sequences`: S_aug, the training prefixes with what was inserted; `inserted` bool, true for those items.
+    """Augmented sequences, and the record of how they were made.
 
-    `pseudo`: one row a pseudo-item, numbered N + 1 .. N + P: number, domain, title, brand, category, description.
-    `pseudo_vectors` float32 [P, d_L], unit rows.
-    `generated`: one row a generated item: user, source and target domain, item (a number; null for a generated
-    text that was not kept), title, anchor (position in the training prefix), score_source, score_target, rank and
-    the tau that it was held against (null where it was out before the filter), kept, and reason: "kept", or why
-    not: "rank", "tau", "rank and tau", "repeated", "had already", "no title", "more than asked", "no match".
-    `sources`: user, position, item of every training interaction that stands in a prompt.
-    `failures`: user, source, target, reason, detail of each question without a usable answer.
-    `summary`: counts, tau, cost; JSON values.
+    Attributes:
+        sequences: S_aug, the training prefixes with the inserted items.
+        inserted: Bool mask over the items of `sequences`, true for the inserted ones.
+        pseudo: One row per pseudo-item, numbered N + 1 .. N + P: number, domain, title, brand, category,
+            description.
+        pseudo_vectors: Unit rows of the pseudo-items, float32 [P, d_L].
+        generated: One row per generated item: user, source and target domain, item (its number; null for a
+            generated text that was not kept), title, anchor (position in the training prefix), score_source,
+            score_target, rank and the tau that applied (null if it was rejected before the filter), kept, and
+            reason: "kept", or why
+            not: "rank", "tau", "rank and tau", "repeated", "had already", "no title", "more than asked", "no
+                match".
+        sources: User, position and item of every training interaction that is in a prompt.
+        failures: User, source, target, reason and detail of each question without a usable answer.
+        summary: Counts, tau and cost, as JSON values.
     """
 
     sequences: Sequences
@@ -91,7 +99,7 @@ class Augmentation:
 
     @classmethod
     def none(cls, view: TrainingView) -> Augmentation:
-        """`w/o Aug.`: the training prefixes as they are."""
+        """Return the training prefixes as they are (`w/o Aug.`)."""
         return cls(
             sequences=view.prefixes,
             inserted=np.zeros(len(view.prefixes.items), bool),
@@ -100,28 +108,32 @@ class Augmentation:
         )
 
     def timed(self, prefixes: Sequences) -> Sequences:
-        """`sequences` with times: what was inserted has that of the item before it, or of a row's first item.
+        """Return `sequences` with times.
 
-        prefixes: the training prefixes that they were made of.
+        An inserted item has the time of the original item before it, or else of its row's first item.
+
+        Args:
+            prefixes: The training prefixes that were augmented.
         """
         if prefixes.times is None:
             return self.sequences
         before = np.cumsum(~self.inserted) - 1
-        place = np.maximum(before, prefixes.offsets[self.sequences.users])
-        return replace(self.sequences, times=prefixes.times[place])
+        indices = np.maximum(before, prefixes.offsets[self.sequences.users])
+        return replace(self.sequences, times=prefixes.times[indices])
 
     def vectors(self, embeddings: ItemEmbeddings) -> np.ndarray:
-        """float32 [N + 1 + P, d_L]: the rows of catalogue items and pseudo-items by number."""
+        """Return the vectors of catalogue items and pseudo-items by number, float32 [N + 1 + P, d_L]."""
         if not len(self.pseudo_vectors):
             return embeddings.vectors
         return np.concatenate([embeddings.vectors, self.pseudo_vectors])
 
     def domain_of(self, domains: Domains) -> np.ndarray:
-        """int64 [N + 1 + P]: the domain of each catalogue item and pseudo-item by number; -1 for padding."""
+        """Return the domain of each item and pseudo-item by number, int64 [N + 1 + P]; -1 for padding."""
         catalogue = domains.of(np.arange(1, domains.items + 1))
         return np.concatenate([[-1], catalogue, self.pseudo["domain"].to_numpy()])
 
     def save(self, folder: Path) -> None:
+        """Write the files of the artefact into a folder."""
         save_file(
             {
                 "offsets": self.sequences.offsets,
@@ -137,11 +149,15 @@ class Augmentation:
 
     @classmethod
     def load(cls, folder: Path) -> Augmentation:
-        """Errors: UserError where it is damaged."""
+        """Load the artefact of a folder.
+
+        Raises:
+            UserError: If it is damaged.
+        """
         with undamaged(folder):
             arrays = load_file(folder / ARRAYS)
             frames, summary = read_frames(folder, FRAMES), read_json(folder / SUMMARY)
-            if "tau" not in frames["generated"].columns:  # made when one tau served everybody
+            if "tau" not in frames["generated"].columns:  # made by an older version, with one tau for all users
                 tau = pl.lit(summary.get("tau"), pl.Float64).alias("tau")
                 frames["generated"] = frames["generated"].with_columns(tau).select(GENERATED.keys())
             return cls(

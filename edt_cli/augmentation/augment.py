@@ -1,4 +1,4 @@
-"""The augmenter from end to end: cluster, ask, filter, insert (section 3.2)."""
+"""The augmenter from end to end: cluster, generate, filter, insert (section 3.2)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (
 def planned_requests(
     view: TrainingView, embeddings: ItemEmbeddings, settings: AugmentationSettings, llm: LLMSettings
 ) -> Iterator[ChatRequest]:
-    """Every question that `augment` would ask, to count and price before anything is spent."""
+    """Yield every request that `augment` would send, to count and price them beforehand."""
     if settings.enabled:
         plan = _plan(view, embeddings, settings, llm)
         yield from generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm)
@@ -66,11 +66,25 @@ def augment(
     events: Events,
     known_tau: Taus | None = None,
 ) -> Augmentation:
-    """S_aug for every user, and how it came about.
+    """Augment the training sequence of every user (S_aug).
 
-    known_tau: the values that a pilot calibrated (`summary["tau"]`), used instead of calibrating anew, so that
-    what the pilot paid for stays as it was; what it has no value for is calibrated. Errors: BackendError where
-    asking on is pointless; events.Stopped.
+    Args:
+        view: The training interactions.
+        embeddings: Embeddings of the catalogue items.
+        settings: Settings of the augmenter.
+        llm: Settings of the LLM.
+        chat: The LLM.
+        embedder: Embedder for the generated texts, fitted like that of the catalogue items.
+        events: Where progress is reported.
+        known_tau: Thresholds that a pilot calibrated (`summary["tau"]`). They are used again, so that what the
+            pilot paid for stays as it was; the others are calibrated.
+
+    Returns:
+        The augmented sequences and the record of how they were made.
+
+    Raises:
+        BackendError: If further requests are pointless.
+        Stopped: If the user stops the stage.
     """
     if not settings.enabled:
         return Augmentation.none(view)
@@ -80,33 +94,36 @@ def augment(
     usage, answers = UsageStats(), Spool(len(questions))
 
     async def answer(number: int, request: ChatRequest) -> None:
-        found = await ask(chat, request, Reply, usage, no_items)
-        answers.put(number, [found.reason, found.detail] if isinstance(found, Failed) else found.model_dump())
+        reply = await ask(chat, request, Reply, usage, no_items)
+        answers.put(number, [reply.reason, reply.detail] if isinstance(reply, Failed) else reply.model_dump())
 
     jobs = (partial(answer, number, request) for number, request in enumerate(requests))
     progress = StageProgress(events, "augment", len(questions), chat, usage)
     asyncio.run(work(jobs, llm.concurrency, events, progress))
-    found = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
-    generated = collect(view, questions, found, settings)
+    replies = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
+    generated = collect(view, questions, replies, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
 
-    items, asked = generated.items, generated.questions
+    items, question_of = generated.items, generated.questions
     usable = np.array([reason is None for reason in generated.reasons], bool)
     catalogue = TrainingCatalogue(view, embeddings)
     likely = likely_items(questions, plan.representatives, catalogue)
-    scores = score(vectors, items, asked, questions, plan.representatives, likely, catalogue)
-    ranks = rank(np.where(usable, asked, -1), scores.source)
+    scores = score(vectors, items, question_of, questions, plan.representatives, likely, catalogue)
+    ranks = rank(np.where(usable, question_of, -1), scores.source)
     cells = cells_of(questions, plan.representatives, len(view.domains))
-    taus = _taus(view, plan, settings, cells, asked[usable], ranks[usable], scores.target[usable], known_tau or {})
-    near, close = passes(ranks, scores.target, taus[cells[asked]], settings)
+    taus = _taus(
+        view, plan, settings, cells, question_of[usable], ranks[usable], scores.target[usable], known_tau or {}
+    )
+    near, close = passes(ranks, scores.target, taus[cells[question_of]], settings)
     kept = usable & near & close
 
     pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
-    users = questions.users[asked]
-    slots = questions.targets[asked] * settings.ask + generated.places
+    users = questions.users[question_of]
+    slots = questions.targets[question_of] * settings.ask + generated.positions
     gaps = choose_positions(
         settings.insertion, view.prefixes.lengths, users[kept], scores.anchors[kept], slots[kept], llm.seed
     )
+
     sequences, inserted = insert(view.prefixes, users[kept], gaps, scores.source[kept], new_number[items[kept]])
     reasons = [
         reason or VERDICTS[pair]
@@ -118,7 +135,7 @@ def augment(
         pseudo=pseudo,
         pseudo_vectors=pseudo_vectors,
         generated=_generated(
-            questions, generated, new_number[items], scores, ranks, taus[cells[asked]], usable, kept, reasons
+            questions, generated, new_number[items], scores, ranks, taus[cells[question_of]], usable, kept, reasons
         ),
         sources=_sources(view, plan),
         failures=generated.failures,
@@ -131,18 +148,21 @@ def _taus(
     plan: _Plan,
     settings: AugmentationSettings,
     cells: np.ndarray,
-    asked: np.ndarray,
+    question_of: np.ndarray,
     ranks: np.ndarray,
     scores: np.ndarray,
     known: Taus,
 ) -> np.ndarray:
-    """tau by cell, nan where there is none. asked, ranks, scores: of the usable items."""
+    """Return tau by cell, nan where there is none.
+
+    `question_of`, `ranks` and `scores` are of the usable items.
+    """
     taus = np.full(2 * len(view.domains), np.nan)
     if not settings.filter:
         return taus
-    wanted = insertions_a_user(view.domains) * len(view.prefixes) * plan.share_asked
-    a_question = wanted / max(1, len(cells))
-    calibrated = thresholds(settings.tau, cells, asked, ranks <= settings.keep, scores, a_question)
+    wanted = insertions_a_user(view.domains) * len(view.prefixes) * plan.sampled_share
+    per_question = wanted / max(1, len(cells))
+    calibrated = thresholds(settings.tau, cells, question_of, ranks <= settings.keep, scores, per_question)
     for cell, tau in calibrated.items():
         kinds = known.get(view.domains.names[cell // 2], {})
         taus[cell] = kinds.get(KINDS[cell % 2], tau)
@@ -156,8 +176,8 @@ class _Plan:
     questions: Questions
 
     @property
-    def share_asked(self) -> float:
-        """Of the users who would be asked without `limit_users`."""
+    def sampled_share(self) -> float:
+        """Share of the users with questions who remain after `limit_users` takes a sample."""
         return len(np.unique(self.questions.users)) / max(1, self.questions.eligible)
 
 
@@ -181,12 +201,12 @@ def _generated(
     kept: np.ndarray,
     reasons: list[str],
 ) -> pl.DataFrame:
-    asked = generated.questions
+    question_of = generated.questions
     frame = pl.DataFrame(
         {
-            "user": questions.users[asked],
-            "source": questions.sources[asked],
-            "target": questions.targets[asked],
+            "user": questions.users[question_of],
+            "source": questions.sources[question_of],
+            "target": questions.targets[question_of],
             "item": items,
             "title": generated.fields["title"],
             "anchor": scores.anchors,
@@ -208,10 +228,10 @@ def _generated(
 def _sources(view: TrainingView, plan: _Plan) -> pl.DataFrame:
     questions, representatives = plan.questions, plan.representatives
     cells = questions.users * len(view.domains) + questions.sources
-    rows, asked = representatives.of_all(cells)
+    rows, question_of = representatives.of_all(cells)
     frame = pl.DataFrame(
         {
-            "user": questions.users[asked],
+            "user": questions.users[question_of],
             "position": representatives.positions[rows],
             "item": representatives.items[rows],
         },

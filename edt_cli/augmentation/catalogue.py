@@ -1,4 +1,7 @@
-"""What `local` retrieves from, and what `ground = match` replaces a generated text by: items of training only."""
+"""Search among the training items: companions and nearest neighbours.
+
+`local` retrieves from them, and `ground = match` replaces generated texts by them.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ WIDTH = 64
 
 
 class TrainingCatalogue:
-    """Companions, and nearest neighbours by the cosine of item embeddings, among the training items with a title.
+    """Training items with a title, searchable for companions and for nearest neighbours by cosine.
 
-    A question is about catalogue items, whose vectors are known, so nothing is embedded here. Neighbours are found
-    for a block of items at once when one of them is first asked for, and kept.
+    Queries are catalogue items, whose vectors are known, so nothing is embedded here. Neighbours are computed for a
+    whole block of items when one of them is first needed, and kept.
     """
 
     def __init__(self, view: TrainingView, embeddings: ItemEmbeddings) -> None:
@@ -43,20 +46,27 @@ class TrainingCatalogue:
     def companions(
         self, domain: str, items: Sequence[str], count: int, exclude: Collection[str]
     ) -> list[Mapping[str, Any]]:
-        """Up to `count` items of the domain that go best with `items` (ids, of other domains), best first, none
-        whose id is in `exclude`."""
-        own = np.array([self._numbers[name] for name in items], dtype=np.int64)
+        """Return up to `count` items of a domain that best go with `items` of other domains.
+
+        Items are given by id. The best come first; ids in `exclude` are left out.
+        """
+        item_numbers = np.array([self._numbers[name] for name in items], dtype=np.int64)
         width = count + len(exclude)
-        (found,) = self.by_users.best(self.domains.number(domain), np.zeros_like(own), own, 1, width)
-        rows = (self._rows[item - 1] for item in found.tolist() if item)
+        (best,) = self.by_users.best(
+            self.domains.number(domain), np.zeros_like(item_numbers), item_numbers, 1, width
+        )
+        rows = (self._rows[item - 1] for item in best.tolist() if item)
         return [row for row in rows if row["id"] not in exclude][:count]
 
     def similar(
         self, domain: str, texts: Sequence[str], count: int, exclude: Collection[str]
     ) -> list[list[Mapping[str, Any]]]:
-        """For each text up to `count` nearest items of the domain, best first, none whose id is in `exclude`.
+        """Return up to `count` nearest items of a domain for each text.
 
-        Errors: BackendError for a text that no catalogue item has.
+        The nearest come first; ids in `exclude` are left out.
+
+        Raises:
+            BackendError: If a text is not that of a catalogue item.
         """
         number = self.domains.number(domain)
         hidden = {self._numbers[name] for name in exclude if name in self._numbers}
@@ -64,43 +74,49 @@ class TrainingCatalogue:
 
     def _similar(self, domain: int, text: str, count: int, hidden: set[int]) -> list[Mapping[str, Any]]:
         if text not in self._texts:
-            raise BackendError(f"only texts of catalogue items can be looked up, and this is none: {text[:60]!r}")
+            raise BackendError(
+                f"only texts of catalogue items can be looked up, and this is not one: {text[:60]!r}"
+            )
         block, row = divmod(self._texts[text], BLOCK)
         if (domain, block) not in self._known:
             self._known[domain, block] = self.nearest(
                 domain, self._vectors[block * BLOCK : (block + 1) * BLOCK], WIDTH
             )
         items, scores = (part[row] for part in self._known[domain, block])
-        kept = [place for place, item in enumerate(items.tolist()) if item not in hidden][:count]
+        kept = [index for index, item in enumerate(items.tolist()) if item not in hidden][:count]
         if len(kept) < count and len(items) < len(self._items[domain]):
             vector = self._vectors[self._texts[text]]
             (items,), (scores,) = self.nearest(domain, vector[None], count + len(hidden))
-            kept = [place for place, item in enumerate(items.tolist()) if item not in hidden][:count]
-        return [{**self._rows[items[place] - 1], "score": float(scores[place])} for place in kept]
+            kept = [index for index, item in enumerate(items.tolist()) if item not in hidden][:count]
+        return [{**self._rows[items[index] - 1], "score": float(scores[index])} for index in kept]
 
     def nearest(self, domain: int, vectors: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Item numbers and cosines [n, W] of the W = min(width, items) nearest of a domain, best first.
+        """Return numbers and cosines [n, W] of the nearest items of a domain, best first.
 
-        Of equal ones the lower number comes first.
+        W is `width`, or the number of items if that is less. Of equal cosines the lower number comes first.
         """
         pool = self._items[domain]
         width = min(width, len(pool))
         items = np.zeros((len(vectors), width), np.int64)
         scores = np.zeros((len(vectors), width), np.float32)
-        own = self._vectors[pool]
+        pool_vectors = self._vectors[pool]
         for start in range(0, len(vectors) if width else 0, BLOCK):
-            cosines = vectors[start : start + BLOCK] @ own.T
-            places = np.argpartition(cosines, -width, axis=1)[:, -width:]
-            best = np.take_along_axis(cosines, places, 1)
-            order = np.lexsort((places, -best), axis=1)
-            items[start : start + BLOCK] = pool[np.take_along_axis(places, order, 1)]
+            cosines = vectors[start : start + BLOCK] @ pool_vectors.T
+            columns = np.argpartition(cosines, -width, axis=1)[:, -width:]
+            best = np.take_along_axis(cosines, columns, 1)
+            order = np.lexsort((columns, -best), axis=1)
+            items[start : start + BLOCK] = pool[np.take_along_axis(columns, order, 1)]
             scores[start : start + BLOCK] = np.take_along_axis(best, order, 1)
         return items, scores
 
     def match(self, domain: int, vectors: np.ndarray, users: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """The nearest item [n] of a domain that the row's user has not had, 0 where none is left.
+        """Return the nearest item [n] of a domain that the row's user has not seen, 0 if there is none.
 
-        history: sorted keys user * (N + 1) + item of every training interaction.
+        Args:
+            domain: Domain to search.
+            vectors: Query vectors [n, d_L].
+            users: User of each row [n].
+            history: Sorted keys user * (N + 1) + item of every training interaction.
         """
         width = 1 + (np.bincount(history // (self.domains.items + 1)).max() if len(history) else 0)
         items, _ = self.nearest(domain, vectors, int(width))

@@ -19,10 +19,15 @@ STARTS = 3
 
 @dataclass(frozen=True)
 class Clusters:
-    """`labels` int64 [N + 1]: an item's cluster within its domain, -1 for padding and items without text.
+    """Clusters of the items of each domain.
 
-    For domain d: `centroids[d]` float32 [K_d, d_L], and `medoids[d]` [K_d], the training item nearest to each.
-    K_d is less than K where a domain has fewer different items, and 0 where none has text.
+    The number of clusters K_d of domain d is less than K if the domain has fewer different items, and 0 if none has
+    text.
+
+    Attributes:
+        labels: An item's cluster within its domain, int64 [N + 1]; -1 for padding and items without text.
+        centroids: Centroids float32 [K_d, d_L] of each domain d.
+        medoids: Training item nearest to each centroid, [K_d] of each domain d.
     """
 
     labels: np.ndarray
@@ -30,15 +35,15 @@ class Clusters:
     medoids: tuple[np.ndarray, ...]
 
     def nearest(self, vectors: np.ndarray, domain: int) -> np.ndarray:
-        """The cluster of each vector [n, d_L] of a domain, -1 where the domain has none."""
+        """Return the cluster of each vector [n, d_L] in a domain, -1 if the domain has none."""
         return _nearest(self.centroids[domain], vectors)
 
 
 def cluster_items(view: TrainingView, embeddings: ItemEmbeddings, clusters: int, seed: int) -> Clusters:
-    """Cluster each domain's items. Centroids and medoids come from items with text that occur in training.
+    """Cluster the items of each domain by their embeddings.
 
-    Items that training never saw take the nearest centroid. A domain of more than 50,000 items is fitted on a
-    seeded sample of that many.
+    Centroids and medoids come from items with text that occur in training; other items with text take the nearest
+    centroid. A domain of more than 50,000 items is fitted on a seeded sample of that size.
     """
     labels = np.full(view.domains.items + 1, -1)
     centroids, medoids = [], []
@@ -46,10 +51,10 @@ def cluster_items(view: TrainingView, embeddings: ItemEmbeddings, clusters: int,
         items = np.array(view.domains.range(domain), dtype=np.int64)
         items = items[embeddings.has_text[items]]
         known = items[np.isin(items, view.training_items)]
-        own_centroids, own_medoids = _fit(known, embeddings.vectors, clusters, seed)
-        labels[items] = _nearest(own_centroids, embeddings.vectors[items])
-        centroids.append(own_centroids)
-        medoids.append(own_medoids)
+        domain_centroids, domain_medoids = _fit(known, embeddings.vectors, clusters, seed)
+        labels[items] = _nearest(domain_centroids, embeddings.vectors[items])
+        centroids.append(domain_centroids)
+        medoids.append(domain_medoids)
     return Clusters(labels, tuple(centroids), tuple(medoids))
 
 
@@ -61,18 +66,18 @@ def _nearest(centroids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _fit(items: np.ndarray, vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centroids [K, d_L] and medoids [K] of some items."""
+    """Fit centroids [K, d_L] and medoids [K] to items."""
     if not len(items):
         return np.zeros((0, vectors.shape[1]), np.float32), np.zeros(0, np.int64)
     if len(items) > FIT_ITEMS:
         items = np.sort(np.random.default_rng(seed).choice(items, FIT_ITEMS, replace=False))
-    own = vectors[items]
+    item_vectors = vectors[items]
     model = KMeans(min(clusters, len(items)), n_init=STARTS, random_state=seed)
-    # One thread: several add up a centroid in an order that differs from run to run.
+    # One thread: several would sum up a centroid in an order that differs from run to run.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different items than clusters
-        labels = model.fit_predict(own)
+        labels = model.fit_predict(item_vectors)
     used = np.unique(labels)
     centroids = model.cluster_centers_[used]
-    distances = (centroids**2).sum(1)[:, None] / 2 - centroids @ own.T
+    distances = (centroids**2).sum(1)[:, None] / 2 - centroids @ item_vectors.T
     return centroids, items[distances.argmin(1)]

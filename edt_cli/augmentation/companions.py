@@ -1,7 +1,7 @@
-"""Which items of one domain go with those of another: who is in both domains has both.
+"""Companions: items of one domain that go with items of another, because the same users have both.
 
-Read from training prefixes alone, so nothing held out takes part. A user's own pairs are no evidence for that user:
-whoever asks for companions excludes what the user has of the target domain, and to that alone they point.
+They are counted over training prefixes only, so nothing held out takes part. A user's pairs are not evidence for
+that same user: they point only to items that the user has in the target domain, and callers exclude those.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ DAMPING = 0.35
 class Companions:
     """Co-occurrence of items across domains, over users.
 
-    Item b of the target domain goes with item a of another as far as n(a, b) / (n(a)^0.5 n(b)^0.35) says: n(a, b)
-    users have both, n(a) have a and anything of the target domain, n(b) have b. With 0 for 0.35 what is popular
-    goes with everything, with 1 what one user had by chance does. An item a that nobody has who is in the target
-    domain too is stood in for by the nearest in text, of its own domain, that somebody has. Only items with a
-    title are companions.
+    The score of item b of the target domain for item a of another domain is n(a, b) / (n(a)^0.5 n(b)^0.35): n(a, b)
+    users have both, n(a) have a and any item of the target domain, n(b) have b. With an exponent of 0 in place of
+    0.35 popular items would go with everything, with 1 items that a single user has by chance. If no user of the
+    target domain has item a, the item of the same domain with the nearest text that such a user has stands in for
+    it. Only items with a title are companions.
     """
 
     def __init__(self, view: TrainingView, embeddings: ItemEmbeddings) -> None:
@@ -36,39 +36,46 @@ class Companions:
         self._stand_ins: dict[int, Numbers] = {}
 
     def best(self, target: int, rows: np.ndarray, items: np.ndarray, total: int, width: int) -> np.ndarray:
-        """Item numbers [total, width]: the best of domain `target` for the items of each row, 0 where no more go
-        with them. Of equal ones the lower number comes first.
+        """Return the best companions of each row's items, best first.
 
-        rows, items [n]: row rows[i] has item items[i], of another domain.
+        Args:
+            target: Domain of the companions.
+            rows: Row of each item [n].
+            items: Items of other domains [n].
+            total: Number of rows.
+            width: Most companions per row.
+
+        Returns:
+            Item numbers [total, width], 0 where there are no more. Of equal scores the lower number comes first.
         """
         evidence = self._evidence(target)
         start = int(self._domains.starts[target])
-        stand_ins = self._standing(target, items)
+        stand_ins = self._find_stand_ins(target, items)
         known = stand_ins > 0
-        asked = sparse.csr_matrix(
+        queries = sparse.csr_matrix(
             (np.ones(int(known.sum())), (rows[known], stand_ins[known])), (total, evidence.shape[0])
         )
-        found = np.zeros((total, width), np.int64)
+        companions = np.zeros((total, width), np.int64)
         for begin in range(0, total, BLOCK):
-            scores = (asked[begin : begin + BLOCK] @ evidence).tocoo()
+            scores = (queries[begin : begin + BLOCK] @ evidence).tocoo()
             order = np.lexsort((scores.col, -scores.data, scores.row))
             row, column = scores.row[order].astype(np.int64), scores.col[order]
-            place = np.arange(len(row)) - np.searchsorted(row, row, side="left")
-            near = place < width
-            found[begin + row[near], place[near]] = start + column[near]
-        return found
+            position = np.arange(len(row)) - np.searchsorted(row, row, side="left")
+            near = position < width
+            companions[begin + row[near], position[near]] = start + column[near]
+        return companions
 
     def _evidence(self, target: int) -> sparse.csr_matrix:
-        """[N + 1, items of the domain]; rows of items of other domains."""
+        """Return the scores [N + 1, items of the domain]; only rows of items of other domains are filled."""
         if target not in self._known:
-            own = self._domains.range(target)
-            of_target = self._bought[:, own.start : own.stop]
+            target_items = self._domains.range(target)
+            of_target = self._bought[:, target_items.start : target_items.stop]
             both = np.diff(of_target.indptr) > 0
             of_others = sparse.diags_array(both.astype(float)) @ self._bought
             weights = np.asarray(of_others.sum(0)).ravel()
-            weights[own.start : own.stop] = 0
+            weights[target_items.start : target_items.stop] = 0
             damped = np.maximum(np.asarray(of_target.sum(0)).ravel(), 1) ** -DAMPING
-            damped *= self._titled[own.start : own.stop]
+            damped *= self._titled[target_items.start : target_items.stop]
             left = np.divide(1, np.sqrt(weights), out=np.zeros_like(weights), where=weights > 0)
             counts = of_others.T.tocsr() @ of_target
             evidence = sparse.diags_array(left) @ counts @ sparse.diags_array(damped)
@@ -77,10 +84,10 @@ class Companions:
             self._known[target] = evidence
         return self._known[target]
 
-    def _standing(self, target: int, items: Numbers) -> Numbers:
-        """For each item one that has evidence: itself, the nearest of its domain, or 0 where there is none.
+    def _find_stand_ins(self, target: int, items: Numbers) -> Numbers:
+        """Return an item with scores for each item: itself, the nearest of its domain, or 0 if there is none.
 
-        Looked for in a block of items when one of them is first asked for, and kept.
+        They are searched for a whole block of items when one of them is first needed, and kept.
         """
         if target not in self._stand_ins:
             some = np.diff(self._evidence(target).indptr) > 0
@@ -94,7 +101,7 @@ class Companions:
             for domain in np.unique(of_domain[of_domain != target]).tolist():
                 pool = np.array(self._domains.range(domain))
                 pool = pool[(known[pool] == pool) & self._embeddings.has_text[pool]]
-                asked = part[(of_domain == domain) & self._embeddings.has_text[part]]
+                queries = part[(of_domain == domain) & self._embeddings.has_text[part]]
                 if len(pool):
-                    known[asked] = pool[(vectors[asked] @ vectors[pool].T).argmax(1)]
+                    known[queries] = pool[(vectors[queries] @ vectors[pool].T).argmax(1)]
         return known[items]

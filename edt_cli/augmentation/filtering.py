@@ -11,18 +11,23 @@ from edt_cli.augmentation.generation import Questions
 from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings
 from edt_cli.data.dataset import Domains, Numbers
-from edt_cli.paper.facts import INSERTIONS_A_USER, OTHERWISE
+from edt_cli.paper.facts import INSERTIONS_PER_USER, OTHER_INSERTIONS_PER_USER
 
-# Table 1: average length after augmentation less that before.
 PAIRS = 16_384
+"""Pairs of vectors that are multiplied at a time."""
 LIKELY = 10
+"""Items of the target domain that stand in for a user who has none there."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Eq. 5 for each generated item [G]: the highest cosine with the user's representatives of the source domain,
-    `anchors` the position in the training prefix of the one that has it, and score^target. Of equal representatives
-    the most recent one is the anchor.
+    """Scores of eq. 5 for each generated item [G].
+
+    Attributes:
+        source: score^source, the highest cosine with the user's representatives in the source domain.
+        anchors: Position in the training prefix of the representative with that cosine; of equal ones the most
+            recent.
+        target: score^target.
     """
 
     source: np.ndarray
@@ -31,8 +36,11 @@ class Scores:
 
 
 def cells_of(questions: Questions, representatives: Representatives, domains: int) -> np.ndarray:
-    """[Q]: 2 * target domain, and 1 more where the user has no representatives there. In each such cell
-    score^target is another kind of number, so each has a tau of its own."""
+    """Return the cell [Q] of each question.
+
+    It is 2 * target domain, plus 1 if the user has no representatives there. score^target is computed differently
+    for the two kinds of users, so each cell has a tau.
+    """
     targets = questions.users * domains + questions.targets
     cells: Numbers = 2 * questions.targets + (np.diff(representatives.offsets)[targets] == 0)
     return cells
@@ -41,53 +49,68 @@ def cells_of(questions: Questions, representatives: Representatives, domains: in
 def likely_items(
     questions: Questions, representatives: Representatives, catalogue: TrainingCatalogue
 ) -> np.ndarray:
-    """[Q, 10]: the training items of the target domain that go best with the user's representatives of the source
-    domain, by what users of both domains have; 0 where there are fewer, and in questions whose user has
-    representatives in the target domain."""
-    found = np.zeros((len(questions), LIKELY), np.int64)
+    """Return the items [Q, 10] that stand in for a user without representatives in the target domain.
+
+    They are the training items of the target domain that best go with the user's representatives in the source
+    domain, counted over users of both domains. 0 where there are fewer, and for users who have representatives in
+    the target domain.
+    """
+    likely = np.zeros((len(questions), LIKELY), np.int64)
     domains = len(catalogue.domains)
     cells = cells_of(questions, representatives, domains)
     for domain in range(domains):
         chosen = np.flatnonzero(cells == 2 * domain + 1)
         sources = questions.users[chosen] * domains + questions.sources[chosen]
-        rows, places = representatives.of_all(sources)
-        found[chosen] = catalogue.by_users.best(domain, places, representatives.items[rows], len(chosen), LIKELY)
-    return found
+        rows, question_rows = representatives.of_all(sources)
+        likely[chosen] = catalogue.by_users.best(
+            domain, question_rows, representatives.items[rows], len(chosen), LIKELY
+        )
+    return likely
 
 
 def score(
     vectors: np.ndarray,
     items: np.ndarray,
-    asked: np.ndarray,
+    question_of: np.ndarray,
     questions: Questions,
     representatives: Representatives,
     likely: np.ndarray,
     catalogue: TrainingCatalogue,
 ) -> Scores:
-    """vectors: unit rows of catalogue items and, after them, generated ones; items [G]: the rows of the items to
-    score; asked [G]: the questions that they answer; likely: `likely_items`.
+    """Score generated items (eq. 5).
 
-    score^target is the highest cosine with the user's representatives in the target domain. A user who has none
-    there is stood in for by those who are in both domains: it is the mean cosine with the `likely` items other than
-    the item itself. Where nobody is in both it is the mean cosine with the item's ten nearest others in the domain.
+    score^target is the highest cosine with the user's representatives in the target domain. For a user without any
+    it is the mean cosine with the `likely` items other than the item itself; if there are none, because nobody is
+    in both domains, the mean cosine with the ten other items of the domain that are nearest to the item.
+
+    Args:
+        vectors: Unit rows of the catalogue items, followed by those of the generated items.
+        items: Rows of the items to score [G].
+        question_of: Questions that the items answer [G].
+        questions: The questions.
+        representatives: Representatives of each user and domain.
+        likely: Items from `likely_items` [Q, 10].
+        catalogue: Training items, to find the nearest.
     """
     domains = len(catalogue.domains)
-    users, targets = questions.users[asked], questions.targets[asked]
-    source, place = _best(vectors, items, users * domains + questions.sources[asked], representatives)
-    target, own = _best(vectors, items, users * domains + targets, representatives)
-    rows = np.flatnonzero(own < 0)
-    target[rows] = _mean(vectors, items[rows], likely[asked[rows]])
+    users, targets = questions.users[question_of], questions.targets[question_of]
+    source, anchor_rows = _best(vectors, items, users * domains + questions.sources[question_of], representatives)
+    target, target_rows = _best(vectors, items, users * domains + targets, representatives)
+    rows = np.flatnonzero(target_rows < 0)
+    target[rows] = _mean(vectors, items[rows], likely[question_of[rows]])
     for domain in range(domains):
         rows = np.flatnonzero(np.isnan(target) & (targets == domain))
         unique, back = np.unique(items[rows], return_inverse=True)
         nearest, _ = catalogue.nearest(domain, vectors[unique], LIKELY + 1)
         target[rows] = _mean(vectors, unique, nearest)[back]
-    return Scores(source, representatives.positions[place], np.nan_to_num(target, nan=0.0))
+    return Scores(source, representatives.positions[anchor_rows], np.nan_to_num(target, nan=0.0))
 
 
 def _mean(vectors: np.ndarray, items: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean cosine [n] of items [n] with the first ten of others [n, W] that are neither 0 nor the item itself;
-    nan where there is none."""
+    """Return the mean cosine [n] of items [n] with others [n, W]; nan where there are none.
+
+    Of the others that are neither 0 nor the item itself, the first ten count.
+    """
     counted = (others > 0) & (others != items[:, None])
     counted &= np.cumsum(counted, axis=1) <= LIKELY
     cosines = np.zeros(others.shape, np.float32)
@@ -103,7 +126,10 @@ def _mean(vectors: np.ndarray, items: np.ndarray, others: np.ndarray) -> np.ndar
 def _best(
     vectors: np.ndarray, items: np.ndarray, cells: np.ndarray, representatives: Representatives
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Highest cosine of each item with the representatives of its cell, and their row; -1 for an empty cell."""
+    """Return each item's highest cosine with the representatives of its cell, and the best one's row.
+
+    The row is -1 for an empty cell.
+    """
     starts = representatives.offsets[cells]
     sizes = representatives.offsets[cells + 1] - starts
     best = np.full(len(cells), -np.inf)
@@ -112,62 +138,70 @@ def _best(
     for part in np.array_split(filled, 1 + sizes.sum() // PAIRS) if len(filled) else []:
         ends = np.cumsum(sizes[part])
         segments = ends - sizes[part]
-        mine = np.repeat(part, sizes[part])
+        owners = np.repeat(part, sizes[part])
         row = np.arange(ends[-1]) - np.repeat(segments - starts[part], sizes[part])
-        cosines = np.einsum("nd,nd->n", vectors[items[mine]], vectors[representatives.items[row]])
+        cosines = np.einsum("nd,nd->n", vectors[items[owners]], vectors[representatives.items[row]])
         best[part] = np.maximum.reduceat(cosines, segments)
-        rows[part] = np.maximum.reduceat(np.where(cosines == best[mine], row, -1), segments)
+        rows[part] = np.maximum.reduceat(np.where(cosines == best[owners], row, -1), segments)
     return best, rows
 
 
-def rank(asked: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """rank(score^source) of eq. 6 among the items of one question: 1 is the highest, equals in their order."""
-    order = np.lexsort((np.arange(len(asked)), -scores, asked))
-    ordered = asked[order]
-    ranks = np.zeros(len(asked), np.int64)
-    ranks[order] = 1 + np.arange(len(asked)) - np.searchsorted(ordered, ordered, side="left")
+def rank(question_of: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Rank the items of each question by score^source (eq. 6): 1 is the highest, ties in their order."""
+    order = np.lexsort((np.arange(len(question_of)), -scores, question_of))
+    ordered = question_of[order]
+    ranks = np.zeros(len(question_of), np.int64)
+    ranks[order] = 1 + np.arange(len(question_of)) - np.searchsorted(ordered, ordered, side="left")
     return ranks
 
 
 def thresholds(
     tau: float | str,
     cells: np.ndarray,
-    asked: np.ndarray,
+    question_of: np.ndarray,
     ranked: np.ndarray,
     scores: np.ndarray,
-    a_question: float,
+    per_question: float,
 ) -> dict[int, float]:
-    """tau as a cosine for each cell that was asked; a cell without anything to calibrate it on has none.
+    """Return the threshold tau, a cosine, of each cell with questions.
 
-    cells [Q]: `cells_of`; asked, ranked, scores [G]: of the generated items their question, whether rank <= k, and
-    score^target. `q0.80` is that quantile of the scores of a cell's items. `paper`: of a cell's items with `ranked`
-    the best are kept, `a_question` of them for each question, at least one (all, where there are fewer).
+    A cell without items to calibrate on has none.
+
+    Args:
+        tau: A cosine; or a quantile such as `q0.80` of the scores of a cell's items; or `paper`, which keeps the
+            best `ranked` items of a cell: `per_question` for each question, but at least one (all if there are
+            fewer).
+        cells: Cell of each question [Q], from `cells_of`.
+        question_of: Question of each generated item [G].
+        ranked: Whether rank <= k, for each generated item [G].
+        scores: score^target of each generated item [G].
+        per_question: Items to keep per question under `paper`.
     """
-    found: dict[int, float] = {}
+    taus: dict[int, float] = {}
     for cell in np.unique(cells).tolist():
-        mine = cells[asked] == cell
-        candidates = np.sort(scores[mine & ranked])[::-1]
+        in_cell = cells[question_of] == cell
+        candidates = np.sort(scores[in_cell & ranked])[::-1]
         if isinstance(tau, float):
-            found[cell] = tau
+            taus[cell] = tau
         elif len(candidates) and tau == "paper":
-            wanted = max(1, round(a_question * int((cells == cell).sum())))
-            found[cell] = float(candidates[min(wanted, len(candidates)) - 1])
+            wanted = max(1, round(per_question * int((cells == cell).sum())))
+            taus[cell] = float(candidates[min(wanted, len(candidates)) - 1])
         elif len(candidates):
-            found[cell] = float(np.quantile(scores[mine], float(tau[1:])))
-    return found
+            taus[cell] = float(np.quantile(scores[in_cell], float(tau[1:])))
+    return taus
 
 
 def insertions_a_user(domains: Domains) -> float:
-    """Table 1's figure for a pair of domains."""
-    return INSERTIONS_A_USER.get(frozenset(domains.names), OTHERWISE)
+    """Return the average number of insertions per user in table 1 for a pair of domains."""
+    return INSERTIONS_PER_USER.get(frozenset(domains.names), OTHER_INSERTIONS_PER_USER)
 
 
 def passes(
     ranks: np.ndarray, target_scores: np.ndarray, taus: np.ndarray, settings: AugmentationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two conditions of eq. 6, rank <= k and score^target >= tau, each bool [G].
+    """Return the two conditions of eq. 6, rank <= k and score^target >= tau, each bool [G].
 
-    taus [G]: nan where the item's cell has none. Both are true of all items without filtering (`w/o Filtering`).
+    A tau [G] is nan if the item's cell has none. Without filtering (`w/o Filtering`) both hold for all items.
     """
     if not settings.filter:
         return np.ones(len(ranks), bool), np.ones(len(ranks), bool)

@@ -1,4 +1,4 @@
-"""Who is asked for which items, the question, and what of the answers is usable (eq. 4)."""
+"""Generation of items (eq. 4): which questions to ask, the requests, and reading the replies."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PROMPT = Path(__file__).parent / "prompts" / "generate.md"
 LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description": 500}
 
 
+# This docstring is part of the JSON schema that is sent to the LLM, hence of the keys of cached replies: changing a
+# word of it would ask, and pay for, every question again.
 class GeneratedItem(BaseModel):
     """What an LLM is asked for."""
 
@@ -35,14 +37,14 @@ class GeneratedItem(BaseModel):
     @field_validator("brand", "category", "description", mode="before")
     @classmethod
     def _joined(cls, value: object) -> object:
-        """Categories come as a list as often as not."""
+        """Join a list into one text: LLMs often give categories as a list."""
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return ", ".join(value)
         return value
 
 
 class RetrievedItem(GeneratedItem):
-    """What a backend that retrieves may add: the id of the training item that it is."""
+    """Generated item with the id of a training item, which a backend that retrieves may add."""
 
     id: str | None = None
 
@@ -58,16 +60,23 @@ Reply = Items[RetrievedItem]
 
 
 def no_items(reply: Reply) -> Failed | None:
-    """A reply without a single title is none."""
+    """Check a reply: without a single title it is a failure."""
     return None if any(clean(item.title, LIMITS["title"]) for item in reply.items) else Failed("no items")
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Question q is about `users[q]`: items of domain `targets[q]` from those of `sources[q]`; by user, target.
+    """Questions to the LLM, ordered by user and target domain.
 
-    `eligible` is the number of users who would be asked without `limit_users`, `without_text` of those who
-    would be but for having no item with text in the source domain.
+    Question q is about user `users[q]`: it gives items of domain `sources[q]` and asks for items of domain
+    `targets[q]`.
+
+    Attributes:
+        users: Users [Q].
+        sources: Source domains [Q].
+        targets: Target domains [Q].
+        eligible: Number of users with questions, before `limit_users` takes a sample.
+        without_text: Number of users who have no question only because no item of the source domain has text.
     """
 
     users: np.ndarray
@@ -87,12 +96,13 @@ def choose_questions(
     settings: AugmentationSettings,
     llm: LLMSettings,
 ) -> Questions:
-    """Each domain is a target once, and its source is the domain that has most of the user's other items.
+    """Choose the questions: for which users, from which source domain, for which target domain.
 
-    `minority` asks where the user has fewer items in the target than in the source, so with two domains only for
-    the less dominant one and with equal counts for none; with three, up to twice (5, 3 and 1 items: for the
-    second and the third from the first). `both` asks for every target. Without a training item with text a
-    domain is no target. r and counts are of the training prefix, items without text included.
+    Each domain is a target once; its source is the domain with most of the user's other items. The direction
+    `minority` asks where the user has fewer items in the target than in the source: with two domains only for the
+    less dominant one, and for none with equal counts; with three domains up to twice (with 5, 3 and 1 items: for
+    the second and the third, from the first). `both` asks for every target. A domain without a training item with
+    text is never a target. r and the counts are of the training prefix, including items without text.
     """
     number = len(view.domains)
     counts = view.prefixes.domain_counts(view.domains)
@@ -107,11 +117,11 @@ def choose_questions(
         others[:, target] = -1
         source = others.argmax(1)
         sources[:, target] = source
-        asked = in_range & (others[every, source] > 0) & (len(clusters.medoids[target]) > 0)
+        eligible = in_range & (others[every, source] > 0) & (len(clusters.medoids[target]) > 0)
         if settings.direction == "minority":
-            asked &= counts[:, target] < others[every, source]
-        wanted[:, target] = asked & represented[every, source]
-        textless[:, target] = asked & ~represented[every, source]
+            eligible &= counts[:, target] < others[every, source]
+        wanted[:, target] = eligible & represented[every, source]
+        textless[:, target] = eligible & ~represented[every, source]
     candidates = np.flatnonzero(wanted.any(1))
     chosen = sample_users(candidates, len(counts), llm)
     users, targets = np.nonzero(wanted[chosen])
@@ -126,19 +136,25 @@ def choose_questions(
     )
 
 
-def sample_users(users: np.ndarray, everybody: int, llm: LLMSettings) -> np.ndarray:
-    """All, or `limit_users` of them: seeded, and a larger sample holds every smaller one. Ascending.
+def sample_users(users: np.ndarray, total: int, llm: LLMSettings) -> np.ndarray:
+    """Sample `limit_users` of the users, or return all if there is no limit; ascending.
 
-    One order of all users serves every stage, so that a pilot profiles those whom it augments.
+    A larger sample with the same seed contains every smaller one. All stages use the same random order of users, so
+    that a pilot profiles the users whose sequences it augments.
+
+    Args:
+        users: Users to sample from.
+        total: Number of all users.
+        llm: Settings with the limit and the seed.
     """
     if llm.limit_users is None or llm.limit_users >= len(users):
         return users
-    order = np.random.default_rng(llm.seed).permutation(everybody)
+    order = np.random.default_rng(llm.seed).permutation(total)
     return np.sort(order[np.isin(order, users)][: llm.limit_users])
 
 
 def label(row: dict[str, str | None]) -> str:
-    """How an item is named in a prompt: its title, or else what text it has."""
+    """Return the name of an item in a prompt: its title, or else its other text."""
     return (row["title"] or item_text(row) or "")[:TITLE_CHARACTERS]
 
 
@@ -150,7 +166,7 @@ def generation_requests(
     settings: AugmentationSettings,
     llm: LLMSettings,
 ) -> Iterator[ChatRequest]:
-    """The question for each row of `questions`, in order."""
+    """Yield the request of each question, in order."""
     prompt = load_prompt(PROMPT)
     rows = list(view.catalogue.select("id", *TEXT_FIELDS).iter_rows(named=True))
     names = view.domains.names
@@ -159,7 +175,7 @@ def generation_requests(
     for user, source, target in zip(questions.users, questions.sources, questions.targets, strict=True):
         chosen = [rows[item - 1] for item in representatives.items[representatives.of(user * len(names) + source)]]
         prefix = view.prefixes.of(user)
-        had = np.unique(prefix[(prefix >= starts[target]) & (prefix < starts[target + 1])])
+        seen = np.unique(prefix[(prefix >= starts[target]) & (prefix < starts[target + 1])])
         yield request(
             prompt,
             llm,
@@ -177,7 +193,7 @@ def generation_requests(
                 "items": [row["id"] for row in chosen],
                 "texts": [item_text(row) for row in chosen],
                 "count": settings.ask,
-                "exclude": [rows[item - 1]["id"] for item in had],
+                "exclude": [rows[item - 1]["id"] for item in seen],
             },
             user=view.user_ids[user],
             at_most=settings.ask,
@@ -191,14 +207,20 @@ def _shown(row: dict[str, str | None]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Generated:
-    """The items of all answers, row for row: question, place in the answer, cleaned fields and their `text`.
+    """Generated items of all replies, one row per item.
 
-    `items` [G] is the catalogue item where the backend retrieved one, else 0. `reasons[g]` says why a row is out
-    already, None where it is not. `failures`: user, source, target, reason, detail of each failed question.
+    Attributes:
+        questions: Question of each item [G].
+        positions: Position of each item in its reply [G].
+        items: Number of the catalogue item [G] if the backend retrieved one, else 0.
+        fields: Cleaned text fields of each item.
+        texts: Text of each item, from its fields.
+        reasons: Why an item is rejected already; None if it is not.
+        failures: User, source, target, reason and detail of each failed question.
     """
 
     questions: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     items: np.ndarray
     fields: pl.DataFrame
     texts: list[str]
@@ -209,11 +231,11 @@ class Generated:
 def collect(
     view: TrainingView, questions: Questions, answers: Iterable[Reply | Failed], settings: AugmentationSettings
 ) -> Generated:
-    """Clean what was generated. Every item of every answer gets a row; none is dropped silently.
+    """Clean the generated items. Every item of every reply gets a row; none is dropped silently.
 
-    An id is believed where it is a training item of the target domain and the title is that item's: only a
-    backend that retrieves can know both, since no id stands in a prompt. What an LLM invents under the title of a
-    training item of the target domain (letters' case aside) is that item, not a new one.
+    An id is trusted if it is a training item of the target domain with the same title: only a backend that
+    retrieves can know both, since prompts contain no ids. An item that an LLM invents under the title of a training
+    item of the target domain (ignoring case) is that item, not a new one.
     """
     numbers = {name: number for number, name in enumerate(view.catalogue["id"], start=1)}
     titles = view.catalogue["title"].to_list()
@@ -227,7 +249,7 @@ def collect(
         for domain in range(len(view.domains))
     ]
     failures: list[tuple[int, int, int, str, str]] = []
-    columns: dict[str, list[Any]] = {name: [] for name in ("question", "place", "item", "reason", *TEXT_FIELDS)}
+    columns: dict[str, list[Any]] = {name: [] for name in ("question", "position", "item", "reason", *TEXT_FIELDS)}
     for question, answer in enumerate(answers):
         user, source, target = (
             int(part[question]) for part in (questions.users, questions.sources, questions.targets)
@@ -235,8 +257,8 @@ def collect(
         if isinstance(answer, Failed):
             failures.append((user, source, target, answer.reason, answer.detail))
             continue
-        had = set(view.prefixes.of(user).tolist())
-        for place, item in enumerate(answer.items):
+        seen = set(view.prefixes.of(user).tolist())
+        for position, item in enumerate(answer.items):
             text = {name: clean(getattr(item, name), limit) or None for name, limit in LIMITS.items()}
             number = numbers.get(item.id or "", 0)
             title = clean(titles[number - 1], LIMITS["title"]) if number else None
@@ -244,11 +266,11 @@ def collect(
                 number = titled[target].get((text["title"] or "").casefold(), 0)
             if text["title"] is None:
                 reason: str | None = "no title"
-            elif place >= settings.ask:
+            elif position >= settings.ask:
                 reason = "more than asked"
             else:
-                reason = "had already" if number in had else None
-            row = {"question": question, "place": place, "item": number, "reason": reason, **text}
+                reason = "had already" if number in seen else None
+            row = {"question": question, "position": position, "item": number, "reason": reason, **text}
             for name, value in row.items():
                 columns[name].append(value)
     fields = pl.DataFrame(
@@ -256,7 +278,7 @@ def collect(
     )
     return Generated(
         questions=np.array(columns["question"], dtype=np.int64),
-        places=np.array(columns["place"], dtype=np.int64),
+        positions=np.array(columns["position"], dtype=np.int64),
         items=np.array(columns["item"], dtype=np.int64),
         fields=fields,
         texts=[item_text(row) or "" for row in fields.iter_rows(named=True)],

@@ -1,4 +1,4 @@
-"""Which item a generated text is: a catalogue item, or a pseudo-item numbered from N + 1."""
+"""Numbering of generated items: as a catalogue item, or as a pseudo-item from N + 1."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ def identify(
 ) -> tuple[Generated, pl.DataFrame, np.ndarray]:
     """Give each generated item a number: a catalogue item's, or one from N + 1 for each text of a domain.
 
-    Under `match` a text takes the number of its nearest training item that the user has not had. A user's second
-    item of one number is "repeated". Also returned: the numbered texts as a frame like `Augmentation.pseudo`, and
-    vectors float32 by number.
+    Under `match` a text takes the number of its nearest training item that the user has not seen. A user's second
+    item with the same number is "repeated".
+
+    Returns:
+        The generated items with numbers, the numbered texts as a table like `Augmentation.pseudo`, and float32
+        vectors by number.
     """
     after = view.domains.items + 1
     items, reasons = generated.items.copy(), list(generated.reasons)
@@ -72,9 +75,11 @@ def identify(
 def renumber(
     pseudo: pl.DataFrame, vectors: np.ndarray, items: np.ndarray
 ) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
-    """Only the pseudo-items among `items`, numbered N + 1 .. N + P anew, with their vectors [P, d_L].
+    """Keep only the pseudo-items that occur in `items`, and number them N + 1 .. N + P.
 
-    Also returned: the new number by the old one, 0 for a pseudo-item that is not among `items`.
+    Returns:
+        The pseudo-items, all vectors up to N + P, and the new number by the old one (0 for a pseudo-item that does
+        not occur in `items`).
     """
     after = len(vectors) - len(pseudo)
     used = np.unique(items[items >= after])

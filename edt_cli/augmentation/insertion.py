@@ -1,7 +1,7 @@
-"""Where kept items go in the training prefix (section 3.2.3).
+"""Insertion of the kept items into the training prefix (section 3.2.3).
 
-An inserted item was made from the whole training prefix and may stand before part of it. That look-ahead within
-training is the paper's own; evaluation is untouched by it, since nothing held out takes part.
+An inserted item was generated from the whole training prefix and may be inserted before part of it. The paper has
+this look-ahead within training too; it does not affect evaluation, since nothing held out takes part.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from edt_cli.data.dataset import Numbers, Sequences
 def insert(
     prefixes: Sequences, users: np.ndarray, gaps: np.ndarray, scores: np.ndarray, items: np.ndarray
 ) -> tuple[Sequences, np.ndarray]:
-    """Sequences with items [G] inserted, and a mask bool over their items that is true for the inserted ones.
+    """Insert items [G] into the training prefixes.
 
-    Gap g of a user is after the first g items of the prefix, so right after its anchor an item has the gap
-    anchor + 1. Several in one gap stand in descending score.
+    Gap g of a user is after the first g items of the prefix, so the gap right after an anchor is anchor + 1. Items
+    in the same gap are in descending order of score.
+
+    Returns:
+        The sequences, and a bool mask over their items that is true for the inserted ones.
     """
     order = np.lexsort((np.arange(len(users)), -scores, gaps, users))
-    places = prefixes.offsets[users[order]] + gaps[order]
+    indices = prefixes.offsets[users[order]] + gaps[order]
     added = np.bincount(users, minlength=len(prefixes))
     augmented = Sequences(
-        prefixes.offsets + np.concatenate([[0], np.cumsum(added)]), np.insert(prefixes.items, places, items[order])
+        prefixes.offsets + np.concatenate([[0], np.cumsum(added)]), np.insert(prefixes.items, indices, items[order])
     )
-    return augmented, np.insert(np.zeros(len(prefixes.items), bool), places, True)
+    return augmented, np.insert(np.zeros(len(prefixes.items), bool), indices, True)
 
 
 def choose_positions(
@@ -38,11 +41,17 @@ def choose_positions(
     slots: Numbers,
     seed: int,
 ) -> Numbers:
-    """The gap of each item [G]: `similar` is right after its anchor, `end` (`w/o Inserting`) after the training
-    prefix, `random` (`Random Inserting`) uniform in 0 .. length.
+    """Choose the gap of each item [G].
 
-    slots [G]: a number that no other item of the same user has. A random gap depends on seed, user and slot, so on
-    nobody else's items. lengths [U]: of the prefixes.
+    Args:
+        choice: `similar` is right after the item's anchor, `end` (`w/o Inserting`) after the training prefix,
+            `random` (`Random Inserting`) uniform in 0 .. length.
+        lengths: Lengths of the prefixes [U].
+        users: User of each item [G].
+        anchors: Position of each item's anchor [G].
+        slots: A number for each item [G] that no other item of the same user has. A random gap depends on seed,
+            user and slot only, so not on other users' items.
+        seed: Random seed.
     """
     if choice == "similar":
         return anchors + 1

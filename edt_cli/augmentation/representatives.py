@@ -1,4 +1,4 @@
-"""S_rep of section 3.2.1: for each user and domain one item of every cluster that the user touched."""
+"""Representatives S_rep of section 3.2.1: for each user and domain one item per cluster."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ from edt_cli.llm.embeddings import ItemEmbeddings
 
 @dataclass(frozen=True)
 class Cells:
-    """Flat rows by user and domain: cell user * D + domain has the rows offsets[cell] .. offsets[cell + 1] - 1."""
+    """Flat rows grouped by user and domain.
+
+    Cell user * D + domain has the rows offsets[cell] .. offsets[cell + 1] - 1.
+    """
 
     offsets: np.ndarray
 
     def of(self, cell: int) -> slice:
+        """Return the rows of a cell."""
         return slice(int(self.offsets[cell]), int(self.offsets[cell + 1]))
 
     def of_all(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of several cells end to end, and for each the place of its cell in `cells`."""
+        """Return the rows of several cells end to end, and for each the index of its cell in `cells`."""
         starts = self.offsets[cells]
         sizes = self.offsets[cells + 1] - starts
-        places = np.repeat(np.arange(len(cells)), sizes)
-        return np.arange(len(places)) - np.repeat(np.cumsum(sizes) - sizes - starts, sizes), places
+        indices = np.repeat(np.arange(len(cells)), sizes)
+        return np.arange(len(indices)) - np.repeat(np.cumsum(sizes) - sizes - starts, sizes), indices
 
 
 @dataclass(frozen=True)
 class Representatives(Cells):
-    """Within a cell by time. `positions` [R] are in the user's training prefix."""
+    """Representative items [R], within a cell by time; `positions` [R] are in the user's training prefix."""
 
     positions: np.ndarray
     items: np.ndarray
@@ -44,9 +48,9 @@ def find_representatives(
     clusters: Clusters,
     choice: Literal["recent", "centroid"] = "recent",
 ) -> Representatives:
-    """Eq. 4's S_rep: the most recent item of each cluster touched, or the one nearest to the centroid.
+    """Find S_rep of eq. 4: a user's most recent item of each cluster, or the nearest to its centroid.
 
-    Of items that are equally near the most recent one counts. Items without text have no cluster.
+    Of equally near items the most recent counts. Items without text have no cluster.
     """
     flat = np.flatnonzero(clusters.labels[view.prefixes.items] >= 0)
     items, users = view.prefixes.items[flat], view.prefixes.users[flat]
@@ -71,10 +75,10 @@ def find_representatives(
 def _nearness(
     items: Numbers, domains: Numbers, labels: Numbers, embeddings: ItemEmbeddings, clusters: Clusters
 ) -> NDArray[np.float32]:
-    """Inner product with the item's own centroid: among unit vectors it orders as the distance does."""
+    """Return each item's inner product with its centroid, which orders unit vectors as the distance does."""
     nearness = np.zeros(len(embeddings.vectors), np.float32)
     for domain, centroids in enumerate(clusters.centroids):
-        own, first = np.unique(items[domains == domain], return_index=True)
+        unique, first = np.unique(items[domains == domain], return_index=True)
         picked = labels[domains == domain][first]
-        nearness[own] = np.einsum("nd,nd->n", embeddings.vectors[own], centroids[picked])
+        nearness[unique] = np.einsum("nd,nd->n", embeddings.vectors[unique], centroids[picked])
     return nearness[items]

@@ -1,4 +1,4 @@
-"""What an augmentation says of itself: counts, tau, whom the insertions went to, cost."""
+"""Summary of an augmentation: counts, tau, which users got insertions, cost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edt_cli.data.imbalance import RATIOS, between, imbalance
 from edt_cli.llm.ask import UsageStats
 
 Taus = dict[str, dict[str, float]]
-"""By target domain and KINDS."""
+"""Thresholds tau by target domain and KINDS."""
 KINDS = ("with items", "without")
-"""Of a user, by whether there are representatives in the target domain."""
+"""Kinds of users: with or without representatives in the target domain."""
 
 
 def summarize(
@@ -28,8 +28,19 @@ def summarize(
     taus: np.ndarray,
     usage: UsageStats,
 ) -> dict[str, Any]:
-    """cells [Q], taus [2 D]: as in `filtering`. Lengths are of training prefixes; table 1's are of whole sequences,
-    longer by `insertions_a_user` too."""
+    """Summarize an augmentation as JSON values.
+
+    Lengths are of training prefixes; those of table 1 are of whole sequences, which grow by `insertions_a_user`
+    too.
+
+    Args:
+        view: The training interactions.
+        questions: Questions to the LLM.
+        cells: Cell of each question [Q], from `filtering.cells_of`.
+        result: The augmentation.
+        taus: tau of each cell [2 D].
+        usage: Usage of the LLM.
+    """
     users, generated, kept = len(view.prefixes), len(result.generated), int(result.inserted.sum())
     names = view.domains.names
     pseudo = np.bincount(result.pseudo["domain"].to_numpy(), minlength=len(names)).tolist()
@@ -58,8 +69,7 @@ def summarize(
 def _spread(
     view: TrainingView, questions: Questions, cells: np.ndarray, result: Augmentation, taus: np.ndarray
 ) -> dict[str, Any]:
-    """Whom the filter asked and helped, by target domain and kind of user and by r, and with how many different
-    items."""
+    """Count questions and insertions by target domain and kind of user, and by r; count different items."""
     names = view.domains.names
     kept = result.generated.filter("kept")
     users, targets = kept["user"].to_numpy(), kept["target"].to_numpy()
@@ -68,15 +78,15 @@ def _spread(
     r = imbalance(view.prefixes.domain_counts(view.domains))[users]
     different = {name: kept.filter(target=domain)["item"].n_unique() for domain, name in enumerate(names)}
 
-    asked = np.unique(cells).tolist()
+    cells_with_questions = np.unique(cells).tolist()
 
     def table(values: np.ndarray) -> dict[str, dict[str, Any]]:
-        """By domain and kind, without what is nan and kinds that nobody asked is of."""
-        found: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for cell in asked:
+        """Arrange values by domain and kind, without nan and without cells that have no question."""
+        by_domain: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for cell in cells_with_questions:
             if not np.isnan(values[cell]):
-                found[names[cell // 2]][KINDS[cell % 2]] = values[cell].item()
-        return found
+                by_domain[names[cell // 2]][KINDS[cell % 2]] = values[cell].item()
+        return by_domain
 
     return {
         "tau": table(taus),
@@ -89,19 +99,22 @@ def _spread(
 
 
 def _warnings(view: TrainingView, kept: pl.DataFrame, different: dict[str, int]) -> list[str]:
-    """A line for each domain where as many purchases, drawn at random from training, are expected to be of more
-    than twice as many different items. So it counts how large and how skewed the domain is, and it is the same
-    whether the LLM or the filter repeats itself."""
-    found = []
+    """Warn about each domain whose insertions have too few different items.
+
+    These are fewer than half of what is expected of the same number of purchases drawn at random from training. The
+    measure takes into account how large and how skewed the domain is, and does not depend on whether the LLM or the
+    filter causes the repetition.
+    """
+    warnings = []
     popularity = view.popularity()
     for domain, name in enumerate(view.domains.names):
-        own = view.domains.range(domain)
-        share = popularity[own.start : own.stop] / max(1, popularity[own.start : own.stop].sum())
+        items = view.domains.range(domain)
+        share = popularity[items.start : items.stop] / max(1, popularity[items.start : items.stop].sum())
         inserted = kept.filter(target=domain).height
         expected = float((1 - (1 - share) ** inserted).sum())
         if different[name] < expected / 2:
-            found.append(
-                f"the {inserted:,} insertions in {name} are of only {different[name]:,} different items; as many "
-                f"purchases of its users would be of {expected:,.0f}"
+            warnings.append(
+                f"the {inserted:,} insertions in {name} are of only {different[name]:,} different items; the same "
+                f"number of purchases by its users would be of about {expected:,.0f}"
             )
-    return found
+    return warnings

@@ -57,8 +57,8 @@ for command in (
 app.command("eval")(eval.evaluate)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"edt {__version__}")
         raise typer.Exit
 

@@ -16,12 +16,12 @@ from edt_cli.cli.common import (
     PresetOption,
     SetOption,
     WorkspaceOption,
+    open_workspace,
     progress,
     settings_from,
     show,
     stderr,
     with_profiles,
-    workspace,
 )
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 from edt_cli.cli.watch import stopping, viewed, watch
@@ -64,8 +64,8 @@ def augment(
     chosen = preset or system(OURS).preset
     stage = {"augmentation": {"enabled": True}}
     settings = settings_from(chosen, config, set_, stage, **changes, profiling={"enabled": False})
-    place = workspace(workspace_)
-    with _at_work("augment", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
+    workspace = open_workspace(workspace_)
+    with _at_work("augment", workspace, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.augmentation()
     _show_summary(f"augmentation of {data}", pipeline, pipeline.augmentation_key, made.summary, json_)
     if not settings_from(chosen, config, set_).augmentation.enabled:
@@ -84,8 +84,9 @@ def profile(
     json_: JsonOption = False,
     no_ui: NoUiOption = False,
 ) -> None:
-    """Write each user's profile: summarize, reform, analyze (section 3.4). Makes the augmentation first, where the
-    preset has one.
+    """Write each user's profile: summarize, reform, analyze (section 3.4).
+
+    Makes the augmentation first, if the preset has one.
 
     Example: edt profile --data food-kitchen --provider deepseek
     """
@@ -94,43 +95,49 @@ def profile(
     changes = llm.settings()
     chosen = preset or system(OURS).preset
     settings = settings_from(chosen, config, set_, with_profiles(chosen), **changes, augmentation={"tau": tau})
-    place = workspace(workspace_)
-    with _at_work("profile", place, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
+    workspace = open_workspace(workspace_)
+    with _at_work("profile", workspace, data, settings, llm, no_ui=no_ui, json_=json_) as pipeline:
         made = pipeline.profiles()
     _show_summary(f"profiles of {data}", pipeline, pipeline.profiles_key, made.summary, json_)
 
 
 @contextmanager
 def _at_work(
-    command: str, place: Workspace, data: str, settings: Settings, llm: LLMOptions, *, no_ui: bool, json_: bool
+    command: str, workspace: Workspace, data: str, settings: Settings, llm: LLMOptions, *, no_ui: bool, json_: bool
 ) -> Iterator[Pipeline]:
-    """The pipeline, after the question before money is spent; on a terminal the work goes to a process of its own
-    and a view of it opens."""
+    """Yield the pipeline, after the question before money is spent.
+
+    On a terminal the work goes to a process of its own, and a view of it opens.
+    """
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
 
     if llm.dry_run or viewed(no_ui, json_):
-        ask_before_spending(_pipeline(place, data, settings, Events()), llm, as_json=json_)
-        watch(place, command, data)
-    with stopping(), at_work(place, command, data) as events:
-        pipeline = _pipeline(place, data, settings, events)
+        ask_before_spending(_pipeline(workspace, data, settings, Events()), llm, as_json=json_)
+        watch(workspace, command, data)
+    with stopping(), at_work(workspace, command, data) as events:
+        pipeline = _pipeline(workspace, data, settings, events)
         ask_before_spending(pipeline, llm, as_json=json_)
         with progress() as listen:
             events.listeners = (listen,)
             yield pipeline.retried()
 
 
-def _pipeline(place: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
+def _pipeline(workspace: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
     from edt_cli.data.open import open_dataset
     from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
 
-    providers = Providers(place, settings)
+    providers = Providers(workspace, settings)
     providers.check()
     with progress() as listen:
         events.listeners = (listen,)
         return Pipeline(
-            workspace=place, dataset=open_dataset(place, data), settings=settings, events=events, shared=providers
+            workspace=workspace,
+            dataset=open_dataset(workspace, data),
+            settings=settings,
+            events=events,
+            shared=providers,
         )
 
 
@@ -149,8 +156,10 @@ def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, A
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        told = ((name.replace("_", " "), _shown(one), isinstance(one, dict)) for name, one in value.items())
-        return ", ".join(f"{name} ({one})" if nested else f"{name} {one}" for name, one, nested in told) or "none"
+        parts = ((name.replace("_", " "), _shown(part), isinstance(part, dict)) for name, part in value.items())
+        return (
+            ", ".join(f"{name} ({part})" if nested else f"{name} {part}" for name, part, nested in parts) or "none"
+        )
     if isinstance(value, list):
         return "; ".join(map(_shown, value)) or "none"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""`edt cache`: the replies that were ever had."""
+"""`edt cache`: replies and vectors that are kept, and what they cost."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edt_cli.cli.clean import ask_before_removing
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, show, workspace
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, show
 
 if TYPE_CHECKING:
     from edt_backends.store import ReplyCache
     from edt_cli.workspace.layout import Workspace
 
-app = typer.Typer(name="cache", help="The replies and vectors that were ever had.", no_args_is_help=True)
+app = typer.Typer(name="cache", help="Replies and vectors that are kept.", no_args_is_help=True)
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model, as `stats` names it.")]
 
 
-def _open(place: Workspace) -> ReplyCache:
+def _open(workspace: Workspace) -> ReplyCache:
     from edt_backends.store import ReplyCache
 
-    place.cache.mkdir(parents=True, exist_ok=True)
-    return ReplyCache(place.cache)
+    workspace.cache.mkdir(parents=True, exist_ok=True)
+    return ReplyCache(workspace.cache)
 
 
 @app.command()
 def stats(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
-    """Entries, size on disk, what was spent and what was saved, by model.
+    """Show entries, size on disk, USD spent and USD saved, by model.
 
-    Saved is what a reply had cost when the cache answered in the model's place. Unconfirmed is part of spent: calls
-    of which no word came back, counted with the most that they could cost.
+    Saved: the original cost of replies that the cache gave again. Unconfirmed is part of spent: calls without an
+    answer, counted at their maximum cost.
 
     Example: edt cache stats
     """
     from edt_backends.ledger import Account, Ledger
     from edt_backends.store import ModelStats
 
-    place = workspace(workspace_)
-    held = _open(place).stats()
-    accounts = Ledger(place.ledger).accounts() if place.ledger.is_file() else {}
+    workspace = open_workspace(workspace_)
+    held = _open(workspace).stats()
+    accounts = Ledger(workspace.ledger).accounts() if workspace.ledger.is_file() else {}
     models = {}
     for name in sorted(held.models.keys() | accounts.keys()):
         kept, account = held.models.get(name, ModelStats()), accounts.get(name, Account())
@@ -65,14 +65,14 @@ def export(
     model: ModelOption = None,
     workspace_: WorkspaceOption = None,
 ) -> None:
-    """Replies and vectors as JSON lines, for others to import, without users' ids; the questions hold titles.
+    """Write replies and vectors as JSON lines, for others to import. Titles are in them, users' ids are not.
 
     Example: edt cache export replies.jsonl
     """
     from edt_backends.exchange import export_lines
     from edt_cli.config import UserError
 
-    lines = export_lines(_open(workspace(workspace_)), model)
+    lines = export_lines(_open(open_workspace(workspace_)), model)
     count = 0
     if out is None:
         for line in lines:
@@ -96,7 +96,7 @@ def import_(
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Add replies of others; what is here already stays as it is.
+    """Add replies that others exported; entries that are here already stay.
 
     Example: edt cache import replies.jsonl
     """
@@ -105,13 +105,13 @@ def import_(
 
     try:
         with file.open(encoding="utf-8") as lines:
-            taken = import_lines(_open(workspace(workspace_)), lines)
+            taken = import_lines(_open(open_workspace(workspace_)), lines)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{file} is no text in UTF-8") from None
-    said = f"{taken.new:,} new, {taken.known:,} were here already"
-    show({"new": taken.new, "known": taken.known}, [_text(said)], as_json=json_)
+    line = f"{taken.new:,} new, {taken.known:,} were here already"
+    show({"new": taken.new, "known": taken.known}, [_text(line)], as_json=json_)
 
 
 @app.command()
@@ -126,7 +126,7 @@ def clear(
     """
     from edt_cli.config import UserError
 
-    cache = _open(workspace(workspace_))
+    cache = _open(open_workspace(workspace_))
     held = cache.stats()
     if model is not None and model not in held.models:
         there = ", ".join(held.models) or "no replies"
@@ -143,11 +143,11 @@ def forget(
     workspace_: WorkspaceOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Remove what was ever asked about a user, and what came back. What was made from it stays: `edt clean`.
+    """Remove all questions about a user and their replies. What was made from them stays: see `edt clean`.
 
     Example: edt cache forget A2X4HJ
     """
-    cache = _open(workspace(workspace_))
+    cache = _open(open_workspace(workspace_))
     count = sum(1 for _ in cache.asked_about(user))
     if count:
         ask_before_removing(f"Remove {count:,} questions about {user}?", yes)
@@ -155,10 +155,10 @@ def forget(
     note(f"{count:,} questions about {user} were in the cache" + (" and are gone" if count else ""))
 
 
-def _text(said: str) -> Any:
+def _text(line: str) -> Any:
     from rich.text import Text
 
-    return Text(said)
+    return Text(line)
 
 
 def _table(document: dict[str, Any]) -> Any:
@@ -179,6 +179,6 @@ def _table(document: dict[str, Any]) -> Any:
     unconfirmed = sum(row["unconfirmed_usd"] for row in document["models"].values())
     if unconfirmed:
         table.caption = Text(
-            f"{unconfirmed:.4f} USD of it is unconfirmed: no word came back, so the most was counted."
+            f"{unconfirmed:.4f} USD of it is unconfirmed: no answer came back, so the maximum was counted."
         )
     return table

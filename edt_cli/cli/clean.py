@@ -1,4 +1,4 @@
-"""`edt clean`: what the workspace holds, and freeing what nothing refers to."""
+"""`edt clean`: show what the workspace holds, and remove what nothing refers to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, show, workspace
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, open_workspace, show
 
 
 def ask_before_removing(question: str, yes: bool) -> None:
-    """Errors: UsageError off a terminal without --yes; typer.Abort for a no."""
+    """Ask whether to remove something.
+
+    Raises:
+        UsageError: If there is no terminal to ask on, and no --yes.
+        typer.Abort: If the answer is no.
+    """
     from edt_cli.config import UsageError
 
     if yes:
@@ -43,9 +48,9 @@ def clean(
 
     from edt_cli.workspace.housekeeping import holdings, removable, remove_folder
 
-    place = workspace(workspace_)
-    held = holdings(place)
-    going = removable(place, older_than_days=older_than, raw=raw, cache=cache)
+    workspace = open_workspace(workspace_)
+    held = holdings(workspace)
+    going = removable(workspace, older_than_days=older_than, raw=raw, cache=cache)
     freed = sum(thing.size for thing in going)
     if going and not dry_run:
         ask_before_removing(f"Remove {len(going)} folders ({freed / 1e6:.1f} MB)?", yes)
@@ -57,7 +62,7 @@ def clean(
     lines = [f"{thing.what} {thing.path.name}: {thing.why}, {thing.size / 1e6:.1f} MB" for thing in going]
     done = "nothing to free" if not going else f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB"
     document = {
-        "workspace": str(place.root),
+        "workspace": str(workspace.root),
         "holds": [{"kind": holding.kind, "count": holding.count, "bytes": holding.size} for holding in held],
         "removed": [{"path": str(t.path), "what": t.what, "why": t.why, "bytes": t.size} for t in going],
         "dry_run": dry_run,

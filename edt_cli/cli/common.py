@@ -1,4 +1,4 @@
-"""What all commands share: options, output, progress. Imports nothing heavy."""
+"""Options, output and progress of all commands. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from edt_cli.config import Settings
+    from edt_cli.workspace.events import Events
     from edt_cli.workspace.layout import Workspace
 
 LINE_SECONDS = 10.0
@@ -90,8 +91,7 @@ def settings_from(
     over: dict[str, dict[str, Any]] | None = None,
     **flags: dict[str, Any],
 ) -> Settings:
-    """Settings by precedence; flags that were not given are None and count for nothing. `over`: what the preset is
-    taken to say instead."""
+    """Load settings by precedence. A flag that is None was not given; `over` replaces values of the preset."""
     from edt_cli.config import load_settings, parse_assignments
 
     values = parse_assignments(assignments or [])
@@ -102,8 +102,10 @@ def settings_from(
 
 
 def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
-    """What LLM-EDT's preset is taken to say where profiles are to be made: one without gets both stages, as no run
-    of it would read either."""
+    """Return what switches both LLM stages on in a preset without profiles.
+
+    No run of such a preset would read either stage, so that neither was chosen for it.
+    """
     from edt_cli.config import load_settings
 
     if load_settings(preset, environment={}).profiling.enabled:
@@ -111,28 +113,28 @@ def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
     return {"augmentation": {"enabled": True}, "profiling": {"enabled": True}}
 
 
-def workspace(given: Path | None) -> Workspace:
+def open_workspace(given: Path | None) -> Workspace:
     from edt_cli.workspace.layout import Workspace
 
     return Workspace.find(given)
 
 
 def stdout() -> Console:
-    """Where results go. Catalogue text must come as rich.text.Text or escaped."""
+    """Return the console for results. Catalogue text must come as rich.text.Text or escaped."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def stderr() -> Console:
-    """Where everything else goes: progress, notes, errors."""
+    """Return the console for progress, notes and errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def note(message: str) -> None:
-    """One plain line on stderr, without markup or codes that a terminal obeys."""
+    """Print one plain line on stderr, without markup or codes that a terminal obeys."""
     from edt_cli.reporting.text import harmless
 
     stderr().print(harmless(message), markup=False, soft_wrap=True)
@@ -141,11 +143,11 @@ def note(message: str) -> None:
 def emit_json(document: Any) -> None:
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     # JSON itself escapes control characters below 0x20 only; an LLM's reply may hold any.
-    sys.stdout.write(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    sys.stdout.write(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def show(document: Any, renderables: list[RenderableType], *, as_json: bool) -> None:
-    """A result, once: as one JSON document or as what a person reads."""
+    """Print a result: one JSON document, or renderables for people."""
     if as_json:
         emit_json(document)
         return
@@ -156,7 +158,7 @@ def show(document: Any, renderables: list[RenderableType], *, as_json: bool) -> 
 
 @contextmanager
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A listener for `Events`: a progress bar on a terminal, plain lines off it."""
+    """Yield a listener for `Events`: a progress bar on a terminal, plain lines elsewhere."""
     console = stderr()
     if not console.is_terminal:
         yield _PlainLines(console)
@@ -190,12 +192,19 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         yield listen
 
 
+def progress_alone(listen: Callable[[dict[str, Any]], None], *kinds: str) -> Events:
+    """Return events that pass on progress and those of `kinds` to a listener, and nothing else."""
+    from edt_cli.workspace.events import Events
+
+    heard = ("progress", *kinds)
+    return Events(listeners=(lambda record: listen(record) if record["event"] in heard else None,))
+
+
 class _PlainLines:
-    """Messages as they come, and a line every ten seconds, and at the end of a stage, on what calls an LLM or
-    embeds."""
+    """Messages as they come; for stages that call an LLM or embed, also a line every ten seconds and at the end."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._told_at = console, time.monotonic()
+        self._console, self._reported_at = console, time.monotonic()
 
     def __call__(self, record: dict[str, Any]) -> None:
         _message(self._console, record)
@@ -203,9 +212,9 @@ class _PlainLines:
         if not (embeds or record["event"] == "calls") or not record["total"]:
             return
         left = record["total"] - record["done"]
-        if left and time.monotonic() - self._told_at < LINE_SECONDS:
+        if left and time.monotonic() - self._reported_at < LINE_SECONDS:
             return
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         line = f"{record['stage']}: {record['done']:,}/{record['total']:,}"
         line += "" if embeds else f"; {calls_line(record)}"
         if left and record["seconds_left"] is not None:
@@ -214,7 +223,7 @@ class _PlainLines:
 
 
 def calls_line(record: dict[str, Any]) -> str:
-    """The fields of a `calls` event in a line."""
+    """Format the fields of a `calls` event as one line."""
     parts = [f"{record['new']:,} calls, {record['calls_per_s']:g}/s", f"{record['hits']:,} from the cache"]
     tokens = record["prompt_tokens"] + record["completion_tokens"]
     parts += [f"{tokens:,} tokens"] if tokens else []

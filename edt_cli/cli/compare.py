@@ -14,9 +14,9 @@ from edt_cli.cli.common import (
     YesOption,
     emit_json,
     note,
+    open_workspace,
     progress,
     stdout,
-    workspace,
 )
 from edt_cli.cli.llm import LLMOptions, ask_before_spending
 from edt_cli.cli.watch import stopping
@@ -53,14 +53,14 @@ def compare(
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
 
-    read, place = Plan.read(plan), workspace(workspace_)
-    comparison = Comparison.open(place, read)
+    read, workspace = Plan.read(plan), open_workspace(workspace_)
+    comparison = Comparison.open(workspace, read)
     if dry_run:
         _show_states(comparison, as_json=json_)
         return
     chosen = str(open_device(device))
     _ask(comparison, LLMOptions(yes=yes), as_json=json_)
-    with stopping(), at_work(place, "compare", plan.stem) as events, progress() as listen:
+    with stopping(), at_work(workspace, "compare", plan.stem) as events, progress() as listen:
         events.listeners = (listen,)
         failed = make(comparison, jobs=jobs, device=device, events=events)
     _show(comparison, chosen, failed, Events(), as_json=json_)
@@ -71,15 +71,15 @@ def compare(
 
 
 def _ask(comparison: Comparison, llm: LLMOptions, *, as_json: bool) -> None:
-    """Before anything is spent, once for what is asked alike. Whoever makes the runs is not asked again."""
+    """Ask before anything is spent, once for runs with the same artefacts; their processes do not ask again."""
     from edt_cli.models.systems import asks_llm
 
-    asked = set()
+    shown = set()
     for cell in comparison.cells:
         pipeline = comparison.pipeline(cell)
         keys = tuple(sorted(pipeline.artefact_keys().items()))
-        if asks_llm(pipeline.settings.model) and keys not in asked:
-            asked.add(keys)
+        if asks_llm(pipeline.settings.model) and keys not in shown:
+            shown.add(keys)
             pipeline.providers.check()
             ask_before_spending(pipeline, llm, as_json=as_json)
 
@@ -112,11 +112,11 @@ def _show_states(comparison: Comparison, *, as_json: bool) -> None:
 
 
 def _show(comparison: Comparison, device: str, failed: dict[Cell, str], events: Any, *, as_json: bool) -> None:
-    from edt_cli.experiments.compare import found
+    from edt_cli.experiments.compare import collect_results
     from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.reporting.render import document, render
 
-    result = found(comparison, device, events)
+    result = collect_results(comparison, device, events)
     tables = comparison_tables(result.grid, result.outcomes, result.claims)
     if as_json:
         emit_json(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edt_cli.cli.clean import ask_before_removing
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, progress, show, workspace
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, progress, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -90,11 +90,11 @@ def prepare(
 
     Example: edt data prepare mine --a shop.csv --b outlet.csv --a-items goods.csv
     """
-    from edt_cli.data.options import Asked, data_settings
-    from edt_cli.data.prepare import prepare_asked
+    from edt_cli.data.options import SourceOptions, data_settings
+    from edt_cli.data.prepare import prepare_from_options
     from edt_cli.workspace.events import Events
 
-    asked = Asked(
+    options = SourceOptions(
         raw=raw,
         download=download,
         a=a,
@@ -114,7 +114,7 @@ def prepare(
     )
     settings = data_settings(
         name,
-        asked,
+        options,
         window=window,
         k_core=k_core,
         split=split,
@@ -124,8 +124,8 @@ def prepare(
         seed=seed,
     )
     with progress() as listen:
-        artefact, made = prepare_asked(
-            workspace(workspace_), name, asked, settings, Events(listeners=(listen,)), keep_as=variant
+        artefact, made = prepare_from_options(
+            open_workspace(workspace_), name, options, settings, Events(listeners=(listen,)), keep_as=variant
         )
     manifest = artefact.manifest()
     show(
@@ -143,10 +143,10 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
     """
     from edt_cli.workspace.layout import size_on_disk
 
-    found = [(artefact, artefact.manifest()) for artefact in workspace(workspace_).datasets()]
+    datasets = [(artefact, artefact.manifest()) for artefact in open_workspace(workspace_).datasets()]
     table = _table("data", "users:r", "items", "interactions:r", "split", "MB:r")
     documents = []
-    for artefact, manifest in found:
+    for artefact, manifest in datasets:
         size = size_on_disk(artefact.path)
         keys = ("data_key", "synthetic", "users", "items", "interactions", "split", "settings", "made")
         documents.append({"data": artefact.key, **{key: manifest[key] for key in keys}, "bytes": size})
@@ -159,9 +159,9 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
             manifest["split"],
             f"{size / 1e6:.1f}",
         )
-    if not found:
+    if not datasets:
         note("no dataset yet; make one with: edt data prepare demo")
-    show({"datasets": documents}, [table] if found else [], as_json=json_)
+    show({"datasets": documents}, [table] if datasets else [], as_json=json_)
 
 
 @app.command()
@@ -178,12 +178,12 @@ def stats(
     from edt_cli.data.prepare import ensure_demo
     from edt_cli.data.stats import statistics
 
-    place = workspace(workspace_)
+    workspace = open_workspace(workspace_)
     if name == "demo":
-        ensure_demo(place)
-    artefact = place.dataset(name)
-    found = statistics(load(artefact), artefact.manifest())
-    show(found, _statistics(found), as_json=json_)
+        ensure_demo(workspace)
+    artefact = workspace.dataset(name)
+    document = statistics(load(artefact), artefact.manifest())
+    show(document, _statistics(document), as_json=json_)
 
 
 @app.command()
@@ -201,7 +201,7 @@ def remove(
     from edt_cli.workspace.housekeeping import remove_folder
     from edt_cli.workspace.layout import size_on_disk
 
-    artefact = workspace(workspace_).dataset(name)
+    artefact = open_workspace(workspace_).dataset(name)
     if not artefact.path.is_dir():
         raise UserError(f"there is no dataset {name!r} in this workspace; edt data list shows what there is")
     size = size_on_disk(artefact.path)
@@ -229,48 +229,49 @@ def _size(name: str, manifest: dict[str, Any]) -> str:
     return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']})"
 
 
-def _statistics(found: dict[str, Any]) -> list[RenderableType]:
+def _statistics(document: dict[str, Any]) -> list[RenderableType]:
     from edt_cli.reporting.figures import bar_chart
 
-    title = _titled(found["data"], found["synthetic"])
+    title = _titled(document["data"], document["synthetic"])
     table = _table(
         "domain", "users:r", "items:r", "with text:r", "interactions:r", "with text:r", "valid:r", "test:r"
     )
     table.title = f"Table 1: {title}"
-    for domain in found["domains"]:
+    for domain in document["domains"]:
         users, items, interactions, valid, test = (
             f"{domain[key]:,}" for key in ("users", "items", "interactions", "valid_targets", "test_targets")
         )
         of_items, of_interactions = (_percent(domain[f"{what}_with_text"]) for what in ("items", "interactions"))
         _row(table, domain["domain"], users, items, of_items, interactions, of_interactions, valid, test)
-    several, ties = found["users_in_several_domains"], found["ties"]
+    several, ties = document["users_in_several_domains"], document["ties"]
     lines = [
-        f"{found['users']:,} users, {several:,} of them in several domains; "
-        f"{found['interactions']:,} interactions; average length {found['average_length']:.2f} (mixed sequences)",
+        f"{document['users']:,} users, {several:,} of them in several domains; "
+        f"{document['interactions']:,} interactions; "
+        f"average length {document['average_length']:.2f} (mixed sequences)",
         f"ties: {_percent(ties['steps'])} of the steps lie within one timestamp, "
-        f"{_percent(ties['test_targets'])} of the test targets (order here: {found['settings']['ties']})",
+        f"{_percent(ties['test_targets'])} of the test targets (order here: {document['settings']['ties']})",
     ]
     if ties["file_ascending"] is not None:
         ascending = _percent(ties["file_ascending"])
-        lines.append(f"in the files' own order {ascending} of the tied steps ascend by item id (50% is no order)")
-    lines.append(_repeats(found["repeats"], found["settings"]["repeats"]))
-    edges = found["r"]["edges"]
+        lines.append(f"in the order of the files {ascending} of the tied steps ascend by item id (50% is no order)")
+    lines.append(_repeats(document["repeats"], document["settings"]["repeats"]))
+    edges = document["r"]["edges"]
     labels = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
-    chart = bar_chart(labels, found["r"]["users"], f"Figure 1: users of {title} by r = |nA - nB| / (nA + nB)")
+    chart = bar_chart(labels, document["r"]["users"], f"Figure 1: users of {title} by r = |nA - nB| / (nA + nB)")
     sample = [
-        f"users in {what}: {', '.join(found['sample'][key])}"
+        f"users in {what}: {', '.join(document['sample'][key])}"
         for key, what in (("one_domain", "one domain"), ("several_domains", "several domains"))
-        if found["sample"][key]
+        if document["sample"][key]
     ]
     return [table, *map(_plain, lines), chart, *map(_plain, sample)]
 
 
-def _repeats(found: dict[str, Any], option: str) -> str:
-    valid, test = (f"{found[f'{split}_targets']:,}" for split in ("valid", "test"))
-    seen = "stay candidates" if found["keep_seen"] else "are no candidates"
+def _repeats(repeats: dict[str, Any], option: str) -> str:
+    valid, test = (f"{repeats[f'{split}_targets']:,}" for split in ("valid", "test"))
+    seen = "stay candidates" if repeats["keep_seen"] else "are no candidates"
     return (
         f"repeats: of {valid} validation and {test} test targets the user had the item before, "
-        f"{found['share']:.1%} of all; seen items {seen} (repeats here: {option})"
+        f"{repeats['share']:.1%} of all; seen items {seen} (repeats here: {option})"
     )
 
 

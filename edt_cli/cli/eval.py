@@ -9,12 +9,12 @@ import typer
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
-    NoUiOption,
     RunOption,
     WorkspaceOption,
+    open_workspace,
     progress,
+    progress_alone,
     show,
-    workspace,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def evaluate(
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    no_ui: NoUiOption = False,
 ) -> None:
     """Rank every held-out item among its candidates: HR, NDCG, MRR per domain, over the users behind each figure.
 
@@ -63,16 +62,18 @@ def evaluate(
     """
     from edt_cli.training.device import open_device
 
-    place, chosen = workspace(workspace_), str(open_device(device))
+    workspace, chosen = open_workspace(workspace_), str(open_device(device))
     settings = evaluation_settings(protocol, negatives, keep_seen)
-    runs = runs_of(place, data, run)
+    runs = runs_of(workspace, data, run)
     if not run and (split == "valid" or together):
         runs = without_refits(runs)
-    show_results(place, runs, split_name(split), settings, chosen, as_json=json_, groups=groups, together=together)
+    show_results(
+        workspace, runs, split_name(split), settings, chosen, as_json=json_, groups=groups, together=together
+    )
 
 
 def show_results(
-    place: Workspace,
+    workspace: Workspace,
     runs: list[Run],
     split: Split,
     settings: EvaluationSettings,
@@ -86,12 +87,13 @@ def show_results(
     from edt_cli.reporting.render import render
     from edt_cli.reporting.tables import free_tables, group_tables
 
-    main = [found for found in result_documents(place, runs, split, settings, device) if not found["first_phase"]]
+    documents = result_documents(workspace, runs, split, settings, device)
+    main = [document for document in documents if not document["first_phase"]]
     if together and len(runs) > 1:
         from edt_cli.inference.results import evaluate_together
         from edt_cli.workspace.events import Events
 
-        main.append(evaluate_together(place, runs, split, settings, Events(), device))
+        main.append(evaluate_together(workspace, runs, split, settings, Events(), device))
     document = {
         "data": runs[0].plan["data"],
         "split": split,
@@ -106,17 +108,15 @@ def show_results(
 
 
 def result_documents(
-    place: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
+    workspace: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
 ) -> list[Any]:
-    """Labelled result documents: each run's own, and for LLM-EDT that of its first phase (`w/o DFT`)."""
-    from edt_cli.inference.labels import labelled
-    from edt_cli.inference.results import evaluate
-    from edt_cli.workspace.events import Events
+    """Evaluate runs with a progress bar and return their labelled documents."""
+    from edt_cli.api import session
 
     with progress() as listen:
-        events = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
-        found = [document for run in runs for document in evaluate(place, run, split, settings, events, device)]
-    return labelled(found, runs)
+        events = progress_alone(listen)
+        trained = [session.TrainedRun(workspace, run, device, events) for run in runs]
+        return session.result_documents(trained, split, settings)
 
 
 def evaluation_settings(protocol: str, negatives: int, keep_seen: bool | None) -> EvaluationSettings:
@@ -141,11 +141,11 @@ def without_refits(runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.settings.training.train_on != "train+valid"] or runs
 
 
-def runs_of(place: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:
+def runs_of(workspace: Workspace, data: str | None, names: list[str] | None, *, final: bool = False) -> list[Run]:
     """The runs named, else the finished ones of `data`, else those of the newest run's data."""
     from edt_cli.workspace.runs import find_runs
 
-    runs = find_runs(place, data, names)
+    runs = find_runs(workspace, data, names)
     if names:
         return runs
     if not final:

@@ -10,14 +10,13 @@ from edt_cli.cli.common import (
     ConfigOption,
     DataOption,
     JsonOption,
-    NoUiOption,
     SetOption,
     WorkspaceOption,
+    open_workspace,
     progress,
     settings_from,
     show,
     with_profiles,
-    workspace,
 )
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 
@@ -40,9 +39,8 @@ def inspect(
     set_: SetOption = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    no_ui: NoUiOption = False,
 ) -> None:
-    """A user's history with the inserted items marked, why each generated one was kept or not, and the profile.
+    """Show a user's history with inserted items marked, why each generated one was kept or not, and the profile.
 
     Example: edt inspect one-domain --data demo
     """
@@ -54,16 +52,18 @@ def inspect(
 
     chosen = preset or ABLATED
     settings = settings_from(chosen, config, set_, with_profiles(chosen), **llm.settings())
-    place = workspace(workspace_)
+    workspace = open_workspace(workspace_)
     if prompts:
         from edt_cli.inference.inspection import sent_about
 
-        sent = sent_about(place, open_dataset(place, data), user)
+        sent = sent_about(workspace, open_dataset(workspace, data), user)
         show(sent, _render_sent(sent), as_json=json_)
         return
     with progress() as listen:
         quiet = Events(listeners=(lambda record: listen(record) if record["event"] != "skipped" else None,))
-        pipeline = Pipeline(workspace=place, dataset=open_dataset(place, data), settings=settings, events=quiet)
+        pipeline = Pipeline(
+            workspace=workspace, dataset=open_dataset(workspace, data), settings=settings, events=quiet
+        )
     ask_before_spending(pipeline, llm, as_json=json_)
     with progress() as listen:
         document = inspect_user(pipeline, user)
@@ -79,7 +79,7 @@ def _render_sent(document: dict[str, Any]) -> list[RenderableType]:
         return "\n".join(plain(line) for line in text.splitlines())
 
     if not document["sent"]:
-        return [Text(f"Nothing that was ever asked about {plain(document['user'])} is in the cache.")]
+        return [Text(f"No question about {plain(document['user'])} is in the cache.")]
     parts = []
     for sent in document["sent"]:
         aside = ", set aside as of no use" if sent["set_aside"] else ""

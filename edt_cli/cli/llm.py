@@ -1,4 +1,4 @@
-"""What the commands that may ask an LLM share: their options, the estimate, the question before money is spent."""
+"""Options of the commands that may ask an LLM, the estimate, and the question before money is spent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ NOT_GIVEN = LLMOptions()
 
 
 def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with one option for each of LLMOptions in the place of its parameter `llm`."""
+    """Decorate a command: its parameter `llm` becomes one option for each field of LLMOptions."""
     signature = inspect.signature(command, eval_str=True)
     hints = get_type_hints(LLMOptions, include_extras=True)
     names = [option.name for option in fields(LLMOptions)]
@@ -96,7 +96,9 @@ def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
         for option in fields(LLMOptions)
     ]
     parameters = [
-        part for own in signature.parameters.values() for part in (options if own.name == "llm" else [own])
+        part
+        for parameter in signature.parameters.values()
+        for part in (options if parameter.name == "llm" else [parameter])
     ]
 
     @wraps(command)
@@ -110,9 +112,13 @@ def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = False) -> None:
-    """Show what providers would be asked and what that may cost, and ask where it costs anything.
+    """Show what providers would be asked and what that may cost, and ask whether to go on if it costs anything.
 
-    With --dry-run that is all. Errors: UsageError off a terminal without --yes; typer.Abort for a no.
+    With --dry-run the command ends here.
+
+    Raises:
+        UsageError: If there is no terminal to ask on, and no --yes.
+        typer.Abort: If the answer is no.
     """
     from edt_cli.config import UsageError
     from edt_cli.pipeline.estimate import estimates
@@ -122,16 +128,16 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
     paid = price is None or any(price) or providers.embedder.paid
     if not llm.dry_run and not paid:
         return
-    found = estimates(pipeline)
+    stages = estimates(pipeline)
     if llm.dry_run:
-        show(_document(pipeline, found), [_report(pipeline, found)], as_json=as_json)
+        show(_document(pipeline, stages), [_report(pipeline, stages)], as_json=as_json)
         raise typer.Exit
-    if not any(stage.calls.high for stage in found):
+    if not any(stage.calls.high for stage in stages):
         return
     if not as_json:
         from edt_cli.cli.common import stderr
 
-        stderr().print(_report(pipeline, found))
+        stderr().print(_report(pipeline, stages))
     if llm.yes:
         return
     if not sys.stdin.isatty():
@@ -139,43 +145,43 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
     typer.confirm("Go on?", abort=True, err=True)
 
 
-def _document(pipeline: Pipeline, found: list[Estimate]) -> dict[str, Any]:
+def _document(pipeline: Pipeline, stages: list[Estimate]) -> dict[str, Any]:
     price = pipeline.providers.price
-    total = _total(found)
+    total = _total(stages)
     return {
         "data": pipeline.dataset.name,
         "llm": pipeline.chat_identity["name"],
         "embedder": pipeline.embedder.name,
         "price_per_million": None if price is None else [part * 1e6 for part in price],
         "concurrency": pipeline.settings.llm.concurrency,
-        "stages": [stage.document() for stage in found],
+        "stages": [stage.document() for stage in stages],
         "cost_usd": None if total is None else list(total),
-        "seconds": [sum(stage.seconds[end] for stage in found) for end in (0, 1)],
+        "seconds": [sum(stage.seconds[end] for stage in stages) for end in (0, 1)],
     }
 
 
-def _total(found: list[Estimate]) -> Span | None:
+def _total(stages: list[Estimate]) -> Span | None:
     from edt_cli.pipeline.estimate import NOTHING
 
     total = NOTHING
-    for stage in found:
+    for stage in stages:
         if stage.cost_usd is None:
             return None
         total += stage.cost_usd
     return total
 
 
-def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
-    """Lines, which any width of terminal can take; a table with ranges in it needs 120 columns."""
+def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
+    """Return the estimate as lines, which fit any terminal; a table with ranges in it would need 120 columns."""
     from rich.text import Text
 
     from edt_cli.reporting.text import plain
 
     name, data = plain(pipeline.chat_identity["name"]), plain(pipeline.dataset.name)
-    if not any(stage.calls.high for stage in found):
-        return Text(f"{data}, by {name}: nothing is left to be asked.")
-    lines = [f"{data}, by {name}, still to be asked:"]
-    for stage in found:
+    if not any(stage.calls.high for stage in stages):
+        return Text(f"{data}, by {name}: no call is left.")
+    lines = [f"{data}, by {name}, calls still to make:"]
+    for stage in stages:
         users = max(1, stage.users)
         calls = f"{_span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
         tokens_in, tokens_out = _span(stage.prompt_tokens, "{:,.0f}"), _span(stage.completion_tokens, "{:,.0f}")
@@ -187,7 +193,7 @@ def _report(pipeline: Pipeline, found: list[Estimate]) -> Any:
             paper = f"the paper's: {stage.paper_usd:.6f}"
             lines.append(f"    {_span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
         lines.append(f"    from {stage.basis}")
-    total = _total(found)
+    total = _total(stages)
     cost = "at a price that is not known" if total is None else f"{_span(total, '{:,.4f}')} USD"
     lines.append(f"In all {cost}, at {pipeline.settings.llm.concurrency} calls at a time.")
     return Text("\n".join(lines))

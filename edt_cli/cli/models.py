@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edt_cli.cli.common import JsonOption, WorkspaceOption, note, show, workspace
+from edt_cli.cli.common import JsonOption, WorkspaceOption, note, open_workspace, show
 
 if TYPE_CHECKING:
     from edt_cli.config import Settings
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="A system, to see its preset and its own options.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A system, to see its preset and its options.")] = None,
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="Also how many parameters each has on this dataset.")
     ] = None,
@@ -34,7 +34,7 @@ def models(
 
     if preset and name is None:
         raise UsageError("--preset goes with the name of a system")
-    dataset = open_dataset(workspace(workspace_), data) if data else None
+    dataset = open_dataset(open_workspace(workspace_), data) if data else None
     if name is None:
         _list(dataset, as_json=json_)
     else:
@@ -99,24 +99,24 @@ def _show(name: str, preset: str | None, dataset: Dataset | None, *, as_json: bo
     settings = load_settings(chosen, environment={})
     row = _row(known, settings, dataset)
     path = preset_path(chosen) if isinstance(chosen, str) else chosen
-    own = options_of(name, settings.options)
-    options = [
+    options = options_of(name, settings.options)
+    rows = [
         {
             "option": field,
-            "value": getattr(own, field),
+            "value": getattr(options, field),
             "default": about.get_default(call_default_factory=True),
             "about": about.description or "",
         }
-        for field, about in type(own).model_fields.items()
+        for field, about in type(options).model_fields.items()
     ]
-    document = {**row, "presets": names, "preset": path.read_text("utf-8"), "options": options}
+    document = {**row, "presets": names, "preset": path.read_text("utf-8"), "options": rows}
     paper = f": {row['paper']}" if row["paper"] else ""
     facts = [f"{row['system']}{paper}. Needs {', '.join(row['needs'])}."]
     facts += [f"{row['parameters']:,} parameters on {dataset.name}."] if dataset else []
     facts += [f"Presets: {', '.join(names)}."] if len(names) > 1 else []
     lines = [Text(" ".join(facts)), Text(f"\n{document['preset'].strip()}\n")]
     table = Table("option", "here", "default", "")
-    for option in options:
+    for option in rows:
         table.add_row(*(Text(str(option[key])) for key in ("option", "value", "default", "about")))
-    rest = table if options else Text("It has no options of its own.")
+    rest = table if rows else Text("It has no options.")
     show(document, [*lines, rest], as_json=as_json)

@@ -1,4 +1,4 @@
-"""`edt providers`: what can be asked from here."""
+"""`edt providers`: LLM providers, their keys and prices, and whether they answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edt_cli.cli.common import ApiBaseOption, JsonOption, LlmModelOption, WorkspaceOption, show, workspace
+from edt_cli.cli.common import ApiBaseOption, JsonOption, LlmModelOption, WorkspaceOption, open_workspace, show
 
 if TYPE_CHECKING:
     from edt_backends.directory import Listed
@@ -24,7 +24,7 @@ def providers(
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Which providers there are, which key is there, the price, and with --ping whether it answers.
+    """List providers: whether their key is set, their price, and with --ping whether they answer.
 
     Beside these, --provider takes any PROVIDER/MODEL of litellm. Keys are looked for and never shown.
 
@@ -34,7 +34,7 @@ def providers(
 
     rows = []
     for listed in directory.providers(provider, llm_model, api_base, timeout):
-        answers = _ping(listed, workspace(workspace_)) if ping else None
+        answers = _ping(listed, open_workspace(workspace_)) if ping else None
         rows.append(
             {
                 "provider": listed.provider,
@@ -50,8 +50,8 @@ def providers(
     show({"providers": rows}, [_table(rows)], as_json=json_)
 
 
-def _ping(listed: Listed, place: Workspace) -> str:
-    """In how many seconds it answered, or why not. What is sent is in the ledger like every call."""
+def _ping(listed: Listed, workspace: Workspace) -> str:
+    """Return the seconds until the answer, or why there was none. The call is in the ledger like any other."""
     from edt_backends.base import BackendError
     from edt_backends.budget import Budget, BudgetedChat
     from edt_backends.directory import ping
@@ -62,7 +62,7 @@ def _ping(listed: Listed, place: Workspace) -> str:
     if not listed.backend.cacheable:
         return "yes, on this machine"
     try:
-        return f"yes, in {ping(BudgetedChat(listed.backend, Budget(Ledger(place.ledger)))):.1f} s"
+        return f"yes, in {ping(BudgetedChat(listed.backend, Budget(Ledger(workspace.ledger)))):.1f} s"
     except BackendError as error:
         return f"no: {error}"
 

@@ -10,13 +10,13 @@ import typer
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
-    NoUiOption,
     WorkspaceOption,
     emit_json,
     note,
+    open_workspace,
     progress,
+    progress_alone,
     show,
-    workspace,
 )
 from edt_cli.cli.eval import KeepSeenOption, OptionalDataOption, runs_of
 
@@ -49,18 +49,15 @@ def recommend(
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    no_ui: NoUiOption = False,
 ) -> None:
-    """The items that a trained system ranks first for a user, in each domain.
+    """Show the items that a trained system ranks first for a user, in each domain.
 
     Example: edt recommend --data food-kitchen --user A1... ; edt recommend --all --out recs.parquet
     """
+    from edt_cli.api.session import TrainedRun
     from edt_cli.config import UsageError
     from edt_cli.inference import recommend as core
-    from edt_cli.inference.results import training_data_of
-    from edt_cli.inference.trained import load_trained
     from edt_cli.training.device import open_device
-    from edt_cli.workspace.events import Events
 
     ways = [bool(user), every, history is not None, export_items is not None]
     if sum(ways) != 1:
@@ -69,50 +66,41 @@ def recommend(
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
     if out is not None:
         core.checked_ending(out)
-    place, chosen = workspace(workspace_), str(open_device(device))
-    source = _newest(place, data, run)
+    workspace, chosen = open_workspace(workspace_), str(open_device(device))
+    source = _newest(workspace, data, run)
     with progress() as listen:
-        quiet = Events(listeners=(lambda record: listen(record) if record["event"] == "progress" else None,))
-        material = training_data_of(place, source, quiet, chosen)
+        trained = TrainedRun(workspace, source, chosen, progress_alone(listen, "remark"))
+        data_of_run = trained.data
     if export_items is not None:
-        made = {"run": source.name, **core.export_items(material, source, export_items)}
+        made = {"run": source.name, **core.export_items(data_of_run, source, export_items)}
         if json_:
             emit_json(made)
         else:
             note(f"{made['items']:,} vectors of {made['dimension']} numbers in {export_items}, by {source.name}")
         return
-    if history is not None:
-        asked, unknown = core.new_users(material.dataset, core.read_histories(history))
-        if unknown:
-            note(f"{unknown} items of the histories are not in the catalogue and were passed over")
-    else:
-        asked = core.known_users(material, user)
-    domains = material.dataset.domains
-    wanted = range(len(domains)) if domain is None else [domains.number(domain)]
-    frame = core.recommend(
-        material,
-        load_trained(material, source.settings, source.folder),
-        asked,
+    frame = trained.recommend(
+        user,
+        None if history is None else core.read_histories(history),
         count=count,
-        domains=wanted,
+        domain=domain,
         exclude=core.read_items(exclude) if exclude else (),
         keep_seen="auto" if keep_seen is None else keep_seen,
     )
     if out is not None:
         core.write_table(frame, out)
         if json_:
-            emit_json({"run": source.name, "users": len(asked.names), "rows": len(frame), "file": str(out)})
+            emit_json({"run": source.name, "users": frame["user"].n_unique(), "rows": len(frame), "file": str(out)})
         else:
-            note(f"{len(frame):,} rows for {len(asked.names):,} users in {out}, by {source.name}")
+            note(f"{len(frame):,} rows for {frame['user'].n_unique():,} users in {out}, by {source.name}")
         return
-    document = {"run": source.name, "data": material.dataset.name, "users": _by_user(frame)}
+    document = {"run": source.name, "data": data_of_run.dataset.name, "users": _by_user(frame)}
     show(document, _tables(frame, source), as_json=json_)
 
 
-def _newest(place: Workspace, data: str | None, name: str | None) -> Run:
+def _newest(workspace: Workspace, data: str | None, name: str | None) -> Run:
     from edt_cli.models.systems import is_trained
 
-    runs = runs_of(place, data, [name] if name else None, final=True)
+    runs = runs_of(workspace, data, [name] if name else None, final=True)
     final = [run for run in runs if run.settings.training.train_on == "all"]
     trained = [run for run in runs if is_trained(run.settings.model.name)]
     return (final or trained or runs)[-1]

@@ -1,4 +1,4 @@
-"""`edt report`: the paper's tables, of our own runs."""
+"""`edt report`: the paper's tables, of the runs of this workspace."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import typer
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
-    NoUiOption,
     RunOption,
     WorkspaceOption,
     note,
+    open_workspace,
     stdout,
-    workspace,
 )
 from edt_cli.cli.eval import (
     KeepSeenOption,
@@ -61,9 +60,8 @@ def report(
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
-    no_ui: NoUiOption = False,
 ) -> None:
-    """Paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
+    """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
 
     Example: edt report --data food-kitchen --table 2 --format latex
     """
@@ -76,61 +74,60 @@ def report(
     form = "json" if json_ else form
     if form not in FORMS:
         raise UsageError(f"--format is one of {', '.join(FORMS)}; got {form!r}")
-    place = workspace(workspace_)
-    found: list[Table]
+    workspace = open_workspace(workspace_)
+    tables: list[Table]
     if plan is not None:
-        found = _of_plan(place, plan, device)
+        tables = _of_plan(workspace, plan, device)
     elif paper:
-        found = [TABLES[table or 2]]
+        tables = [TABLES[table or 2]]
     elif table == 1:
-        found = [build.table_1(_statistics(place, data))]
+        tables = [build.table_1(_statistics(workspace, data))]
     else:
         chosen = str(open_device(device))
-        runs = runs_of(place, data, run)
+        runs = runs_of(workspace, data, run)
         if not run and split == "valid":
             runs = without_refits(runs)
         settings = evaluation_settings(protocol, negatives, keep_seen)
-        documents = result_documents(place, runs, split_name(split), settings, chosen)
+        documents = result_documents(workspace, runs, split_name(split), settings, chosen)
         main = [document for document in documents if not document["first_phase"]]
         if table == 3:
-            found = build.table_3(documents)
+            tables = build.table_3(documents)
         elif by is not None:
-            found = build.group_tables(main, by, metric or build.METRICS)
+            tables = build.group_tables(main, by, metric or build.METRICS)
         elif metric:
-            found = build.free_tables(main, metric)
+            tables = build.free_tables(main, metric)
         elif table == 2:
-            found = build.table_2(main)
+            tables = build.table_2(main)
         else:
-            found = _all_there_is(main, documents)
-    _write(found, form, out)
+            tables = _all_there_is(main, documents)
+    _write(tables, form, out)
 
 
-def _of_plan(place: Workspace, path: Path, device: str) -> list[Table]:
+def _of_plan(workspace: Workspace, path: Path, device: str) -> list[Table]:
     from edt_cli.config import UserError
-    from edt_cli.experiments.compare import Comparison
-    from edt_cli.experiments.compare import found as finished
+    from edt_cli.experiments.compare import Comparison, collect_results
     from edt_cli.experiments.plan import Plan
     from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.training.device import open_device
 
-    result = finished(Comparison.open(place, Plan.read(path)), str(open_device(device)))
+    result = collect_results(Comparison.open(workspace, Plan.read(path)), str(open_device(device)))
     if not result.outcomes:
         raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
     return comparison_tables(result.grid, result.outcomes, result.claims)
 
 
 def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
-    """Without --table: table 2, and table 3 where there is an ablation to show."""
+    """Return table 2, and table 3 if there is an ablation to show: what `edt report` prints without --table."""
     from edt_cli.models.systems import OURS
     from edt_cli.reporting import tables as build
 
     plain = [document for document in main if not document["variant"]]
-    found = build.table_2(plain) if plain else []
+    tables = build.table_2(plain) if plain else []
     ours = [document for document in every if document["model"] == OURS]
-    return found + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
+    return tables + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
 
 
-def _write(found: list[Table], form: str, out: Path | None) -> None:
+def _write(tables: list[Table], form: str, out: Path | None) -> None:
     from edt_cli.config import UserError
     from edt_cli.reporting.render import document, render
 
@@ -138,13 +135,13 @@ def _write(found: list[Table], form: str, out: Path | None) -> None:
         form = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}.get(out.suffix, "markdown")
     if form == "terminal":
         console = stdout()
-        for table in found:
+        for table in tables:
             console.print(render(table, form))
         return
     if form == "json":
-        text = json.dumps({"tables": [document(table) for table in found]}, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps({"tables": [document(table) for table in tables]}, indent=1, ensure_ascii=False) + "\n"
     else:
-        text = "\n".join(str(render(table, form)) for table in found)
+        text = "\n".join(str(render(table, form)) for table in tables)
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -155,25 +152,25 @@ def _write(found: list[Table], form: str, out: Path | None) -> None:
     note(f"written to {out}")
 
 
-def _statistics(place: Workspace, data: str | None) -> list[Any]:
-    """Table 1: each prepared dataset before, and where it was augmented, after."""
+def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
+    """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
     from edt_cli.config import UserError
     from edt_cli.data.open import open_dataset
     from edt_cli.inference.results import statistics
 
-    names = [data] if data else [artefact.key for artefact in place.datasets()]
+    names = [data] if data else [artefact.key for artefact in workspace.datasets()]
     if not names:
         raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
-    return [statistics(place, open_dataset(place, name), _newest(place, name)) for name in names]
+    return [statistics(workspace, open_dataset(workspace, name), _newest(workspace, name)) for name in names]
 
 
-def _newest(place: Workspace, name: str) -> Run | None:
-    """The newest whole LLM-EDT whose items were generated."""
+def _newest(workspace: Workspace, name: str) -> Run | None:
+    """Return the newest run of LLM-EDT without ablations that has the augmenter."""
     from edt_cli.inference.labels import identity
     from edt_cli.models.systems import OURS
     from edt_cli.workspace.runs import all_runs
 
-    ours = [run for run in all_runs(place) if run.plan["data"] == name and run.settings.model.name == OURS]
+    ours = [run for run in all_runs(workspace) if run.plan["data"] == name and run.settings.model.name == OURS]
     made = [run for run in ours if run.finished and run.settings.augmentation.enabled]
     full = [run for run in made if not identity(run)["variant"]]
     return full[-1] if full else None

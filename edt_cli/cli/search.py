@@ -15,9 +15,9 @@ from edt_cli.cli.common import (
     WorkspaceOption,
     emit_json,
     note,
+    open_workspace,
     progress,
     stdout,
-    workspace,
 )
 from edt_cli.cli.watch import stopping
 
@@ -46,26 +46,28 @@ def search(
 
     settings = SearchSettings.read(space)
     chosen = str(open_device(device))
-    place = workspace(workspace_)
+    workspace = open_workspace(workspace_)
     with stopping(), progress() as listen:
-        found = run_search(place, open_dataset(place, data), settings, chosen, (listen,))
-    told = f"edt train --data {data} --model {found.model} --preset {settings.preset} --config {found.settings}"
-    note(f"the best settings are in {found.settings}; train with: {told}")
+        result = run_search(workspace, open_dataset(workspace, data), settings, chosen, (listen,))
+    command = (
+        f"edt train --data {data} --model {result.model} --preset {settings.preset} --config {result.settings}"
+    )
+    note(f"the best settings are in {result.settings}; train with: {command}")
     if json_:
         emit_json(
             {
                 "data": data,
-                "search": found.name,
+                "search": result.name,
                 "preset": settings.preset,
-                "best": found.best,
-                "trials": found.trials,
+                "best": result.best,
+                "trials": result.trials,
             }
         )
         return
-    title = f"{found.name}: {len(found.trials)} finished trials, {found.given_up} given up"
+    title = f"{result.name}: {len(result.trials)} finished trials, {result.given_up} given up"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for name in found.trials[0]:
+    for name in result.trials[0]:
         table.add_column(re.sub("([._])", "\\1\n", name), justify="right")
-    for trial in found.trials:
+    for trial in result.trials:
         table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in trial.values()))
     stdout().print(table)

@@ -17,9 +17,9 @@ from edt_cli.cli.common import (
     SetOption,
     WorkspaceOption,
     note,
+    open_workspace,
     progress,
     settings_from,
-    workspace,
 )
 from edt_cli.cli.eval import show_results
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
@@ -49,9 +49,7 @@ def train(
     set_: SetOption = None,
     seeds: Annotated[
         str | None,
-        typer.Option(
-            "--seeds", help="The run's own seeds, such as 42,44,46. Default: 42.", rich_help_panel=TRAINING
-        ),
+        typer.Option("--seeds", help="Seeds of the runs, such as 42,44,46. Default: 42.", rich_help_panel=TRAINING),
     ] = None,
     ablate: Annotated[
         list[str] | None,
@@ -161,27 +159,28 @@ def train(
             raise UsageError(f"--ablate {name} changes nothing: {already}")
         settings = settings.changed(**ABLATIONS[name][1])
     settings = checked(settings)
+    final = settings.training.train_on == "all"
 
     from edt_cli.data.open import open_dataset
     from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
     from edt_cli.training.device import open_device
 
-    place = workspace(workspace_)
+    workspace = open_workspace(workspace_)
     numbers = [settings.training.seed] if seeds is None else _seeds(seeds)
     asks = asks_llm(settings.model)
 
     def pipelines(events: Events, device: str) -> list[Pipeline]:
-        providers = Providers(place, settings, device)
+        providers = Providers(workspace, settings, device)
         if asks:
             providers.check()
         with progress() as listen:
             events.listeners = (listen,)
-            dataset = open_dataset(place, data)
+            dataset = open_dataset(workspace, data)
         each = [settings.changed(training={"seed": seed}) for seed in numbers]
         return [
             Pipeline(
-                workspace=place,
+                workspace=workspace,
                 dataset=dataset,
                 settings=one,
                 events=events,
@@ -195,23 +194,21 @@ def train(
     if llm.dry_run or viewed(no_ui, json_):
         if asks or llm.dry_run:
             ask_before_spending(pipelines(Events(), "cpu")[0], llm, as_json=json_)
-        watch(place, "train", data)
+        watch(workspace, "train", data)
     chosen = str(open_device(device))
     runs = []
-    with stopping(), at_work(place, "train", data, model=model, seeds=numbers, final=final) as events:
+    with stopping(), at_work(workspace, "train", data, model=model, seeds=numbers, final=final) as events:
         made = pipelines(events, chosen)
         if asks:
             ask_before_spending(made[0], llm, as_json=json_)
         with progress() as listen:
             events.listeners = (listen,)
             for number, pipeline in enumerate(made):
-                if train_on is not None:
-                    pipeline = pipeline.final(train_on)
                 if asks and number == 0:
                     pipeline = pipeline.retried()  # which the others find done
                 runs.append(pipeline.run((listen,)))
         if not final:
-            show_results(place, runs, "test", settings.evaluation, chosen, as_json=json_)
+            show_results(workspace, runs, "test", settings.evaluation, chosen, as_json=json_)
             return
     for run in runs:
         note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edt_cli.cli.common import WorkspaceOption, note, workspace
+from edt_cli.cli.common import WorkspaceOption, note, open_workspace
 
 
 def ui(
@@ -31,14 +31,14 @@ def ui(
     from edt_cli.ui.app import EdtApp
     from edt_cli.ui.library import find_followed
 
-    place = workspace(workspace_)
+    workspace = open_workspace(workspace_)
     if screenshots is not None:
         from edt_cli.ui.screenshots import write_all
 
-        for path in write_all(place, screenshots, light=light, ascii_only=ascii_):
+        for path in write_all(workspace, screenshots, light=light, ascii_only=ascii_):
             note(f"written to {path}")
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         raise UsageError("edt ui needs a terminal; edt eval and edt report print the same figures anywhere")
-    folder = find_followed(place, attach) if attach else None
-    EdtApp(place, folder, ascii_only=ascii_ or None, light=light).run()
+    folder = find_followed(workspace, attach) if attach else None
+    EdtApp(workspace, folder, ascii_only=ascii_ or None, light=light).run()

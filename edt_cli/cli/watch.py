@@ -1,4 +1,4 @@
-"""The live view before a command that takes long: the work is a process of its own, the view may go."""
+"""The live view of a command that takes long. The work is done by a separate process; the view may be closed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def viewed(no_ui: bool, as_json: bool) -> bool:
-    """Whether a live view opens: on a terminal that can move its cursor, and not against anybody's wish."""
+    """Return whether a live view opens: on a terminal that can move its cursor, unless an option says no."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
     return on_terminal and os.environ.get("TERM") != "dumb" and not (no_ui or as_json)
 
 
 def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
-    """Begin this command as a detached process and look at it until it ends or the view is left."""
+    """Start this command as a detached process and show it until it ends or the view is left."""
     from edt_cli.ui.app import follow
     from edt_cli.workspace.jobs import launch
 
@@ -37,7 +37,7 @@ def watch(workspace: Workspace, command: str, data: str) -> NoReturn:
 
 
 def _last_words(launched: Launched, command: str) -> int:
-    """What the process printed, if it has ended; else how to see it again. Returns the exit status to hand on."""
+    """Print the output of the process if it has ended, else how to see it again; return the exit status."""
     from edt_cli.workspace.jobs import OUTPUT
 
     code = launched.code()
@@ -52,7 +52,7 @@ def _last_words(launched: Launched, command: str) -> int:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """A stop that was asked for, by a request or by Ctrl-C, ends with status 130 and how to go on."""
+    """End a requested stop or Ctrl-C with exit status 130 and a line on how to go on."""
     from edt_cli.workspace.events import Stopped
 
     try:

@@ -1,1 +1,1 @@
-"""From raw logs to one chronological sequence a user, each item in one domain, with a split."""
+"""Preparation of datasets: one chronological sequence per user, each item in one domain, and a split."""

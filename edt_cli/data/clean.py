@@ -1,7 +1,7 @@
-"""Catalogue text made fit for prompts, vectors and terminals. Done once, when the data is prepared.
+"""Cleaning of catalogue text for prompts, embeddings and terminals, when the data is prepared.
 
-The 2018 release carries HTML in titles and descriptions, some of it escaped twice, and for some items the source of
-the shop's page in place of the title.
+The 2018 release has HTML in titles and descriptions, some of it escaped twice, and for some items the source of the
+shop's page in place of the title.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_CHARACTERS = 2000
-# What is looked at before markup is taken out; also bounds the time that hostile markup can cost.
+# Longer text is cut off before markup is removed; this also bounds the time spent on malicious markup.
 MAX_RAW_CHARACTERS = 20_000
 
 _MARKUP = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|</?[a-z][^<>]*>", re.DOTALL | re.IGNORECASE
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Zero-width characters, codes of writing direction (they can reverse what a terminal shows), lone surrogates.
+# Zero-width characters, marks of writing direction (they can reverse text in a terminal), lone surrogates.
 _INVISIBLE = re.compile(r"[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str | None:
-    """One line of plain text of at most MAX_CHARACTERS; None where nothing is left."""
+    """Convert to one line of plain text of at most MAX_CHARACTERS; None if nothing is left."""
     text = html.unescape(html.unescape(text[:MAX_RAW_CHARACTERS]))
     text = _INVISIBLE.sub("", _CONTROL.sub(" ", _MARKUP.sub(" ", text)))
     text = " ".join(text.split())
@@ -34,12 +34,12 @@ def clean_text(text: str) -> str | None:
 
 
 def is_page_source(title: str) -> bool:
-    """A title that is the source of the page it was scraped from."""
+    """Check whether a title is the source of the page from which it was scraped."""
     return "getTime()" in title
 
 
 def flatten(value: Any) -> str | None:
-    """The text in a JSON value: a string, or a list (of lists) of them, each part once, in order."""
+    """Join the distinct texts in a JSON value: a string, or a possibly nested list of strings, in order."""
     parts = dict.fromkeys(_parts(value))
     return ", ".join(parts) or None
 

@@ -1,4 +1,4 @@
-"""Which column of a file plays which part, and how the files of the field call it."""
+"""Roles of the columns of a file, and their usual names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edt_cli.config import UsageError, UserError
 TEXT_ROLES = ("title", "brand", "category", "description")
 ROLES = ("user", "item", "time", "domain", *TEXT_ROLES)
 
-# In order of preference, compared without case. RecBole's type suffix (`user_id:token`) does not count.
+# In order of preference; case and the type suffix of RecBole (`user_id:token`) are ignored.
 NAMES: dict[str, tuple[str, ...]] = {
     "user": ("user", "user_id", "userid", "reviewerID", "customer_id", "uid"),
     "item": ("item", "item_id", "itemid", "asin", "parent_asin", "sku", "product_id"),
@@ -25,26 +25,29 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """What the user said: `names` {role: column}, or for files without a header the roles by position.
-
-    Columns in `passed_over` (lower case) are taken only where `names` says so.
-    """
+    """Roles of columns as given by the user; without them, columns are matched by their usual names."""
 
     names: Mapping[str, str] = field(default_factory=dict)
+    """{role: column}, for files with a header."""
     positions: tuple[str, ...] = ()
+    """Roles by position, for files without a header."""
     header: bool = True
     passed_over: tuple[str, ...] = ()
+    """Usual names in lower case that are not matched; `names` may still name these columns."""
 
 
 def parse_columns(text: str | None, *, header: bool) -> Columns:
-    """`user=customer,item=sku` with a header; `user,item,time` (`-` passes one over) without.
+    """Parse `--columns`: `user=customer,item=sku` with a header, `user,item,time` without one.
 
-    Errors: UsageError for an unknown role, a role named twice, or the wrong form.
+    Without a header, `-` skips a column.
+
+    Raises:
+        UsageError: If a role is unknown or named twice, or the form is wrong.
     """
     parts = [part.strip() for part in text.split(",")] if text else []
     if not header:
         if any("=" in part for part in parts):
-            raise UsageError("without a header, --columns lists what stands where: user,item,time")
+            raise UsageError("without a header, --columns lists the roles by position: user,item,time")
         _check_roles([part for part in parts if part != "-"])
         return Columns(positions=tuple(parts), header=False)
     pairs = [part.partition("=") for part in parts]
@@ -57,34 +60,44 @@ def parse_columns(text: str | None, *, header: bool) -> Columns:
 def _check_roles(roles: Sequence[str]) -> None:
     for role in roles:
         if role not in ROLES:
-            raise UsageError(f"{role!r} is no role of a column; there are: {', '.join(ROLES)}")
+            raise UsageError(f"{role!r} is not a role of a column; the roles are: {', '.join(ROLES)}")
         if roles.count(role) > 1:
             raise UsageError(f"the role {role!r} is named twice")
 
 
 def match(available: Sequence[str], columns: Columns, *, needed: Sequence[str], file: str) -> dict[str, str]:
-    """{role: column of the file} for every role that the file has.
+    """Match roles to the columns of a file.
 
-    Errors: UserError naming the file, its columns and the option, where a needed role has no column.
+    Args:
+        available: The columns of the file.
+        columns: The roles given by the user.
+        needed: Roles that must have a column.
+        file: Name of the file for messages.
+
+    Returns:
+        {role: column} for all roles that the file has.
+
+    Raises:
+        UserError: If a needed role has no column.
     """
     if not columns.header:
-        found = {role: name for role, name in zip(columns.positions, available, strict=False) if role != "-"}
+        matches = {role: name for role, name in zip(columns.positions, available, strict=False) if role != "-"}
     else:
         plain = {name.split(":")[0].strip().lower(): name for name in reversed(available)}
-        found = {}
+        matches = {}
         for role, names in NAMES.items():
-            asked = columns.names.get(role)
-            if asked is not None and asked in available:
-                found[role] = asked
-            elif asked is None:
+            wanted = columns.names.get(role)
+            if wanted is not None and wanted in available:
+                matches[role] = wanted
+            elif wanted is None:
                 usual = (name.lower() for name in names if name.lower() not in columns.passed_over)
                 known = [plain[name] for name in usual if name in plain]
-                found |= {role: known[0]} if known else {}
+                matches |= {role: known[0]} if known else {}
     for role in needed:
-        if role not in found:
+        if role not in matches:
             shown = ", ".join(available[:12]) + (", ..." if len(available) > 12 else "")
-            asked = columns.names.get(role)
-            problem = f"has no column {asked!r}" if asked else f"has no column known as {role}"
+            wanted = columns.names.get(role)
+            problem = f"has no column {wanted!r}" if wanted else f"has no column known as {role}"
             how = f"--columns {role}=NAME" if columns.header else "--columns user,item,time"
             raise UserError(f"{file} {problem} (it has: {shown or 'none'}); name it with {how}")
-    return found
+    return matches

@@ -1,7 +1,7 @@
-"""The dataset: flat chronological sequences, a split, and the view of it that training may see.
+"""Datasets: flat chronological sequences, a split, and the view of them that training may see.
 
-Items are numbered 1..N, grouped by domain, so that a domain is a range; 0 is padding. Pseudo-items, which an
-augmentation makes, are numbered from N + 1 and belong to the augmentation, not to the dataset.
+Items are numbered 1..N and grouped by domain, so that each domain is a range; 0 is padding. The pseudo-items of an
+augmentation are numbered from N + 1 and belong to the augmentation, not to the dataset.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ FILES = ("interactions.parquet", "users.parquet", "items.parquet")
 
 @dataclass(frozen=True)
 class Domains:
-    """The catalogue's numbering. `starts` [D + 1]: items of domain d are starts[d] .. starts[d + 1] - 1."""
+    """Names of the D domains and the numbers of their items.
+
+    The items of domain d are starts[d] .. starts[d + 1] - 1; `starts` is [D + 1].
+    """
 
     names: tuple[str, ...]
     starts: Numbers
@@ -39,17 +42,23 @@ class Domains:
 
     @property
     def items(self) -> int:
-        """N, the number of catalogue items."""
+        """Number of catalogue items, N."""
         return int(self.starts[-1]) - 1
 
     def of(self, items: np.ndarray) -> np.ndarray:
-        """Domain numbers of catalogue items (1..N), same shape."""
+        """Return the domain numbers of catalogue items (1..N), in the same shape."""
         return np.searchsorted(self.starts, items, side="right").astype(np.int64) - 1
 
     def range(self, domain: int) -> range:
+        """Return the range of item numbers of a domain."""
         return range(int(self.starts[domain]), int(self.starts[domain + 1]))
 
     def number(self, name: str) -> int:
+        """Return the number of a domain.
+
+        Raises:
+            UserError: If there is no domain of this name.
+        """
         if name not in self.names:
             raise UserError(f"there is no domain {name!r}; this dataset has {', '.join(self.names)}")
         return self.names.index(name)
@@ -57,52 +66,55 @@ class Domains:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Users' items end to end: user u has items[offsets[u]:offsets[u + 1]], oldest first.
+    """Sequences of items of all users in one array, oldest first.
 
-    times: int64, unix seconds, one an item; None where they are not known, as in a history that someone typed in.
+    User u has items[offsets[u]:offsets[u + 1]].
     """
 
     offsets: Numbers
     items: Numbers
     times: np.ndarray | None = None
+    """int64, unix seconds of each item; None if unknown, as in a history that was typed in."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def of(self, user: int) -> np.ndarray:
+        """Return the items of one user."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     @property
     def lengths(self) -> np.ndarray:
+        """Length of each sequence."""
         return np.diff(self.offsets)
 
     @cached_property
     def users(self) -> np.ndarray:
-        """The user of each element of `items`."""
+        """User of each element of `items`."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def prefixes(self, lengths: np.ndarray) -> Sequences:
-        """Each user's first lengths[u] items, copied: what comes after cannot be reached from the result."""
+        """Copy each user's first lengths[u] items; later ones cannot be reached from the result."""
         position = np.arange(len(self.items)) - self.offsets[self.users]
         kept = position < lengths[self.users]
         offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))])
         return Sequences(offsets, self.items[kept], None if self.times is None else self.times[kept])
 
     def rows(self, rows: np.ndarray) -> Sequences:
-        """The sequences of `rows`, in that order."""
+        """Return the sequences of `rows`, in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        place = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Sequences(offsets, self.items[place], None if self.times is None else self.times[place])
+        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Sequences(offsets, self.items[index], None if self.times is None else self.times[index])
 
     def domain_counts(self, domains: Domains) -> np.ndarray:
-        """[U, D]: how many items of each domain a user has."""
+        """Count the items of each user in each domain: [U, D]."""
         cell = self.users * len(domains) + domains.of(self.items)
         return np.bincount(cell, minlength=len(self) * len(domains)).reshape(len(self), len(domains))
 
 
 def grouped(rows: np.ndarray, items: np.ndarray, times: np.ndarray | None, count: int) -> Sequences:
-    """Sequences of `count` rows from items, their times and the row of each; within a row the order stays."""
+    """Group items and their times by row into `count` sequences, in unchanged order within each row."""
     order = np.argsort(rows, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
     return Sequences(offsets, items[order], None if times is None else times[order])
@@ -110,7 +122,7 @@ def grouped(rows: np.ndarray, items: np.ndarray, times: np.ndarray | None, count
 
 @dataclass(frozen=True)
 class TrainingView:
-    """All that anything before evaluation may know: training prefixes and the catalogue's texts."""
+    """The data that training may see: training prefixes and the texts of the catalogue."""
 
     dataset: str
     key: str
@@ -121,17 +133,17 @@ class TrainingView:
 
     @cached_property
     def training_items(self) -> np.ndarray:
-        """Items that some user has in training, ascending."""
+        """Items that occur in training, ascending."""
         return np.unique(self.prefixes.items)
 
     def popularity(self) -> np.ndarray:
-        """[N + 1]: training interactions of each item; 0 for padding."""
+        """Count the training interactions of each item: [N + 1], 0 for padding."""
         return np.bincount(self.prefixes.items, minlength=self.domains.items + 1)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be predicted: for each of n users the item at `positions`, from all items before it."""
+    """Items to predict: for each of n users the one at `positions`, from all items before it."""
 
     users: Numbers
     positions: Numbers
@@ -141,7 +153,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared pair (or more) of domains. Read it with `load`, make it with `assemble`."""
+    """A prepared dataset of two or more domains; `load` reads one, `assemble` makes one."""
 
     name: str
     key: str
@@ -152,23 +164,26 @@ class Dataset:
     train_lengths: Numbers
     target_positions: dict[Split, Numbers]
     catalogue: pl.DataFrame
-    """One row an item, row i is item i + 1: id, title, brand, category, description (null where absent)."""
+    """One row per item, row i for item i + 1: id, title, brand, category, description (null where absent)."""
 
     @property
     def times(self) -> np.ndarray:
-        """int64, unix seconds: of each element of `sequences.items`."""
+        """Times of each element of `sequences.items`: int64, unix seconds."""
         assert self.sequences.times is not None
         return self.sequences.times
 
     def learned_lengths(self, train_on: TrainOn = "train") -> np.ndarray:
-        """[U]: how many of a user's interactions are to be learned from: the training prefix, the validation target
-        as well, or everything, for a model that is not evaluated."""
+        """Return how many interactions of each user a model is trained on: [U].
+
+        These are the training prefix, with "train+valid" also the validation target, and with "all" everything, for
+        a model that is not evaluated.
+        """
         if train_on == "train+valid":
             return np.maximum(self.train_lengths, self.target_positions["valid"] + 1)
         return self.sequences.lengths if train_on == "all" else self.train_lengths
 
     def training_view(self, train_on: TrainOn = "train") -> TrainingView:
-        """What is to be learned from, and nothing else."""
+        """Return the part of the dataset that a model is trained on."""
         key = {"train": self.key, "train+valid": f"{self.key}-refit", "all": f"{self.key}-final"}[train_on]
         prefixes = self.sequences.prefixes(self.learned_lengths(train_on))
         return TrainingView(
@@ -181,7 +196,7 @@ class Dataset:
         )
 
     def targets(self, split: Split) -> Targets:
-        """Users with a target and at least one interaction before it."""
+        """Return the targets that have at least one interaction before them."""
         positions = self.target_positions[split]
         users = np.flatnonzero(positions > 0)
         positions = positions[users]
@@ -189,7 +204,7 @@ class Dataset:
         return Targets(users=users, positions=positions, items=items, domains=self.domains.of(items))
 
     def repeats(self, split: Split) -> np.ndarray:
-        """bool [n]: the targets that their user had before."""
+        """Return which targets their users have seen before: bool [n]."""
         targets, users = self.targets(split), self.sequences.users
         wanted, ends = np.zeros((2, len(self.sequences)), dtype=np.int64)
         wanted[targets.users] = targets.items
@@ -199,20 +214,27 @@ class Dataset:
 
     @cached_property
     def repeat_share(self) -> float:
-        """The share of the targets of both splits that are repeats, 0 where there is no target."""
+        """Share of repeats among the targets of both splits, 0 if there is no target."""
         both = np.concatenate([self.repeats("valid"), self.repeats("test")])
         return float(both.mean()) if len(both) else 0.0
 
-    def keeps_seen(self, asked: KeepSeen = "auto") -> bool:
-        """Whether what users have had stays a candidate: as asked, else where repeats among the targets are many.
-        With the other seen items left out, a target that is one would stand alone."""
-        return self.repeat_share > MANY_REPEATS if asked == "auto" else asked
+    def keeps_seen(self, keep_seen: KeepSeen = "auto") -> bool:
+        """Resolve `keep_seen`: "auto" keeps seen items as candidates if many targets are repeats.
+
+        If the other seen items were excluded, a target that is a repeat would be the only one among the candidates.
+        """
+        return self.repeat_share > MANY_REPEATS if keep_seen == "auto" else keep_seen
 
     @cached_property
     def _user_numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.user_ids)}
 
     def user(self, name: str) -> int:
+        """Return the number of a user.
+
+        Raises:
+            UserError: If there is no user with this id.
+        """
         if name not in self._user_numbers:
             raise UserError(f"there is no user {name!r} in {self.name}; edt data stats shows some")
         return self._user_numbers[name]
@@ -222,18 +244,24 @@ class Dataset:
         return {name: number for number, name in enumerate(self.catalogue["id"], start=1)}
 
     def item_number(self, name: str) -> int | None:
-        """1..N, or None for an item that the catalogue does not have."""
+        """Return the number of an item (1..N), or None if it is not in the catalogue."""
         return self._item_numbers.get(name)
 
 
 def assemble(
     interactions: pl.DataFrame, items: pl.DataFrame, domains: Sequence[str], settings: DataSettings
 ) -> Dataset:
-    """Number users and items, order each user's interactions, and split.
+    """Number users and items, order each user's interactions, and split them.
 
-    interactions: user, item (strings or categories), time (i64), in file order; `part` (0 train, 1 valid, 2 test)
-    where `settings.split` is "given". items: item (unique), domain (int), and the text fields that exist;
-    interactions with an item that is not among them are left out.
+    Args:
+        interactions: user, item (strings or categories) and time (i64), in file order; also `part` (0 train,
+            1 valid, 2 test) if `settings.split` is "given".
+        items: item (unique), domain (int) and the text fields that exist; other items' interactions are dropped.
+        domains: Names of the domains.
+        settings: The order of ties and the split.
+
+    Raises:
+        UserError: If no interaction is left.
     """
     if interactions.is_empty():
         raise UserError("no usable interaction is left: check the time window and the k-core")
@@ -285,13 +313,16 @@ def assemble(
 
 
 def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray) -> np.ndarray:
-    """The rows [n] by user, part, time and tie. User, part and time go into one number, and where rows stand in the
-    order of their ties already, a stable sort of it is all: the way that takes least memory."""
+    """Return the rows [n] ordered by user, part, time and tie.
+
+    To save memory, user, part and time are combined into one number, of which rows in the order of their ties need
+    only a stable sort.
+    """
     span = int(times.max()) - int(times.min()) + 1
     if span * 3 * int(users.max() + 1) >= 2**63:
         times = np.unique(times, return_inverse=True)[1]
         span = int(times.max()) + 1
-    # In place: with tens of millions of rows each copy counts.
+    # Compute in place: each copy of tens of millions of rows would need memory.
     key = users.astype(np.int64)
     key *= 3
     key += parts
@@ -304,7 +335,7 @@ def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndar
 
 
 def _inverse(order: np.ndarray) -> np.ndarray:
-    """Where each rank stands; `order` holds different numbers, all of 0 .. n - 1 unless rows were left out."""
+    """Invert `order`, which holds distinct numbers: all of 0 .. n - 1, unless rows were dropped."""
     if int(order.max()) >= len(order):
         return np.argsort(order).astype(order.dtype)
     inverse = np.empty_like(order)
@@ -313,7 +344,7 @@ def _inverse(order: np.ndarray) -> np.ndarray:
 
 
 def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """Codes into the sorted names that occur: u32 [n] and strings."""
+    """Return codes (u32 [n]) into the sorted names that occur, and these names."""
     column = column.cast(pl.Categorical)
     unique = column.unique()
     names = unique.cast(pl.String)
@@ -327,11 +358,13 @@ def _coded(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
 def _split(
     offsets: np.ndarray, times: np.ndarray, parts: np.ndarray, settings: DataSettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training length, validation position and test position (-1: none) of each user.
+    """Return the training length, validation position and test position (-1 for none) of each user.
 
-    Leave-one-out: the last interaction and the one before; a user with fewer than three trains only.
-    Global time: boundaries at the 80% and 90% quantiles of time, targets the last interaction in each span.
-    ModelInputs: the last interaction of the validation and of the test file.
+    - leave-one-out: the last interaction is the test target, the one before it the validation target; a user with
+      fewer than three interactions is used for training only.
+    - global-time: the 80% and 90% quantiles of time are the boundaries, and the targets are the last interactions
+      of the two later spans.
+    - given: the targets are the last interactions of the validation and the test file.
     """
     lengths = np.diff(offsets)
     if settings.split == "leave-one-out":
@@ -352,11 +385,11 @@ def _split(
 
 
 def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """Write the tables; what is returned belongs in the manifest."""
+    """Write the tables of a dataset, and return entries for its manifest."""
     frames = (
         pl.DataFrame(
             {
-                # Not `sequences.users`, which would be kept, in eight bytes each.
+                # `sequences.users` would stay cached, with eight bytes per element.
                 "user": np.repeat(np.arange(len(dataset.sequences), dtype=np.int32), dataset.sequences.lengths),
                 "item": dataset.sequences.items.astype(np.int32),
                 "time": dataset.times,
@@ -383,7 +416,7 @@ def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
 
 
 def _content(frame: pl.DataFrame) -> str:
-    """16 hex digits over the values: the same whatever version of Parquet's writer wrote them."""
+    """Return 16 hex digits over the values, independent of the version of the Parquet writer."""
     hashed = hashlib.sha256()
     for column in frame:
         text = column.dtype == pl.String
@@ -395,7 +428,11 @@ def _content(frame: pl.DataFrame) -> str:
 
 
 def load(artefact: Artefact) -> Dataset:
-    """Errors: UserError if it was never prepared, or is damaged."""
+    """Load a prepared dataset.
+
+    Raises:
+        UserError: If it was never prepared, or is damaged.
+    """
     if not artefact.complete:
         raise UserError(
             f"there is no dataset {artefact.key!r} in this workspace; "
@@ -408,7 +445,7 @@ def load(artefact: Artefact) -> Dataset:
         return Dataset(
             name=artefact.key,
             key=manifest["data_key"],
-            # A dataset of before there was a choice has its duplicates.
+            # Datasets without this setting are older and contain duplicates.
             settings=DataSettings.model_validate({"repeats": "keep", **manifest["settings"]}),
             domains=Domains(tuple(manifest["domains"]), np.array(manifest["domain_starts"])),
             user_ids=users["id"].to_list(),
@@ -427,5 +464,5 @@ def load(artefact: Artefact) -> Dataset:
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
         raise UserError(
             f"dataset {artefact.key!r} is damaged ({type(error).__name__}); "
-            f"prepare it again, after: edt data remove {artefact.key}"
+            f"remove it with: edt data remove {artefact.key}, and prepare it again"
         ) from None

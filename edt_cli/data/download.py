@@ -1,4 +1,4 @@
-"""The public files of a pair, fetched so that a broken download goes on where it broke and a whole one is whole."""
+"""Download of the public files of a pair; an interrupted download can be continued."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from edt_cli.config import UserError
 from edt_cli.data.sources import PAIRS
+from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import write_atomic
 
@@ -26,9 +27,10 @@ MB = 1_000_000
 
 
 def fetch_pair(name: str, folder: Path, events: Events, *, base_url: str = BASE_URL) -> Path:
-    """Reviews and metadata of a pair into `folder`, which is returned; files that are there already are kept.
+    """Download reviews and metadata of a pair to `folder`, and return it; existing files are kept.
 
-    Errors: UserError when the server cannot be reached or the download breaks off again and again.
+    Raises:
+        UserError: If the server cannot be reached, or the download breaks off repeatedly.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for _, category in PAIRS[name]:
@@ -38,8 +40,14 @@ def fetch_pair(name: str, folder: Path, events: Events, *, base_url: str = BASE_
 
 
 def fetch(url: str, target: Path, events: Events, *, pause_s: float = 2.0) -> None:
-    """One file. What has come lies in `target`.part until all of it is there; the server's tag of its version lies
-    beside it, so that two versions are never joined."""
+    """Download a file.
+
+    A partial download is kept in `target`.part, with the server's tag of the version beside it, so that parts of
+    two versions are never joined.
+
+    Raises:
+        UserError: If the server cannot be reached, the download breaks off repeatedly, or the disk is full.
+    """
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists():
             return
@@ -56,7 +64,7 @@ def fetch(url: str, target: Path, events: Events, *, pause_s: float = 2.0) -> No
                 if isinstance(error, urllib.error.URLError) and not _size(part):
                     raise UserError(
                         f"cannot reach {url} ({problem}); are you online? "
-                        "Files from elsewhere are read with --raw DIR"
+                        "To read files from a folder, use --raw DIR"
                     ) from None
             except OSError as error:
                 raise UserError(f"cannot write {part}: {error.strerror}") from None
@@ -68,36 +76,36 @@ def fetch(url: str, target: Path, events: Events, *, pause_s: float = 2.0) -> No
             if failures >= ATTEMPTS:
                 raise UserError(
                     f"the download of {target.name} broke off at {_size(part) / MB:,.0f} MB ({problem}); "
-                    "the same command goes on from there"
+                    "run the same command again to continue"
                 )
             time.sleep(pause_s * failures)
         part.replace(target)
         tag.unlink(missing_ok=True)
-    events.emit("downloaded", message=f"{target.name}: {_size(target) / MB:,.0f} MB")
+    events.emit(Remark(message=f"{target.name}: {_size(target) / MB:,.0f} MB"))
 
 
 def _fetch_more(url: str, part: Path, tag: Path, events: Events) -> bool:
-    """Append what the server still has; True if the file is then whole, by the size that the server names."""
-    have = _size(part)
-    version = tag.read_text("utf-8") if have and tag.is_file() else ""
+    """Append the rest of the file; return True if it is then complete, by the size that the server states."""
+    received = _size(part)
+    version = tag.read_text("utf-8") if received and tag.is_file() else ""
     headers = {"User-Agent": "edt", "Accept-Encoding": "identity"}
     if version:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+        headers |= {"Range": f"bytes={received}-", "If-Range": version}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        # 416: nothing is left to send, since all of it came; or what lies here is longer than the file is now.
+        # 416: there is no rest, since the download is complete, or longer than the current version of the file.
         if error.code != 416:
             raise
-        whole = _range(error.headers)[1] == have
+        whole = _range(error.headers)[1] == received
         if not whole:
             part.unlink()
         return whole
     with response:
         begin, total = _range(response.headers) if response.status == 206 else (0, _length(response.headers))
-        if begin != have:
+        if begin != received:
             part.unlink(missing_ok=True)
-        if begin not in (0, have) or begin is None:
+        if begin not in (0, received) or begin is None:
             return False
         _require_space(part, (total or 0) - begin)
         write_atomic(tag, _version(response.headers))
@@ -115,14 +123,14 @@ def _append(response: http.client.HTTPResponse, part: Path, total: int | None, e
             file.write(chunk)
             if total:
                 done = file.tell()
-                said = {"message": f"{part.stem}: {done / MB:,.0f} of {total / MB:,.0f} MB"}
+                message = {"message": f"{part.stem}: {done / MB:,.0f} of {total / MB:,.0f} MB"}
                 new = 10 * done // total > tenths
-                events.progress(f"fetch {part.stem} (MB)", done // MB, total // MB, **(said if new else {}))
+                events.progress(f"fetch {part.stem} (MB)", done // MB, total // MB, **(message if new else {}))
                 tenths = 10 * done // total
 
 
 def _version(headers: Message) -> str:
-    """What If-Range may compare: a strong ETag, else the date of change."""
+    """Return the version for If-Range: a strong ETag, else the date of modification."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
@@ -133,7 +141,7 @@ def _length(headers: Message) -> int | None:
 
 
 def _range(headers: Message) -> tuple[int | None, int | None]:
-    """First byte and total size of Content-Range (`bytes 100-199/200`, `bytes */200`)."""
+    """Parse the first byte and the total size of Content-Range (`bytes 100-199/200`, `bytes */200`)."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", ""))
     first, total = match.groups() if match else (None, None)
     return int(first) if first else None, int(total) if total else None
@@ -142,7 +150,9 @@ def _range(headers: Message) -> tuple[int | None, int | None]:
 def _require_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise UserError(f"{part.parent} has room for {free / MB:,.0f} MB; {needed / MB:,.0f} MB are to come")
+        raise UserError(
+            f"{part.parent} has room for {free / MB:,.0f} MB; {needed / MB:,.0f} MB are still to be downloaded"
+        )
 
 
 def _size(path: Path) -> int:

@@ -1,7 +1,7 @@
-"""What is kept of the raw interactions: the recipe of the released code, and the field's other settings.
+"""Filters of raw interactions: those of the released code, plain k-core, repeats and overlap.
 
-Frames have the columns user and item (categories, or numbers), time and domain (its number), in file order; every
-function keeps that order.
+Frames have the columns user and item (categories or numbers), time and domain (its number), in file order; all
+functions keep this order.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-# The released passes: a pass keeps what has more than these, and passes end when every one has at least those.
+# Passes of the released code: a pass keeps items and users with more interactions than PASS_*; the passes end when
+# all have at least STOP_*.
 PASS_ITEM, PASS_USER = 3, 5
 STOP_ITEM, STOP_USER = 3, 5
 
-ODD_NUMBERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # large, of a multiplicative hash
+ODD_NUMBERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # factors of a multiplicative hash
 
 
-def one_domain_an_item(frame: pl.DataFrame, domains: int) -> tuple[pl.DataFrame, int, int]:
-    """Give each item the domain where it has more interactions, the first of equals.
+def one_domain_per_item(frame: pl.DataFrame, domains: int) -> tuple[pl.DataFrame, int, int]:
+    """Assign each item to the domain in which it has most interactions, the first of equals.
 
-    Interactions of such an item that another domain's file lists too (same user and time) are one and stay once.
-    Returns the frame, the number of items with several domains, and the number of interactions that fell away.
+    An interaction of such an item that the file of another domain repeats (same user and time) is kept once.
+
+    Returns:
+        The frame, the number of items that had several domains, and the number of interactions dropped.
     """
     if frame.is_empty():
         return frame, 0, 0
@@ -47,7 +50,11 @@ def one_domain_an_item(frame: pl.DataFrame, domains: int) -> tuple[pl.DataFrame,
 
 
 def core(frame: pl.DataFrame, k: Literal["paper"] | int) -> tuple[pl.DataFrame, int]:
-    """`paper`: the released passes over items and users; a number: the plain k-core. Also the number of passes."""
+    """Keep the k-core of items and users, or what the passes of the released code keep (`paper`).
+
+    Returns:
+        The frame, and the number of passes.
+    """
     more_than = (PASS_ITEM, PASS_USER) if k == "paper" else (k - 1, k - 1)
     at_least = (STOP_ITEM, STOP_USER) if k == "paper" else (k, k)
     passes = 0
@@ -56,15 +63,17 @@ def core(frame: pl.DataFrame, k: Literal["paper"] | int) -> tuple[pl.DataFrame, 
         counts = [np.bincount(column) for column in rows]
         if all((count[count > 0] >= least).all() for count, least in zip(counts, at_least, strict=True)):
             break
-        wide = [(count > least)[column] for count, least, column in zip(counts, more_than, rows, strict=True)]
-        frame = frame.filter(pl.Series(wide[0] & wide[1]))
+        kept = [(count > least)[column] for count, least, column in zip(counts, more_than, rows, strict=True)]
+        frame = frame.filter(pl.Series(kept[0] & kept[1]))
         passes += 1
     return frame, passes
 
 
-def said_again(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """bool [n]: interactions that say the same in all `columns` as an earlier one: of an earlier part, where there
-    are parts, at an earlier time, or further up in the file."""
+def repeated_rows(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Find interactions that are equal to an earlier one in all `columns`: bool [n].
+
+    Interactions are ordered by part, if there are parts, then by time, then as in the file.
+    """
     again = np.zeros(len(frame), bool)
     alike = np.flatnonzero(_maybe_alike(frame, columns))
     if len(alike):
@@ -76,8 +85,10 @@ def said_again(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def _maybe_alike(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """bool [n]: interactions that share `columns` with another, by a hash of 64 bits: little memory for tens of
-    millions of rows, of which few or none are alike."""
+    """Find interactions whose `columns` are probably equal to those of another: bool [n].
+
+    They are compared by a 64-bit hash, which needs little memory for tens of millions of rows, few of them alike.
+    """
     mixed = np.zeros(len(frame), np.uint64)
     for column, odd in zip(columns, ODD_NUMBERS, strict=False):
         mixed += codes(frame[column]).astype(np.uint64) * np.uint64(odd)
@@ -91,10 +102,11 @@ def _maybe_alike(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """The open-world setting: `share` of all users stay in several domains, any other keeps one of theirs.
+    """Limit the share of overlap users (the open-world setting).
 
-    Who stays is drawn among the users in several domains (all of them, if they are fewer than the share asks for),
-    and which domain another keeps is drawn among that user's own, uniformly, both by `seed`.
+    `share` of all users stay in several domains, and the others keep one of their domains. The overlap users are
+    drawn from the users in several domains; if these are fewer than the share, all stay. The domain that another
+    user keeps is drawn uniformly from the user's domains. Both draws depend on `seed`.
     """
     pairs = frame.select("user", "domain").unique()
     pairs = pairs.with_columns(pl.col("user").cast(pl.String).alias("name")).sort("name", "domain")
@@ -112,5 +124,5 @@ def limit_overlap(frame: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
 
 
 def codes(column: pl.Series) -> np.ndarray:
-    """The numbers behind categories; numbers as they are."""
+    """Return the numbers behind categories; numbers are returned unchanged."""
     return column.to_physical().to_numpy()

@@ -1,8 +1,8 @@
-"""The file formats, each as SQL of DuckDB's that yields the same rows.
+"""File formats, each as DuckDB SQL that yields the same rows.
 
-JSON lines (the Amazon releases), Parquet, CSV and the like, RecBole's atomic files; with gzip if the name ends in
-.gz. Every row has `broken` (it is no record at all), `odd` (an id of a wrong type, or with control characters in
-it) and a text for each role that was asked for.
+The formats are JSON lines (the Amazon releases), Parquet, CSV and similar, and the atomic files of RecBole, all
+also compressed by gzip if the name ends in .gz. Each row has `broken` (it is not a record), `odd` (an id has a
+wrong type or control characters) and a text for each requested role.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ BACKSLASH = "\\"
 
 @dataclass(frozen=True)
 class Rows:
-    """`sql` selects the rows; `rejected` (SQL, may be empty) counts by kind those that DuckDB could not split."""
+    """SQL that reads a file."""
 
     sql: str
+    """Selects the rows."""
     rejected: str = ""
+    """Counts the rows that DuckDB could not parse, by kind; may be empty."""
 
 
 def rows(
@@ -44,22 +46,34 @@ def rows(
     needed: Sequence[str],
     as_json: Sequence[str] = (),
 ) -> Rows:
-    """The rows of a file with a text for each of `roles`, null where it has no such column.
+    """Select the rows of a file, with a text for each of `roles`, null if it has no such column.
 
-    Roles of `as_json` come as JSON where the file is JSON: they may be lists.
-    Errors: UserError for a file that cannot be read or lacks a column for one of `needed`.
+    Args:
+        connection: Connection to read the names of columns with.
+        path: The file.
+        columns: The roles of its columns.
+        roles: Roles to select.
+        needed: Roles that must have a column.
+        as_json: Roles that stay JSON if the file is JSON, since they may be lists.
+
+    Raises:
+        UserError: If the file cannot be read or lacks a column for one of `needed`.
     """
     names = column_names(connection, path, columns)
-    found = match(names, columns, needed=needed, file=path.name)
+    matches = match(names, columns, needed=needed, file=path.name)
     if is_json(path):
-        return _json_rows(path, found, roles, as_json)
+        return _json_rows(path, matches, roles, as_json)
     if path.suffix.lower() == ".parquet":
-        return Rows(_column_rows(f"read_parquet({text(path)})", found, roles))
-    return Rows(_column_rows(_delimited(path, names, columns.header), found, roles), _REJECTED)
+        return Rows(_column_rows(f"read_parquet({text(path)})", matches, roles))
+    return Rows(_column_rows(_delimited(path, names, columns.header), matches, roles), _REJECTED)
 
 
 def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Columns) -> list[str]:
-    """Of a JSON file those of its first thousand objects. Errors: UserError for a file that cannot be read."""
+    """Return the names of the columns of a file; for JSON, the keys of its first thousand objects.
+
+    Raises:
+        UserError: If the file cannot be read, or its columns have no distinct names.
+    """
     _check(path)
     try:
         if is_json(path):
@@ -70,15 +84,15 @@ def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Col
     except duckdb.Error as error:
         raise unreadable(path, error) from None
     cells = _first_cells(path)
-    names = cells if columns.header else [f"column {place}" for place in range(1, len(cells) + 1)]
+    names = cells if columns.header else [f"column {number}" for number in range(1, len(cells) + 1)]
     if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"{path.name}: its first line leaves a column without a name, or names one twice")
+        raise UserError(f"{path.name}: its first line has an empty or a repeated column name")
     return names
 
 
 def python_literals(path: Path) -> Rows:
-    """Metadata of the 2014 release, one Python literal a line: the whole `line`, and the `item` that it is of."""
-    # No such delimiter and no quote: a line stays in one piece.
+    """Select metadata of the 2014 release, one Python literal per line, as `line` and its `item`."""
+    # This delimiter does not occur in text, and there are no quotes, so lines are not split.
     lines = (
         f"read_csv({text(path)}, columns = {{'line': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', "
         f"header = false, auto_detect = false, ignore_errors = true, max_line_size = {1 << 24}"
@@ -89,21 +103,27 @@ def python_literals(path: Path) -> Rows:
 
 
 def is_json(path: Path) -> bool:
+    """Check by its name whether a file is JSON lines."""
     return path.name.lower().removesuffix(".gz").endswith(JSON_SUFFIXES)
 
 
 def is_python_literals(path: Path) -> bool:
+    """Check whether a file has Python literals in place of JSON, as the metadata of the 2014 release."""
     return is_json(path) and first_line(path).lstrip().startswith(b"{'")
 
 
 def bare_name(path: Path) -> str:
-    """A file's name without the suffixes of its format and compression."""
+    """Return a file's name without the suffixes of its format and compression."""
     name = path.name[: -len(".gz")] if _is_gzip(path) else path.name
     return next((name[: -len(end)] for end in SUFFIXES if name.lower().endswith(end)), name)
 
 
 def first_line(path: Path) -> bytes:
-    """At most a megabyte of it. Errors: UserError if the file is missing, empty, or named .gz and no gzip."""
+    """Read the first line of a file, at most a megabyte.
+
+    Raises:
+        UserError: If the file is missing or empty, or its name ends in .gz and it is not gzip.
+    """
     opener: Callable[..., Any] = gzip.open if _is_gzip(path) else open
     try:
         with opener(path, "rb") as file:
@@ -116,18 +136,19 @@ def first_line(path: Path) -> bytes:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    said = str(error).split("\n")[0]
-    if isinstance(error, EOFError) or "end of GZIP" in said:
+    """Make the message for an error in reading a file."""
+    message = str(error).split("\n")[0]
+    if isinstance(error, EOFError) or "end of GZIP" in message:
         return UserError(f"{path.name} breaks off in the middle of its gzip stream: download or copy it again")
-    if isinstance(error, gzip.BadGzipFile) or "GZIP" in said:
-        return UserError(f"{path.name} is no gzip file, or a damaged one: download or copy it again")
+    if isinstance(error, gzip.BadGzipFile) or "GZIP" in message:
+        return UserError(f"{path.name} is not a gzip file, or is damaged: download or copy it again")
     if isinstance(error, OSError):
-        return UserError(f"cannot read {path}: {error.strerror or said}")
-    return UserError(f"cannot read {path.name}: {said}")
+        return UserError(f"cannot read {path}: {error.strerror or message}")
+    return UserError(f"cannot read {path.name}: {message}")
 
 
 def text(value: str | Path) -> str:
-    """An SQL literal."""
+    """Quote a text as an SQL literal."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
@@ -139,9 +160,9 @@ _REJECTED = """SELECT lower(kind::VARCHAR), count(*) FROM
 def _check(path: Path) -> None:
     if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
         known = ", ".join(SUFFIXES)
-        raise UserError(f"{path.name}: its name does not tell its format; known are {known}, and .gz of each")
+        raise UserError(f"{path.name}: its name does not show its format; use one of {known}, with or without .gz")
     if any(character in str(path) for character in "*?["):
-        raise UserError(f"{path}: DuckDB would take * ? and [ in a path for a pattern; rename it")
+        raise UserError(f"{path}: *, ? and [ in a path have a special meaning for DuckDB; rename it")
     first_line(path)
 
 
@@ -153,12 +174,12 @@ def _compression(path: Path) -> str:
     return ", compression = 'gzip'" if _is_gzip(path) else ""
 
 
-def _json_rows(path: Path, found: Mapping[str, str], roles: Sequence[str], as_json: Sequence[str]) -> Rows:
-    named = [role for role in roles if role in found]
-    paths = ", ".join(text('$."' + found[role].replace('"', '\\"') + '"') for role in named)
-    cell = {role: f"f[{place}]" for place, role in enumerate(named, start=1)}
-    # Ids of the Amazon releases are strings: a number is damage. Elsewhere numbers are ids, too.
-    amazon = found["item"] == "asin"
+def _json_rows(path: Path, matches: Mapping[str, str], roles: Sequence[str], as_json: Sequence[str]) -> Rows:
+    named = [role for role in roles if role in matches]
+    paths = ", ".join(text('$."' + matches[role].replace('"', '\\"') + '"') for role in named)
+    cell = {role: f"f[{number}]" for number, role in enumerate(named, start=1)}
+    # In the Amazon releases ids are strings, and a number is an error; in other files ids may be numbers.
+    amazon = matches["item"] == "asin"
     odd = " OR ".join(_odd_json(cell[role], amazon) for role in IDS if role in cell)
     values = (
         f"NULL::VARCHAR AS {role}"
@@ -175,24 +196,27 @@ def _json_rows(path: Path, found: Mapping[str, str], roles: Sequence[str], as_js
 
 
 def _odd_json(value: str, only_strings: bool) -> str:
-    """An id that is no string (nor number), or has a control character; JSON has none unless by an escape. A CASE,
-    because DuckDB works out both sides of AND for every row."""
+    """Return SQL for an id that is not a string (or number), or has a control character.
+
+    Only escapes yield control characters in JSON. CASE checks for them, since DuckDB computes both sides of AND for
+    every row.
+    """
     kind = f"NOT starts_with({value}, {QUOTE})" if only_strings else f"NOT regexp_matches({value}, '^[\"0-9-]')"
     escaped = f"CASE WHEN contains({value}, {text(BACKSLASH)}) THEN {_control(_string(value))} ELSE false END"
     return f"{kind} OR {escaped}"
 
 
 def _string(value: str) -> str:
-    """A JSON scalar as text; null as NULL."""
+    """Return SQL for a JSON scalar as text, null as NULL."""
     return f"({value} ->> '$')"
 
 
 def _json_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     sample = f"SELECT json FROM {_objects(path)} WHERE json_type(json) = 'OBJECT' LIMIT 1000"
-    found = connection.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM ({sample})").fetchall()
-    if not found:
+    keys = connection.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM ({sample})").fetchall()
+    if not keys:
         raise UserError(f"{path.name} has no usable row: no JSON object on any line")
-    return sorted(name for (name,) in found)
+    return sorted(name for (name,) in keys)
 
 
 def _objects(path: Path) -> str:
@@ -201,15 +225,15 @@ def _objects(path: Path) -> str:
     )
 
 
-def _column_rows(relation: str, found: Mapping[str, str], roles: Sequence[str]) -> str:
-    cell = {role: f"trim({_identifier(name)}::VARCHAR)" for role, name in found.items()}
+def _column_rows(relation: str, matches: Mapping[str, str], roles: Sequence[str]) -> str:
+    cell = {role: f"trim({_identifier(name)}::VARCHAR)" for role, name in matches.items()}
     odd = " OR ".join(_control(cell[role]) for role in IDS if role in roles and role in cell)
     values = (f"{cell.get(role, 'NULL::VARCHAR')} AS {role}" for role in roles)
     return f"SELECT false AS broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM {relation}"
 
 
 def _delimited(path: Path, names: Sequence[str], header: bool) -> str:
-    """DuckDB's relation of a CSV, TSV or RecBole file."""
+    """Return the DuckDB relation of a CSV, TSV or RecBole file."""
     types = ", ".join(f"{text(name)}: 'VARCHAR'" for name in names)
     delimiter, quote = _dialect(path)
     return (
@@ -220,7 +244,7 @@ def _delimited(path: Path, names: Sequence[str], header: bool) -> str:
 
 
 def _dialect(path: Path) -> tuple[str, str]:
-    """Delimiter and quote. A guess from the first line: DuckDB's own gives up on a file with damaged rows."""
+    """Guess delimiter and quote from the first line; DuckDB's detection fails for files with damaged rows."""
     if path.suffix.lower() in RECBOLE_SUFFIXES:
         return "\t", ""
     return max(",;\t|", key=_first_text(path).count), '"'

@@ -1,4 +1,4 @@
-"""The domain ratio r of section 1, and which domain it is that dominates."""
+"""The domain imbalance r of section 1, and the dominant domain of a user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ RATIOS = {"[0,0.5)": (0, 0.5), "[0.5,0.9)": (0.5, 0.9), "[0.9,0.95)": (0.9, 0.95
 
 
 def imbalance(counts: np.ndarray) -> np.ndarray:
-    """r [U] of item counts [U, D]: |nA - nB| / (nA + nB) for two domains, 0 for a user without items.
+    """Compute r [U] from item counts [U, D].
 
-    For D domains it is (D max / n - 1) / (D - 1), which is the same at D = 2: 0 where all domains are equal, 1
-    where all items are of one. With one domain only r = 1.
+    For two domains r = |nA - nB| / (nA + nB). For D domains it is (D max / n - 1) / (D - 1), which is the same for
+    D = 2: 0 if all domains have equally many items, 1 if all items are of one domain. With a single domain, r = 1.
+    A user without items has r = 0.
     """
     total: NDArray[np.int64] = counts.sum(1)
     domains = counts.shape[1]
@@ -28,11 +29,11 @@ def imbalance(counts: np.ndarray) -> np.ndarray:
 
 
 def dominant(counts: np.ndarray) -> np.ndarray:
-    """[U]: the domain that has most of a user's items, the first of equals."""
+    """Return the domain with most of each user's items, the first of equals: [U]."""
     domains: np.ndarray = counts.argmax(1)
     return domains
 
 
 def between(values: np.ndarray, spans: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """{label: bool [n]} of spans such as RATIOS: which values lie in low <= value < high."""
+    """Return which values lie in each span (low <= value < high), such as RATIOS: {label: bool [n]}."""
     return {label: (values >= low) & (values < high) for label, (low, high) in spans.items()}

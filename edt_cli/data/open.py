@@ -1,4 +1,4 @@
-"""A prepared dataset by its name."""
+"""Access to prepared datasets by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
-    """The prepared dataset; `demo` is prepared if it is not there. Errors: UserError how to get it."""
+    """Load a prepared dataset; `demo` is prepared first if necessary.
+
+    Raises:
+        UserError: If there is no such dataset; the message says how to prepare it.
+    """
     from edt_cli.data.dataset import load
 
     if name == "demo":

@@ -1,4 +1,4 @@
-"""What `edt data prepare` was asked for: from its options to settings and sources."""
+"""Options of `edt data prepare`, and the settings and sources that follow from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from edt_cli.data.sources import (
     Sources,
     amazon_pair,
     checked_domains,
+    files_per_domain,
     how_to_get,
-    own_files,
     recbole_folder,
     renamed,
 )
@@ -29,8 +29,11 @@ from edt_cli.workspace.layout import Workspace
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The options that name files. `domain_files` are DOMAIN=FILE, `items` are FILE or DOMAIN=FILE."""
+class SourceOptions:
+    """Options that name files.
+
+    `domain_files` are DOMAIN=FILE, `items` are FILE or DOMAIN=FILE.
+    """
 
     raw: Path | None = None
     download: bool = False
@@ -51,11 +54,12 @@ class Asked:
 
     @property
     def split_already(self) -> bool:
+        """Whether the files are already split."""
         return bool(self.train or self.valid or self.test)
 
     @property
     def kinds(self) -> list[str]:
-        """The ways of naming interactions that were used; one is meant to be."""
+        """Ways of naming interactions that were used; only one may be."""
         named = {
             "--raw": self.raw,
             "--download": self.download,
@@ -68,22 +72,25 @@ class Asked:
 
 def data_settings(
     name: str,
-    asked: Asked,
+    options: SourceOptions,
     *,
     window: str | None = None,
     k_core: str | None = None,
     split: str | None = None,
     **values: Any,
 ) -> DataSettings:
-    """A pair of the paper has the released recipe where an option does not say otherwise; other data has no filter.
+    """Make the settings of dataset `name` from options.
 
-    Errors: UsageError for a value that does not fit.
+    By default, a pair of the paper is filtered by the released recipe, and other data is not filtered.
+
+    Raises:
+        UsageError: If a value is not valid, or options contradict each other.
     """
-    if asked.split_already and split not in (None, "given"):
+    if options.split_already and split not in (None, "given"):
         raise UsageError(f"--train and --test are a split already: leave out --split {split}")
-    if split == "given" and not asked.split_already:
+    if split == "given" and not options.split_already:
         raise UsageError("--split given needs --train FILE and --test FILE")
-    values["split"] = "given" if asked.split_already else split or "leave-one-out"
+    values["split"] = "given" if options.split_already else split or "leave-one-out"
     if window is not None or name not in PAIRS:
         values["window"] = parse_window(window or "none")
     if k_core is not None or name not in PAIRS:
@@ -91,35 +98,41 @@ def data_settings(
     return validated(DataSettings, values)
 
 
-def find_sources(name: str, asked: Asked, workspace: Workspace, events: Events) -> Sources:
-    """The files of dataset `name`; `--download` fetches them first.
+def find_sources(name: str, options: SourceOptions, workspace: Workspace, events: Events) -> Sources:
+    """Find the files of dataset `name`, after downloading them with `--download`.
 
-    Errors: UsageError where options contradict each other; UserError, how to get a pair, where none does.
+    Raises:
+        UsageError: If options contradict each other or do not name files.
+        UserError: If the files are missing; for a pair, the message says how to get them.
     """
-    if len(asked.kinds) > 1:
-        raise UsageError(f"name the interactions in one way, not by {' and '.join(asked.kinds)}")
-    domains = _listed(asked.domains)
-    if asked.download or (asked.raw and name in PAIRS):
+    if len(options.kinds) > 1:
+        raise UsageError(f"name the interactions in one way, not by {' and '.join(options.kinds)}")
+    domains = _listed(options.domains)
+    if options.download or (options.raw and name in PAIRS):
         if name not in PAIRS:
             raise UsageError(f"--download knows {', '.join(PAIRS)}; {name!r} is none of them")
-        folder = asked.raw or fetch_pair(name, workspace.root / "raw", events)
+        folder = options.raw or fetch_pair(name, workspace.root / "raw", events)
         sources = amazon_pair(name, folder)
         return renamed(sources, domains) if domains else sources
-    if asked.raw:
-        sources = recbole_folder(asked.raw)
+    if options.raw:
+        sources = recbole_folder(options.raw)
         return renamed(sources, domains) if domains else sources
-    if asked.kinds:
-        return _own_sources(asked, domains or _pair_domains(name))
+    if options.kinds:
+        return _file_sources(options, domains or _pair_domains(name))
     if name in PAIRS:
         raise UserError(f"{name} is not here yet: {how_to_get(name)}")
     raise UsageError(
-        f"{name!r} is no built-in pair ({', '.join(PAIRS)}); for data of your own name its files: "
+        f"{name!r} is not a built-in pair ({', '.join(PAIRS)}); to use your data, name its files: "
         f"edt data prepare {name} --a FILE --b FILE, or --interactions FILE, or --raw DIR"
     )
 
 
 def parse_window(text: str) -> tuple[int, int] | None:
-    """`none`, or START:END as unix seconds or dates of UTC, both outside the window. Errors: UsageError."""
+    """Parse `--window`: `none`, or START:END as unix seconds or UTC dates, both exclusive.
+
+    Raises:
+        UsageError: If the text is not of this form, or the window is empty.
+    """
     if text == "none":
         return None
     try:
@@ -132,7 +145,11 @@ def parse_window(text: str) -> tuple[int, int] | None:
 
 
 def parse_k_core(text: str) -> Literal["paper"] | int | None:
-    """`none`, `paper`, or a number of 1 or more. Errors: UsageError."""
+    """Parse `--k-core`: `none`, `paper` or a number from 1.
+
+    Raises:
+        UsageError: If the text is none of these.
+    """
     if text == "none":
         return None
     if text == "paper":
@@ -156,42 +173,42 @@ def _pair_domains(name: str) -> tuple[str, ...]:
     return tuple(domain for domain, _ in PAIRS.get(name, ()))
 
 
-def _own_sources(asked: Asked, domains: tuple[str, ...]) -> Sources:
+def _file_sources(options: SourceOptions, domains: tuple[str, ...]) -> Sources:
     columns, item_columns = (
-        parse_columns(text, header=asked.header) for text in (asked.columns, asked.item_columns)
+        parse_columns(text, header=options.header) for text in (options.columns, options.item_columns)
     )
-    if not asked.header and not columns.positions:
-        raise UsageError("without a header, say what stands where: --columns user,item,time")
-    items = [_maybe_named(text) for text in asked.items]
-    if asked.interactions:
-        return _one_stream((File(asked.interactions),), items, asked, domains, columns, item_columns)
-    if asked.split_already:
-        if not asked.train or not asked.test:
-            raise UsageError("data that is split already needs --train and --test (and --valid, if there is one)")
-        parts = (asked.train, asked.valid, asked.test)
+    if not options.header and not columns.positions:
+        raise UsageError("without a header, give the roles by position: --columns user,item,time")
+    items = [_maybe_named(text) for text in options.items]
+    if options.interactions:
+        return _one_stream((File(options.interactions),), items, options, domains, columns, item_columns)
+    if options.split_already:
+        if not options.train or not options.test:
+            raise UsageError("data that is already split needs --train and --test (and --valid, if there is one)")
+        parts = (options.train, options.valid, options.test)
         files = tuple(File(path, None, part) for part, path in enumerate(parts) if path)
-        return _one_stream(files, items, asked, domains, columns, item_columns)
-    named = [(bare_name(path), path) for path in (asked.a, asked.b) if path] + [
-        _named(text) for text in asked.domain_files
+        return _one_stream(files, items, options, domains, columns, item_columns)
+    named = [(bare_name(path), path) for path in (options.a, options.b) if path] + [
+        _named(text) for text in options.domain_files
     ]
     if domains and len(domains) != len(named):
-        raise UsageError(f"--domains names {len(domains)} domains, the files are of {len(named)}")
+        raise UsageError(f"--domains names {len(domains)} domains, but the files have {len(named)}")
     names = domains or [name for name, _ in named]
     interactions = [(name, path) for name, (_, path) in zip(names, named, strict=True)]
-    short = [(name, path) for name, path in zip(names, (asked.a_items, asked.b_items), strict=False) if path]
-    return own_files(interactions, [*short, *items], columns=columns, item_columns=item_columns)
+    short = [(name, path) for name, path in zip(names, (options.a_items, options.b_items), strict=False) if path]
+    return files_per_domain(interactions, [*short, *items], columns=columns, item_columns=item_columns)
 
 
 def _one_stream(
     files: tuple[File, ...],
     items: Sequence[tuple[str | None, Path]],
-    asked: Asked,
+    options: SourceOptions,
     domains: tuple[str, ...],
     columns: Columns,
     item_columns: Columns,
 ) -> Sources:
-    """Files that hold all domains: a column tells which, or the items' files do."""
-    short = [path for path in (asked.a_items, asked.b_items) if path]
+    """Make sources of files that hold all domains, which a column or the files of items tell apart."""
+    short = [path for path in (options.a_items, options.b_items) if path]
     names = domains or tuple(bare_name(path) for path in short)
     of_domain = [*zip(names, short, strict=False), *items]
     known = domains or tuple(dict.fromkeys(name for name, _ in of_domain if name))

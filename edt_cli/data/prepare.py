@@ -1,4 +1,4 @@
-"""From raw files to a prepared dataset: read, choose, order, split, and say what became of every line."""
+"""Preparation of datasets from raw files: read, filter, order and split, with a tally of all lines."""
 
 from __future__ import annotations
 
@@ -15,44 +15,63 @@ import polars as pl
 from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
-from edt_cli.data.filters import codes, core, limit_overlap, one_domain_an_item, said_again
-from edt_cli.data.options import Asked, find_sources
+from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
+from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
 from edt_cli.data.sources import File, Sources, checked_domains
+from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
 
-RECIPE = 1  # Counts up when the same files and options come to mean another dataset.
+RECIPE = 1  # Increase when the same files and options yield another dataset.
 NO_FILTER = DataSettings(window=None, k_core=None)
 TIE_SAMPLE_USERS = 10_000
 OTHER_DOMAIN = 255
-MANY_SHARED = 0.05  # share of items with an id in several domains from which on it may be a mistake
+MANY_SHARED = 0.05  # share of items with an id in several domains above which this may be a mistake
 
 
-def prepare_asked(
-    workspace: Workspace, name: str, asked: Asked, settings: DataSettings, events: Events, *, keep_as: str | None
+def prepare_from_options(
+    workspace: Workspace,
+    name: str,
+    options: SourceOptions,
+    settings: DataSettings,
+    events: Events,
+    *,
+    keep_as: str | None,
 ) -> tuple[Artefact, bool]:
-    """What `edt data prepare NAME` was asked for: the built-in pair, a pair of the paper, or files of one's own."""
+    """Prepare the dataset of `edt data prepare NAME`: `demo`, a pair of the paper, or files of the user.
+
+    Returns:
+        The dataset, and whether it was made now.
+
+    Raises:
+        UsageError: If options contradict each other.
+        UserError: If the data cannot be read, or no interaction is left.
+    """
     target = keep_as or name
     workspace.dataset(target)
     if name == "demo":
-        if asked.kinds:
-            raise UsageError("demo is built in and reads no files; give data of your own another name")
+        if options.kinds:
+            raise UsageError("demo is built in and reads no files; give your data another name")
         return prepare_demo(workspace, settings, events, target)
     if target == "demo":
         raise UsageError("demo is the name of the built-in pair; choose another")
-    return prepare(workspace, target, find_sources(name, asked, workspace, events), settings, events)
+    return prepare(workspace, target, find_sources(name, options, workspace, events), settings, events)
 
 
 def prepare(
     workspace: Workspace, name: str, sources: Sources, settings: DataSettings, events: Events
 ) -> tuple[Artefact, bool]:
-    """The dataset `name`, and whether it was made now: with the same files and options nothing is done.
+    """Prepare the dataset `name`, unless it was prepared from the same files and options.
 
-    Errors: UserError for files that cannot be read or hold nothing usable, and where no interaction is left.
+    Returns:
+        The dataset, and whether it was made now.
+
+    Raises:
+        UserError: If a file cannot be read or has no usable row, or no interaction is left.
     """
     files = [("interactions", file) for file in sources.interactions] + [("items", file) for file in sources.items]
-    source = [_described(what, file, events) for what, file in files]
+    source = [_file_record(what, file, events) for what, file in files]
     columns = [asdict(sources.columns), asdict(sources.item_columns)]
     recipe = digest(RECIPE, source, sources.domains, columns, settings)
     artefact = workspace.dataset(name)
@@ -68,19 +87,19 @@ def prepare(
         if frame["domain"].null_count():
             texts = _texts(reader, sources, domains, frame["item"], tally)
             frame = _domains_from_items(frame, texts, tally)
-        frame = _chosen(frame, len(domains), settings, tally)
+        frame = _filtered(frame, len(domains), settings, tally)
         if texts is None:
             texts = _texts(reader, sources, domains, frame["item"], tally)
         items = _items(frame, texts)
-        manifest |= _saved(folder, frame, items, domains, settings, tally)
-    _say_what_is_odd(items, domains, tally, events)
+        manifest |= _write(folder, frame, items, domains, settings, tally)
+    _report_oddities(items, domains, tally, events)
     return artefact, True
 
 
 def prepare_demo(
     workspace: Workspace, settings: DataSettings, events: Events, name: str = "demo"
 ) -> tuple[Artefact, bool]:
-    """The built-in synthetic pair, under the same options as any other data."""
+    """Prepare the built-in synthetic dataset, with the same settings as other data."""
     recipe = digest(RECIPE, "demo", DEMO_SEED, settings)
     artefact = workspace.dataset(name)
     if not _replaceable(artefact, recipe, events):
@@ -90,53 +109,50 @@ def prepare_demo(
         tally: dict[str, Any] = {"files": [], "steps": []}
         frame = interactions.join(items.select("item", "domain"), on="item", maintain_order="left")
         frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
-        frame = _chosen(frame, len(DEMO_DOMAINS), settings, tally)
-        manifest |= _saved(folder, frame, items, DEMO_DOMAINS, settings, tally)
+        frame = _filtered(frame, len(DEMO_DOMAINS), settings, tally)
+        manifest |= _write(folder, frame, items, DEMO_DOMAINS, settings, tally)
     return artefact, True
 
 
 def ensure_demo(workspace: Workspace) -> None:
-    """Prepare `demo` if it is not there: about a second."""
+    """Prepare `demo` if it does not exist, which takes about a second."""
     if not workspace.dataset("demo").complete:
         prepare_demo(workspace, NO_FILTER, Events())
 
 
-def _say_what_is_odd(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:
-    """What is no error, and yet seldom meant."""
+def _report_oddities(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:
+    """Report what is not an error, but probably unintended."""
     has_text = pl.any_horizontal(pl.col(TEXT_FIELDS).is_not_null())
     for number, name in enumerate(domains):
         of_domain = items.filter(domain=number)
         if of_domain.is_empty():
-            events.emit("odd", message=f"{name} is left without any item")
+            events.emit(Remark(message=f"{name} is left without any item"))
         elif not of_domain.select(has_text.any()).item():
-            events.emit(
-                "odd", message=f"no item of {name} has text: there is no metadata for it, or with other ids"
-            )
+            events.emit(Remark(message=f"no item of {name} has text: its metadata is missing or has other ids"))
     shared = tally.get("items in several domains", 0)
     if shared > MANY_SHARED * len(items):
         events.emit(
-            "odd",
-            message=f"{shared:,} of {len(items):,} items have an id that several domains use; "
-            "if they are not the same items, write their ids apart (food-17, kitchen-17)",
+            Remark(
+                message=f"{shared:,} of {len(items):,} items have an id that several domains use; "
+                "if these are different items, give them different ids (food-17, kitchen-17)"
+            )
         )
 
 
 def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
     if artefact.complete:
         if artefact.manifest().get("recipe") == recipe:
-            events.emit("skipped", message=f"{artefact.key} is prepared from these files already, nothing to do")
+            events.emit(Skipped(message=f"{artefact.key} is already prepared from these files, nothing to do"))
             return False
-        events.emit(
-            "replaced", message=f"{artefact.key} was prepared from other files or options: it will be replaced"
-        )
+        events.emit(Remark(message=f"{artefact.key} was prepared from other files or options: it will be replaced"))
     return True
 
 
-def _described(what: str, file: File, events: Events) -> dict[str, Any]:
+def _file_record(what: str, file: File, events: Events) -> dict[str, Any]:
     try:
         size = file.path.stat().st_size
         if size > LARGE:
-            events.emit("digest", message=f"looking whether {file.path.name} has changed ({size / 1e9:.1f} GB)")
+            events.emit(Remark(message=f"checking whether {file.path.name} has changed ({size / 1e9:.1f} GB)"))
         sha256 = file_digest(file.path)
     except OSError as error:
         raise UserError(f"cannot read {file.path}: {error.strerror}") from None
@@ -147,7 +163,12 @@ def _described(what: str, file: File, events: Events) -> dict[str, Any]:
 def _interactions(
     reader: Reader, sources: Sources, settings: DataSettings
 ) -> tuple[pl.DataFrame, tuple[str, ...], dict[str, Any]]:
-    """user and item (categories), time, domain (number; null: not known yet) and part, in the files' order."""
+    """Read all interactions, in the order of the files.
+
+    Returns:
+        user and item (categories), time, domain (number, null if not known yet) and part; the names of the domains;
+        and the tally.
+    """
     tally: dict[str, Any] = {"files": [], "steps": []}
     read: list[tuple[File, pl.LazyFrame]] = []
     for file in sources.interactions:
@@ -155,7 +176,7 @@ def _interactions(
         rows, counts = reader.interactions(file.path, sources.columns, domain_needed=domain_needed)
         tally["files"].append(_file_tally("interactions", file, counts))
         read.append((file, rows))
-    domains = sources.domains or _domains_told(pl.concat([rows for _, rows in read]))
+    domains = sources.domains or _domains_of_column(pl.concat([rows for _, rows in read]))
     lazy = pl.concat(
         rows.with_columns(domain=_domain_number(file.domain, domains), part=pl.lit(file.part, pl.UInt8))
         for file, rows in read
@@ -181,30 +202,33 @@ def _interactions(
     return known, domains, tally
 
 
-def _domains_told(rows: pl.LazyFrame) -> tuple[str, ...]:
-    """The names in the domain column, in the order in which they come."""
+def _domains_of_column(rows: pl.LazyFrame) -> tuple[str, ...]:
+    """Return the names in the domain column, in the order of their first occurrence."""
     names = rows.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
     if names.is_empty():
-        raise UserError("no file tells which domains there are: name them with --domains, such as food,kitchen")
+        raise UserError("no file says which domains there are: name them with --domains, such as food,kitchen")
     return checked_domains(names)
 
 
 def _domain_number(name: str | None, domains: Sequence[str]) -> pl.Expr:
-    """Of a file's domain, or of the domain column: OTHER_DOMAIN for a name not among them, null for no name."""
+    """Return the number of a file's domain, or an expression for the numbers of the domain column.
+
+    OTHER_DOMAIN stands for a name that is not in `domains`, null for no name.
+    """
     numbers = {domain: number for number, domain in enumerate(domains)}
     if name is not None:
         return pl.lit(numbers[name], pl.UInt8)
-    told = pl.col("domain").replace_strict(numbers, default=OTHER_DOMAIN, return_dtype=pl.UInt8)
-    return pl.when(pl.col("domain").is_not_null()).then(told)
+    column = pl.col("domain").replace_strict(numbers, default=OTHER_DOMAIN, return_dtype=pl.UInt8)
+    return pl.when(pl.col("domain").is_not_null()).then(column)
 
 
-def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
-    """The recipe's filters, in their order."""
-    frame, items, fell = one_domain_an_item(frame, domains)
+def _filtered(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
+    """Apply the filters of the recipe, in their order."""
+    frame, items, dropped = one_domain_per_item(frame, domains)
     if items:
         tally["items in several domains"] = items
-        _step(tally, "listed again by another domain's file", fell)
-    frame = _repeats(frame, settings, tally)
+        _step(tally, "listed again by another domain's file", dropped)
+    frame = _without_repeats(frame, settings, tally)
     before = len(frame)
     if settings.k_core is not None and before:
         frame, tally["k-core passes"] = core(frame, settings.k_core)
@@ -221,33 +245,35 @@ def _chosen(frame: pl.DataFrame, domains: int, settings: DataSettings, tally: di
     return frame
 
 
-def _repeats(frame: pl.DataFrame, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
-    """Without duplicates, and with `drop` without repeats, before anything counts how often an item was had."""
-    again = said_again(frame, ("user", "item", "time"))
+def _without_repeats(frame: pl.DataFrame, settings: DataSettings, tally: dict[str, Any]) -> pl.DataFrame:
+    """Drop duplicates, and with `drop` also repeats, before interactions are counted."""
+    repeated = repeated_rows(frame, ("user", "item", "time"))
     if settings.repeats == "keep":
-        tally["duplicates (kept)"] = int(again.sum())
+        tally["duplicates (kept)"] = int(repeated.sum())
         return frame
-    _step(tally, "duplicates: user, item and time of another line (--repeats keep keeps them)", int(again.sum()))
-    frame = frame.filter(pl.Series(~again)) if again.any() else frame
+    _step(tally, "duplicates: user, item and time of another line (--repeats keep keeps them)", int(repeated.sum()))
+    frame = frame.filter(pl.Series(~repeated)) if repeated.any() else frame
     if settings.repeats == "drop":
-        again = said_again(frame, ("user", "item"))
-        _step(tally, "repeats: an item that the user had before", int(again.sum()))
-        frame = frame.filter(pl.Series(~again))
+        repeated = repeated_rows(frame, ("user", "item"))
+        _step(tally, "repeats: an item that the user had before", int(repeated.sum()))
+        frame = frame.filter(pl.Series(~repeated))
     return frame
 
 
 def _texts(
     reader: Reader, sources: Sources, domains: Sequence[str], wanted: pl.Series, tally: dict[str, Any]
 ) -> pl.DataFrame:
-    """What the files say of the wanted items: item, domain (number or null), TEXT_FIELDS. The items' own files come
-    first, then files of interactions with columns for it."""
+    """Read the text of the wanted items: item, domain (number or null) and TEXT_FIELDS.
+
+    The files of items come first, then files of interactions that have columns of text.
+    """
     names = wanted.unique().cast(pl.String)
     frames = [pl.DataFrame(schema={"item": pl.String, "domain": pl.UInt8, **dict.fromkeys(TEXT_FIELDS, pl.String)})]
     for file in sources.items:
         texts, counts = reader.items(file.path, sources.item_columns, names)
         tally["files"].append(_file_tally("items", file, counts))
         frames.append(texts.with_columns(domain=_domain_number(file.domain, domains)))
-    # There a column `name` may be the user's.
+    # In files of interactions, a column `name` may be the name of the user.
     columns = replace(sources.columns, passed_over=("name",))
     for file in sources.interactions:
         if reader.has_item_text(file.path, columns):
@@ -259,7 +285,7 @@ def _texts(
 
 
 def _domains_from_items(frame: pl.DataFrame, texts: pl.DataFrame, tally: dict[str, Any]) -> pl.DataFrame:
-    """Fill unknown domains from the items' files; leave out interactions whose item none of them has."""
+    """Fill in unknown domains from the files of items; drop interactions whose item is in none of them."""
     known = texts.filter(pl.col("domain") < OTHER_DOMAIN).unique("item", keep="first", maintain_order=True)
     known = known.select(pl.col("item").cast(pl.Categorical), known="domain")
     filled = frame.join(known, on="item", how="left", maintain_order="left")
@@ -267,19 +293,19 @@ def _domains_from_items(frame: pl.DataFrame, texts: pl.DataFrame, tally: dict[st
     frame = filled.drop_nulls("domain")
     _step(tally, "with an item of no known domain", len(filled) - len(frame))
     if frame.is_empty():
-        raise UserError("no item of the interactions is in the items' files: do both write ids alike?")
+        raise UserError("no item of the interactions is in the files of items: do both use the same ids?")
     return frame
 
 
 def _items(frame: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """One row for each item of the frame; text of its own domain's file goes before that of another's."""
+    """Return one row per item of the frame; text from a file of its domain takes precedence."""
     items = frame.select("item", "domain").unique("item").with_columns(pl.col("item").cast(pl.String))
     joined = items.join(texts, on="item", how="left", suffix="_of_text", maintain_order="left")
-    own = (pl.col("domain") == pl.col("domain_of_text")).fill_null(True)
-    return joined.sort(own.not_(), maintain_order=True).unique("item", keep="first").drop("domain_of_text")
+    same_domain = (pl.col("domain") == pl.col("domain_of_text")).fill_null(True)
+    return joined.sort(same_domain.not_(), maintain_order=True).unique("item", keep="first").drop("domain_of_text")
 
 
-def _saved(
+def _write(
     folder: Path,
     frame: pl.DataFrame,
     items: pl.DataFrame,
@@ -287,8 +313,8 @@ def _saved(
     settings: DataSettings,
     tally: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the tables; returns the rest of the manifest."""
-    # What became of repeats is in the content.
+    """Write the tables, and return the rest of the manifest."""
+    # The setting of repeats is left out of the key, since the content shows its effect.
     keyed = settings.model_dump(mode="json", exclude={"repeats"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
@@ -305,8 +331,12 @@ def _saved(
 
 
 def _tie_order(frame: pl.DataFrame, items: pl.DataFrame) -> dict[str, int]:
-    """Does the files' own order within a timestamp follow the item id? Steps from one item to another at one time,
-    and those of them that ascend (by domain, then id), of at most TIE_SAMPLE_USERS users."""
+    """Count ties, to show whether the order of the files within a timestamp follows the item id.
+
+    Returns:
+        `steps`, from an item to another at the same time, and how many of them are `ascending` by domain and id,
+        for at most TIE_SAMPLE_USERS users.
+    """
     user = codes(frame["user"])
     sample = np.flatnonzero(np.bincount(user))[:TIE_SAMPLE_USERS].max()
     numbers = items.select("item", "domain").sort("domain", "item").with_row_index("number")

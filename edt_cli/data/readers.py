@@ -1,7 +1,7 @@
-"""Files of interactions and of items, of any format, as streams of usable rows and a tally of the others.
+"""Readers of interactions and items in any format: usable rows, and a tally of the others.
 
-DuckDB reads and judges the rows and leaves them in a scratch Parquet file, in file order, so that a file larger
-than memory is no matter.
+DuckDB reads and checks the rows and writes them to a scratch Parquet file, in file order. Files may therefore be
+larger than memory.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from edt_cli.data.formats import (
     text,
     unreadable,
 )
+from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 
 MEMORY_LIMIT = "768MB"
-LARGE = 1 << 28  # bytes from which on a file is worth a word before it is read
+LARGE = 1 << 28  # size in bytes above which a message announces the reading of a file
 PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zero or negative")
 
 StageProgress = dict[str, int]
-"""Rows of a file by what became of them: `lines`, `usable`, and what was wrong with the others."""
+"""Counts of a file's rows: `lines`, `usable`, and the problems of the others."""
 
 _NUMBER = "try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT)"
-# Seconds, or milliseconds, micro- or nanoseconds by their size; else a date, of UTC where it names no zone.
+# A number is in seconds, milliseconds, microseconds or nanoseconds, by its size; other times are dates, in UTC
+# unless they name a zone.
 _SECONDS = """CASE WHEN number IS NULL THEN try_cast(epoch(try_cast(time AS TIMESTAMPTZ)) AS BIGINT)
     WHEN number < 100000000000 THEN number WHEN number < 100000000000000 THEN number // 1000
     WHEN number < 100000000000000000 THEN number // 1000000 ELSE number // 1000000000 END"""
@@ -50,7 +52,7 @@ _ITEM_SCHEMA = dict.fromkeys(("item", "domain", *TEXT_ROLES), pl.String())
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads files into `scratch`, a folder of the caller's that has room for them."""
+    """Reader of files, by way of the folder `scratch`, which needs enough space for them."""
 
     scratch: Path
     events: Events
@@ -58,23 +60,33 @@ class Reader:
     def interactions(
         self, path: Path, columns: Columns, *, domain_needed: bool = False
     ) -> tuple[pl.LazyFrame, StageProgress]:
-        """Usable rows in file order: user, item (str), time (i64, unix seconds), domain (str, null if not known).
+        """Read a file of interactions.
 
-        Errors: UserError for a file that cannot be read, lacks a needed column, or has no usable row.
+        Args:
+            path: The file.
+            columns: The roles of its columns.
+            domain_needed: Whether a row without a domain is unusable.
+
+        Returns:
+            The usable rows in file order, as user, item (str), time (i64, unix seconds) and domain (str, null if
+            unknown); and counts of all rows.
+
+        Raises:
+            UserError: If the file cannot be read, lacks a needed column, or has no usable row.
         """
         roles = ("user", "item", "time", "domain")
         needed = roles if domain_needed else roles[:3]
         missing = " OR ".join(f"coalesce({role}, '') = ''" for role in needed)
         with _connection(self.scratch) as connection:
-            found = rows(connection, path, columns, roles, needed=needed)
+            source = rows(connection, path, columns, roles, needed=needed)
             target, tally = self._write(
                 connection,
                 f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2 WHEN odd OR seconds IS NULL THEN 3
                                  WHEN seconds <= 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
                            "user", item, seconds AS time, domain
                     FROM (SELECT *, {_SECONDS} AS seconds
-                          FROM (SELECT *, {_NUMBER} AS number FROM ({found.sql})))""",
-                found,
+                          FROM (SELECT *, {_NUMBER} AS number FROM ({source.sql})))""",
+                source,
                 path,
             )
         if not tally["usable"]:
@@ -82,14 +94,19 @@ class Reader:
         return pl.scan_parquet(target).filter(problem=0).drop("problem"), tally
 
     def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
-        """Text of the wanted items: item, domain (null where the file has none) and TEXT_ROLES, each once, cleaned.
+        """Read the cleaned text of the wanted items.
 
-        A repeated item keeps the first text of each field.
+        Returns:
+            item, domain (null if the file has none) and TEXT_ROLES, one row per item, with the first text of each
+            field of a repeated item; and counts of all rows.
+
+        Raises:
+            UserError: If the file cannot be read or lacks a column of items.
         """
         literals = is_python_literals(path)
         roles = ("item", "domain", *TEXT_ROLES)
         with _connection(self.scratch) as connection:
-            found = (
+            source = (
                 python_literals(path)
                 if literals
                 else rows(connection, path, columns, roles, needed=("item",), as_json=TEXT_ROLES)
@@ -97,8 +114,8 @@ class Reader:
             target, tally = self._write(
                 connection,
                 f"""SELECT (CASE WHEN broken THEN 1 WHEN coalesce(item, '') = '' THEN 2 WHEN odd THEN 3
-                                 ELSE 0 END)::UTINYINT AS problem, * EXCLUDE (broken, odd) FROM ({found.sql})""",
-                found,
+                                 ELSE 0 END)::UTINYINT AS problem, * EXCLUDE (broken, odd) FROM ({source.sql})""",
+                source,
                 path,
             )
         usable = pl.scan_parquet(target).filter(pl.col("problem") == 0, pl.col("item").is_in(wanted.implode()))
@@ -112,23 +129,28 @@ class Reader:
         return texts, tally | {name: count for name, count in counts.items() if count}
 
     def has_item_text(self, path: Path, columns: Columns) -> bool:
-        """Does a file of interactions tell what its items are? Not JSON: a review's title is not its item's."""
+        """Check whether a file of interactions has text of its items.
+
+        JSON never counts, since the title of a review is not the title of the item.
+        """
         if is_json(path):
             return False
         with _connection(self.scratch) as connection:
-            found = match(column_names(connection, path, columns), columns, needed=(), file=path.name)
-        return any(role in found for role in TEXT_ROLES)
+            matches = match(column_names(connection, path, columns), columns, needed=(), file=path.name)
+        return any(role in matches for role in TEXT_ROLES)
 
     def _write(
-        self, connection: duckdb.DuckDBPyConnection, query: str, found: Rows, path: Path
+        self, connection: duckdb.DuckDBPyConnection, query: str, source: Rows, path: Path
     ) -> tuple[Path, StageProgress]:
+        """Write the rows of `query` to a scratch file, and count them by problem."""
         target = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
         copy = f"COPY ({query}) TO {text(target)} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 30720)"
         if path.stat().st_size > LARGE:
-            self.events.emit("read", message=f"reading {path.name} ({path.stat().st_size / 1e9:.1f} GB)")
+            message = f"reading {path.name} ({path.stat().st_size / 1e9:.1f} GB)"
+            self.events.emit(Remark(message=message))
         try:
             _execute(connection, copy, lambda percent: self.events.progress(f"read {path.name}", percent, 100))
-            rejected = dict(connection.execute(found.rejected).fetchall()) if found.rejected else {}
+            rejected = dict(connection.execute(source.rejected).fetchall()) if source.rejected else {}
         except duckdb.Error as error:
             raise unreadable(path, error) from None
         counts = dict(pl.scan_parquet(target).group_by("problem").len().collect().iter_rows())
@@ -138,7 +160,7 @@ class Reader:
 
 
 def describe(tally: Mapping[str, int]) -> str:
-    """`12 lines, 3 cut off or no record, 1 wrong type`."""
+    """Describe a tally, such as `12 lines, 3 cut off or no record, 1 wrong type`."""
     problems = [f"{count:,} {what}" for what, count in tally.items() if what not in ("lines", "usable")]
     return ", ".join([f"{tally['lines']:,} lines", *problems])
 
@@ -160,7 +182,7 @@ def _connection(scratch: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, sql: str, tick: Callable[[int], None]) -> None:
-    """Run one statement beside this thread, which shows how far it is and can be interrupted."""
+    """Run a statement in a second thread, while this one shows the progress and can be interrupted."""
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -208,7 +230,10 @@ def _literal(line: str) -> dict[str, Any]:
 
 
 def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """One row an item, the first text of each field; and how many titles were the source of a page."""
+    """Clean text, with one row per item and the first text of each field.
+
+    Also returns the number of titles that were the source of a page.
+    """
     page = pl.Series([title is not None and is_page_source(title) for title in frame["title"]], dtype=pl.Boolean)
     frame = frame.with_columns(pl.when(page).then(None).otherwise(pl.col("title")).alias("title"))
     frame = frame.with_columns(

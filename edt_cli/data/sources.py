@@ -1,4 +1,4 @@
-"""Which files make up a dataset: the pairs of the paper, a folder of RecBole's, or files of one's own."""
+"""Files of a dataset: a pair of the paper, a RecBole folder, or other files of the user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from edt_cli.config import UsageError, UserError
 from edt_cli.data.columns import Columns
 
-# Domain name and category of the Amazon release, in the paper's order (4.1.1).
+# Names of the domains and their categories in the Amazon release, in the order of section 4.1.1.
 PAIRS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "cloth-sport": (("cloth", "Clothing_Shoes_and_Jewelry"), ("sport", "Sports_and_Outdoors")),
     "elec-phone": (("elec", "Electronics"), ("phone", "Cell_Phones_and_Accessories")),
     "food-kitchen": (("food", "Grocery_and_Gourmet_Food"), ("kitchen", "Home_and_Kitchen")),
 }
-# Millions of reviews in the 2018 release, as its page states them.
+# Millions of reviews in the 2018 release, according to its page.
 REVIEWS_M = {"cloth-sport": 45, "elec-phone": 31, "food-kitchen": 27}
 
 MAX_DOMAINS = 16
@@ -24,46 +24,51 @@ MAX_DOMAINS = 16
 
 @dataclass(frozen=True)
 class File:
-    """`domain`: None where a column, or the items' own files, tell it. `part`: 0 train, 1 validation, 2 test, of
-    data that is split already."""
+    """A file of interactions or items."""
 
     path: Path
     domain: str | None = None
+    """Name of its domain; None if a column or the files of items determine the domains."""
     part: int | None = None
+    """0 train, 1 validation or 2 test, for data that is already split; else None."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """`domains`: in their order; None where the files' domain column tells."""
+    """All files of a dataset, its domains, and the roles of the columns."""
 
     interactions: tuple[File, ...]
     items: tuple[File, ...] = ()
     domains: tuple[str, ...] | None = None
+    """Names of the domains in order; None if they are to be taken from the domain column."""
     columns: Columns = field(default_factory=Columns)
     item_columns: Columns = field(default_factory=Columns)
 
 
 def amazon_pair(name: str, folder: Path) -> Sources:
-    """The files of a pair in `folder`, in the layout of the 2018 release or of that of 2014.
+    """Find the files of a pair in `folder`, named as in the Amazon release of 2018 or 2014.
 
-    Errors: UserError naming the first file of reviews that is not there. Metadata may be missing.
+    Metadata may be missing.
+
+    Raises:
+        UserError: If a file of reviews is missing.
     """
     _require_folder(folder)
     interactions, items = [], []
     for domain, category in PAIRS[name]:
         stems = (category, f"reviews_{category}", f"{category}_5", f"reviews_{category}_5")
-        reviews = _first_there(folder, stems)
+        reviews = _first_existing(folder, stems)
         if reviews is None:
             raise UserError(f"{folder} holds no {category}.json.gz (nor .json); {how_to_get(name)}")
         interactions.append(File(reviews, domain))
-        metadata = _first_there(folder, (f"meta_{category}",))
+        metadata = _first_existing(folder, (f"meta_{category}",))
         if metadata is not None:
             items.append(File(metadata, domain))
     return Sources(tuple(interactions), tuple(items), tuple(domain for domain, _ in PAIRS[name]))
 
 
 def how_to_get(name: str) -> str:
-    """Both ways to the files of a pair, in half a sentence."""
+    """Say in half a sentence how to get the files of a pair."""
     categories = " and ".join(category for _, category in PAIRS[name])
     return (
         f"edt data prepare {name} --download fetches them ({REVIEWS_M[name]} million reviews, several gigabytes); "
@@ -72,28 +77,45 @@ def how_to_get(name: str) -> str:
 
 
 def recbole_folder(folder: Path) -> Sources:
-    """One domain a .inter file, with the .item file of the same name where there is one."""
+    """Find the .inter files of a folder, one per domain.
+
+    The .item file of the same name is included if there is one.
+
+    Raises:
+        UserError: If there is no .inter file.
+    """
     _require_folder(folder)
-    found = sorted(folder.glob("*.inter"))
-    if not found:
-        raise UserError(f"{folder} holds no .inter file; name files of your own with --a FILE --b FILE")
-    return own_files([(path.stem, path) for path in found], [])
+    paths = sorted(folder.glob("*.inter"))
+    if not paths:
+        raise UserError(f"{folder} holds no .inter file; name your files with --a FILE --b FILE")
+    return files_per_domain([(path.stem, path) for path in paths], [])
 
 
-def own_files(
+def files_per_domain(
     interactions: Sequence[tuple[str, Path]],
     items: Sequence[tuple[str | None, Path]],
     *,
     columns: Columns | None = None,
     item_columns: Columns | None = None,
 ) -> Sources:
-    """A file of interactions a domain; `items` with the domain that each is of (None: a column tells).
+    """Make sources of one file of interactions per domain.
 
-    A RecBole .inter file brings the .item file beside it. Errors: UsageError for bad or repeated domain names.
+    The .item file beside a RecBole .inter file is included.
+
+    Args:
+        interactions: (domain, file) pairs.
+        items: (domain, file) pairs; the domain is None if a column determines it.
+        columns: Columns of the interactions.
+        item_columns: Columns of the items.
+
+    Raises:
+        UsageError: If the name of a domain is invalid, repeated or, in `items`, unknown.
     """
     domains = checked_domains([domain for domain, _ in interactions])
     if unknown := [domain for domain, _ in items if domain is not None and domain not in domains]:
-        raise UsageError(f"items of {unknown[0]!r}, which is no domain of the interactions: {', '.join(domains)}")
+        raise UsageError(
+            f"items of {unknown[0]!r}, which is not a domain of the interactions: {', '.join(domains)}"
+        )
     beside = [
         (domain, path.with_suffix(".item"))
         for domain, path in interactions
@@ -109,13 +131,22 @@ def own_files(
 
 
 def checked_domains(names: Iterable[str]) -> tuple[str, ...]:
-    """Errors: UsageError unless there are two or more, each once, of letters, digits, spaces and `_.&-`."""
+    """Return the names of domains after checking them.
+
+    Raises:
+        UsageError: If there are fewer than two or too many, a name is repeated, or one has characters other than
+            letters, digits, spaces and `_.&-`.
+    """
     domains = tuple(names)
     for name in domains:
         if not re.fullmatch(r"\w[\w .&-]{0,39}", name):
-            raise UsageError(f"{name!r} is no name for a domain: use letters, digits and dashes (--domains)")
+            raise UsageError(
+                f"{name!r} is not a valid name for a domain: use letters, digits and dashes (--domains)"
+            )
     if len(set(domains)) < len(domains):
-        raise UsageError(f"two domains have one name: {', '.join(domains)}; name them with --domains food,kitchen")
+        raise UsageError(
+            f"two domains have the same name: {', '.join(domains)}; name them with --domains food,kitchen"
+        )
     if len(domains) < 2:
         raise UsageError("cross-domain data needs two domains or more")
     if len(domains) > MAX_DOMAINS:
@@ -124,7 +155,11 @@ def checked_domains(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def renamed(sources: Sources, names: Sequence[str]) -> Sources:
-    """`--domains`: new names for the files' domains, by position; for a domain column, those that are kept."""
+    """Apply `--domains`: rename the domains of files by position, or select those of a domain column.
+
+    Raises:
+        UsageError: If a name is invalid, or their number is not that of the files' domains.
+    """
     new = checked_domains(names)
     if sources.domains is None:
         return Sources(
@@ -135,7 +170,7 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
             item_columns=sources.item_columns,
         )
     if len(new) != len(sources.domains):
-        raise UsageError(f"--domains names {len(new)} domains, the files are of {len(sources.domains)}")
+        raise UsageError(f"--domains names {len(new)} domains, but the files have {len(sources.domains)}")
     name: Mapping[str | None, str | None] = {None: None, **dict(zip(sources.domains, new, strict=True))}
     interactions, items = (
         tuple(File(file.path, name[file.domain], file.part) for file in files)
@@ -150,7 +185,7 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
     )
 
 
-def _first_there(folder: Path, stems: Iterable[str]) -> Path | None:
+def _first_existing(folder: Path, stems: Iterable[str]) -> Path | None:
     candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in (".json.gz", ".json"))
     return next((path for path in candidates if path.is_file()), None)
 

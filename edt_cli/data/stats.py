@@ -1,4 +1,4 @@
-"""What a prepared dataset is like: table 1 and figure 1 of the paper, ties, and how much of it has text."""
+"""Statistics of a prepared dataset: table 1 and figure 1 of the paper, ties, repeats and coverage by text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SAMPLE = 5
 
 
 def statistics(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
-    """One JSON document. Shares are in [0, 1], None where there is nothing to take a share of."""
+    """Compute all statistics of a dataset as a JSON document.
+
+    Shares are in [0, 1], or None if there is nothing to take a share of.
+    """
     names = dataset.domains.names
     counts = dataset.sequences.domain_counts(dataset.domains)
     degrees = imbalance(counts)
@@ -39,28 +42,32 @@ def statistics(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _domain(dataset: Dataset, number: int, counts: np.ndarray) -> dict[str, Any]:
-    """Size of a domain, its targets, and the shares of its items and of its interactions that have any text."""
+    """Compute the size of a domain, its targets, and the shares of its items and interactions with text."""
     span = dataset.domains.range(number)
     rows = dataset.catalogue[span.start - 1 : span.stop - 1]
     has_text = rows.select(pl.any_horizontal(pl.col(TEXT_FIELDS).is_not_null())).to_series().to_numpy()
     items = dataset.sequences.items
-    bought = items[(items >= span.start) & (items < span.stop)] - span.start
+    interacted = items[(items >= span.start) & (items < span.stop)] - span.start
     return {
         "domain": dataset.domains.names[number],
         "users": int((counts[:, number] > 0).sum()),
         "items": len(span),
         "interactions": int(counts[:, number].sum()),
         "items_with_text": _mean(has_text),
-        "interactions_with_text": _mean(has_text[bought]),
+        "interactions_with_text": _mean(has_text[interacted]),
         "valid_targets": int((dataset.targets("valid").domains == number).sum()),
         "test_targets": int((dataset.targets("test").domains == number).sum()),
     }
 
 
 def _ties(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
-    """`steps`: from one interaction of a user to the next within one timestamp. `test_targets`: those whose time is
-    that of a neighbour, so that another order would make another target. `file_ascending`: of the tied steps in the
-    files' own order, those that follow the item id; half would be no order."""
+    """Compute the shares of ties.
+
+    Returns:
+        `steps`: the share of steps from an interaction to the next of a user that have the same time.
+        `test_targets`: the share of test targets at the same time as a neighbour, which another order would change.
+        `file_ascending`: the share of tied steps that ascend by item id in the files; a half means no order.
+    """
     users, times = dataset.sequences.users, dataset.times
     same_user = users[1:] == users[:-1]
     tied = same_user & (times[1:] == times[:-1])
@@ -75,18 +82,20 @@ def _ties(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _repeats(dataset: Dataset) -> dict[str, Any]:
-    """Targets of each split that their user had before, the share of both splits together, and whether what users
-    had stays a candidate for that, where no setting says otherwise."""
+    """Count the targets of each split that are repeats.
+
+    Also returns their share in both splits together, and whether seen items stay candidates by default.
+    """
     counts = {f"{split}_targets": int(dataset.repeats(split).sum()) for split in dataset.target_positions}
     return {**counts, "share": dataset.repeat_share, "keep_seen": dataset.keeps_seen()}
 
 
 def _sample(dataset: Dataset, degrees: np.ndarray) -> dict[str, list[str]]:
-    """A few user ids to try things with, spread over the dataset."""
+    """Return a few user ids as examples, spread over the dataset."""
 
     def some(users: np.ndarray) -> list[str]:
-        places = np.linspace(0, len(users) - 1, min(SAMPLE, len(users))).astype(int)
-        return [dataset.user_ids[user] for user in users[places]]
+        index = np.linspace(0, len(users) - 1, min(SAMPLE, len(users))).astype(int)
+        return [dataset.user_ids[user] for user in users[index]]
 
     return {"one_domain": some(np.flatnonzero(degrees == 1)), "several_domains": some(np.flatnonzero(degrees < 1))}
 

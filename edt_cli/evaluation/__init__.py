@@ -1,1 +1,4 @@
-"""Leave-one-out (or one point in time), every candidate ranked, ties counted half: the figures one can believe."""
+"""Evaluation of next-item recommendation: queries, candidates, ranks, metrics and significance.
+
+The targets are held out by leave-one-out or by time, all candidates are ranked, and ties count half.
+"""

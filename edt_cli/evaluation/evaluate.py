@@ -1,4 +1,4 @@
-"""The result document of one run: figures per domain, overall and for groups, under one protocol."""
+"""Result document of a run: metrics per domain, overall and per group of users, under one protocol."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ from edt_cli.evaluation.ranking import Ranks
 
 
 def figures(
-    dataset: Dataset, asked: EvalQueries, ranks: Ranks, protocol: str, has_text: np.ndarray
+    dataset: Dataset, queries: EvalQueries, ranks: Ranks, protocol: str, has_text: np.ndarray
 ) -> dict[str, Any]:
-    """{"domains": {name: {"users", "hr@10", ...}}, "overall": {...}, "groups": {group: {label: {name: ...}}}}.
+    """Compute the metrics of a run from the ranks of its targets.
 
-    At least one target is asked for. A domain without a target, and a group without a user, are left out.
+    Args:
+        dataset: The dataset of the queries.
+        queries: At least one query.
+        ranks: The ranks of the queries' targets.
+        protocol: "full" or "sampled"; the ranks of the latter must be in `ranks`.
+        has_text: bool [1 + N].
+
+    Returns:
+        {"domains": {name: {"users", "hr@10", ...}}, "overall": {...}, "groups": {group: {label: {name: ...}}}}.
+        Domains without a target and groups without a user are left out.
     """
-    of_users = ranks.full if protocol == "full" else ranks.sampled
-    assert of_users is not None
+    target_ranks = ranks.full if protocol == "full" else ranks.sampled
+    assert target_ranks is not None
     popularity = dataset.training_view().popularity()
-    everyone = np.ones(len(asked), dtype=bool)
+    all_rows = np.ones(len(queries), dtype=bool)
     domains = {}
-    for number, name, rows in _by_domain(dataset, asked, everyone):
+    for number, name, rows in _by_domain(dataset, queries, all_rows):
         size = len(dataset.domains.range(number))
-        domains[name] = _measured(of_users[rows]) | list_metrics(ranks.top[rows], size, popularity)
-    overall = _measured(of_users) | list_metrics(ranks.top, dataset.domains.items, popularity)
+        domains[name] = _measured(target_ranks[rows]) | list_metrics(ranks.top[rows], size, popularity)
+    overall = _measured(target_ranks) | list_metrics(ranks.top, dataset.domains.items, popularity)
     groups = {
         group: {
-            label: {name: _measured(of_users[rows]) for _, name, rows in _by_domain(dataset, asked, members)}
+            label: {name: _measured(target_ranks[rows]) for _, name, rows in _by_domain(dataset, queries, members)}
             for label, members in labels.items()
             if members.any()
         }
-        for group, labels in user_groups(dataset, asked, has_text).items()
+        for group, labels in user_groups(dataset, queries, has_text).items()
     }
     return {"domains": domains, "overall": overall, "groups": groups}
 
@@ -45,8 +54,10 @@ def _measured(ranks: np.ndarray) -> dict[str, float]:
     return {"users": len(ranks), **ranking_metrics(ranks)}
 
 
-def _by_domain(dataset: Dataset, asked: EvalQueries, members: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
+def _by_domain(
+    dataset: Dataset, queries: EvalQueries, members: np.ndarray
+) -> Iterator[tuple[int, str, np.ndarray]]:
     for number, name in enumerate(dataset.domains.names):
-        rows = np.flatnonzero(members & (asked.targets.domains == number))
+        rows = np.flatnonzero(members & (queries.targets.domains == number))
         if len(rows):
             yield number, name, rows

@@ -1,4 +1,4 @@
-"""Groups of users whose figures are reported apart."""
+"""Groups of users whose metrics are reported separately."""
 
 from __future__ import annotations
 
@@ -11,16 +11,27 @@ from edt_cli.evaluation.queries import EvalQueries
 LENGTHS = {"[0,5)": (0, 5), "[5,10)": (5, 10), "[10,15)": (10, 15), "[15,20)": (15, 20), "[20,inf)": (20, INF)}
 
 
-def user_groups(dataset: Dataset, asked: EvalQueries, has_text: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """{group: {label: bool [n]}}: by length of the history (figure 4's edges), by r of the history, by whether the
-    target has text, and by whether training holds the target. has_text: bool [1 + N]."""
-    r = imbalance(asked.history.domain_counts(dataset.domains))
-    seen = np.zeros(dataset.domains.items + 1, dtype=bool)
-    seen[dataset.training_view().training_items] = True
-    text, known = has_text[asked.targets.items], seen[asked.targets.items]
+def user_groups(dataset: Dataset, queries: EvalQueries, has_text: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Group the queries by properties of the history and of the target.
+
+    The groups are the length of the history (the intervals of figure 4), r of the history, whether the target has
+    text, and whether the target occurs in training.
+
+    Args:
+        dataset: The dataset of the queries.
+        queries: n queries.
+        has_text: bool [1 + N].
+
+    Returns:
+        {group: {label: bool [n]}}.
+    """
+    r = imbalance(queries.history.domain_counts(dataset.domains))
+    trained = np.zeros(dataset.domains.items + 1, dtype=bool)
+    trained[dataset.training_view().training_items] = True
+    text, in_training = has_text[queries.targets.items], trained[queries.targets.items]
     return {
-        "length": between(asked.history.lengths, LENGTHS),
+        "length": between(queries.history.lengths, LENGTHS),
         "r": between(r, RATIOS),
         "text": {"with text": text, "without text": ~text},
-        "training": {"seen in training": known, "unseen in training": ~known},
+        "training": {"seen in training": in_training, "unseen in training": ~in_training},
     }

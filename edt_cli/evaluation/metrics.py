@@ -1,4 +1,4 @@
-"""HR@k, NDCG@k and MRR from ranks; coverage and popularity from what is recommended."""
+"""HR@k, NDCG@k and MRR of ranks; coverage and popularity of recommended items."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ TOP = 10
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
-    """Means over users. One relevant item each: HR@k = share with rank <= k, NDCG@k = mean of 1 / log2(1 + rank)
-    over those and 0 for others, MRR = mean of 1 / rank. ranks: [n], n > 0, from 1, half steps at ties."""
+    """Compute HR@k, NDCG@k and MRR, averaged over users with one relevant item each.
+
+    HR@k is the share of ranks <= k, NDCG@k the mean of 1 / log2(1 + rank) if rank <= k, else 0, and MRR the mean of
+    1 / rank.
+
+    Args:
+        ranks: [n], n > 0; they start from 1, with half steps at ties.
+    """
     out: dict[str, float] = {}
     gain = 1.0 / np.log2(1.0 + ranks)
     for k in CUTOFFS:
@@ -22,8 +28,16 @@ def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
 
 
 def list_metrics(top: np.ndarray, catalogue_size: int, popularity: np.ndarray) -> dict[str, float]:
-    """coverage@10: share of the domain's items that anybody is recommended; popularity@10: mean training
-    interactions of a recommended item. top: [n, 10] item numbers, 0 for none; popularity: [1 + N]."""
+    """Compute coverage@10 and popularity@10 of recommended items.
+
+    coverage@10 is the share of the domain's items that are recommended to any user, popularity@10 the mean number
+    of training interactions of a recommended item.
+
+    Args:
+        top: [n, 10] item numbers, 0 for none.
+        catalogue_size: Number of items in the domain.
+        popularity: [1 + N], training interactions of each item.
+    """
     recommended = top[:, :TOP][top[:, :TOP] > 0]
     if not len(recommended):
         return {f"coverage@{TOP}": 0.0, f"popularity@{TOP}": 0.0}

@@ -1,4 +1,4 @@
-"""What is asked at evaluation: the targets of a split, what a model may look at, and what it may not recommend."""
+"""Queries of an evaluation: targets, the histories before them, and the items excluded from the ranking."""
 
 from __future__ import annotations
 
@@ -12,37 +12,44 @@ from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets, gr
 
 @dataclass(frozen=True)
 class EvalQueries:
-    """n targets. `inputs` and `history` have one row a target: every interaction before it, `inputs` with what an
-    augmentation inserted into the training prefix, `history` as it happened. `keep_seen`: what the user has had
-    stays a candidate."""
+    """n targets, each with the interactions before it, one row per target."""
 
     domains: Domains
     targets: Targets
     inputs: Sequences
+    """Input of the model: the history, with the items that an augmentation inserted into the training prefix."""
     history: Sequences
+    """All interactions before the target, as they happened."""
     keep_seen: bool = False
+    """Whether items that the user has seen stay candidates."""
 
     def __len__(self) -> int:
         return len(self.targets.users)
 
     @cached_property
     def target_columns(self) -> np.ndarray:
-        """[n]: the target's place within its domain."""
+        """Column [n] of each target within its domain."""
         return self.targets.items - self.domains.starts[self.targets.domains]
 
     def excluded(self, rows: np.ndarray, domain: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (index into `rows`, column): items of `domain` that are no candidates, as the user has had them;
-        never the target, and none with `keep_seen`.
+        """Find the items that are excluded from the ranking because the user has seen them.
 
-        All `rows` must ask for `domain`.
+        The target is never excluded, and no item is with `keep_seen`.
+
+        Args:
+            rows: Indices of queries whose targets all are of `domain`.
+            domain: Number of a domain.
+
+        Returns:
+            Pairs (index into `rows`, column within the domain).
         """
         if self.keep_seen:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         history = self.history.rows(rows)
-        place, items = history.users, history.items
-        known = self.domains.range(domain)
-        own = (items >= known.start) & (items < known.stop) & (items != self.targets.items[rows][place])
-        return place[own], items[own] - known.start
+        index, items = history.users, history.items
+        span = self.domains.range(domain)
+        mask = (items >= span.start) & (items < span.stop) & (items != self.targets.items[rows][index])
+        return index[mask], items[mask] - span.start
 
 
 def eval_queries(
@@ -53,10 +60,15 @@ def eval_queries(
     *,
     keep_seen: bool = False,
 ) -> EvalQueries:
-    """The targets of `split`, from all earlier true interactions; inside the training prefix augmented ones.
+    """Make a query of each target of `split`, with all interactions before it as input.
 
-    augmented: a row a user, the training prefix with what was inserted (or as it happened). learned_lengths: [U],
-    how long that prefix is where it is not the dataset's.
+    Args:
+        dataset: The dataset.
+        split: The split whose targets are queried.
+        augmented: The training prefix of each user, with the inserted items if there are any; it replaces that
+            part of the inputs.
+        learned_lengths: [U], lengths of those prefixes before insertion; by default the dataset's.
+        keep_seen: Whether items that a user has seen stay candidates.
     """
     targets = dataset.targets(split)
     lengths = np.zeros(len(dataset.sequences), dtype=np.int64)
@@ -72,13 +84,13 @@ def eval_queries(
 def complete_histories(
     dataset: Dataset, users: np.ndarray, augmented: Sequences, train_lengths: np.ndarray
 ) -> tuple[Sequences, Sequences]:
-    """Inputs and history of `users` with nothing held back: what comes next is asked, not tested."""
+    """Return inputs and histories of `users` with nothing held out, to predict what comes next."""
     history = dataset.sequences.rows(users)
     return _continued(augmented.rows(users), history, train_lengths[users]), history
 
 
 def _continued(augmented: Sequences, history: Sequences, train_lengths: np.ndarray) -> Sequences:
-    """The augmented prefix of each row, then what happened after the prefix."""
+    """Join the augmented prefix of each row with the interactions after the prefix."""
     position = np.arange(len(history.items)) - history.offsets[history.users]
     after = position >= train_lengths[history.users]
     rows = np.concatenate([augmented.users, history.users[after]])

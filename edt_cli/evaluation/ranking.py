@@ -1,4 +1,4 @@
-"""One scoring pass over all targets: their rank under every protocol, and what would be recommended."""
+"""Ranking of all targets in one scoring pass: ranks under each protocol, and the top items."""
 
 from __future__ import annotations
 
@@ -15,65 +15,78 @@ from edt_cli.models.scorers import Scorer
 
 CHUNK = 512
 COUNTED = 1 << 24
-"""Above this float32 cannot count in ones."""
+"""Up to this number, float32 represents every integer."""
 
 
 class Diverged(UserError):
-    """A loss or a score is no number."""
+    """A loss or a score is not a finite number."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """full, sampled: float64 [n], 1 is best, half steps at ties (sampled: None if not asked for).
-    top: int64 [n, k], the item numbers that would be recommended, best first, 0 where the domain has fewer."""
+    """Ranks of n targets; 1 is best, and ties make half steps."""
 
     full: np.ndarray
+    """float64 [n], ranks among all candidates."""
     sampled: np.ndarray | None
+    """float64 [n], ranks among sampled candidates; None if there are none."""
     top: np.ndarray
+    """int64 [n, k], the items to recommend, best first, 0 where the domain has too few."""
 
 
 def rank(
     scorer: Scorer,
-    asked: EvalQueries,
+    queries: EvalQueries,
     *,
     candidates: np.ndarray | None = None,
     top: int = 0,
 ) -> Ranks:
-    """Rank = 1 + candidates that score higher + half of those that score the same.
+    """Rank the target of each query among the candidates.
 
-    Candidates: `full`, every catalogue item of the target's domain but those that `asked` excludes; `sampled`, the
-    columns `candidates` [n, N]. Errors: Diverged for a score that is no number.
+    A rank is 1 + the number of candidates with a higher score + half the number with the same score.
+
+    Args:
+        scorer: The system that scores all items of a domain.
+        queries: n queries; `full` ranks among all catalogue items of the target's domain that are not excluded.
+        candidates: [n, N] columns of the target's domain, among which `sampled` ranks; -1 for none.
+        top: Number of items to recommend.
+
+    Raises:
+        Diverged: If a score is not finite.
     """
-    full = np.zeros(len(asked))
-    sampled = None if candidates is None else np.zeros(len(asked))
-    best = np.zeros((len(asked), top), dtype=np.int64)
-    for domain in range(len(asked.domains)):
-        start = asked.domains.range(domain).start
-        for rows in chunks(np.flatnonzero(asked.targets.domains == domain), CHUNK):
+    full = np.zeros(len(queries))
+    sampled = None if candidates is None else np.zeros(len(queries))
+    best = np.zeros((len(queries), top), dtype=np.int64)
+    for domain in range(len(queries.domains)):
+        start = queries.domains.range(domain).start
+        for rows in chunks(np.flatnonzero(queries.targets.domains == domain), CHUNK):
             scores = scorer.scores(torch.from_numpy(rows), domain)
             if not torch.isfinite(scores.sum()):
                 raise Diverged(
                     "a score is no number: training diverged (lower the learning rate), or the weights are damaged"
                 )
-            columns = torch.from_numpy(asked.target_columns[rows]).to(scores.device)
-            own = scores.gather(1, columns[:, None])
+            columns = torch.from_numpy(queries.target_columns[rows]).to(scores.device)
+            target_scores = scores.gather(1, columns[:, None])
             if sampled is not None and candidates is not None:
                 drawn = torch.from_numpy(candidates[rows]).long().to(scores.device)
                 others = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, float("-inf"))
-                sampled[rows] = _rank(others, own).cpu().numpy()
-            place, column = (torch.from_numpy(a).to(scores.device) for a in asked.excluded(rows, domain))
-            scores[place, column] = float("-inf")
+                sampled[rows] = _rank(others, target_scores).cpu().numpy()
+            index, column = (torch.from_numpy(a).to(scores.device) for a in queries.excluded(rows, domain))
+            scores[index, column] = float("-inf")
             if top:
                 values, order = scores.topk(min(top, scores.shape[1]), dim=1)
                 items = torch.where(torch.isfinite(values), order + start, 0)
                 best[rows, : items.shape[1]] = items.cpu().numpy()
-            # The target stands among `scores` and ties with itself: half a step too much.
-            full[rows] = (_rank(scores, own) - 0.5).cpu().numpy()
+            # The target is among `scores` and ties with itself, which adds half a step.
+            full[rows] = (_rank(scores, target_scores) - 0.5).cpu().numpy()
     return Ranks(full, sampled, best)
 
 
-def _rank(scores: Tensor, own: Tensor) -> Tensor:
-    """With N scores, higher + equal / 2 = (N + higher - lower) / 2: one pass, which uses `scores` up."""
+def _rank(scores: Tensor, target_scores: Tensor) -> Tensor:
+    """Count the higher scores and half of the equal ones: higher + equal / 2 = (N + higher - lower) / 2.
+
+    Overwrites `scores`, to need one pass only.
+    """
     count = scores.shape[1]
-    exact = torch.float32 if count < COUNTED else torch.float64
-    return 1.0 + (count + scores.sub_(own).sign_().sum(1, dtype=exact).double()) / 2
+    dtype = torch.float32 if count < COUNTED else torch.float64
+    return 1.0 + (count + scores.sub_(target_scores).sign_().sum(1, dtype=dtype).double()) / 2

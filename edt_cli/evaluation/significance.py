@@ -1,4 +1,4 @@
-"""Whether a difference between two runs is more than the luck of which users there are."""
+"""Significance of a difference between two runs, over the sample of users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLES = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of second - first over `users`, and the interval that holds it with `level` probability."""
+    """Mean of second - first over `users`, with its confidence interval at `level`."""
 
     mean: float
     low: float
@@ -25,18 +25,21 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """The interval does not hold zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def ndcg_of(ranks: np.ndarray, k: int = 10) -> np.ndarray:
-    """NDCG@k of each user: 1 / log2(1 + rank) where rank <= k, else 0; one relevant item each."""
+    """Compute NDCG@k of each user, with one relevant item: 1 / log2(1 + rank) if rank <= k, else 0."""
     return np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
 
 
 def paired_t(first: np.ndarray, second: np.ndarray) -> float:
-    """p of the paired t-test over users, one-sided: how likely a mean of second - first at least this large is
-    where the true one is not above 0. 1 where the users are too few, or no user differs."""
+    """Compute the one-sided p-value of the paired t-test over users.
+
+    It is the probability of a mean of second - first at least this large if the true mean is not above 0; 1 if
+    there are fewer than two users or none of them differs.
+    """
     difference = _difference(first, second)
     n, mean = len(difference), float(difference.mean())
     if n < 2 or not difference.any():
@@ -48,13 +51,16 @@ def paired_t(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the smallest of m values times m, the next times m - 1, and so on, none below
-    the one before it, none above 1. The chance that any of the claims below 0.05 is false is then at most 5%."""
+    """Correct p-values for multiple tests by Holm's step-down method.
+
+    The smallest of m values is multiplied by m, the next by m - 1, and so on; no result is below the one before
+    it or above 1. The probability that any of the claims below 0.05 is false is then at most 5%.
+    """
     order = sorted(range(len(p)), key=lambda i: p[i])
-    found, least = [0.0] * len(p), 0.0
+    corrected, lowest = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
-        least = found[i] = max(least, min(1.0, (len(p) - rank) * p[i]))
-    return found
+        lowest = corrected[i] = max(lowest, min(1.0, (len(p) - rank) * p[i]))
+    return corrected
 
 
 def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,12 +70,20 @@ def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDAr
 
 
 def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, seed: int = 42, level: float = 0.95) -> Difference:
-    """The percentile bootstrap over users of the mean of second - first. first, second: [n], the same users in the
-    same order; users are drawn with replacement, both runs' figures of a user together."""
+    """Bootstrap the mean of second - first over users, with a percentile interval.
+
+    Users are drawn with replacement, each with the values of both runs.
+
+    Args:
+        first: [n], a value per user.
+        second: [n], the same users in the same order.
+        seed: Random seed of the draws.
+        level: Level of the confidence interval.
+    """
     difference = _difference(first, second)
     generator = np.random.default_rng(seed)
     n = len(difference)
-    # A draw of n users is a multinomial over the differing ones: equal users add nothing wherever they come.
+    # Draw counts of distinct values instead of users: users with equal differences are interchangeable.
     values, counts = np.unique(difference, return_counts=True)
     draws = generator.multinomial(n, counts / n, size=SAMPLES)
     low, high = np.quantile(draws @ values / n, [(1 - level) / 2, (1 + level) / 2])

@@ -1,7 +1,7 @@
-"""The runs of a plan, each a process of its own; what is finished of them; and whether the method is better.
+"""Execution of a plan, one process per run, and tests of whether the method beats its rivals.
 
-A cell's run is found by its key, so a plan that was cut off goes on where it was, and runs that were made without
-the plan count too. Nothing of a comparison is kept but its runs.
+A cell's run is looked up by its key, so an interrupted plan continues where it stopped, and runs that were made
+without the plan count too. A comparison keeps no files besides its runs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.stages import OFF
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
 from edt_cli.reporting.grouping import shown_system
+from edt_cli.workspace.event_types import EpochEnded, Event, Remark
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import Launched, launch
 from edt_cli.workspace.layout import Workspace
@@ -43,6 +44,7 @@ State = Literal["finished", "not evaluated", "at work", "failed", "begun", "to d
 POLL_S = 0.2
 WIDTH = 100
 LEVEL = 0.05
+"""Significance level of a claim."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class Comparison:
 
     @classmethod
     def open(cls, workspace: Workspace, plan: Plan) -> Comparison:
-        """Errors: UserError for a dataset that is not there; UsageError for a cell that no run can have."""
+        """Open the datasets of a plan.
+
+        Raises:
+            UserError: If a dataset does not exist.
+            UsageError: If the settings of a cell are invalid.
+        """
         return cls(
             workspace=workspace,
             plan=plan,
@@ -66,10 +73,10 @@ class Comparison:
         )
 
     def pipeline(self, cell: Cell) -> Pipeline:
-        """Made anew at each call: what other processes have made since is seen."""
+        """Return a new pipeline at each call, so that it sees what other processes have made since."""
         settings = cell.settings()
-        asked = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
-        shared = self.providers.setdefault(asked, Providers(self.workspace, settings))
+        provider_settings = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
+        shared = self.providers.setdefault(provider_settings, Providers(self.workspace, settings))
         return Pipeline(
             workspace=self.workspace,
             dataset=self.datasets[cell.data],
@@ -79,9 +86,11 @@ class Comparison:
         )
 
     def run(self, cell: Cell) -> Run | None:
+        """Return the run of a cell, if there is one."""
         return self.pipeline(cell).existing()
 
     def state(self, run: Run | None) -> State:
+        """Return how far a cell's run is; None stands for a run that does not exist."""
         if run is None:
             return "to do"
         if not run.finished:
@@ -92,49 +101,55 @@ class Comparison:
 
 
 def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Events | None = None) -> dict[Cell, str]:
-    """Make what is not finished, `jobs` runs at a time, and go on where one fails; returns why each of those did.
+    """Make the runs that are not finished, `jobs` at a time, and go on if one fails.
 
-    Whatever ends this process ends those that it began, but a signal that no process can catch; they then go on
-    by themselves, and the same plan waits for them.
+    When this process ends, it ends the processes that it started. If a signal kills it that cannot be caught, they
+    go on, and the same plan started again waits for them.
+
+    Returns:
+        The error of each cell that failed.
     """
     events = events or Events()
     for dataset in c.datasets.values():
-        # What two processes would both draw.
+        # Drawn here, as two processes would otherwise both draw them.
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
         candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen)
     waiting = [cell for cell in c.cells if c.state(c.run(cell)) != "finished"]
     total, failed = len(c.cells), dict[Cell, str]()
-    events.emit("plan", message=f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left")
+    message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
+    events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
     threads = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))} if jobs > 1 else {}
     try:
         while waiting or at_work:
-            while len(at_work) < jobs and (found := _next(c, waiting, at_work)):
-                cell, missing = found
+            while len(at_work) < jobs and (next_cell := _next(c, waiting, at_work)):
+                cell, missing = next_cell
                 waiting.remove(cell)
                 arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root)]
                 process = launch(c.workspace, "train", cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
                 message = f"{cell}: begins; to look at it: edt ui --attach {process.folder.name}"
-                events.emit("cell", message=message)
-            for cell, one in list(at_work.items()):
-                code = one.process.code()
+                events.emit(Remark(message=message))
+            for cell, work in list(at_work.items()):
+                code = work.process.code()
                 if code is None:
                     continue
                 del at_work[cell]
                 if code:
-                    failed[cell] = one.process.last_words().removeprefix("error: ")
-                told = f"failed: {failed[cell]}" if code else f"done in {time.monotonic() - one.since:.0f} s"
-                events.emit("cell", message=f"{cell}: {told}")
+                    failed[cell] = work.process.last_words().removeprefix("error: ")
+                outcome = f"failed: {failed[cell]}" if code else f"done in {time.monotonic() - work.since:.0f} s"
+                events.emit(Remark(message=f"{cell}: {outcome}"))
             events.progress("runs", total - len(waiting) - len(at_work), total)
             time.sleep(POLL_S)
     finally:
-        for one in at_work.values():
-            one.process.end()
+        for work in at_work.values():
+            work.process.end()
     return failed
 
 
 class _AtWork(NamedTuple):
+    """Process that makes a run, with the artefacts (kind, key) it will make and the time of its start."""
+
     process: Launched
     making: frozenset[tuple[str, str]]
     since: float
@@ -143,8 +158,12 @@ class _AtWork(NamedTuple):
 def _next(
     c: Comparison, waiting: Sequence[Cell], at_work: Mapping[Cell, _AtWork]
 ) -> tuple[Cell, frozenset[tuple[str, str]]] | None:
-    """The first cell that needs nothing which another is making: an LLM is asked once, not by two at a time."""
-    making = frozenset[tuple[str, str]]().union(*(one.making for one in at_work.values()))
+    """Return the first cell that needs no artefact in the making, so that no two processes ask an LLM the same.
+
+    Returns:
+        The cell and the artefacts (kind, key) that it will make, or None if every cell has to wait.
+    """
+    making = frozenset[tuple[str, str]]().union(*(work.making for work in at_work.values()))
     for cell in waiting:
         pipeline = c.pipeline(cell)
         keys = {kind: key for kind, key in pipeline.artefact_keys().items() if key != OFF}
@@ -159,20 +178,20 @@ def _cores() -> int:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is of a comparison: its rows and columns, the outcomes of finished runs, the tests on them."""
+class ComparisonResults:
+    """Results of a comparison so far: rows and columns, outcomes of finished runs, and the tests on them."""
 
     grid: Grid
     outcomes: list[Outcome]
     claims: list[Claim]
 
 
-def found(c: Comparison, device: str = "cpu", events: Events | None = None) -> Found:
-    """Reads every finished run; evaluates those that were cut off before that."""
+def collect_results(c: Comparison, device: str = "cpu", events: Events | None = None) -> ComparisonResults:
+    """Read the results of every finished run, evaluating runs that are not evaluated yet."""
     outcomes, ranks, rows = [], dict[tuple[Any, ...], pl.DataFrame](), dict[str, Row]()
     for cell in c.cells:
         pipeline = c.pipeline(cell)
-        label = _shown(cell, pipeline)
+        label = _row_label(cell, pipeline)
         row = rows.setdefault(label, Row(label, cell.model, ()))
         rows[label] = row._replace(seeds=tuple(dict.fromkeys((*row.seeds, cell.seed))))
         run = pipeline.existing()
@@ -185,11 +204,11 @@ def found(c: Comparison, device: str = "cpu", events: Events | None = None) -> F
             ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
     grid = Grid(domains, list(rows.values()), c.plan.method)
-    return Found(grid, outcomes, _claims(grid, c.plan.evaluations, outcomes, ranks))
+    return ComparisonResults(grid, outcomes, _claims(grid, c.plan.evaluations, outcomes, ranks))
 
 
-def _shown(cell: Cell, pipeline: Pipeline) -> str:
-    """The row's label, with the LLM that had a part in it."""
+def _row_label(cell: Cell, pipeline: Pipeline) -> str:
+    """Return the row's label, with the LLM that it depends on."""
     return shown_system(cell.label, "", pipeline.llm_name if has_llm(pipeline.settings) else "")
 
 
@@ -199,6 +218,7 @@ def _outcome(document: dict[str, Any], label: str, phases: dict[str, PhaseCost])
 
 
 def _phases(run: Run) -> dict[str, PhaseCost]:
+    """Return the cost of each phase of a run."""
     events = read_events(run.folder)
     return {
         name: {
@@ -211,16 +231,15 @@ def _phases(run: Run) -> dict[str, PhaseCost]:
     }
 
 
-def epoch_seconds(events: Sequence[dict[str, Any]], phase: str) -> float | None:
-    """The median over a phase's validations of the seconds that an epoch took, its validation among them; None
-    without an epoch."""
-    told = [event for event in events if event["event"] == "epoch" and event["phase"] == phase]
-    each = [
-        (after["seconds"] - before["seconds"]) / (after["epoch"] - before["epoch"])
-        for before, after in pairwise(told)
-        if after["epoch"] > before["epoch"]
+def epoch_seconds(events: Sequence[Event], phase: str) -> float | None:
+    """Return the median seconds per epoch of a phase, validation included; None if no epoch was finished."""
+    epochs = [event for event in events if isinstance(event, EpochEnded) and event.phase == phase]
+    seconds = [
+        (after.seconds - before.seconds) / (after.epoch - before.epoch)
+        for before, after in pairwise(epochs)
+        if after.epoch > before.epoch
     ]
-    return statistics.median(each) if each else None
+    return statistics.median(seconds) if seconds else None
 
 
 def _claims(
@@ -229,16 +248,20 @@ def _claims(
     outcomes: Sequence[Outcome],
     ranks: Mapping[tuple[Any, ...], pl.DataFrame],
 ) -> list[Claim]:
-    """One for each row of the method, protocol, dataset and domain, corrected for all of these together; one that
-    cannot be tested counts among them."""
+    """Return a claim for each row of the method, protocol, dataset and domain.
+
+    P-values are corrected for all of them together, including those that cannot be tested.
+    """
     methods = [row for row in grid.rows if row.model == grid.method]
     rivals = [row for row in grid.rows if row.model != grid.method]
     claims = [
-        _claim(row, rivals, [o for o in outcomes if (o["protocol"], o["data"]) == (s.protocol, data)], where, ranks)
+        _claim(
+            row, rivals, [o for o in outcomes if (o["protocol"], o["data"]) == (s.protocol, data)], target, ranks
+        )
         for s in evaluations
         for data, domains in grid.domains.items()
         for row in (methods if rivals else ())
-        for where in ((s, data, number, name) for number, name in enumerate(domains))
+        for target in ((s, data, number, name) for number, name in enumerate(domains))
     ]
     better = holm([1.0 if claim["p"] is None else claim["p"] for claim in claims])
     worse = holm([1.0 if claim["p"] is None else 1.0 - claim["p"] for claim in claims])
@@ -250,7 +273,13 @@ def _claims(
 
 
 def _verdict(claim: Claim, better: float, worse: float) -> str:
-    """By the corrected one-sided tests of either side and the interval, which must agree."""
+    """Return the verdict of a claim, for which a corrected one-sided test and the interval must agree.
+
+    Args:
+        claim: The claim with its interval.
+        better: Corrected p-value that the method is better.
+        worse: Corrected p-value that the method is worse.
+    """
     if better < LEVEL and (claim["low"] or 0) > 0:
         return "better"
     return "worse" if worse < LEVEL and (claim["high"] or 0) < 0 else "not clear"
@@ -260,19 +289,21 @@ def _claim(
     row: Row,
     rivals: Sequence[Row],
     outcomes: Sequence[Outcome],
-    where: tuple[EvaluationSettings, str, int, str],
+    target: tuple[EvaluationSettings, str, int, str],
     ranks: Mapping[tuple[Any, ...], pl.DataFrame],
 ) -> Claim:
-    """The method against the rival with the highest NDCG@10, seeds averaged user by user. None is tested where one
-    of the two has a run missing, or one that the budget ended."""
-    s, data, number, domain = where
+    """Test the method against the rival with the highest NDCG@10, with seeds averaged for each user.
 
-    def mean(one: Row) -> float | None:
-        values = [o["domains"].get(domain, {}).get("ndcg@10") for o in outcomes if o["label"] == one.label]
+    The pair is not tested if one of the two lacks a run, or has a run that the budget ended.
+    """
+    s, data, number, domain = target
+
+    def mean(system: Row) -> float | None:
+        values = [o["domains"].get(domain, {}).get("ndcg@10") for o in outcomes if o["label"] == system.label]
         real = [value for value in values if value is not None]
         return statistics.fmean(real) if real else None
 
-    scored = {one.label: value for one in rivals if (value := mean(one)) is not None}
+    scored = {system.label: value for system in rivals if (value := mean(system)) is not None}
     best = max(scored, key=lambda label: scored[label], default=None)
     claim: Claim = {
         "protocol": s.protocol,
@@ -286,23 +317,24 @@ def _claim(
         **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "users"), None),  # type: ignore[typeddict-item]
         "verdict": "not tested",
     }
-    pair = [one for one in (*rivals, row) if one.label in (best, row.label)]
-    for one in pair:
-        if any(o["cut"] for o in outcomes if o["label"] == one.label):
-            claim["verdict"] = f"no claim: the budget ended {one.label}"
+    pair = [system for system in (*rivals, row) if system.label in (best, row.label)]
+    for system in pair:
+        if any(o["cut"] for o in outcomes if o["label"] == system.label):
+            claim["verdict"] = f"no claim: the budget ended {system.label}"
             return claim
-        if any((s.protocol, data, one.label, seed) not in ranks for seed in one.seeds):
-            claim["verdict"] = f"no claim: {one.label} is not there"
+        if any((s.protocol, data, system.label, seed) not in ranks for seed in system.seeds):
+            claim["verdict"] = f"no claim: {system.label} is not there"
             return claim
     if best is None:
         claim["verdict"] = "no claim: there is no rival"
         return claim
     sides = [
-        _of_users([ranks[s.protocol, data, one.label, seed] for seed in one.seeds], number) for one in pair
-    ]  # the rival, then the method
+        _ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
+        for system in pair
+    ]  # rivals come first in `pair`
     (rival_users, rival), (method_users, method) = sides
     if not rival_users.equals(method_users):
-        raise ValueError(f"{best} and {row.label} ranked other targets on {data}: they cannot be compared")
+        raise ValueError(f"{best} and {row.label} ranked different targets on {data}: they cannot be compared")
     d = paired_bootstrap(rival, method)
     return {
         **claim,
@@ -314,10 +346,10 @@ def _claim(
     }
 
 
-def _of_users(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """The targets of a domain, and NDCG@10 of each user: the mean over the runs of several seeds."""
-    own = [frame.filter(pl.col("domain") == domain) for frame in frames]
-    targets = own[0].drop("rank")
-    if not all(frame.drop("rank").equals(targets) for frame in own):
+def _ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the targets of a domain, and NDCG@10 of each user as the mean over runs with different seeds."""
+    in_domain = [frame.filter(pl.col("domain") == domain) for frame in frames]
+    targets = in_domain[0].drop("rank")
+    if not all(frame.drop("rank").equals(targets) for frame in in_domain):
         raise ValueError("runs of one system ranked different targets")
-    return targets, np.mean([ndcg_of(frame["rank"].to_numpy()) for frame in own], axis=0)
+    return targets, np.mean([ndcg_of(frame["rank"].to_numpy()) for frame in in_domain], axis=0)

@@ -1,4 +1,4 @@
-"""A plan of runs, such as table 2: datasets times systems times seeds, under one budget and one evaluation."""
+"""Plans of runs, such as table 2: datasets times systems times seeds, with one budget and one evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edt_cli.config import (
     read_toml,
     validated,
 )
-from edt_cli.inference.labels import label_of, otherwise, shown_preset
+from edt_cli.inference.labels import changed_settings, label_of, shown_preset
 from edt_cli.models.systems import checked, system
 from edt_cli.paper.ablations import MATCH_PAPER
 
@@ -31,18 +31,26 @@ Values = dict[str, dict[str, bool | int | float | str]]
 
 
 class Budget(Section):
-    """What every system may use, whatever its preset says. A phase that this ended could have gone on to better:
-    its run is marked, and no claim rests on it."""
+    """Limits on the training of every system, whatever its preset says.
 
-    epochs: int = Field(200, ge=1, description="at most; of LLM-EDT's second phase its own setting is the most")
-    minutes: float | None = Field(None, gt=0, description="at most, of each phase")
+    A phase that a limit ended might have improved further: its run is marked, and no claim rests on it.
+    """
+
+    epochs: int = Field(
+        200,
+        ge=1,
+        description="maximum number of epochs, except for LLM-EDT's second phase, which has its own setting",
+    )
+    minutes: float | None = Field(None, gt=0, description="maximum number of minutes for each phase")
 
 
 class PlannedSystem(Section):
+    """A system of a plan, with what it sets differently from the plan and its preset."""
+
     model: str
-    preset: str | None = Field(None, description="settings by name; without it the model's own")
-    label: str | None = Field(None, description="its row; without it as tables name a run")
-    seeds: list[int] | None = Field(None, min_length=1, description="its own, in place of the plan's")
+    preset: str | None = Field(None, description="name of a preset; by default that of the model")
+    label: str | None = Field(None, description="label of its row; by default that of its runs in tables")
+    seeds: list[int] | None = Field(None, min_length=1, description="seeds in place of the plan's")
     settings: Values = Field(default_factory=dict)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
@@ -50,35 +58,42 @@ class PlannedSystem(Section):
     def preset_name(self) -> str:
         return self.preset or system(self.model).preset_name
 
-    def told(self) -> dict[str, Any]:
-        """What it sets otherwise than its preset, by flat name."""
+    def changed_settings(self) -> dict[str, Any]:
+        """Return the settings that differ from its preset, by flat name."""
         preset = load_settings(self.preset or system(self.model).preset, environment={})
         sections = {**self.settings, "options": self.options}
-        own = {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
-        return otherwise(own, preset)
+        values = {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
+        return changed_settings(values, preset)
 
 
 class Plan(Section):
-    """A plan file. `method`: the model whose rows are tested against the best of the others."""
+    """A plan file."""
 
     data: list[str] = Field(min_length=1)
     systems: list[PlannedSystem] = Field(min_length=1)
     seeds: list[int] = Field([42], min_length=1)
     method: str = "llm-edt"
+    """Model whose rows are tested against the best of the other systems."""
     protocols: list[Literal["full", "sampled"]] = Field(["full", "sampled"], min_length=1)
-    negatives: int = Field(100, ge=1, description="of the sampled protocol")
+    negatives: int = Field(100, ge=1, description="number of negatives in the sampled protocol")
     keep_seen: KeepSeen = "auto"
-    match_paper: bool = Field(False, description="hidden size 128 and batch 512 over every preset")
+    match_paper: bool = Field(False, description="use hidden size 128 and batch size 512 with every preset")
     budget: Budget = Budget()
-    settings: Values = Field(default_factory=dict, description="of every system, over its preset")
+    settings: Values = Field(default_factory=dict, description="settings of every system, in place of its preset's")
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Errors: UserError for an unreadable file; UsageError for one that makes no plan."""
+        """Read a plan file.
+
+        Raises:
+            UserError: If the file cannot be read.
+            UsageError: If it is not a valid plan.
+        """
         return validated(cls, read_toml(path))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        """Check that no system overrides what the plan sets, and that no value is given twice."""
         common: Values = {
             "training": {"epochs": self.budget.epochs, "seed": 0, "minutes": 0, "train_on": "train"},
             "model": {"name": ""},
@@ -86,76 +101,92 @@ class Plan(Section):
         }
         if self.match_paper:
             common = {section: {**common[section], **MATCH_PAPER.get(section, {})} for section in common}
-        for values in (self.settings, *(one.settings for one in self.systems)):
+        for values in (self.settings, *(entry.settings for entry in self.systems)):
             for section, fields in values.items():
                 for field in fields:
                     if field in common.get(section, {}):
-                        raise ValueError(f"{section}.{field} is the plan's, alike for all systems")
-        for several in (self.data, self.seeds, self.protocols):
-            if len(set(several)) != len(several):
-                raise ValueError(f"{several} names one twice")
+                        raise ValueError(f"{section}.{field} is set by the plan, alike for all systems")
+        for choices in (self.data, self.seeds, self.protocols):
+            if len(set(choices)) != len(choices):
+                raise ValueError(f"{choices} has a value twice")
         return self
 
     @property
     def evaluations(self) -> list[EvaluationSettings]:
+        """Evaluation settings of each protocol."""
         common = {"negatives": self.negatives, "keep_seen": self.keep_seen}
         return [EvaluationSettings.model_validate({"protocol": name, **common}) for name in self.protocols]
 
     def labels(self) -> list[str]:
-        """The row of each system. What it sets otherwise than its preset is told where the preset is, or where the
-        system has several rows; what the plan sets for all is not. Errors: UsageError for an unknown model or
-        preset, or rows that cannot be told apart."""
-        names = [one.model for one in self.systems]
-        found = []
-        for one in self.systems:
-            tells = shown_preset(one.model, one.preset_name) or names.count(one.model) > 1
-            found.append(one.label or label_of(one.model, one.preset_name, one.told() if tells else {}))
-        if twice := [label for label in found if found.count(label) > 1]:
-            raise UsageError(f"two systems of the plan are both {twice[0]!r}: give one of them a label")
-        return found
+        """Return the label of each system's row.
+
+        Settings that differ from the preset are in the label if it names the preset, or if the model has several
+        rows. Settings of the whole plan are never in it.
+
+        Raises:
+            UsageError: If a model or a preset does not exist, or if two rows have the same label.
+        """
+        names = [entry.model for entry in self.systems]
+        labels = []
+        for entry in self.systems:
+            shows_settings = shown_preset(entry.model, entry.preset_name) or names.count(entry.model) > 1
+            labels.append(
+                entry.label
+                or label_of(entry.model, entry.preset_name, entry.changed_settings() if shows_settings else {})
+            )
+        if repeated := [label for label in labels if labels.count(label) > 1]:
+            raise UsageError(
+                f"two systems of the plan have the label {repeated[0]!r}: give one of them another label"
+            )
+        return labels
 
     def cells(self) -> list[Cell]:
-        """Every run, in the order in which they are made. Errors: UsageError for settings that no run can have."""
+        """Return every run, in the order in which they are made.
+
+        Raises:
+            UsageError: If the settings of a run are invalid.
+        """
         common: Values = {
             "training": {"epochs": self.budget.epochs, "minutes": self.budget.minutes or "none"},
             "evaluation": {"negatives": self.negatives, "keep_seen": self.keep_seen},
         }
         matched = MATCH_PAPER if self.match_paper else {}
-        found = []
+        cells = []
         for data in self.data:
-            for one, label in zip(self.systems, self.labels(), strict=True):
-                values: Values = {"options": one.options}
-                for part in (self.settings, one.settings, matched, common):
-                    for section, fields in part.items():
+            for entry, label in zip(self.systems, self.labels(), strict=True):
+                values: Values = {"options": entry.options}
+                for layer in (self.settings, entry.settings, matched, common):
+                    for section, fields in layer.items():
                         values[section] = {**values.get(section, {}), **fields}
-                seeds = one.seeds or self.seeds
-                found += [
+                seeds = entry.seeds or self.seeds
+                cells += [
                     Cell(
                         data=data,
                         label=label,
-                        model=one.model,
-                        preset=one.preset,
-                        preset_name=one.preset_name,
+                        model=entry.model,
+                        preset=entry.preset,
+                        preset_name=entry.preset_name,
                         seed=seed,
                         values=values,
                     )
                     for seed in seeds
                 ]
-        for cell in found:
+        for cell in cells:
             cell.settings()
-        return found
+        return cells
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of a plan; a key by itself. `preset`: as the plan names it, None for the model's own, whose name is
-    `preset_name`."""
+    """One run of a plan. Cells are compared by identity, so a cell can be a dictionary key."""
 
     data: str
     label: str
     model: str
     preset: str | None
+    """Preset named in the plan; None for the model's default."""
     preset_name: str
+    """Name of the preset that the run is made with."""
     seed: int
     values: Mapping[str, Mapping[str, Any]]
 
@@ -164,7 +195,7 @@ class Cell:
 
     @property
     def assignments(self) -> list[str]:
-        """As `edt train --set` takes them, so that its process has the settings that are planned here."""
+        """Settings as arguments of `edt train --set`, so that its process has exactly the planned settings."""
         return [
             f"{section}.{field}={str(value).lower() if isinstance(value, bool) else value}"
             for section, fields in self.values.items()
@@ -172,13 +203,24 @@ class Cell:
         ]
 
     def settings(self) -> Settings:
+        """Return the settings of the run."""
         flags = parse_assignments(self.assignments)
         flags["model"] = {**flags.get("model", {}), "name": self.model}
         flags["training"] = {**flags["training"], "seed": self.seed}
         return checked(load_settings(self.preset or system(self.model).preset, flags=flags))
 
     def arguments(self, device: str) -> list[str]:
-        """Of the `edt` that makes this run."""
-        found = ["train", "--data", self.data, "--model", self.model, "--seeds", str(self.seed), "--device", device]
-        found += ["--preset", self.preset] if self.preset else []
-        return found + [part for one in self.assignments for part in ("--set", one)]
+        """Return the arguments of the `edt` command that makes this run."""
+        arguments = [
+            "train",
+            "--data",
+            self.data,
+            "--model",
+            self.model,
+            "--seeds",
+            str(self.seed),
+            "--device",
+            device,
+        ]
+        arguments += ["--preset", self.preset] if self.preset else []
+        return arguments + [part for assignment in self.assignments for part in ("--set", assignment)]

@@ -1,6 +1,6 @@
-"""A search over settings by Optuna: every trial is a run, judged by its best validation NDCG@10 and nothing else.
+"""Search over settings with Optuna: every trial is a run, judged by its best validation NDCG@10 alone.
 
-The study lies in SQLite beside its trials: what was cut off goes on where it was, a trial in mid-epoch included.
+The study is an SQLite file beside its trials. An interrupted search continues where it stopped, even in mid-epoch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.phases import PREPARATION, PRETRAINING
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
+from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, digest, write_atomic
 
@@ -39,35 +40,48 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 class Range(Section):
+    """Range of values that a search draws from."""
+
     low: float
     high: float
     log: bool = False
-    whole: bool = Field(False, description="whole numbers only")
+    whole: bool = Field(False, description="draw whole numbers only")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high or (self.log and self.low <= 0):
-            raise ValueError("low must not be above high, and above 0 with log")
+            raise ValueError("low must not be above high, and must be above 0 with log")
         return self
 
 
 class SearchSettings(Section):
-    """A search file: what every trial has, and what it varies, as `"training.lr" = {low = 1e-4, high = 1e-2}`
-    or `"model.encoder" = ["id", "both"]`."""
+    """A search file: the settings that all trials share, and those that vary between them.
+
+    `space` has entries such as `"training.lr" = {low = 1e-4, high = 1e-2}` or `"model.encoder" = ["id", "both"]`.
+    """
 
     trials: int = Field(20, ge=1)
     seed: int = 42
-    preset: str = Field(system(OURS).preset_name, description="of every trial, under these settings")
+    preset: str = Field(system(OURS).preset_name, description="preset of every trial, under these settings")
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     space: dict[str, Range | Annotated[list[str | float | int | bool], Field(min_length=1)]] = Field(min_length=1)
 
     @classmethod
     def read(cls, path: Path) -> SearchSettings:
-        """Errors: UserError for an unreadable file; UsageError for one that makes no search."""
+        """Read a search file.
+
+        Raises:
+            UserError: If the file cannot be read.
+            UsageError: If it is not a valid search.
+        """
         return validated(cls, read_toml(path))
 
     def with_choices(self, choices: dict[str, Any]) -> Settings:
-        """The settings of a trial. Errors: UsageError for a field that does not exist or a value out of range."""
+        """Return the settings of a trial with the given choices.
+
+        Raises:
+            UsageError: If a setting does not exist or a value is out of range.
+        """
         values = {section: dict(fields) for section, fields in self.settings.items()}
         for section, fields in parse_assignments([f"{name}=" for name in choices]).items():
             for field in fields:
@@ -76,17 +90,21 @@ class SearchSettings(Section):
 
 
 @dataclass(frozen=True)
-class Searched:
-    """`best`: {field: value} of the best trial; `trials`: each finished one, best first; `given_up`: how many fell
-    behind; `settings`: the best trial's file, which goes over the search's preset."""
+class SearchResult:
+    """Result of a search."""
 
     name: str
     model: str
     best: dict[str, Any]
+    """Choices of the best trial, by setting."""
     value: float
+    """Validation NDCG@10 of the best trial."""
     trials: list[dict[str, Any]]
+    """The finished trials, best first."""
     given_up: int
+    """Number of trials that were pruned."""
     settings: Path
+    """File with the best trial's settings, to be used with the search's preset."""
 
 
 def search(
@@ -95,55 +113,63 @@ def search(
     s: SearchSettings,
     device: str = "cpu",
     listeners: tuple[Listener, ...] = (),
-) -> Searched:
-    """Run what is left of the search, and write the best settings as a file for `edt train --config`.
+) -> SearchResult:
+    """Run the trials that are left, and write the best settings to a file for `edt train --config`.
 
-    Errors: UserError if no trial could be finished.
+    Raises:
+        UsageError: If the model is not trained.
+        UserError: If no trial was finished.
     """
-    # By what the preset says, not by its name: trials of another version of it are of another study.
-    fixed = s.with_choices({})
-    if not system(fixed.model.name).trained:
-        raise UsageError(f"{fixed.model.name} learns nothing: there is no validation to search by")
-    name = f"{dataset.name}-{digest(dataset.key, fixed.document(), s.model_dump(include={'seed', 'space'}))[:8]}"
-    place = replace(workspace, folder=f"searches/{name}")
-    place.runs.mkdir(parents=True, exist_ok=True)
+    # The study is named by the preset's settings, not its name: another version of the preset is another study.
+    shared = s.with_choices({})
+    if not system(shared.model.name).trained:
+        raise UsageError(f"{shared.model.name} is not trained: there is no validation to search by")
+    name = f"{dataset.name}-{digest(dataset.key, shared.document(), s.model_dump(include={'seed', 'space'}))[:8]}"
+    trials_workspace = replace(workspace, folder=f"searches/{name}")
+    trials_workspace.runs.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(place.runs / "study.db", name, s.seed)
+    study = _study(trials_workspace.runs / "study.db", name, s.seed)
     events = Events(listeners=listeners)
-    while (left := s.trials - len(_of(study, TrialState.COMPLETE, TrialState.PRUNED))) > 0:
-        events.emit("trial", message=f"search {name}: {left} of {s.trials} trials are left")
+    while (left := s.trials - len(_trials_in(study, TrialState.COMPLETE, TrialState.PRUNED))) > 0:
+        events.emit(Remark(message=f"search {name}: {left} of {s.trials} trials are left"))
         trial = study.ask()
         settings = s.with_choices(_choices(trial, s))
         pipeline = Pipeline(
-            workspace=place, dataset=dataset, settings=settings, events=events, device=device, preset=s.preset
+            workspace=trials_workspace,
+            dataset=dataset,
+            settings=settings,
+            events=events,
+            device=device,
+            preset=s.preset,
         )
         try:
             study.tell(trial, _value(pipeline, trial, listeners))
         except (optuna.TrialPruned, Diverged):
             study.tell(trial, state=TrialState.PRUNED)
-    return _report(place, name, study, s)
+    return _report(trials_workspace, name, study, s)
 
 
 def _study(path: Path, name: str, seed: int) -> optuna.Study:
-    """The study, with what a process that is gone was at asked for again, first."""
-    done = optuna.create_study(
+    """Open the study, and queue again the trials that an interrupted process left running."""
+    existing = optuna.create_study(
         study_name=name, storage=f"sqlite:///{path}", load_if_exists=True, direction="maximize"
     )
-    # With the seed alone a continued search would draw its first trials again.
-    sampler = optuna.samplers.TPESampler(seed=seed + len(done.trials), n_startup_trials=6)
+    # With the seed alone, a continued search would draw its first trials again.
+    sampler = optuna.samplers.TPESampler(seed=seed + len(existing.trials), n_startup_trials=6)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=4)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{path}", sampler=sampler, pruner=pruner)
-    for trial in _of(study, TrialState.RUNNING):
+    for trial in _trials_in(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     return study
 
 
-def _of(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+def _trials_in(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states)
 
 
 def _choices(trial: Trial, s: SearchSettings) -> dict[str, Any]:
+    """Draw a value for each setting of the search space."""
     chosen: dict[str, Any] = {}
     for name, values in s.space.items():
         if isinstance(values, list):
@@ -156,7 +182,11 @@ def _choices(trial: Trial, s: SearchSettings) -> dict[str, Any]:
 
 
 def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) -> float:
-    """The best validation NDCG@10 of the trial's run, the mean over domains. Raises TrialPruned for a lost one."""
+    """Return the best validation NDCG@10 of the trial's run, averaged over domains.
+
+    Raises:
+        optuna.TrialPruned: If the pruner stops the trial.
+    """
 
     def watch(record: dict[str, Any]) -> None:
         if record["event"] == "epoch" and record["phase"] == PRETRAINING and record["epoch"]:
@@ -169,40 +199,48 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
     return best
 
 
-def _report(place: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> Searched:
-    done = _of(study, TrialState.COMPLETE)
+def _report(trials_workspace: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> SearchResult:
+    """Write the best settings to a file, and return the result of the search."""
+    done = _trials_in(study, TrialState.COMPLETE)
     if not done:
         raise UserError(f"no trial of search {name} was finished")
-    found = sorted(done, key=lambda trial: -(trial.value or 0.0))
-    best = s.with_choices(found[0].params)
-    path = place.runs / "best.toml"
-    title = f"Best of {len(done)} trials by validation NDCG@10: {found[0].value:.4f}; goes over --preset {s.preset}"
+    trials = sorted(done, key=lambda trial: -(trial.value or 0.0))
+    best = s.with_choices(trials[0].params)
+    path = trials_workspace.runs / "best.toml"
+    title = (
+        f"Best of {len(done)} trials by validation NDCG@10: {trials[0].value:.4f}; goes over --preset {s.preset}"
+    )
     write_atomic(path, _toml(best, load_settings(s.preset, environment={}), title))
-    trials = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in found]
-    given_up = len(_of(study, TrialState.PRUNED))
-    return Searched(
+    trial_records = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in trials]
+    given_up = len(_trials_in(study, TrialState.PRUNED))
+    return SearchResult(
         name=name,
         model=best.model.name,
-        best=found[0].params,
-        value=found[0].value or 0.0,
-        trials=trials,
+        best=trials[0].params,
+        value=trials[0].value or 0.0,
+        trials=trial_records,
         given_up=given_up,
         settings=path,
     )
 
 
 def _toml(settings: Settings, preset: Settings, title: str) -> str:
-    """What differs from the preset."""
+    """Return the settings that differ from the preset as TOML."""
     lines = [f"# {title}"]
     for section, fields in settings.document().items():
-        there = preset.document()[section]
-        changed = {field: value for field, value in fields.items() if field not in there or value != there[field]}
+        preset_fields = preset.document()[section]
+        changed = {
+            field: value
+            for field, value in fields.items()
+            if field not in preset_fields or value != preset_fields[field]
+        }
         if changed:
             lines += ["", f"[{section}]", *(f"{field} = {_literal(value)}" for field, value in changed.items())]
     return "\n".join(lines) + "\n"
 
 
 def _literal(value: Any) -> str:
+    """Write a value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""What finished runs are worth and say: results, recommendations, one user looked at."""
+"""Use of finished runs: labels, evaluation results, recommendations and the inspection of a user."""

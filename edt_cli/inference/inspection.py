@@ -1,4 +1,4 @@
-"""One user as the augmenter and the profiler see them."""
+"""Inspection of one user: history, generated items, profile, and what was sent to an LLM about them."""
 
 from __future__ import annotations
 
@@ -23,56 +23,81 @@ ONE_DOMAIN = "one-domain"
 
 
 def inspect_user(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    """`describe_user` with the artefacts of a pipeline; makes what is missing.
+    """Describe one user with the artefacts of a pipeline, making those that are missing.
 
-    name: a user's id, or `one-domain`: the first user with r = 1 who was given an item.
-    Errors: UserError for an unknown user.
+    Args:
+        pipeline: The pipeline whose augmentation and profiles are shown.
+        name: A user's id, or `one-domain` for the first user with r = 1 who got an inserted item.
+
+    Returns:
+        The document of `describe_user`.
+
+    Raises:
+        UserError: If there is no such user.
     """
-    known = None if name == ONE_DOMAIN else pipeline.dataset.user(name)  # before anything is made, or paid for
-    made, profiles = pipeline.augmentation(), pipeline.profiles()
-    user = _first_helped(pipeline, made) if known is None else known
-    return describe_user(pipeline.dataset, made, profiles, user, pipeline.chat_identity["name"])
+    wanted = None if name == ONE_DOMAIN else pipeline.dataset.user(name)  # fail before anything is made or paid for
+    augmentation, profiles = pipeline.augmentation(), pipeline.profiles()
+    user = _first_augmented(pipeline, augmentation) if wanted is None else wanted
+    return describe_user(pipeline.dataset, augmentation, profiles, user, pipeline.chat_identity["name"])
 
 
-def _first_helped(pipeline: Pipeline, made: Augmentation) -> int:
+def _first_augmented(pipeline: Pipeline, augmentation: Augmentation) -> int:
+    """Return the first user with r = 1 who got an inserted item."""
     ratios = imbalance(pipeline.view.prefixes.domain_counts(pipeline.dataset.domains))
-    helped = np.flatnonzero((ratios == 1) & np.isin(np.arange(len(ratios)), made.sequences.users[made.inserted]))
-    if not len(helped):
-        raise UserError(f"no user of {pipeline.dataset.name} with items in one domain only was given one")
-    return int(helped[0])
+    users = np.flatnonzero(
+        (ratios == 1) & np.isin(np.arange(len(ratios)), augmentation.sequences.users[augmentation.inserted])
+    )
+    if not len(users):
+        raise UserError(f"no user of {pipeline.dataset.name} with items in only one domain got an inserted item")
+    return int(users[0])
 
 
 def describe_user(
-    dataset: Dataset, made: Augmentation, profiles: Profiles, user: int, llm: str, *, train_on: TrainOn = "train"
+    dataset: Dataset,
+    augmentation: Augmentation,
+    profiles: Profiles,
+    user: int,
+    llm: str,
+    *,
+    train_on: TrainOn = "train",
 ) -> dict[str, Any]:
-    """The history as one timeline with inserted items, every generated item with its two scores, the profile.
+    """Return a user's history with inserted items, all generated items with their scores, and the profile.
 
-    `train_on`: what the artefacts were made from, as in `Dataset.learned_lengths`.
+    Args:
+        dataset: The dataset the user belongs to.
+        augmentation: Augmentation of the dataset.
+        profiles: Profiles of its users.
+        user: The user's number in the dataset.
+        llm: Name of the LLM that wrote the texts.
+        train_on: Part of each history that the artefacts were made from, as in `Dataset.learned_lengths`.
+
+    Returns:
+        A document that can be written as JSON; `history` is one timeline, oldest first.
     """
     length = int(dataset.learned_lengths(train_on)[user])
     counts = dataset.sequences.rows(np.array([user])).prefixes(np.array([length])).domain_counts(dataset.domains)
     names = dataset.domains.names
-    domain_of = made.domain_of(dataset.domains)
-    titles = pl.concat([dataset.catalogue["title"], made.pseudo["title"]])
-    known = len(dataset.catalogue)
+    domain_of = augmentation.domain_of(dataset.domains)
+    titles = pl.concat([dataset.catalogue["title"], augmentation.pseudo["title"]])
+    real_items = len(dataset.catalogue)
 
     def item(number: int, part: str) -> dict[str, Any]:
         return {
             "part": part,
             "domain": names[int(domain_of[number])],
-            "item": dataset.catalogue["id"][number - 1] if number <= known else None,
+            "item": dataset.catalogue["id"][number - 1] if number <= real_items else None,
             "title": titles[number - 1],
         }
 
-    begin, end = (int(made.sequences.offsets[row]) for row in (user, user + 1))
+    begin, end = (int(augmentation.sequences.offsets[row]) for row in (user, user + 1))
     history = [
-        item(int(made.sequences.items[place]), "inserted" if made.inserted[place] else "train")
-        for place in range(begin, end)
+        item(int(augmentation.sequences.items[index]), "inserted" if augmentation.inserted[index] else "train")
+        for index in range(begin, end)
     ]
     for position in range(length, int(dataset.sequences.lengths[user])):
-        held = [split for split, places in dataset.target_positions.items() if places[user] == position]
+        held = [split for split, positions in dataset.target_positions.items() if positions[user] == position]
         history.append(item(int(dataset.sequences.of(user)[position]), held[0] if held else "later"))
-    generated = made.generated.filter(pl.col("user") == user)
+    generated = augmentation.generated.filter(pl.col("user") == user)
     return {
         "user": dataset.user_ids[user],
         "data": dataset.name,
@@ -89,9 +114,10 @@ def describe_user(
 
 
 def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, Any]:
-    """Every question that was ever sent about a user, word for word, and the reply; oldest first.
+    """Return every prompt ever sent about a user with its reply, word for word, oldest first.
 
-    Errors: UserError for an unknown user.
+    Raises:
+        UserError: If there is no such user.
     """
     from edt_backends.store import ReplyCache
 
@@ -99,17 +125,17 @@ def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, A
     sent: list[dict[str, Any]] = []
     if workspace.cache.is_dir():
         for _, entry in ReplyCache(workspace.cache).asked_about(user):
-            asked = entry["asked"]
+            request = entry["asked"]
             sent.append(
                 {
-                    "prompt": asked["prompt"],
+                    "prompt": request["prompt"],
                     "backend": entry["backend"],
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["time"])),
-                    "messages": [{"role": role, "content": content} for role, content in asked["messages"]],
-                    "max_tokens": asked["max_tokens"],
-                    "temperature": asked["temperature"],
-                    "seed": asked["seed"],
-                    "schema": asked["schema"],
+                    "messages": [{"role": role, "content": content} for role, content in request["messages"]],
+                    "max_tokens": request["max_tokens"],
+                    "temperature": request["temperature"],
+                    "seed": request["seed"],
+                    "schema": request["schema"],
                     "reply": entry["reply"],
                     "finish_reason": entry["finish_reason"],
                     "usage": entry["usage"],
@@ -120,3 +146,4 @@ def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, A
 
 
 SHOWN = ("title", "score_source", "score_target", "tau", "rank", "kept", "reason")
+"""Fields of a generated item that `describe_user` returns."""

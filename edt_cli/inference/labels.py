@@ -1,4 +1,4 @@
-"""What a run is called: its system, its preset, what was taken out of it, and what was set otherwise."""
+"""Labels of runs in tables: system, preset, ablations, and the settings that differ from the preset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edt_cli.paper.ablations import ABLATIONS
 from edt_cli.workspace.runs import Run
 
 KEEP_SEEN = "evaluation.keep_seen"
-UNTOLD = (
+UNLABELLED = (
     "model.name",
     "training.seed",
     "training.train_on",
@@ -23,36 +23,40 @@ UNTOLD = (
     "limits.",
     "llm.concurrency",
 )
-"""Settings that a label does not tell: what a row already says, or what changes no run, KEEP_SEEN excepted where
-it came to different candidates."""
-WRITERS = ("llm.provider", "llm.model")
-"""Nor these against a preset: who wrote stands beside the label."""
+"""Settings left out of labels: tables show them elsewhere, or they change no run.
+
+KEEP_SEEN is still shown where runs were validated on different candidates.
+"""
+LLM_NAMES = ("llm.provider", "llm.model")
+"""Settings left out when compared with a preset: the LLM's name stands beside the label."""
 
 
 def preset_of(run: Run) -> str:
-    """The preset that a run was made with. A run that does not tell has the name of the preset whose settings it
-    has, ablations aside; "" where there is none."""
-    told: str | None = run.plan.get("preset")
-    if told is not None:
-        return told
+    """Return the name of the preset that a run was made with.
+
+    A run that does not record it gets the preset whose settings it has, ablations aside, or "" if there is none.
+    """
+    preset_name: str | None = run.plan.get("preset")
+    if preset_name is not None:
+        return preset_name
     settings = run.settings
     for name, preset in presets_of(settings.model.name).items():
-        taken = _taken(ablations(settings, preset))
-        if all(other.startswith(taken) for other in otherwise(all_settings(settings), preset)):
+        ablated = _ablated_prefixes(ablations(settings, preset))
+        if all(setting.startswith(ablated) for setting in changed_settings(all_settings(settings), preset)):
             return name
     return ""
 
 
 def ablations(settings: Settings, base: Settings) -> list[str]:
-    """What is out of `settings` and not of `base`, as table 3 names it."""
+    """Return the ablations in `settings` that are not in `base`, named as in table 3."""
     if settings.model.name != OURS:
         return []
-    taken = [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
-    return [ABLATIONS[name][0] for name in taken]
+    names = [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
+    return [ABLATIONS[name][0] for name in names]
 
 
 def is_ablated(settings: Settings, name: str) -> bool:
-    """Whether that part of the method is out of these settings."""
+    """Return whether these settings have the ablation `name`."""
     values = all_settings(settings)
     changes = ABLATIONS[name][1]
     return all(
@@ -63,60 +67,73 @@ def is_ablated(settings: Settings, name: str) -> bool:
 
 
 def all_settings(settings: Settings) -> dict[str, Any]:
-    """By flat name; of LLM-EDT also the options that nobody gave."""
+    """Return settings by flat name (`training.lr`), for LLM-EDT including options left at their default."""
     options = LLMEDTOptions().model_dump() if settings.model.name == OURS else {}
     return {f"options.{name}": value for name, value in options.items()} | settings.flat()
 
 
 def identity(run: Run, *, first_phase: bool = False) -> dict[str, str]:
-    """`preset` and `variant` of a run: its ablations as table 3 has them, against its preset, and `refit`."""
+    """Return `preset` and `variant` of a run.
+
+    The variant lists the ablations relative to the preset, named as in table 3, and `refit` for a run that also
+    trained on held-out items.
+    """
     preset, settings = preset_of(run), run.settings
-    taken = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
-    first = ABLATIONS["dft"][0] if settings.model.name == OURS else "first phase"
-    names = [*taken, *[first] * first_phase, *["refit"] * (settings.training.train_on != "train")]
+    ablated = ablations(settings, preset_settings(settings.model.name, preset) or Settings())
+    first_phase_name = ABLATIONS["dft"][0] if settings.model.name == OURS else "first phase"
+    names = [*ablated, *[first_phase_name] * first_phase, *["refit"] * (settings.training.train_on != "train")]
     return {"preset": preset, "variant": ", ".join(dict.fromkeys(names))}
 
 
 def shown_preset(model: str, preset: str) -> str:
-    """The preset where a label names it: LLM-EDT's always, of another system one that is not its default."""
+    """Return the preset if a label names it, else "".
+
+    Labels always name LLM-EDT's preset; that of another system only if it is not the default.
+    """
     known = systems().get(model)
     return preset if model == OURS or (known is not None and preset != known.preset_name) else ""
 
 
-def otherwise(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
-    """Of settings by flat name those that a label with this preset tells."""
-    there = all_settings(preset)
+def changed_settings(values: Mapping[str, Any], preset: Settings) -> dict[str, Any]:
+    """Return the settings (by flat name) that differ from `preset` and belong in a label with it."""
+    preset_values = all_settings(preset)
     return {
         name: value
         for name, value in values.items()
-        if there.get(name) != value and not name.startswith((*UNTOLD, *WRITERS))
+        if preset_values.get(name) != value and not name.startswith((*UNLABELLED, *LLM_NAMES))
     }
 
 
-def label_of(model: str, preset: str, told: Mapping[str, Any]) -> str:
-    """`LLM-EDT (best, lr=0.001)`. told: settings by flat name, and their values. A section is named where a field
-    alone would stand for two."""
-    shown = shown_preset(model, preset)
-    parts = [shown] if shown else []
-    fields = Counter(name.partition(".")[2] for name in told)
-    for name, value in sorted(told.items()):
+def label_of(model: str, preset: str, settings: Mapping[str, Any]) -> str:
+    """Return a label such as `LLM-EDT (best, lr=0.001)`.
+
+    Args:
+        model: The system's name.
+        preset: Name of its preset.
+        settings: Values to show, by flat name. The section is shown too if two settings share a field name.
+    """
+    preset_name = shown_preset(model, preset)
+    parts = [preset_name] if preset_name else []
+    fields = Counter(name.partition(".")[2] for name in settings)
+    for name, value in sorted(settings.items()):
         field = name.partition(".")[2]
         parts.append(f"{field if fields[field] == 1 else name}={value}")
     return f"{title_of(model)} ({', '.join(parts)})" if parts else title_of(model)
 
 
 def name_of(run: Run) -> str:
-    """What a run is called by itself: its label, and what was taken out of it."""
-    who = identity(run)
-    label = label_of(run.settings.model.name, who["preset"], _otherwise(run, who))
-    return f"{label} {who['variant']}".rstrip()
+    """Return the name of a run on its own: its label and its variant."""
+    names = identity(run)
+    label = label_of(run.settings.model.name, names["preset"], _changed_settings(run, names))
+    return f"{label} {names['variant']}".rstrip()
 
 
 def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """With `preset`, `variant` and `label`: the system's name, the preset where it is named and what differs from
-    it, and what sets this run apart from others of the same preset and variant.
+    """Return result documents with `preset`, `variant` and `label` added.
 
-    A first phase (`w/o DFT`) that was also trained as a run of its own is shown once, as that run.
+    The label has the system's name, its preset, the settings that differ from the preset, and those that tell the
+    run from others of the same preset and variant. A first phase (`w/o DFT`) that was also trained as a separate
+    run is returned once, as that run.
     """
     by_name = {run.name: run for run in runs}
     named = [
@@ -127,52 +144,59 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
     kinds: dict[tuple[str, ...], set[str]] = {}
     for document in named:
         kinds.setdefault(_kind(document), set()).add(document["run"])
-    found = []
+    labelled_documents = []
     for document in named:
-        mine = settings[document["run"]]
+        values = settings[document["run"]]
         others = [settings[run] for run in kinds[_kind(document)]]
-        silent = (*UNTOLD, *_taken(document["variant"].split(", ")))
-        # A run of before a setting was there does not have it.
-        told = {
+        unlabelled = (*UNLABELLED, *_ablated_prefixes(document["variant"].split(", ")))
+        # A run made before a setting existed does not have it.
+        shown = {
             name: value
-            for name, value in mine.items()
-            if (name == KEEP_SEEN or not name.startswith(silent))
+            for name, value in values.items()
+            if (name == KEEP_SEEN or not name.startswith(unlabelled))
             and any(other.get(name) != value for other in others)
         }
-        told |= _otherwise(by_name[document["run"]], document)
-        found.append({**document, "label": label_of(document["model"], document["preset"], told)})
-    own = {
-        (*_kind(document), document["label"], document["seed"]) for document in found if not document["first_phase"]
+        shown |= _changed_settings(by_name[document["run"]], document)
+        labelled_documents.append({**document, "label": label_of(document["model"], document["preset"], shown)})
+    separate_runs = {
+        (*_kind(document), document["label"], document["seed"])
+        for document in labelled_documents
+        if not document["first_phase"]
     }
     return [
         document
-        for document in found
-        if not document["first_phase"] or (*_kind(document), document["label"], document["seed"]) not in own
+        for document in labelled_documents
+        if not document["first_phase"]
+        or (*_kind(document), document["label"], document["seed"]) not in separate_runs
     ]
 
 
 def _candidates(run: Run) -> dict[str, Any]:
-    """Which candidates validation had: not what was asked for counts, but what came of it."""
+    """Return whether seen items were validation candidates, as it turned out rather than as it was set."""
     return {KEEP_SEEN: run.plan.get("keep_seen", False)}
 
 
-def _otherwise(run: Run, who: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run has otherwise than the preset that its label names, by flat name."""
+def _changed_settings(run: Run, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that differ from the preset its label names, by flat name."""
     s = run.settings
-    preset = preset_settings(s.model.name, who["preset"])
-    if preset is None or not shown_preset(s.model.name, who["preset"]):
+    preset = preset_settings(s.model.name, names["preset"])
+    if preset is None or not shown_preset(s.model.name, names["preset"]):
         return {}
-    taken = _taken(who["variant"].split(", "))
-    found = otherwise(all_settings(s), preset)
-    return {name: value for name, value in found.items() if not name.startswith(taken)}
+    ablated = _ablated_prefixes(names["variant"].split(", "))
+    changed = changed_settings(all_settings(s), preset)
+    return {name: value for name, value in changed.items() if not name.startswith(ablated)}
 
 
-def _taken(titles: Sequence[str]) -> tuple[str, ...]:
-    """The settings that ablations stand for, and with `options.finetune` those that begin like it."""
-    taken = [changes for title, changes in ABLATIONS.values() if title in titles]
-    return tuple(f"{section}.{field}" for changes in taken for section in changes for field in changes[section])
+def _ablated_prefixes(titles: Sequence[str]) -> tuple[str, ...]:
+    """Return the prefixes of the settings that these ablations change.
+
+    They are prefixes so that `options.finetune` also covers the settings that begin with it.
+    """
+    changed = [changes for title, changes in ABLATIONS.values() if title in titles]
+    return tuple(f"{section}.{field}" for changes in changed for section in changes for field in changes[section])
 
 
 def _kind(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return data, model, variant and shown preset; runs alike in all four are told apart by their settings."""
     shown = shown_preset(document["model"], document["preset"])
     return document["data"], document["model"], document["variant"], shown

@@ -1,4 +1,4 @@
-"""Items for a user, known or new, and the vectors for an index elsewhere."""
+"""Recommendations for known and new users, and the export of item vectors."""
 
 from __future__ import annotations
 
@@ -22,31 +22,48 @@ from edt_cli.training.data import TrainingData
 from edt_cli.workspace.runs import Run
 
 CHUNK = 512
+"""Users scored at once."""
 USERS = 20_000
-"""Users at a time in an export: what is held of them stays small however many there are."""
+"""Users per chunk, so that memory stays small however many users there are."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Whose next items are wanted. `inputs`: what the model looks at; `history`: what they have had."""
+class UserHistories:
+    """Users to recommend items to, with one row in `inputs` and in `history` for each."""
 
     names: Sequence[str]
     inputs: Sequences
+    """Sequences that the model reads; they may hold pseudo-items."""
     history: Sequences
+    """Items that the users have interacted with."""
 
 
-def known_users(material: TrainingData, names: Sequence[str] | None = None) -> Asked:
-    """Users of the dataset with all their interactions, None: everybody. Errors: UserError for an unknown one."""
-    dataset = material.dataset
+def known_users(training_data: TrainingData, names: Sequence[str] | None = None) -> UserHistories:
+    """Return users of the dataset with all their interactions; all users if `names` is None.
+
+    Raises:
+        UserError: If the dataset has no such user.
+    """
+    dataset = training_data.dataset
     users = np.arange(len(dataset.user_ids)) if names is None else np.array([dataset.user(name) for name in names])
-    inputs, history = complete_histories(dataset, users, material.sequences, material.view.prefixes.lengths)
-    return Asked([dataset.user_ids[user] for user in users], inputs, history)
+    inputs, history = complete_histories(
+        dataset, users, training_data.sequences, training_data.view.prefixes.lengths
+    )
+    return UserHistories([dataset.user_ids[user] for user in users], inputs, history)
 
 
-def new_users(dataset: Dataset, histories: dict[str, list[str]]) -> tuple[Asked, int]:
-    """Users that the model never saw, by their item ids, oldest first; and how many ids the catalogue lacks.
+def new_users(dataset: Dataset, histories: dict[str, list[str]]) -> tuple[UserHistories, int]:
+    """Return users that the model was not trained on.
 
-    Errors: UserError for a user of whom no item is known.
+    Args:
+        dataset: The dataset whose catalogue holds the items.
+        histories: Item ids of each user, oldest first.
+
+    Returns:
+        The users, and the number of item ids that the catalogue lacks.
+
+    Raises:
+        UserError: If none of a user's items is in the catalogue.
     """
     rows, unknown = [], 0
     for name, ids in histories.items():
@@ -57,14 +74,20 @@ def new_users(dataset: Dataset, histories: dict[str, list[str]]) -> tuple[Asked,
         rows.append(numbers)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     sequences = Sequences(offsets, np.array([number for row in rows for number in row], dtype=np.int64))
-    return Asked(list(histories), sequences, sequences), unknown
+    return UserHistories(list(histories), sequences, sequences), unknown
 
 
 def read_histories(path: Path) -> dict[str, list[str]]:
-    """A CSV or Parquet file with columns `user` and `item`, oldest first, or `item` alone for one user."""
+    """Read item ids by user from a CSV or Parquet file with columns `user` and `item`, oldest first.
+
+    Without the column `user`, all items are one user's.
+
+    Raises:
+        UserError: If the file cannot be read, has no column `item`, or is empty.
+    """
     frame = _table(path)
     if "item" not in frame.columns:
-        raise UserError(f"{path} needs a column `item` (and `user`, if it holds several); it has {frame.columns}")
+        raise UserError(f"{path} needs a column `item` (and `user` for several users); it has {frame.columns}")
     if "user" not in frame.columns:
         frame = frame.with_columns(user=pl.lit("new user"))
     frame = frame.select(pl.col("user").cast(pl.String), pl.col("item").cast(pl.String)).drop_nulls()
@@ -75,7 +98,13 @@ def read_histories(path: Path) -> dict[str, list[str]]:
 
 
 def read_items(path: Path) -> set[str]:
-    """Item ids, one a line, or a CSV or Parquet file with a column `item`: what is out of stock, say."""
+    """Read item ids, such as those out of stock.
+
+    The file has one id per line, or is a CSV or Parquet file with a column `item`.
+
+    Raises:
+        UserError: If the file cannot be read or has no column `item`.
+    """
     if path.suffix in (".csv", ".parquet"):
         frame = _table(path)
         if "item" not in frame.columns:
@@ -88,71 +117,84 @@ def read_items(path: Path) -> set[str]:
 
 
 def recommend(
-    material: TrainingData,
+    training_data: TrainingData,
     trained: Recommender,
-    asked: Asked,
+    users: UserHistories,
     *,
     count: int,
     domains: Sequence[int],
     exclude: Collection[str] = (),
     keep_seen: KeepSeen = "auto",
 ) -> pl.DataFrame:
-    """The `count` best items for each user in each of `domains`: user, domain, rank, item, title, score.
+    """Return the `count` best catalogue items of each user in each of `domains`.
 
-    Catalogue items only, none of `exclude`, and none that the user has had, unless these stay candidates.
+    Args:
+        training_data: Data and artefacts of the run.
+        trained: The trained model.
+        users: The users to recommend items to.
+        count: Number of items per user and domain.
+        domains: Numbers of the domains to recommend from.
+        exclude: Ids of items never to recommend.
+        keep_seen: Whether items that a user has interacted with may be recommended.
+
+    Returns:
+        A frame with columns user, domain, rank, item, title and score.
     """
-    dataset = material.dataset
-    keep = dataset.keeps_seen(keep_seen)
+    dataset = training_data.dataset
+    keeps_seen = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
-    found = []
-    for users in chunks(np.arange(len(asked.names)), USERS):
+    tables = []
+    for rows in chunks(np.arange(len(users.names)), USERS):
         for domain in domains:
-            found.append(_of_domain(material, trained, asked, users, domain, count, hidden, keep))
-    frame = pl.concat(found)
+            tables.append(
+                _recommend_in_domain(training_data, trained, users, rows, domain, count, hidden, keeps_seen)
+            )
+    frame = pl.concat(tables)
     catalogue = dataset.catalogue.select("id", "title").with_row_index("number", offset=1)
     return (
         frame.join(catalogue.with_columns(pl.col("number").cast(pl.Int64)), on="number", how="left")
-        .with_columns(user=pl.Series(list(asked.names), dtype=pl.String)[frame["row"]])
-        .sort("row", "place", "rank")
+        .with_columns(user=pl.Series(list(users.names), dtype=pl.String)[frame["row"]])
+        .sort("row", "domain_number", "rank")
         .select("user", "domain", "rank", pl.col("id").alias("item"), "title", "score")
     )
 
 
-def _of_domain(
-    material: TrainingData,
+def _recommend_in_domain(
+    training_data: TrainingData,
     trained: Recommender,
-    asked: Asked,
-    users: np.ndarray,
+    users: UserHistories,
+    rows: np.ndarray,
     domain: int,
     count: int,
     hidden: np.ndarray,
     keep_seen: bool,
 ) -> pl.DataFrame:
-    inputs, history = (sequences.rows(users) for sequences in (asked.inputs, asked.history))
-    every = np.full(len(users), domain)
-    scorer = trained.scorer(inputs, every)
-    items = material.dataset.domains.range(domain)
+    """Return the best items of one domain for the users in `rows`."""
+    inputs, history = (sequences.rows(rows) for sequences in (users.inputs, users.history))
+    target_domains = np.full(len(rows), domain)
+    scorer = trained.scorer(inputs, target_domains)
+    items = training_data.dataset.domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
     targets = Targets(
-        users=users, positions=inputs.lengths, items=np.zeros(len(users), dtype=np.int64), domains=every
+        users=rows, positions=inputs.lengths, items=np.zeros(len(rows), dtype=np.int64), domains=target_domains
     )
     queries = EvalQueries(
-        domains=material.dataset.domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen
+        domains=training_data.dataset.domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen
     )
     parts = []
-    for rows in chunks(np.arange(len(users)), CHUNK):
-        scores = scorer.scores(torch.from_numpy(rows), domain).cpu()
+    for batch in chunks(np.arange(len(rows)), CHUNK):
+        scores = scorer.scores(torch.from_numpy(batch), domain).cpu()
         scores[:, torch.from_numpy(out_of_stock)] = float("-inf")
-        scores[tuple(torch.from_numpy(part) for part in queries.excluded(rows, domain))] = float("-inf")
+        scores[tuple(torch.from_numpy(part) for part in queries.excluded(batch, domain))] = float("-inf")
         best, columns = scores.topk(min(count, scores.shape[1]), dim=1)
         real = torch.isfinite(best).numpy()
         row, rank = np.nonzero(real)
         parts.append(
             pl.DataFrame(
                 {
-                    "row": users[rows[row]],
-                    "place": np.full(len(row), domain),
-                    "domain": pl.Series([material.dataset.domains.names[domain]] * len(row), dtype=pl.String),
+                    "row": rows[batch[row]],
+                    "domain_number": np.full(len(row), domain),
+                    "domain": pl.Series([training_data.dataset.domains.names[domain]] * len(row), dtype=pl.String),
                     "rank": rank + 1,
                     "number": columns.numpy()[real] + items.start,
                     "score": best.numpy()[real].astype(np.float64),
@@ -162,15 +204,21 @@ def _of_domain(
     return pl.concat(parts)
 
 
-def export_items(material: TrainingData, run: Run, folder: Path) -> dict[str, Any]:
-    """Item vectors for any index: `items.safetensors` (`vectors` [N, D]), `items.parquet` (row, id, domain, title).
+def export_items(training_data: TrainingData, run: Run, folder: Path) -> dict[str, Any]:
+    """Write the item vectors of a run for use in any vector index.
 
-    A score is the inner product of a user's state with a row. Errors: UserError for a system without vectors, or
-    whose memory adds to the score what no vector holds.
+    Writes `items.safetensors` (`vectors` [N, D]) and `items.parquet` (row, id, domain, title). A score is the inner
+    product of a user's state with a row.
+
+    Returns:
+        The number of items, their dimension and the folder.
+
+    Raises:
+        UserError: If the system has no item vectors, or if its scores are not inner products alone.
     """
     from safetensors.torch import save_file
 
-    model = load_trained(material, run.settings, run.folder)
+    model = load_trained(training_data, run.settings, run.folder)
     if not isinstance(model, SequentialModel):
         raise UserError(f"{run.settings.model.name} learns no item vectors; export from a trained model")
     if model.side_score is not None:
@@ -178,22 +226,31 @@ def export_items(material: TrainingData, run: Run, folder: Path) -> dict[str, An
     vectors = model.item_vectors()[1:].cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": vectors}, folder / "items.safetensors")
-    domains = material.dataset.domains
+    domains = training_data.dataset.domains
     names = [domains.names[number] for number in domains.of(np.arange(1, domains.items + 1))]
-    material.dataset.catalogue.select("id", pl.Series("domain", names), "title").with_row_index(
+    training_data.dataset.catalogue.select("id", pl.Series("domain", names), "title").with_row_index(
         "row"
     ).write_parquet(folder / "items.parquet")
     return {"items": len(vectors), "dimension": vectors.shape[1], "folder": str(folder)}
 
 
 def checked_ending(path: Path) -> None:
-    """Errors: UsageError for a file that `write_table` has no form for."""
+    """Check that `write_table` supports the file's ending.
+
+    Raises:
+        UsageError: If it does not.
+    """
     if path.suffix not in (".parquet", ".csv", ".jsonl"):
         raise UsageError(f"{path}: the file's ending says the form; use .parquet, .csv or .jsonl")
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Parquet, CSV or JSON lines, by the file's ending."""
+    """Write a table as Parquet, CSV or JSON lines, by the file's ending.
+
+    Raises:
+        UsageError: If the ending is not supported.
+        UserError: If the file cannot be written.
+    """
     checked_ending(path)
     try:
         if path.suffix == ".parquet":
@@ -207,6 +264,7 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
 
 
 def _table(path: Path) -> pl.DataFrame:
+    """Read a Parquet or CSV file."""
     try:
         return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:

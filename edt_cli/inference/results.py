@@ -1,4 +1,4 @@
-"""What finished runs are worth: evaluated once, kept in the run's folder, read back for tables."""
+"""Evaluation of finished runs: computed once, kept in the run's folder, and read back for tables."""
 
 from __future__ import annotations
 
@@ -34,10 +34,15 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
 RANKS = "-ranks.parquet"
+"""Ending of the files with the ranks behind a result document."""
 
 
 def training_data_of(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> TrainingData:
-    """The data and artefacts that a run was trained on. Errors: UserError if the dataset has changed since."""
+    """Return the data and artefacts that a run was trained on.
+
+    Raises:
+        UserError: If the dataset has changed since.
+    """
     dataset = open_dataset(workspace, run.plan["data"])
     pipeline = Pipeline(workspace=workspace, dataset=dataset, settings=run.settings, events=events, device=device)
     if pipeline.view.key != run.plan["data_key"]:
@@ -50,9 +55,13 @@ def training_data_of(workspace: Workspace, run: Run, events: Events, device: str
 def evaluate(
     workspace: Workspace, run: Run, split: Split, s: EvaluationSettings, events: Events, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """The result documents of a run under `s.protocol`: its own, and of its first phase where it has a second.
+    """Return the result documents of a run under `s.protocol`.
 
-    Computed once for both protocols, then read. Errors: UserError where nothing is held out.
+    A run with two phases also has a document for the model after the first phase. The documents are computed once
+    for both protocols, then read from the run's folder.
+
+    Raises:
+        UserError: If the run was trained on the items to be evaluated.
     """
     variants = _variants(run)
     if not evaluated(workspace, run, split, s):
@@ -62,19 +71,19 @@ def evaluate(
 
 
 def evaluated(workspace: Workspace, run: Run, split: Split, s: EvaluationSettings) -> bool:
-    """Whether `evaluate` has nothing left to compute."""
+    """Return whether the results of a run are already in its folder."""
     names = [_file(split, s, dft) for dft in _variants(run)]
     paths = [run.folder / RESULTS / f"{name}{end}" for name in names for end in (".json", RANKS)]
     if not all(path.is_file() for path in paths):
         return False
     if s.keep_seen != "auto" or "repeats" in read_json(paths[0]):
         return True
-    # Of before repeats were counted, when no seen item was a candidate.
+    # This result was made before repeats were counted, when no seen item was a candidate.
     return not open_dataset(workspace, run.plan["data"]).keeps_seen()
 
 
 def _variants(run: Run) -> list[bool]:
-    """With the second phase; and without it, where there is one."""
+    """Return [True], and [True, False] for a run with two phases; False stands for the model after the first."""
     phases = [name for name in run.manifest().get("phases", {}) if name != PREPARATION]
     return [True] + [False] * (len(phases) > 1)
 
@@ -88,36 +97,37 @@ def _compute(
     events: Events,
     device: str,
 ) -> None:
-    learned = run.settings.training.train_on
-    if learned == "all" or (learned == "train+valid" and split == "valid"):
-        how = "on every interaction (--final)" if learned == "all" else "with the validation items (--refit)"
+    """Rank the targets with each variant of a run, and write documents and ranks for both protocols."""
+    train_on = run.settings.training.train_on
+    if train_on == "all" or (train_on == "train+valid" and split == "valid"):
+        how = "on every interaction (--final)" if train_on == "all" else "with the validation items (--refit)"
         raise UserError(f"run {run.name} was trained {how}: there is nothing held out to evaluate")
-    material = training_data_of(workspace, run, events, device)
-    dataset = material.dataset
-    asked = material.queries(split, s.keep_seen)
-    if not len(asked):
+    training_data = training_data_of(workspace, run, events, device)
+    dataset = training_data.dataset
+    queries = training_data.queries(split, s.keep_seen)
+    if not len(queries):
         raise UserError(f"{dataset.name} has no {split} target: its users have fewer than three interactions")
-    drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked.keep_seen)
+    sampled = candidates(workspace, dataset, split, s.negatives, keep_seen=queries.keep_seen)
     for dft in variants:
         started = time.perf_counter()
-        trained = load_trained(material, run.settings, run.folder, first_phase=not dft)
-        scorer = trained.scorer(asked.inputs, asked.targets.domains)
-        ranks = rank(scorer, asked, candidates=drawn, top=TOP)
+        trained = load_trained(training_data, run.settings, run.folder, first_phase=not dft)
+        scorer = trained.scorer(queries.inputs, queries.targets.domains)
+        ranks = rank(scorer, queries, candidates=sampled, top=TOP)
         seconds = time.perf_counter() - started
         for protocol in ("full", "sampled"):
-            under = s.model_copy(update={"protocol": protocol})
+            protocol_settings = s.model_copy(update={"protocol": protocol})
             document = {
-                "file": _file(split, under, dft),
+                "file": _file(split, protocol_settings, dft),
                 **_header(workspace, run, dataset, dft),
                 "split": split,
                 "protocol": protocol,
                 "negatives": s.negatives if protocol == "sampled" else None,
                 **_seen(dataset, s),
                 "rank_seconds": round(seconds, 3),
-                **figures(dataset, asked, ranks, protocol, material.has_text),
+                **figures(dataset, queries, ranks, protocol, training_data.has_text),
             }
             run.write_result(document["file"], document)
-            _save_ranks(run, asked, ranks, protocol, f"{document['file']}{RANKS}")
+            _save_ranks(run, queries, ranks, protocol, f"{document['file']}{RANKS}")
         events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
 
 
@@ -129,21 +139,24 @@ def evaluate_together(
     events: Events,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """The result document of an ensemble of runs on the same data, with its label; parameters and seconds are of
-    all of them. Errors: UserError where the runs are of different data."""
-    materials = [training_data_of(workspace, run, events, device) for run in runs]
-    dataset = materials[0].dataset
+    """Return the result document of an ensemble of runs on the same data.
+
+    Parameters and seconds are sums over the runs.
+
+    Raises:
+        UserError: If the runs were trained on different data.
+    """
+    training_data = [training_data_of(workspace, run, events, device) for run in runs]
+    dataset = training_data[0].dataset
     if len({run.plan["data_key"] for run in runs}) != 1:
-        raise UserError(
-            "runs that are to be evaluated together must have learned from the same part of the same data"
-        )
-    asked = [material.queries(split, s.keep_seen) for material in materials]
+        raise UserError("runs that are to be evaluated together must be trained on the same part of the same data")
+    queries = [data.queries(split, s.keep_seen) for data in training_data]
     scorers = [
-        load_trained(material, run.settings, run.folder).scorer(query.inputs, query.targets.domains)
-        for material, run, query in zip(materials, runs, asked, strict=True)
+        load_trained(data, run.settings, run.folder).scorer(run_queries.inputs, run_queries.targets.domains)
+        for data, run, run_queries in zip(training_data, runs, queries, strict=True)
     ]
-    drawn = candidates(workspace, dataset, split, s.negatives, keep_seen=asked[0].keep_seen)
-    ranks = rank(Ensemble(scorers), asked[0], candidates=drawn, top=TOP)
+    sampled = candidates(workspace, dataset, split, s.negatives, keep_seen=queries[0].keep_seen)
+    ranks = rank(Ensemble(scorers), queries[0], candidates=sampled, top=TOP)
     headers = [_header(workspace, run, dataset, True) for run in runs]
     names = dict.fromkeys(map(name_of, runs))
     return {
@@ -157,12 +170,12 @@ def evaluate_together(
         "protocol": s.protocol,
         "negatives": s.negatives if s.protocol == "sampled" else None,
         **_seen(dataset, s),
-        **figures(dataset, asked[0], ranks, s.protocol, materials[0].has_text),
+        **figures(dataset, queries[0], ranks, s.protocol, training_data[0].has_text),
     }
 
 
 def _seen(dataset: Dataset, s: EvaluationSettings) -> dict[str, Any]:
-    """Whether seen items were candidates, why, and the share of the dataset's targets that are repeats."""
+    """Return whether seen items are candidates, why, and the share of the dataset's targets that are repeats."""
     return {
         "keep_seen": dataset.keeps_seen(s.keep_seen),
         "keep_seen_by": "repeats" if s.keep_seen == "auto" else "setting",
@@ -171,6 +184,7 @@ def _seen(dataset: Dataset, s: EvaluationSettings) -> dict[str, Any]:
 
 
 def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
+    """Return the fields of a result document that say which run it is of."""
     manifest = run.manifest()
     phases = manifest.get("phases", {}).values()
     return {
@@ -188,13 +202,13 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict
     }
 
 
-def _save_ranks(run: Run, asked: EvalQueries, ranks: Ranks, protocol: str, name: str) -> None:
-    """Each user's rank under one protocol, so that differences between runs can be paired."""
+def _save_ranks(run: Run, queries: EvalQueries, ranks: Ranks, protocol: str, name: str) -> None:
+    """Write each user's rank under one protocol, so that differences between runs can be paired."""
     frame = pl.DataFrame(
         {
-            "user": asked.targets.users.astype(np.int32),
-            "item": asked.targets.items.astype(np.int32),
-            "domain": asked.targets.domains.astype(np.int8),
+            "user": queries.targets.users.astype(np.int32),
+            "item": queries.targets.items.astype(np.int32),
+            "domain": queries.targets.domains.astype(np.int8),
             f"rank_{protocol}": ranks.full if protocol == "full" else ranks.sampled,
         }
     )
@@ -204,7 +218,11 @@ def _save_ranks(run: Run, asked: EvalQueries, ranks: Ranks, protocol: str, name:
 
 
 def ranks_of(run: Run, document: dict[str, Any]) -> pl.DataFrame:
-    """user, item, domain, rank: what is behind a result document. Errors: UserError where the file is damaged."""
+    """Return the ranks behind a result document, with columns user, item, domain and rank.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
     path = run.folder / RESULTS / f"{document['file']}{RANKS}"
     try:
         frame = pl.read_parquet(path)
@@ -214,13 +232,14 @@ def ranks_of(run: Run, document: dict[str, Any]) -> pl.DataFrame:
 
 
 def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
+    """Return the name of a result document's file, without its ending."""
     parts = [split, s.protocol if s.protocol == "full" else f"{s.protocol}-{s.negatives}"]
     seen = {"auto": [], True: ["with-seen"], False: ["without-seen"]}[s.keep_seen]
     return "-".join(parts + seen + ["without-dft"] * (not dft))
 
 
 def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:
-    """Table 1's figures of a dataset, before augmentation and, with an LLM-EDT run, after its."""
+    """Return the figures of table 1 for a dataset: before augmentation and, with an LLM-EDT run, after it."""
     counts = dataset.sequences.domain_counts(dataset.domains)
     domains = {
         name: {"users": int((counts[:, number] > 0).sum()), "items": len(dataset.domains.range(number))}
@@ -229,19 +248,19 @@ def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[
     length = float(dataset.sequences.lengths.mean())
     before = {"domains": domains, "average_length": length}
     synthetic = _synthetic(workspace, dataset)
-    found = {"data": dataset.name, "synthetic": synthetic, "llm": "", "before": before, "after": None}
+    document = {"data": dataset.name, "synthetic": synthetic, "llm": "", "before": before, "after": None}
     if run is None or run.plan["data_key"] != dataset.key:
-        return found
-    made = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
-    pseudo = np.bincount(made.pseudo["domain"].to_numpy(), minlength=len(dataset.domains))
+        return document
+    augmentation = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
+    pseudo = np.bincount(augmentation.pseudo["domain"].to_numpy(), minlength=len(dataset.domains))
     after = {
         "domains": {
             name: {"users": figures["users"], "items": figures["items"] + int(pseudo[number])}
             for number, (name, figures) in enumerate(domains.items())
         },
-        "average_length": length + float(made.inserted.sum()) / len(dataset.sequences),
+        "average_length": length + float(augmentation.inserted.sum()) / len(dataset.sequences),
     }
-    return {**found, "llm": run.plan["llm"], "after": after}
+    return {**document, "llm": run.plan["llm"], "after": after}
 
 
 def _synthetic(workspace: Workspace, dataset: Dataset) -> bool:

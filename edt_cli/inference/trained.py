@@ -1,4 +1,4 @@
-"""What a run has learned, to be asked."""
+"""Loading of the model that a finished run trained."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from edt_cli.training.loop import weights_file
 
 
 def load_trained(
-    material: TrainingData, settings: Settings, folder: Path, *, first_phase: bool = False
+    training_data: TrainingData, settings: Settings, folder: Path, *, first_phase: bool = False
 ) -> Recommender:
-    """What a finished run has learned, or a system that needs no training; to be asked as often as one likes.
+    """Return the trained model of a finished run, or a system that needs no training.
 
-    `first_phase`: as it stood after pre-training (LLM-EDT's `w/o DFT`). Histories may hold catalogue items and the
-    pseudo-items of the run's own data.
+    Histories given to it may hold catalogue items and the pseudo-items of the run's data.
+
+    Args:
+        training_data: Data and artefacts of the run.
+        settings: Settings of the run.
+        folder: The run's folder.
+        first_phase: Load the weights from the end of pre-training (LLM-EDT's `w/o DFT`).
     """
-    given = material.given(settings)
+    model_inputs = training_data.given(settings)
     if not system(settings.model.name).trained:
-        return without_training(given)
-    model = make_model(given)
-    for phase in model.phases(given):
+        return without_training(model_inputs)
+    model = make_model(model_inputs)
+    for phase in model.phases(model_inputs):
         phase.enter()
         last = phase
         if first_phase and phase.name == PRETRAINING:

@@ -1,1 +1,1 @@
-"""Who is asked: the LLM and the embedder of a command, and questions in any number to them."""
+"""The LLM and the embedder of a command, and asking them many questions."""

@@ -1,4 +1,4 @@
-"""What both LLM stages share: prompts as files, replies that are checked and repaired."""
+"""Asking an LLM: prompts from files, replies that are checked and repaired."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 TITLE_CHARACTERS = 200
 REPEATED_CHARACTERS = 4000
-"""Of an unusable reply, in the question that repairs it."""
+"""Most characters of an unusable reply that the repair request repeats."""
 LAST_CHARACTERS = 300
+"""Most characters of the newest reply that are shown."""
 REPAIR = Path(__file__).parent / "prompts" / "repair.md"
 
 _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.")
@@ -30,14 +31,14 @@ _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt file: a version, a system text and a user text with `$fields`."""
+    """Prompt of a file: name and version, a system text and a user text with `$fields`."""
 
     name: str
     system: Template
     user: Template
 
     def messages(self, **fields: Any) -> tuple[Message, Message]:
-        """Every field is rendered as JSON, so that what a catalogue says stays a quoted value."""
+        """Fill in the fields as JSON, so that texts of a catalogue remain quoted values."""
         quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in fields.items()}
         return (
             Message("system", self.system.substitute(quoted)),
@@ -47,23 +48,25 @@ class Prompt:
 
 @cache
 def load_prompt(path: Path) -> Prompt:
-    """`generate.md` whose first line says `version: 1` becomes the prompt `generate@1`."""
+    """Load a prompt: `generate.md` whose first line is `version: 1` becomes `generate@1`."""
     text = path.read_text("utf-8")
     match = re.fullmatch(r"version: (\d+)\n+(?:# System\n+(.*?)\n+)?# User\n+(.*?)\n*", text, re.DOTALL)
     if match is None:
-        raise ValueError(f"{path} is no prompt: it needs `version: N`, `# System` (but for a repair) and `# User`")
+        raise ValueError(
+            f"{path} is not a prompt file: it needs `version: N`, `# System` (except in a repair) and `# User`"
+        )
     version, system, user = match.groups(default="")
     return Prompt(f"{path.stem}@{version}", Template(system), Template(user))
 
 
 @cache
 def schema(shape: type[BaseModel], at_most: int | None = None) -> dict[str, Any]:
-    """The JSON schema that a reply of this shape holds to; its one list with at most so many elements."""
-    found = shape.model_json_schema()
+    """Return the JSON schema of a reply; its only list has at most `at_most` elements."""
+    document = shape.model_json_schema()
     if at_most is not None:
-        (listed,) = (field for field in found["properties"].values() if field.get("type") == "array")
+        (listed,) = (field for field in document["properties"].values() if field.get("type") == "array")
         listed |= {"minItems": 1, "maxItems": at_most}
-    return found
+    return document
 
 
 def request(
@@ -75,10 +78,17 @@ def request(
     user: str | None = None,
     at_most: int | None = None,
 ) -> ChatRequest:
-    """One question; `inputs` are the facts for a backend that is no LLM, `task` among them.
+    """Build a request.
 
-    `at_most`: how many elements the list in the reply is to have; a small model that is held to a grammar would
-    otherwise fill it until its tokens are spent.
+    Args:
+        prompt: The prompt.
+        settings: Settings of the LLM.
+        shape: Class of the reply.
+        fields: Values of the prompt's fields.
+        inputs: Facts for a backend that is not an LLM, among them `task`.
+        user: Id of the user whose data the request contains.
+        at_most: Most elements of the list in the reply. A small model that is constrained to a grammar would
+            otherwise add elements until its tokens run out.
     """
     return ChatRequest(
         prompt=prompt.name,
@@ -94,7 +104,7 @@ def request(
 
 @dataclass(frozen=True)
 class Failed:
-    """A question without a usable answer: `reason` is one of a few, `detail` what was said."""
+    """Question without a usable answer: `reason` is a short category, `detail` the error."""
 
     reason: str
     detail: str = ""
@@ -102,9 +112,17 @@ class Failed:
 
 @dataclass
 class UsageStats:
-    """What the replies of a stage cost when they were made, and what was spent on them now.
+    """Usage of a stage's replies: when they were made, and newly in this command.
 
-    `repairs` were tried, `repaired` of them led to an answer; `failed` counts questions by reason.
+    Attributes:
+        replies: Number of replies, of which `cached` came from the cache.
+        prompt_tokens: Tokens when the replies were made, as are `completion_tokens` and `cost_usd`.
+        new_prompt_tokens: Tokens of this command, as are `new_completion_tokens` and `spent_usd`.
+        unpriced: Replies without a known price.
+        repairs: Repairs that were tried, of which `repaired` led to an answer.
+        models: Number of replies by model.
+        failed: Number of failed questions by reason.
+        newest: The newest reply and its request.
     """
 
     replies: int = 0
@@ -123,6 +141,7 @@ class UsageStats:
     newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
 
     def add(self, reply: ChatReply, question: ChatRequest) -> None:
+        """Count a reply."""
         cost = reply.usage.cost_usd
         self.newest = (question, reply)
         self.replies += 1
@@ -138,17 +157,19 @@ class UsageStats:
         self.models[reply.model] = self.models.get(reply.model, 0) + 1
 
     def fail(self, failed: Failed) -> Failed:
+        """Count a failed question and return it."""
         self.failed[failed.reason] = self.failed.get(failed.reason, 0) + 1
         return failed
 
     def last(self) -> dict[str, str]:
-        """The newest reply, cleaned, and what it answers."""
+        """Return the newest reply, cleaned, with its user and prompt."""
         if self.newest is None:
             return {}
         question, reply = self.newest
         return {"user": question.user or "", "prompt": question.prompt, "text": clean(reply.text, LAST_CHARACTERS)}
 
     def summary(self) -> dict[str, Any]:
+        """Return the counts for an artefact's summary, as JSON values."""
         kept = replace(self, newest=None)
         return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest")}
 
@@ -160,15 +181,25 @@ async def ask(
     usage: UsageStats,
     check: Callable[[Shape], Failed | None] = lambda answer: None,
 ) -> Shape | Failed:
-    """The validated reply, or why there is none; `check` may find a reply of the right shape of no use.
+    """Ask a question and return the validated reply, or why there is none.
 
-    An unusable reply gets one repair: the question with what is wrong, or with twice the tokens where it was cut
-    off. It is remembered meanwhile, so that a run that breaks off in between pays for it once; where the repair
-    is of no use either both are set aside, and a later run asks again. Errors: BackendError where asking on is
-    pointless (a wrong key, money spent); a lost call is a `Failed`.
+    An unusable reply gets one repair: the question again, with the problem, or with twice the tokens if the reply
+    was cut off. Meanwhile it stays in the cache, so that a run that breaks off in between pays for it once. If the
+    repair is unusable too, both are set aside, and a later run asks again. A call that failed for good is a
+    `Failed`.
+
+    Args:
+        chat: The LLM.
+        question: The request.
+        shape: Class of the reply.
+        usage: Where replies are counted.
+        check: Function that says why a reply of the right shape is unusable; None if it is usable.
+
+    Raises:
+        BackendError: If further requests are pointless (a wrong key, no budget left).
     """
-    asked: list[ChatRequest] = []
-    found: Shape | Failed = Failed("no reply")
+    sent: list[ChatRequest] = []
+    answer: Shape | Failed = Failed("no reply")
     following: ChatRequest | None = question
     while following is not None:
         try:
@@ -177,34 +208,34 @@ async def ask(
             if not error.retryable:
                 raise
             return usage.fail(Failed("no reply", clean(str(error), 300)))
-        asked.append(following)
+        sent.append(following)
         usage.add(reply, following)
-        found = _judge(reply, shape, check)
+        answer = _judge(reply, shape, check)
         following = None
-        if isinstance(found, Failed) and len(asked) == 1 and chat.cacheable:
-            following = repair(question, reply, found)
+        if isinstance(answer, Failed) and len(sent) == 1 and chat.cacheable:
+            following = repair(question, reply, answer)
             usage.repairs += 1
-    if isinstance(found, Failed):
-        for request in asked:
+    if isinstance(answer, Failed):
+        for request in sent:
             chat.reject(request)
-        return usage.fail(found)
-    usage.repaired += len(asked) - 1
-    return found
+        return usage.fail(answer)
+    usage.repaired += len(sent) - 1
+    return answer
 
 
 def _judge(reply: ChatReply, shape: type[Shape], check: Callable[[Shape], Failed | None]) -> Shape | Failed:
     if reply.finish_reason == "content_filter":
         return Failed("refused")
-    found = parse(reply.text, shape)
-    if not isinstance(found, Failed):
-        return check(found) or found
+    answer = parse(reply.text, shape)
+    if not isinstance(answer, Failed):
+        return check(answer) or answer
     if reply.finish_reason == "length":
         return Failed("cut off", "raise --set llm.max_tokens")
-    return found if reply.text.strip() else Failed("empty")
+    return answer if reply.text.strip() else Failed("empty")
 
 
 def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatRequest:
-    """The second and last try at a question whose reply was of no use."""
+    """Return the request of the second and last attempt at a question."""
     prompt = load_prompt(REPAIR)
     name = f"{question.prompt}+{prompt.name}"
     if failed.reason == "cut off":
@@ -215,13 +246,13 @@ def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatReque
     if reply.text.strip():
         before += [last, Message("assistant", reply.text[:REPEATED_CHARACTERS])]
         last = Message("user", text)
-    else:  # there are servers that take neither an empty turn nor two of one role
+    else:  # some servers accept neither an empty turn nor two turns of the same role
         last = replace(last, content=f"{last.content}\n\n{text}")
     return replace(question, prompt=name, messages=(*before, last))
 
 
 def parse(text: str, shape: type[Shape]) -> Shape | Failed:
-    """A reply is one JSON document of the given shape, bare or in one code fence; nothing else is taken."""
+    """Parse a reply: one JSON document of the given shape, bare or in one code fence."""
     body = text.strip()
     if body.startswith("```") and body.endswith("```"):
         body = body[3:-3].removeprefix("json")
@@ -235,7 +266,7 @@ def parse(text: str, shape: type[Shape]) -> Shape | Failed:
 
 
 def clean(text: str | None, limit: int) -> str:
-    """Text of an LLM as data: cleaned like the catalogue's, without escape sequences, at most `limit` long."""
+    """Clean a text of an LLM like those of the catalogue; remove escape sequences; cut it to `limit`."""
     plain = clean_text(_ESCAPE.sub(" ", text or "")) or ""
     if len(plain) <= limit:
         return plain

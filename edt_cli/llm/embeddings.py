@@ -1,4 +1,4 @@
-"""Text in, unit vectors out: item texts by one template, and their embeddings (sections 3.2.2 and 3.3.1)."""
+"""Item texts by one template, and embeddings of texts as unit vectors (sections 3.2.2 and 3.3.1)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FILE = "embeddings.safetensors"
 
 
 def item_text(row: Mapping[str, Any]) -> str | None:
-    """The text of an item from title, brand, category and description, whichever exist; None where none does.
+    """Return the text of an item, or None if it has no title, brand, category or description.
 
-    Real and generated items go through this one template, so that their vectors can be compared. Of a long
-    description the first 1,000 characters count.
+    Real and generated items use this same template, so that their vectors can be compared. Only the first 1,000
+    characters of a description count.
     """
     title, brand, category, description = (row.get(field) for field in TEXT_FIELDS)
     parts = [
@@ -43,26 +43,33 @@ def item_text(row: Mapping[str, Any]) -> str | None:
 
 
 def item_texts(catalogue: pl.DataFrame) -> list[str | None]:
-    """`item_text` of each row, in order."""
+    """Return the `item_text` of each row, in order."""
     return [item_text(row) for row in catalogue.select(TEXT_FIELDS).iter_rows(named=True)]
 
 
 @dataclass(frozen=True)
 class ItemEmbeddings:
-    """Item i is row i. `vectors` float32 [N + 1, d_L]: unit rows; row 0 (padding) and items without text are zero.
+    """Embeddings of the catalogue items; row i is item i, row 0 is padding.
 
-    `has_text` bool [N + 1].
+    Attributes:
+        vectors: Unit rows, float32 [N + 1, d_L]; zero for padding and items without text.
+        has_text: Whether an item has a text, bool [N + 1].
     """
 
     vectors: np.ndarray
     has_text: np.ndarray
 
     def save(self, folder: Path) -> None:
+        """Write the embeddings into a folder."""
         save_file({"vectors": self.vectors, "has_text": self.has_text}, folder / FILE)
 
     @classmethod
     def load(cls, folder: Path) -> ItemEmbeddings:
-        """Errors: UserError where the file is missing or damaged."""
+        """Load the embeddings of a folder.
+
+        Raises:
+            UserError: If the file is missing or damaged.
+        """
         try:
             tensors = load_file(folder / FILE)
             return cls(tensors["vectors"], tensors["has_text"])
@@ -75,8 +82,10 @@ class ItemEmbeddings:
 def fit_embedder(
     embedder: EmbeddingBackend, catalogue: pl.DataFrame, folder: Path, events: Events
 ) -> EmbeddingBackend:
-    """The embedder for a catalogue's items: with its text map, where it has one, fitted to their texts and kept in
-    `folder`."""
+    """Return the embedder for the items of a catalogue.
+
+    If it has a text map, the map is fitted to the texts of the items and saved in `folder`.
+    """
     if embedder.text_map is None:
         return embedder
     events.progress("fit text map", 0, 1)
@@ -86,9 +95,10 @@ def fit_embedder(
 
 
 def load_embedder(embedder: EmbeddingBackend, folder: Path) -> EmbeddingBackend:
-    """The embedder that `fit_embedder` made: what is embedded later is comparable with the items.
+    """Load the embedder that `fit_embedder` made, so that other texts can be compared with the items.
 
-    Errors: UserError where the map is missing or damaged.
+    Raises:
+        UserError: If the map is missing or damaged.
     """
     if embedder.text_map is None:
         return embedder
@@ -99,24 +109,30 @@ def load_embedder(embedder: EmbeddingBackend, folder: Path) -> EmbeddingBackend:
 
 
 def embed_items(catalogue: pl.DataFrame, backend: EmbeddingBackend, events: Events) -> ItemEmbeddings:
-    """The embeddings of a catalogue (row i is item i + 1). Errors: BackendError."""
+    """Embed the items of a catalogue (row i is item i + 1).
+
+    Raises:
+        BackendError: If the embedder fails.
+    """
     texts = item_texts(catalogue)
     has_text = np.array([False, *(text is not None for text in texts)])
-    found = embed_texts([text for text in texts if text is not None], backend, events)
-    vectors = np.zeros((len(has_text), found.shape[1]), np.float32)
-    vectors[has_text] = found
+    embedded = embed_texts([text for text in texts if text is not None], backend, events)
+    vectors = np.zeros((len(has_text), embedded.shape[1]), np.float32)
+    vectors[has_text] = embedded
     return ItemEmbeddings(vectors, has_text)
 
 
 def embed_texts(
     texts: Sequence[str], backend: EmbeddingBackend, events: Events, stage: str = "embed"
 ) -> np.ndarray:
-    """Unit vectors float32 [n, d_L] in the order of the texts; equal texts are asked for once.
+    """Embed texts as unit vectors, float32 [n, d_L], in their order; equal texts are embedded once.
 
-    Without texts the result is [0, d_L], with d_L = 0 where the backend cannot tell it before a first call.
-    Errors: BackendError.
+    Without texts the result is [0, d_L], with d_L = 0 if the backend does not know it before the first call.
+
+    Raises:
+        BackendError: If the embedder fails.
     """
-    # Long texts first: a batch is padded to its longest, so neighbours in length cost least.
+    # Long texts first: a batch is padded to its longest text, so texts of similar length cost least.
     unique = sorted(dict.fromkeys(texts), key=len, reverse=True)
     if not unique:
         return np.zeros((0, backend.dimension or 0), np.float32)
@@ -137,8 +153,10 @@ def embed_texts(
 
 
 class _TimeLeft:
-    """Seconds until all characters are done, at the pace of the last ten seconds: texts come in the order of their
-    length, and those of an earlier attempt cost nothing."""
+    """Estimate of the seconds left, at the pace of the last ten seconds.
+
+    The pace changes: texts are ordered by length, and those of an earlier attempt come from the cache.
+    """
 
     def __init__(self, characters: int) -> None:
         self._left = characters
@@ -156,5 +174,5 @@ class _TimeLeft:
 
 def _checked(vectors: np.ndarray, count: int, name: str) -> np.ndarray:
     if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
-        raise BackendError(f"embedder {name} gave no usable vectors for {count} texts: choose another embedder")
+        raise BackendError(f"embedder {name} returned no usable vectors for {count} texts: choose another embedder")
     return vectors.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""The LLM and the embedder of one command: what they say is remembered, paid within a budget, and paced."""
+"""The LLM and the embedder of a command, with cache, budget and pacing around them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Providers:
-    """Shared by all steps of a command, so that a limit holds for all of them together."""
+    """LLM and embedder, shared by all steps of a command so that a limit holds for all together."""
 
     workspace: Workspace
     settings: Settings
@@ -29,6 +29,7 @@ class Providers:
 
     @cached_property
     def cache(self) -> ReplyCache:
+        """Cache of replies and vectors."""
         from edt_backends.store import ReplyCache
 
         self.workspace.cache.mkdir(parents=True, exist_ok=True)
@@ -36,28 +37,35 @@ class Providers:
 
     @cached_property
     def ledger(self) -> Ledger:
+        """Ledger of paid calls."""
         from edt_backends.ledger import Ledger
 
         return Ledger(self.workspace.ledger)
 
     @cached_property
     def budget(self) -> Budget:
+        """Budget of the command."""
         from edt_backends.budget import Budget
 
         return Budget(self.ledger, self.settings.limits.max_cost)
 
     @cached_property
     def backend(self) -> ChatBackend:
-        """The LLM itself; without a catalogue `local` can be named, not asked. Errors: BackendError."""
+        """The LLM itself, for its name and identity; `local` cannot answer without a catalogue.
+
+        Raises:
+            BackendError: If the provider is unknown or a key is missing.
+        """
         return self._backend(None)
 
     @cached_property
     def price(self) -> tuple[float, float] | None:
-        """US dollars for a prompt token and a completion token, as stated or as known; None where neither is."""
+        """US dollars per prompt token and per completion token, as the user states or as known; else None."""
         return self._stated or self.backend.price_per_token()
 
     @cached_property
     def embedder(self) -> CachedEmbeddings:
+        """The embedder with cache, and, unless it is local, with budget and pacing."""
         from edt_backends.budget import BudgetedEmbeddings
         from edt_backends.cache import CachedEmbeddings
         from edt_backends.limits import PacedEmbeddings
@@ -71,7 +79,7 @@ class Providers:
         return CachedEmbeddings(backend, self.cache)
 
     def chat(self, catalogue: Catalogue | None = None) -> CachedChat:
-        """The LLM with all that is around it; `local` retrieves from the catalogue and needs none of it."""
+        """Return the LLM with cache, budget and pacing; `local` needs only the catalogue to retrieve from."""
         from edt_backends.budget import BudgetedChat
         from edt_backends.cache import CachedChat
         from edt_backends.limits import PacedChat
@@ -82,12 +90,16 @@ class Providers:
         return CachedChat(backend, self.cache)
 
     def check(self) -> None:
-        """Errors: BackendError for a missing key, an unknown provider, a limit without a price; before any work."""
+        """Check the settings of LLM and embedder before any work.
+
+        Raises:
+            BackendError: If a key is missing, a provider is unknown, or there is a spending limit without a price.
+        """
         self.chat()
         assert self.embedder
 
     def note_hits(self, chat: CachedChat) -> None:
-        """Put down what the cache has answered in this command so far."""
+        """Record in the ledger what the cache has answered in this command so far."""
         from edt_backends.budget import pico
 
         if chat.hits:

@@ -1,4 +1,4 @@
-"""Many questions at once: in a bounded number, watched, to be paused and stopped, their answers on disk."""
+"""Concurrent questions in bounded number, with progress, pause and stop, and answers on disk."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from edt_backends.base import BackendError, ChatBackend
 from edt_cli.llm.ask import UsageStats
+from edt_cli.workspace.event_types import Calls
 from edt_cli.workspace.events import Events
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ WINDOW_SECONDS = 60.0
 
 
 class Spool:
-    """JSON documents by number, on disk: answers to any number of questions take up no memory."""
+    """JSON documents by number, on disk, so that answers take up no memory."""
 
     def __init__(self, total: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - gone with this object
@@ -34,12 +35,13 @@ class Spool:
         self._length = array("q", [0]) * total
 
     def put(self, number: int, document: Any) -> None:
+        """Write the document of a number."""
         text = json.dumps(document).encode()
         self._begin[number], self._length[number] = self._end, len(text)
         self._end += self._file.write(text)
 
     def __iter__(self) -> Iterator[Any]:
-        """In the order of the numbers, each of which there must be."""
+        """Yield the documents in the order of their numbers; none may be missing."""
         for begin, length in zip(self._begin, self._length, strict=True):
             self._file.seek(begin)
             yield json.loads(self._file.read(length))
@@ -47,12 +49,12 @@ class Spool:
 
 
 class StageProgress:
-    """What a stage says of itself as it goes: see `edt_cli.workspace.events` for the fields of `calls`."""
+    """Progress reports of a stage; their fields are those of `Calls`."""
 
     def __init__(self, events: Events, stage: str, total: int, chat: ChatBackend, usage: UsageStats) -> None:
         self.stage, self.total, self.done = stage, total, 0
         self._events, self._chat, self._usage = events, chat, usage
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._before = usage.replies
         self._window: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, self._new)])
 
@@ -61,16 +63,20 @@ class StageProgress:
         return self._usage.replies - self._usage.cached
 
     def step(self) -> None:
-        """One more is done. Listeners hear of each, the files of a run every few seconds."""
+        """Count one finished question.
+
+        Listeners are notified of each; the run's files are written every few seconds.
+        """
         self.done += 1
         self._events.progress(self.stage, self.done, self.total, **self._fields())
-        if time.monotonic() - self._told_at >= REPORT_SECONDS:
+        if time.monotonic() - self._reported_at >= REPORT_SECONDS:
             self.report()
 
     def report(self) -> None:
-        self._told_at = time.monotonic()
+        """Write a `calls` event."""
+        self._reported_at = time.monotonic()
         self._events.emit(
-            "calls", stage=self.stage, done=self.done, total=self.total, last=self._usage.last(), **self._fields()
+            Calls(stage=self.stage, done=self.done, total=self.total, last=self._usage.last(), **self._fields())
         )
 
     def _fields(self) -> dict[str, Any]:
@@ -102,10 +108,11 @@ class StageProgress:
 async def work(
     jobs: Iterable[Callable[[], Awaitable[T]]], concurrency: int, events: Events, progress: StageProgress
 ) -> list[T]:
-    """Results of `progress.total` jobs in their order, `concurrency` at a time; obeys pause and stop between jobs.
+    """Run `progress.total` jobs, `concurrency` at a time, and return their results in order.
 
-    At the first error, or Ctrl-C, no new job is begun, those under way (paid for, maybe) come to their end, then it
-    is raised; a second Ctrl-C breaks off. A BackendError then also says what is done and what is left.
+    Pause and stop take effect between jobs. At the first error, or Ctrl-C, no new job is started; those in
+    progress, which may be paid for, are finished before it is raised. A second Ctrl-C breaks off. A BackendError
+    then also says how much is done and left.
     """
     results: list[Any] = [None] * progress.total
     queue = enumerate(jobs)
@@ -123,7 +130,7 @@ async def work(
             while True:
                 async with gate:
                     if not halted and events.requested() != "run":
-                        await asyncio.to_thread(events.obey)  # waits while paused; calls under way go on
+                        await asyncio.to_thread(events.obey)  # waits while paused; calls in flight continue
                     following = None if halted else next(queue, None)
                 if following is None:
                     return
@@ -142,7 +149,7 @@ async def work(
         if isinstance(outcome, BackendError):
             left = progress.total - progress.done
             where = f"{progress.stage}: {progress.done:,} of {progress.total:,} done, {left:,} left"
-            outcome.args = (f"{outcome} ({where}; the same command goes on there)",)
+            outcome.args = (f"{outcome} ({where}; run the same command again to continue)",)
         if isinstance(outcome, BaseException):
             raise outcome
     if interrupted:
@@ -152,7 +159,7 @@ async def work(
 
 @contextmanager
 def _on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls the handler, where signals can be had."""
+    """Let Ctrl-C call the handler, where signal handlers are possible."""
     loop = asyncio.get_running_loop()
     try:
         if threading.current_thread() is not threading.main_thread():

@@ -1,1 +1,1 @@
-"""Backbones, item encoders, losses, and one file a system; all behind one contract (`sequential.py`)."""
+"""Backbones, item encoders, losses, and one file per system; the contract is in `sequential.py`."""

@@ -1,7 +1,7 @@
 """Sequence backbones: SASRec (ICDM '18), GRU4Rec (ICLR '16) and BERT4Rec (CIKM '19).
 
-A backbone turns embedded items [B, L, D], padded on the right, into states [B, L, D]. State j depends on items
-up to j only. `last` gives the state after the last item, [B, D], which for BERT4Rec is far cheaper than all.
+A backbone maps embedded items [B, L, D], padded on the right, to states [B, L, D]. State j depends only on items
+up to j. `last` returns the state after the last item, [B, D]; for BERT4Rec this is far cheaper than all states.
 """
 
 from __future__ import annotations
@@ -18,38 +18,44 @@ from edt_cli.models.typed import Embedding, Layer, LayerNorm, ModuleList, Sequen
 
 
 class Backbone(Layer):
-    """A causal one is `encode` after `embed`, so that a system may put something of its own between the two."""
+    """Base class of the backbones.
+
+    A causal backbone is `encode` after `embed`, so that a system can insert something between the two.
+    """
 
     bidirectional = False
 
     def embed(self, x: Tensor) -> Tensor:
-        """[B, L, D] -> [B, L, D]: what the layers are given; no position looks at another here."""
+        """Return the input of the layers, [B, L, D] -> [B, L, D], computed for each position separately."""
         raise NotImplementedError
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, L, D], embedded -> [B, L, D]."""
+        """Return the states of an embedded sequence, [B, L, D] -> [B, L, D]."""
         raise NotImplementedError
 
     def encode_last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, L, D], embedded -> [B, D], zero for an empty sequence."""
+        """Return the last state of an embedded sequence, [B, L, D] -> [B, D]; zero for an empty one."""
         return last_state(self.encode(x, lengths), lengths)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, L, D] -> [B, L, D]."""
+        """Return the states of item vectors, [B, L, D] -> [B, L, D]."""
         return self.encode(self.embed(x), lengths)
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, L, D] -> [B, D], zero for an empty sequence."""
+        """Return the last state of item vectors, [B, L, D] -> [B, D]; zero for an empty sequence."""
         return self.encode_last(self.embed(x), lengths)
 
 
 AT_ONCE = 1 << 22
-"""Attention weights of a batch: above this, only some rows' are at hand at one time."""
+"""Maximum number of attention weights held at once; larger batches are computed a few rows at a time."""
 
 
 class Attention(Layer):
-    """Multi-head self-attention: torch's fused kernel, but for training on a CPU, where it knows no dropout and is
-    slower than plain products, several times in bfloat16."""
+    """Multi-head self-attention.
+
+    It uses torch's fused kernel except for training on a CPU: there the kernel does not support dropout and is
+    slower than plain products, several times so in bfloat16.
+    """
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -59,7 +65,10 @@ class Attention(Layer):
         self.out = Linear(hidden, hidden)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-        """mask: bool, broadcastable to [B, heads, L, L], True where a query may look."""
+        """Return the attended states, [B, L, D] -> [B, L, D].
+
+        `mask`: bool, broadcastable to [B, heads, L, L], True where a query may look.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.training and x.device.type == "cpu" and FAST.get():
             mixed = self._plain(q, k, v, mask, causal)
@@ -69,7 +78,7 @@ class Attention(Layer):
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def of_last(self, x: Tensor, last: Tensor, visible: Tensor) -> Tensor:
-        """What `forward` gives for the query `last` [B, D] over `x` [B, L, D]; visible: bool [B, L]."""
+        """Return `forward` for the single query `last` [B, D] over `x` [B, L, D]; `visible`: bool [B, L]."""
         hidden = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
         q = linear(last, weight[:hidden], bias[:hidden]).unflatten(-1, (1, self.heads, -1)).transpose(1, 2)
@@ -113,11 +122,11 @@ class SASRecBlock(Layer):
         return x + self.drop(self.feedforward(self.norm_feedforward(x)))
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, D]: `forward` after the last item only, without dropout."""
-        own = last_state(x, lengths)
+        """Return `forward` after the last item only, [B, D], without dropout."""
+        last = last_state(x, lengths)
         visible = torch.arange(x.shape[1], device=x.device) < lengths.clamp_min(1)[:, None]
-        own = own + self.attention.of_last(self.norm_attention(x), self.norm_attention(own), visible)
-        return own + self.feedforward(self.norm_feedforward(own))
+        last = last + self.attention.of_last(self.norm_attention(x), self.norm_attention(last), visible)
+        return last + self.feedforward(self.norm_feedforward(last))
 
 
 class SASRec(Backbone):
@@ -191,22 +200,30 @@ class BERT4RecBlock(Layer):
         self.feedforward = FeedForward(s)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """mask: bool, broadcastable to [B, heads, L, L], True where a query may look; without one, causal."""
+        """Return the states of the block, [B, L, D] -> [B, L, D].
+
+        `mask`: bool, broadcastable to [B, heads, L, L], True where a query may look; causal if None.
+        """
         attended = self.attention(x, mask, causal=mask is None)
         return self.feedforward(self.norm(x + self.drop(attended)))
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, D]: `forward` at each row's last of `lengths` states alone, which sees all of them; no dropout."""
-        own = last_state(x, lengths)
+        """Return `forward` at each row's last state only, [B, D], without dropout.
+
+        The last state attends to all `lengths` states of its row.
+        """
+        last = last_state(x, lengths)
         visible = torch.arange(x.shape[1], device=x.device) < lengths.clamp_min(1)[:, None]
-        return self.feedforward(self.norm(own + self.attention.of_last(x, own, visible)))
+        return self.feedforward(self.norm(last + self.attention.of_last(x, last, visible)))
 
 
 class BERT4Rec(Backbone):
-    """Bidirectional self-attention, trained to restore masked items; a prefix is asked by a mask at its end.
+    """Bidirectional self-attention, trained to restore masked items.
 
-    Positions count from the end, as in the original code, which pads on the left: the mask at the end of a
-    prefix then stands where training has masked the last items of sequences.
+    The next item of a prefix is predicted by a mask at its end.
+
+    Positions count from the end, as in the original code, which pads on the left. The mask after a prefix thus has
+    the same position as a masked last item in training.
     """
 
     bidirectional = True
@@ -223,7 +240,7 @@ class BERT4Rec(Backbone):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def restore(self, x: Tensor, lengths: Tensor, masked: Tensor) -> Tensor:
-        """States [B, L, D] of a sequence in which the items at `masked` (bool [B, L]) are hidden."""
+        """Return the states [B, L, D] of sequences whose items at `masked` (bool [B, L]) are hidden."""
         x = self._embedded(x, lengths, masked)
         visible = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, None, None, :]
         for block in self.blocks:
@@ -231,7 +248,7 @@ class BERT4Rec(Backbone):
         return self.out(x)
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """A mask stands after the last item; the last block is asked there alone."""
+        """Return the state of a mask after the last item; the last block is computed only there."""
         full = lengths + 1
         x = F.pad(x, (0, 0, 0, 1))
         steps = torch.arange(x.shape[1], device=x.device)
@@ -250,7 +267,10 @@ class BERT4Rec(Backbone):
         return self.drop(self.norm(torch.where(masked.unsqueeze(-1), self.mask_token, x) + self.positions(age)))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Each prefix by itself, a mask appended: L times the work, and the only way that sees no future."""
+        """Encode each prefix separately with a mask appended.
+
+        This takes L times the work, and is the only way not to see later items.
+        """
         size, longest, hidden = x.shape
         out = x.new_zeros(size, longest, hidden)
         for length in range(1, longest + 1):
@@ -264,4 +284,5 @@ BACKBONES: dict[str, type[Backbone]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "b
 
 
 def make_backbone(s: ModelSettings) -> Backbone:
+    """Make the backbone that the settings name."""
     return BACKBONES[s.backbone](s)

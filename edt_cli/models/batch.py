@@ -1,4 +1,4 @@
-"""What a model sees: users' items side by side, and the table of items that they are numbers of."""
+"""Batches of padded sequences, and the table of the items in them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from edt_cli.data.dataset import Domains, Sequences, grouped
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Every item that may stand in a sequence: 0 is padding, 1..N the catalogue, above N the pseudo-items.
+    """All items of the sequences: id 0 is padding, 1..N the catalogue, above N the P pseudo-items.
 
-    domain_of: long [1 + N + P] (0 for padding). counts: long [1 + N + P], how often training holds each. text:
-    float32 [1 + N + P, d_L], unit rows, zero where an item has no text, or None where nothing embeds text.
+    Attributes:
+        domains: The domains, with the range of catalogue ids of each.
+        domain_of: Long [1 + N + P], the domain of each item (0 for padding).
+        counts: Long [1 + N + P], the number of training interactions of each item.
+        text: Float32 [1 + N + P, d_L], text vectors of length 1, zero for items without text; None if no text is
+            embedded.
     """
 
     domains: Domains
@@ -28,11 +32,12 @@ class ItemTable:
 
     @property
     def seen(self) -> Tensor:
-        """bool [1 + N + P]: items that training holds."""
+        """The items that occur in training, bool [1 + N + P]."""
         return self.counts > 0
 
     @property
     def catalogue(self) -> int:
+        """N, the number of items in the catalogue."""
         return self.domains.items
 
     def to(self, device: torch.device) -> ItemTable:
@@ -45,8 +50,14 @@ class ItemTable:
 def item_table(
     domains: Domains, sequences: Sequences, domain_of: np.ndarray | None = None, vectors: np.ndarray | None = None
 ) -> ItemTable:
-    """The table for training on `sequences`. domain_of: [1 + N + P], needed where there are pseudo-items; vectors:
-    float32 [1 + N + P, d_L]."""
+    """Make the item table for training on `sequences`.
+
+    Args:
+        domains: The domains of the catalogue.
+        sequences: The training sequences, whose items are counted.
+        domain_of: [1 + N + P], the domain of each item; needed only if there are pseudo-items.
+        vectors: Float32 [1 + N + P, d_L], text vectors, or None.
+    """
     if domain_of is None:
         domain_of = domains.of(np.arange(domains.items + 1))
     counts = np.bincount(sequences.items, minlength=len(domain_of))
@@ -60,30 +71,37 @@ def item_table(
 
 
 def domain_rows(sequences: Sequences, table: ItemTable) -> Sequences:
-    """A row for each user and domain, with that domain's items only: what single-domain systems train on."""
+    """Split each user's sequence into one row per domain, for systems that train on single domains."""
     domains = len(table.domains)
     row = sequences.users * domains + table.domain_of.cpu().numpy()[sequences.items]
     return grouped(row, sequences.items, sequences.times, len(sequences) * domains)
 
 
 def only_domain(sequences: Sequences, domains: np.ndarray, domain_of: np.ndarray) -> Sequences:
-    """Each row's items of the one domain domains[row]: what a single-domain model sees.
+    """Return each row's items of the domain domains[row], for single-domain models.
 
-    domain_of: [1 + N + P].
+    Args:
+        sequences: One row per query.
+        domains: [rows], the domain to keep in each row.
+        domain_of: [1 + N + P], the domain of each item.
     """
-    own = domain_of[sequences.items] == domains[sequences.users]
-    times = None if sequences.times is None else sequences.times[own]
-    return grouped(sequences.users[own], sequences.items[own], times, len(sequences))
+    mask = domain_of[sequences.items] == domains[sequences.users]
+    times = None if sequences.times is None else sequences.times[mask]
+    return grouped(sequences.users[mask], sequences.items[mask], times, len(sequences))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """rows: long [B], which sequences these are. items: long [B, L], oldest first, 0 after the end.
+    """B sequences, padded on the right to a common length L.
 
-    lengths: long [B]. targets: long [B, L], the next item at each position, 0 where there is none.
-    domains: long [B, L], the domain in which the next item is asked for. inserted: bool [B, L], items that were put
-    there and are no targets; None where there are none. times: long [B, L], unix seconds, 0 after the end;
-    None where they are not known.
+    Attributes:
+        rows: Long [B], the indices of the sequences.
+        items: Long [B, L], oldest first, 0 after the end.
+        lengths: Long [B], the number of items in each row.
+        targets: Long [B, L], the next item at each position, 0 if there is none.
+        domains: Long [B, L], the domain of the next item to predict at each position.
+        inserted: Bool [B, L], generated items that are not targets; None if there are none.
+        times: Long [B, L], unix seconds, 0 after the end; None if unknown.
     """
 
     rows: Tensor
@@ -96,12 +114,19 @@ class Batch:
 
 
 class DeviceSequences:
-    """Flat sequences on the device; batches are gathered there, padded to their own longest."""
+    """Sequences stored flat on the device; batches are gathered there and padded to their longest row."""
 
     def __init__(
         self, sequences: Sequences, table: ItemTable, max_length: int, inserted: np.ndarray | None = None
     ) -> None:
-        """`inserted`: bool, the items of `sequences` that are no targets; None where all are."""
+        """Move the sequences to the device of `table`.
+
+        Args:
+            sequences: The sequences.
+            table: The item table.
+            max_length: Only this many of the newest items of a row are used.
+            inserted: Bool, the items of `sequences` that are not targets; None if all are targets.
+        """
         device = table.domain_of.device
         lengths = np.minimum(sequences.lengths, max_length)
         self.items = torch.from_numpy(np.append(sequences.items, 0)).to(device)
@@ -115,11 +140,13 @@ class DeviceSequences:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, rows: Tensor, asked: Tensor | None = None) -> Batch:
-        """The newest `max_length` items of each row.
+    def batch(self, rows: Tensor, domains: Tensor | None = None) -> Batch:
+        """Return a batch with the newest `max_length` items of each row.
 
-        asked: long [B]; if given, the domain asked for at each row's last position (and everywhere else: only
-        the last position of such a batch is of use), else the domain of each next item.
+        Args:
+            rows: Long [B], indices of the sequences.
+            domains: Long [B], the domain to query after each row's last item. It is set at all positions of the
+                row, but only the last one is meaningful. If None, each position has the domain of its next item.
         """
         lengths = self.lengths[rows]
         steps = torch.arange(max(1, int(lengths.max())), device=rows.device)
@@ -130,19 +157,19 @@ class DeviceSequences:
         inserted = None if self.inserted is None else self.inserted[at] & real
         learned = items if inserted is None else items.masked_fill(inserted, 0)
         targets = torch.cat([learned[:, 1:], items.new_zeros(len(rows), 1)], 1)
-        domains = self.domain_of[targets] if asked is None else asked[:, None].expand_as(items)
+        queried = self.domain_of[targets] if domains is None else domains[:, None].expand_as(items)
         return Batch(
             rows=rows,
             items=items,
             lengths=lengths,
             targets=targets,
-            domains=domains,
+            domains=queried,
             inserted=inserted,
             times=times,
         )
 
     def targets(self) -> Tensor:
-        """long [rows]: how many targets each row has."""
+        """Return the number of targets of each row, long [rows]."""
         counts = (self.lengths - 1).clamp_min(0)
         if self.inserted is None:
             return counts
@@ -151,17 +178,20 @@ class DeviceSequences:
         return counts - (before[self.starts + self.lengths] - before[first])
 
     def by_length(self, size: int) -> Iterator[Tensor]:
-        """All rows, the longest first, in chunks of `size`: hardly any padding, and the first is the largest."""
+        """Yield all rows in chunks of `size`, the longest first.
+
+        There is little padding, and the first chunk needs the most memory.
+        """
         yield from torch.argsort(self.lengths, descending=True, stable=True).split(size)
 
 
 def last_state(states: Tensor, lengths: Tensor) -> Tensor:
-    """[B, L, D] -> [B, D]: the state after the last item; zero for an empty sequence."""
+    """Return the state after each row's last item, [B, L, D] -> [B, D]; zero for an empty row."""
     last = states[torch.arange(len(states), device=states.device), (lengths - 1).clamp_min(0)]
     return last * (lengths > 0).unsqueeze(1)
 
 
-def mean_state(states: Tensor, places: Tensor) -> Tensor:
-    """[B, L, D] -> [B, D]: the mean over `places` (bool [B, L]), of which each row has one at least."""
-    weights = places.to(states.dtype)
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean state over `mask` (bool [B, L], at least one per row), [B, L, D] -> [B, D]."""
+    weights = mask.to(states.dtype)
     return (weights.unsqueeze(1) @ states).squeeze(1) / weights.sum(1, keepdim=True)

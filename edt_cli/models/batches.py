@@ -1,4 +1,4 @@
-"""The order of an epoch: every user once, users of like length together, so that padding is small."""
+"""The order of an epoch: each row once, with rows of similar length in a batch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import torch
 from torch import Tensor
 
 POOL = 8
+"""Batches that are sorted by length together."""
 
 
 def epoch_batches(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers, `size` at a time. Rows are shuffled, sorted by length within pools of eight batches, and the
-    batches shuffled again. lengths: long [U]; rows without items are left out. Drawn on the CPU: the same order
-    on every device."""
+    """Yield the row indices of one epoch in batches.
+
+    Rows are shuffled, sorted by length within pools of eight batches, and the batches are shuffled again; thus
+    there is little padding. The order is drawn on the CPU, so that it is the same on every device.
+
+    Args:
+        lengths: Long [U], the length of each row; empty rows are left out.
+        size: Rows in a batch.
+        generator: A CPU generator.
+    """
     rows = torch.nonzero(lengths.cpu() > 0).squeeze(1)
     rows = rows[torch.randperm(len(rows), generator=generator)]
     batches: list[Tensor] = []

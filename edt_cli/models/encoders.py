@@ -1,4 +1,4 @@
-"""Item encoders: text through an adapter (eq. 7), an id's own vector, or the sum of both."""
+"""Item encoders: text through an adapter (eq. 7), a learned vector for each id, or the sum of both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from edt_cli.models.layers import Linear
 from edt_cli.models.typed import Layer
 
 INITIAL_STD = 0.02
+"""Standard deviation of initial weights."""
 ROWS = 65_536
+"""Rows that are whitened at once."""
 
 
 class Adapter(Layer):
-    """Eq. 7: W1 (W2 e + b2) + b1, from d_in over `inner` to d_out; no activation stands between."""
+    """Eq. 7: W1 (W2 e + b2) + b1, without an activation in between.
+
+    W2 maps d_in to `inner`, W1 maps `inner` to d_out.
+    """
 
     def __init__(self, d_in: int, inner: int, d_out: int) -> None:
         super().__init__()
@@ -25,8 +30,11 @@ class Adapter(Layer):
         self.outer = Linear(inner, d_out)
 
     def forward(self, e: Tensor) -> Tensor:
-        """[..., d_in] -> [..., d_out]. The two layers are one affine map, so they are folded into one matrix
-        wherever there are more rows than the folding costs."""
+        """Apply the adapter, [..., d_in] -> [..., d_out].
+
+        The two layers are one affine map, so they are folded into one matrix if there are enough
+        rows for this to be faster.
+        """
         if e.shape[:-1].numel() <= self.inner.out_features:
             return self.outer(self.inner(e))
         weight = self.outer.weight @ self.inner.weight
@@ -34,16 +42,18 @@ class Adapter(Layer):
 
 
 def whiten(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
-    """Text vectors centred and whitened over the rows `among` (bool [n]); rows of zeros stay.
+    """Centre and whiten text vectors over the rows `among` (bool [n]); zero rows stay zero.
 
-    Eq. 7 is an affine map of e, so an invertible affine map before it changes nothing that the adapter can express,
-    only how soon it is learned: text vectors share most of their length, and what tells items apart lies along
-    directions that gradient descent reaches last. (C + ridge * mean variance)^-1/2 (e - mean), C the covariance.
+    The result is (C + ridge * mean variance)^-1/2 (e - mean), where C is the covariance.
+
+    Eq. 7 is an affine map of e, so an invertible affine map before it does not change what the adapter can express,
+    only how fast it is learned: text vectors share most of their length, and what distinguishes items lies along
+    directions that gradient descent reaches last.
     """
     sample = among.nonzero()[:, 0]
     if len(sample) < 2:
         return vectors
-    # In blocks of rows: in double precision a million profiles are several times what training itself needs.
+    # In blocks of rows: a million profiles in double precision need several times the memory of training.
     blocks = sample.split(ROWS)
     mean = torch.stack([vectors[rows].double().sum(0) for rows in blocks]).sum(0) / len(sample)
     centred = (vectors[rows].double() - mean for rows in blocks)
@@ -51,15 +61,18 @@ def whiten(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     scale = (variances.clamp_min(0) + ridge * variances.mean()).rsqrt()
     moved = torch.zeros_like(vectors)
     for rows in vectors.abs().sum(1).nonzero()[:, 0].split(ROWS):
-        # The symmetric root: unlike the axes themselves, it has no sign or order that a library may choose.
+        # The symmetric root is unique; the sign and order of the axes depend on the library.
         moved[rows] = ((vectors[rows].double() - mean) @ (axes * scale) @ axes.T).to(vectors.dtype)
     return moved
 
 
 def pca_axes(sample: Tensor, size: int) -> Tensor:
-    """The `size` widest directions of rows [n, d_L], or all that there are: [size, d_L], in the rows' type.
+    """Return the `size` leading principal axes of rows [n, d_L], [size, d_L].
 
-    An axis points where its largest entry is positive: a library may choose either sign.
+    If there are fewer axes, all are returned.
+
+    The sign of each axis is chosen so that its largest entry is positive, since libraries differ in it. The result
+    has the type of the rows.
     """
     centred = sample.double() - sample.double().mean(0)
     axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T[:size]
@@ -67,9 +80,11 @@ def pca_axes(sample: Tensor, size: int) -> Tensor:
 
 
 def project_pca(vectors: Tensor, among: Tensor, size: int) -> Tensor:
-    """Text vectors by their `size` principal components over the rows `among` (bool [n]): [n, d_L] -> [n, size].
+    """Project text vectors on principal axes, [n, d_L] -> [n, size].
 
-    Rows of zeros stay; components beyond those that there are, are zero.
+    The axes are the `size` leading ones of the rows `among` (bool [n]).
+
+    Zero rows stay zero, and so do columns for which there is no further axis.
     """
     out = vectors.new_zeros(len(vectors), size)
     sample = vectors[among].double()
@@ -82,17 +97,17 @@ def project_pca(vectors: Tensor, among: Tensor, size: int) -> Tensor:
 
 
 class ItemEncoder(Layer):
-    """Item numbers to vectors [..., D]. Padding is a zero vector."""
+    """Base class of encoders: item ids [...] to vectors [..., D]; padding is the zero vector."""
 
     def forward(self, ids: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class IdEncoder(ItemEncoder):
-    """A learned vector for each item; one that training never saw takes the mean of the others.
+    """A learned vector for each item of training; any other item gets the mean of these vectors.
 
-    start: [1 + N + P, D], where vectors start, zero rows where that is left to chance. An item that training never
-    saw has a vector of its own where it has a start.
+    `start` [1 + N + P, D] holds initial vectors, zero rows for a random start. An item that training never saw has
+    a separate vector if it has an initial one.
     """
 
     def __init__(
@@ -100,13 +115,13 @@ class IdEncoder(ItemEncoder):
     ) -> None:
         super().__init__()
         started = torch.zeros_like(table.seen) if start is None else (start != 0).any(1)
-        own = table.seen | started
-        self.register_buffer("row_of", torch.cumsum(own, 0) * own, persistent=False)
-        self.weight = nn.Parameter(torch.empty(int(own.sum()), hidden))
+        learned = table.seen | started
+        self.register_buffer("row_of", torch.cumsum(learned, 0) * learned, persistent=False)
+        self.weight = nn.Parameter(torch.empty(int(learned.sum()), hidden))
         nn.init.normal_(self.weight, std=std)
         if start is not None:
             with torch.no_grad():
-                self.weight[started[own].cpu()] = start[started].cpu()
+                self.weight[started[learned].cpu()] = start[started].cpu()
 
     row_of: Tensor
 
@@ -118,7 +133,7 @@ class IdEncoder(ItemEncoder):
 
 
 class TextEncoder(ItemEncoder):
-    """Eq. 7 over whitened text vectors; an item without text has a learned vector of its own in R^d."""
+    """Eq. 7 over whitened text vectors; an item without text has a learned vector in R^d instead."""
 
     def __init__(self, table: ItemTable, s: ModelSettings) -> None:
         super().__init__()
@@ -130,7 +145,7 @@ class TextEncoder(ItemEncoder):
             text = text * (s.text_length / text[among].norm(dim=1).mean())
         self.register_buffer("text", text, persistent=False)
         self.register_buffer("has_text", has_text, persistent=False)
-        # Moved at once, as the start needs what it gives for the text, which lies on the table's device.
+        # Moved right away, because `_start` applies it to the text, which is on the table's device.
         self.adapter = Adapter(text.shape[1], text.shape[1] // 2, s.hidden).to(text.device)
         if bool(among.any()):
             self._start(text[among], s)
@@ -142,7 +157,10 @@ class TextEncoder(ItemEncoder):
 
     @torch.no_grad()
     def _start(self, text: Tensor, s: ModelSettings) -> None:
-        """Item vectors start with entries of the spread that ids' vectors have."""
+        """Initialise the adapter so that item vectors have entries of the standard deviation `item_std`.
+
+        With `text_start = principal` they start as the leading principal components of the text.
+        """
         inner, outer = self.adapter.inner, self.adapter.outer
         if s.text_start == "principal":
             axes = pca_axes(text, len(inner.weight))
@@ -158,18 +176,20 @@ class TextEncoder(ItemEncoder):
             outer.weight.mul_(s.item_std / spread)
 
     def forward(self, ids: Tensor) -> Tensor:
-        unique, place = torch.unique(ids, return_inverse=True)
+        unique, inverse = torch.unique(ids, return_inverse=True)
         vectors = self.adapter(self.text[unique])
         other = torch.zeros_like(vectors) if self.without_text is None else self.without_text(unique)
         vectors = torch.where(self.has_text[unique].unsqueeze(-1), vectors, other.to(vectors.dtype))
-        return F.embedding(place, vectors)
+        return F.embedding(inverse, vectors)
 
 
 class TextAndIdEncoder(ItemEncoder):
-    """text(v) + n / (n + k) id(v), n the interactions with v in training, k `id_shrinkage`: what few interactions
-    say of an item is mostly chance, and its text holds all the same. An item without interactions is its text.
+    """The sum text(v) + n / (n + k) id(v), with n the training interactions of v and k `id_shrinkage`.
 
-    Beside text that starts as its widest directions ids start at zero, so that an item starts as its text;
+    What few interactions say about an item is mostly chance, while its text always holds. An item without
+    interactions is represented by its text alone.
+
+    If the text starts as its principal components, id vectors start at zero, so that an item starts as its text;
     otherwise both start at random.
     """
 
@@ -187,6 +207,7 @@ class TextAndIdEncoder(ItemEncoder):
 
 
 def make_encoder(table: ItemTable, s: ModelSettings) -> ItemEncoder:
+    """Make the item encoder that the settings name."""
     if s.encoder == "id":
         return IdEncoder(table, s.hidden, std=s.item_std)
     return TextEncoder(table, s) if s.encoder == "llm" else TextAndIdEncoder(table, s)

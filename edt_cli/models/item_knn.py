@@ -1,4 +1,4 @@
-"""Item-kNN: items that stood near the user's items in other users' training sequences."""
+"""Item-kNN: items that occur near the user's items in the training sequences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from edt_cli.models.inputs import ModelInputs
 
 
 def cooccurrence(view: TrainingView, window: int) -> csr_matrix:
-    """float32 [N + 1, N + 1], symmetric: the sum of 1 / distance over the pairs of two items at most `window` steps
-    apart in one training sequence."""
+    """Count how often and how closely two items occur together in training.
+
+    Returns:
+        Float32 [N + 1, N + 1], symmetric: the sum of 1 / distance over all pairs of the two items at most `window`
+        steps apart in the same training sequence.
+    """
     size = view.domains.items + 1
     items, users = view.prefixes.items, view.prefixes.users
     total = csr_matrix((size, size), dtype=np.float32)
@@ -28,8 +32,11 @@ def cooccurrence(view: TrainingView, window: int) -> csr_matrix:
 
 
 class ItemKNN:
-    """Similarity of two items: their `cooccurrence`, divided by the square roots of both items' counts. A user's
-    score for an item sums the similarities to the user's items, the i-th newest weighted by 1 / i."""
+    """Item-kNN over co-occurrences.
+
+    The similarity of two items is their `cooccurrence` divided by the square roots of both items' counts. The score
+    of an item is the sum of its similarities to the user's items, the i-th newest weighted by 1 / i.
+    """
 
     def __init__(self, given: ModelInputs) -> None:
         view, window = given.view, given.model.knn_window
@@ -39,7 +46,7 @@ class ItemKNN:
         self.similarity = (norm @ cooccurrence(view, window) @ norm).tocsr()
 
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> ItemKNNScorer:
-        """`inputs`: catalogue items only."""
+        """Return the scorer of histories that contain catalogue items only."""
         age = inputs.offsets[inputs.users + 1] - np.arange(len(inputs.items))
         shape = (len(inputs), self.similarity.shape[0])
         history = coo_matrix(((1.0 / age).astype(np.float32), (inputs.users, inputs.items)), shape=shape).tocsr()
@@ -48,12 +55,14 @@ class ItemKNN:
 
 @dataclass(frozen=True)
 class ItemKNNScorer:
+    """The scores of n weighted histories [n, N + 1] by the similarities [N + 1, N + 1]."""
+
     domains: Domains
     history: csr_matrix
     similarity: csr_matrix
 
     def scores(self, rows: Tensor, domain: int) -> Tensor:
-        """[len(rows), N_d]."""
+        """Return the scores [len(rows), N_d]."""
         items = self.domains.range(domain)
         block = self.history[rows.cpu().numpy()] @ self.similarity[:, items.start : items.stop]
         return torch.from_numpy(block.toarray())

@@ -1,5 +1,7 @@
-"""What is computed otherwise than torch does it, as that is faster or smaller on a CPU: dropout, products,
-attention with dropout, and what glibc keeps of the heap. EDT_KERNELS=torch in the environment turns it all off.
+"""Replacements for torch operators that are faster or need less memory on a CPU.
+
+They cover dropout, matrix products, attention with dropout, and the memory that glibc keeps on the heap. The
+environment variable EDT_KERNELS=torch turns all of them off.
 """
 
 from __future__ import annotations
@@ -20,19 +22,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from edt_cli.models.typed import Function
 
 FAST: ContextVar[bool] = ContextVar("fast", default=os.environ.get("EDT_KERNELS") != "torch")
-"""Whether anything here is used; without, all that is computed is torch's own."""
+"""Whether this module's operators are used instead of torch's."""
 LEVELS = 1 << 16
-"""Random values are of 16 bits: a dropout rate is exact to 1 / 65,536."""
+"""Random values have 16 bits, so a dropout rate is exact to 1 / 65,536."""
 LARGE = 4 << 20
-"""Bytes of a block that is not taken from the heap."""
+"""Size in bytes from which a block is not allocated on the heap."""
 SHORT = 64
-"""Of batches that are no longer than this, the heap holds little that the next does not fit."""
+"""Length of histories up to which the next batch can reuse nearly all freed blocks of the heap."""
 _M_MMAP_THRESHOLD = -3
 
 
 @contextmanager
 def torch_alone() -> Iterator[None]:
-    """Within it, torch's own operators."""
+    """Use torch's operators within this context."""
     token = FAST.set(False)
     try:
         yield
@@ -41,11 +43,12 @@ def torch_alone() -> Iterator[None]:
 
 
 TWICE: ContextVar[bool] = ContextVar("twice", default=False)
+"""Whether gradients must be differentiable themselves."""
 
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """What is computed here may be differentiated, and its gradient again: no fused kernel that cannot."""
+    """Use only operators whose gradients can be differentiated again within this context."""
     token = TWICE.set(True)
     try:
         with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
@@ -55,7 +58,10 @@ def twice_differentiable() -> Iterator[None]:
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Inverted dropout. torch draws one slow Bernoulli value an element on a CPU; here one draw serves four."""
+    """Inverted dropout.
+
+    On a CPU torch draws one slow Bernoulli value per element; here one draw serves four elements.
+    """
     if x.device.type != "cpu" or not FAST.get():
         return F.dropout(x, rate)
     return _Dropped.apply(x, round(rate * LEVELS))
@@ -75,24 +81,25 @@ class _Dropped(Function):
 
 
 def _kept(shape: torch.Size, dropped: int) -> Tensor:
-    """bool `shape`: what is kept where `dropped` of LEVELS values are not."""
+    """Draw a bool mask that is False with probability `dropped` / LEVELS."""
     count = shape.numel()
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     return bits[:count].view(shape) >= dropped - LEVELS // 2
 
 
 def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rate: float) -> Tensor:
-    """dropout(softmax(q k^T / sqrt(d))) v on a CPU: [B, H, L, d] each. mask: bool, broadcastable to [B, H, L, L],
-    True where a query may look.
+    """Compute dropout(softmax(q k^T / sqrt(d))) v on a CPU, [B, H, L, d] each.
 
-    The matrices of L x L are made for a few rows at a time and again on the way back, so that neither the cache nor
-    memory has to hold them; what is kept of them is which values were dropped.
+    The L x L matrices are computed for a few rows at a time, and again in the backward pass, so that neither the
+    cache nor memory has to hold them; only the dropout mask is kept.
+
+    `mask`: bool, broadcastable to [B, H, L, L], True where a query may look.
     """
     return _DroppedAttention.apply(q, k, v, mask, round(rate * LEVELS))
 
 
 CELLS = 1 << 20
-"""Of the L x L matrices that are at hand at one time."""
+"""Elements of the L x L matrices that are held at once."""
 
 
 class _DroppedAttention(Function):
@@ -102,8 +109,8 @@ class _DroppedAttention(Function):
         ctx.scale = LEVELS / (LEVELS - dropped)
         ctx.save_for_backward(q, k, v, mask)
         out = torch.empty_like(v)
-        for rows in _few(q):
-            weights = _weights(q[rows], k[rows], _of(mask, rows))
+        for rows in _row_slices(q):
+            weights = _weights(q[rows], k[rows], _rows_of_mask(mask, rows))
             out[rows] = weights.mul_(ctx.keep[rows]).mul_(ctx.scale) @ v[rows]
         return out
 
@@ -112,8 +119,8 @@ class _DroppedAttention(Function):
         q, k, v, mask = ctx.saved_tensors
         of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
         scale = q.shape[-1] ** -0.5
-        for rows in _few(q):
-            weights = _weights(q[rows], k[rows], _of(mask, rows))
+        for rows in _row_slices(q):
+            weights = _weights(q[rows], k[rows], _rows_of_mask(mask, rows))
             kept = ctx.keep[rows].to(q.dtype).mul_(ctx.scale)
             of_v[rows] = (weights * kept).transpose(-2, -1) @ gradient[rows]
             of_weights = (gradient[rows] @ v[rows].transpose(-2, -1)).mul_(kept)
@@ -123,12 +130,12 @@ class _DroppedAttention(Function):
         return of_q, of_k, of_v, None, None
 
 
-def _few(q: Tensor) -> list[slice]:
+def _row_slices(q: Tensor) -> list[slice]:
     step = max(1, CELLS // max(1, q.shape[1] * q.shape[2] ** 2))
     return [slice(at, at + step) for at in range(0, len(q), step)]
 
 
-def _of(mask: Tensor | None, rows: slice) -> Tensor | None:
+def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:
     return mask[rows] if mask is not None and mask.dim() == 4 and len(mask) > 1 else mask
 
 
@@ -140,10 +147,10 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [..., in], weight [out, in], bias [out] -> x weight^T + bias [..., out].
+    """Compute x weight^T + bias: x [..., in], weight [out, in], bias [out] -> [..., out].
 
-    torch's x86 wheels take MKL for float32 products, which uses half of the vector width of an AMD processor;
-    oneDNN, by the operator that torch.compile puts in their place, runs them up to four times as fast.
+    torch's x86 wheels use MKL for float32 products, which uses half of the vector width of an AMD processor.
+    oneDNN, through the operator that torch.compile replaces them with, is up to four times as fast.
     """
     if (
         _ONEDNN
@@ -164,7 +171,7 @@ _ONEDNN = (
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    # Columns cut out of a larger matrix would take hundreds of times as long.
+    # A non-contiguous weight (a slice of columns) would take hundreds of times as long.
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
     return product
 
@@ -179,31 +186,34 @@ class _OneDNN(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])
-        # By `linear`, not by the operator itself, which has no gradient: this one may be differentiated too.
+        # Uses `linear` because the operator has no gradient, and this product may be differentiated again.
         of_x = linear(gradient, weight.T.contiguous()) if ctx.needs_input_grad[0] else None
-        # This product has its long side inside, where MKL is no slower.
+        # The long dimension of this product is the inner one, for which MKL is not slower.
         of_weight = rows.T @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def map_large_blocks(max_length: int) -> None:
-    """From here on a large block is mapped by itself, and gone when it is freed, if histories may be long.
+    """Make glibc map large blocks separately if histories may be long.
 
-    That keeps training a quarter smaller and takes a sixth to a third more time, as new pages have to be cleared.
-    MALLOC_MMAP_THRESHOLD_ in the environment, glibc's own setting (at most 33554432), is obeyed instead.
+    Freed blocks are then returned to the operating system at once. Training needs a quarter less memory and a sixth
+    to a third more time, as new pages have to be cleared. If the environment sets glibc's own setting
+    MALLOC_MMAP_THRESHOLD_ (at most 33554432), that is used instead.
     """
     if FAST.get() and max_length > SHORT and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE)
 
 
 def trim_heap() -> None:
-    """Hands back what the heap holds and does not use. To be called between epochs: at every step it costs more
-    than a third of the time of a large model."""
+    """Return unused heap memory to the operating system.
+
+    Call it between epochs: at every step it would take more than a third of the time of a large model.
+    """
     _glibc("malloc_trim", 0)
 
 
-def _glibc(name: str, *given: int) -> None:
+def _glibc(name: str, *arguments: int) -> None:
     try:
-        getattr(ctypes.CDLL("libc.so.6"), name)(*given)
+        getattr(ctypes.CDLL("libc.so.6"), name)(*arguments)
     except (OSError, AttributeError):
         return

@@ -1,4 +1,4 @@
-"""Dropout, linear maps and what is built of them."""
+"""Dropout, linear layers, and small layers built from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Dropout(Layer):
 
 
 class LoRA(Layer):
-    """A low-rank map (Hu et al., ICLR '22): x down^T up^T. `down` starts at zero, so at first it adds nothing."""
+    """A low-rank map x down^T up^T (Hu et al., ICLR '22); it starts at zero, as `down` does."""
 
     def __init__(self, hidden: int, rank: int, std: float = 0.02) -> None:
         super().__init__()
@@ -47,5 +47,7 @@ class SwiGLU(Layer):
 
 
 class Linear(Layer, nn.Linear):
+    """`torch.nn.Linear` with the faster product of `kernels.linear`."""
+
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)

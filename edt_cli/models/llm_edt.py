@@ -1,7 +1,8 @@
-"""LLM-EDT (SIGIR '26): a global thread, aligned with LLM profiles, and domain-specific threads upon it.
+"""LLM-EDT (SIGIR '26): a global thread aligned with LLM profiles, and domain threads on top.
 
 Section 3.3.1 is `SequentialModel` over augmented sequences, 3.4.3 the alignment term, 3.3.2 `threads.py` and
-`fine_tuning.py`. The augmenter (3.2) and the profiles (3.4.1, 3.4.2) are made before, in packages of their own.
+`fine_tuning.py`. The augmenter (3.2) and the profiles (3.4.1, 3.4.2) run before training: `edt_cli/augmentation`
+and `edt_cli/profiling`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edt_cli.models.threads import ThreadedModel
 
 
 class LLMEDT(ThreadedModel):
-    """Without profiles: `w/o Profiling`."""
+    """The model of the paper; without profiles it is the ablation `w/o Profiling`."""
 
     Options = LLMEDTOptions
     options: LLMEDTOptions
@@ -40,12 +41,12 @@ class LLMEDT(ThreadedModel):
             self.side_score = Memory(given.view, given.table, given.model, self.options)
 
     def phases(self, given: ModelInputs) -> list[Phase]:
-        """Section 3.3: global pre-training, then domain fine-tuning, unless that is off (`w/o DFT`)."""
+        """Return global pre-training, then domain fine-tuning unless it is off (`w/o DFT`); section 3.3."""
         first = super().phases(given)
         return [*first, FineTuning(self, given)] if self.options.finetune else first
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """Eq. 14: L_pre + alpha L_align, over the users of the batch that have a profile."""
+        """Eq. 14: L_pre + alpha L_align, the latter over the users of the batch that have a profile."""
         at, last = self.training_positions(batch)
         terms = {"next_item": mean(objective(at, self.encode_items))}
         if self.profiles is not None:

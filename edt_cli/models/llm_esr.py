@@ -1,15 +1,17 @@
-"""LLM-ESR (Liu et al., "LLM-ESR: Large Language Models Enhancement for Long-tailed Sequential Recommendation",
-NeurIPS 2024): what an LLM says of items beside what users do, and what like users do beside what one does.
+"""LLM-ESR: a semantic and a collaborative view of items, and distillation from similar users.
+
+Liu et al., "LLM-ESR: Large Language Models Enhancement for Long-tailed Sequential Recommendation", NeurIPS 2024.
 
 Section 3.2, dual-view modelling: `_crossed`, `_states`. Section 3.3, retrieval augmented self-distillation:
-`nearest_users`, `_teachers`, `_distilled`. It knows nothing of domains: a mixed sequence is a sequence.
+`nearest_users`, `_teachers`, `_distilled`. The model does not use domains: it treats a mixed sequence as any other.
 
-The public code departs from the paper and from what is here:
-- its cross-attention sees all of a sequence and its SASRec has no mask at all, so that a training position sees its
-  own label; here a position looks at itself and what was before it;
-- its loss is BCE (`training.loss = bce`), the paper's is pairwise;
-- it encodes a user's sequence once more, under another dropout, for the distillation; here it is the same state;
-- it encodes the similar users with dropout and with a gradient that it throws away; here with neither.
+The public code differs from the paper and from this module:
+- Its cross-attention sees the whole sequence and its SASRec has no mask at all, so that a training position sees
+  its label. Here a position sees only itself and earlier positions.
+- Its loss is BCE (`training.loss = bce`), that of the paper is pairwise.
+- It encodes a user's sequence a second time, with different dropout, for the distillation. Here the state is
+  reused.
+- It encodes the similar users with dropout and with a gradient that it discards. Here with neither.
 """
 
 from __future__ import annotations
@@ -33,19 +35,26 @@ from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.typed import Layer
 
 CHUNK = 512
-"""Users at a time, to encode or to compare with all others."""
+"""Number of users that are encoded, or compared with all others, at once."""
 
 
 class Options(Section):
-    cross_attention: bool = Field(True, description="off: `w/o CA`")
-    cross_heads: int = Field(2, ge=1, description="of the cross-attention between the views")
+    """Options of LLM-ESR."""
+
+    cross_attention: bool = Field(True, description="cross-attention between the views; off: `w/o CA`")
+    cross_heads: int = Field(2, ge=1, description="heads of the cross-attention")
     alpha: float = Field(0.1, ge=0, description="weight of self-distillation; 0: `w/o SD`, and no profiles needed")
-    similar: int = Field(10, ge=1, description="N, the users most like a user by profile")
-    distance: Literal["mse", "contrastive"] = Field("mse", description="between a user's state and the teacher")
+    similar: int = Field(10, ge=1, description="N, the number of users with the most similar profiles")
+    distance: Literal["mse", "contrastive"] = Field(
+        "mse", description="distance between a user's state and that of the teacher"
+    )
 
 
 class LLMESR(SequentialModel):
-    """Vectors are [collaborative, semantic] of 2d. The base's `encoder` is the semantic view, eq. 2."""
+    """The model; its vectors are [collaborative, semantic], of size 2d.
+
+    The base's `encoder` is the semantic view, eq. 2.
+    """
 
     Options = Options
 
@@ -57,20 +66,20 @@ class LLMESR(SequentialModel):
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
-        s, own, text = given.model, given.options, given.table.text
-        assert isinstance(own, Options)
+        s, options, text = given.model, given.options, given.table.text
+        assert isinstance(options, Options)
         assert text is not None, "the collaborative view starts from text vectors"
-        self.options = own
+        self.options = options
         self.collaborative = IdEncoder(given.table, s.hidden, project_pca(text, text.abs().sum(1) > 0, s.hidden))
-        self.to_collaborative = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
-        self.to_semantic = CrossAttention(s.hidden, own.cross_heads) if own.cross_attention else None
+        self.to_collaborative = CrossAttention(s.hidden, options.cross_heads) if options.cross_attention else None
+        self.to_semantic = CrossAttention(s.hidden, options.cross_heads) if options.cross_attention else None
         self.backbone = make_backbone(s)
         similar = None
-        if own.alpha > 0:
+        if options.alpha > 0:
             assert given.sequences is not None
             self.histories = given.on_device
             profiles = given.needed_profiles("options.alpha = 0").to(given.table.domain_of.device)
-            similar = nearest_users(profiles, self.histories.lengths > 0, own.similar)
+            similar = nearest_users(profiles, self.histories.lengths > 0, options.similar)
         self.register_buffer("similar", similar, persistent=False)
 
     similar: Tensor | None
@@ -80,7 +89,7 @@ class LLMESR(SequentialModel):
         return 2 * self.settings.hidden
 
     def encode_items(self, ids: Tensor) -> Tensor:
-        """[e^co : e^se]."""
+        """Return [e^co : e^se], [..., 2d]."""
         return torch.cat([self.collaborative(ids), self.encoder(ids)], -1)
 
     def encode_positions(self, batch: Batch) -> Tensor:
@@ -91,7 +100,7 @@ class LLMESR(SequentialModel):
         return torch.cat(self.backbone.encode_last(x, batch.lengths.repeat(2)).chunk(2), -1)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """L_rank + alpha L_SD."""
+        """Return the terms of L_rank + alpha L_SD."""
         x = self.encode_items(batch.items)
         states = self._states(x, batch.lengths)
         at = self.before_targets(batch, x, states)
@@ -101,11 +110,14 @@ class LLMESR(SequentialModel):
         return terms
 
     def _states(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[u^co : u^se] at each position, from item vectors [B, L, 2d]: both views by one encoder."""
+        """Return [u^co : u^se] at each position from item vectors [B, L, 2d]; one encoder serves both views."""
         return torch.cat(self.backbone.encode(self._crossed(x), lengths.repeat(2)).chunk(2), -1)
 
     def _crossed(self, x: Tensor) -> Tensor:
-        """[B, L, 2d] -> [2B, L, d]: eq. 3, each view by the other's queries; the collaborative one first."""
+        """Eq. 3: attend to each view with the queries of the other, [B, L, 2d] -> [2B, L, d].
+
+        The rows of the collaborative view come first.
+        """
         embedded = self.backbone.embed(torch.cat(x.chunk(2, -1)))
         if self.to_collaborative is None or self.to_semantic is None:
             return embedded
@@ -115,7 +127,7 @@ class LLMESR(SequentialModel):
         )
 
     def _distilled(self, batch: Batch, last: Tensor) -> Tensor:
-        """L_SD: from the mean state of the users most like each user to the user's own, [B, 2d]."""
+        """L_SD: the mean distance of users' states `last` [B, 2d] from the mean states of similar users."""
         assert self.similar is not None
         similar = self.similar[batch.rows]
         taught = (similar >= 0).any(1)
@@ -126,8 +138,8 @@ class LLMESR(SequentialModel):
 
     @torch.no_grad()
     def _teachers(self, similar: Tensor) -> Tensor:
-        """long [P, N] -> [P, 2d]: the mean state of each row's users (-1: none) after their last item."""
-        users, place = torch.unique(similar.clamp_min(0), return_inverse=True)
+        """Return the mean state of each row's users (-1: none) after their last item, long [P, N] -> [P, 2d]."""
+        users, inverse = torch.unique(similar.clamp_min(0), return_inverse=True)
         states = torch.zeros(len(users), self.width, device=users.device)
         training = self.training
         self.eval()
@@ -135,11 +147,14 @@ class LLMESR(SequentialModel):
             states[rows] = self.encode_last(self.histories.batch(users[rows])).float()
         self.train(training)
         real = (similar >= 0).unsqueeze(-1)
-        return (states[place] * real).sum(1) / real.sum(1)
+        return (states[inverse] * real).sum(1) / real.sum(1)
 
 
 class CrossAttention(Layer):
-    """Eq. 3: what the keys' view says, as the queries' view asks for it. Causal; projections without a bias."""
+    """Eq. 3: causal attention with queries from one view, keys and values from the other.
+
+    Their projections have no bias.
+    """
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -151,7 +166,7 @@ class CrossAttention(Layer):
         self.out = Linear(hidden, hidden)
 
     def forward(self, queries: Tensor, over: Tensor) -> Tensor:
-        """[B, L, d] each -> [B, L, d]."""
+        """Attend from `queries` to `over`, [B, L, d] each -> [B, L, d]."""
         q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.key_value(over).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -159,19 +174,28 @@ class CrossAttention(Layer):
 
 
 def nearest_users(profiles: Tensor, among: Tensor, count: int) -> Tensor:
-    """Section 3.3: the `count` other users whose profiles have the largest cosine to each user's own, long [U, N],
-    -1 where there are fewer. profiles: [U, d_L]; among: bool [U], who may teach. A user without a profile (zeros)
-    neither teaches nor is taught. A few users at a time: U^2 cosines are never held.
+    """Find the users whose profiles have the largest cosine to each user's profile (section 3.3).
+
+    A user without a profile (a zero row) has no neighbours and is nobody's neighbour. Users are processed in
+    chunks, so that the U x U cosines are never held at once.
+
+    Args:
+        profiles: [U, d_L].
+        among: Bool [U], the users that may be neighbours.
+        count: N, the number of neighbours.
+
+    Returns:
+        Long [U, N], -1 where there are fewer.
     """
     unit = F.normalize(profiles, dim=1)
     known = profiles.abs().sum(1) > 0
-    strangers = ~(known & among)
-    found = torch.full((len(unit), count), -1, device=unit.device)
+    excluded = ~(known & among)
+    neighbours = torch.full((len(unit), count), -1, device=unit.device)
     kept = min(count, len(unit))
     for rows in torch.arange(len(unit), device=unit.device).split(CHUNK):
-        cosines = (unit[rows] @ unit.T).masked_fill(strangers, float("-inf"))
+        cosines = (unit[rows] @ unit.T).masked_fill(excluded, float("-inf"))
         cosines[torch.arange(len(rows), device=unit.device), rows] = float("-inf")
         best = cosines.topk(kept)
         nobody = best.values.isinf() | ~known[rows, None]
-        found[rows, :kept] = torch.where(nobody, -1, best.indices)
-    return found
+        neighbours[rows, :kept] = torch.where(nobody, -1, best.indices)
+    return neighbours

@@ -1,24 +1,25 @@
-"""LLMCDSR (Xin et al., TOIS '25): what an LLM thinks of leads to real items, noise in a history that helps.
+"""LLMCDSR (Xin et al., TOIS '25): generated items recall real items, which augment histories.
 
-- Candidate-free generation: what an LLM thinks that a user would have in another domain. Made before training, in
-  `augmentation`; here come the texts' vectors, as `ModelInputs.generated`.
-- Collaborative-textual contrastive pre-training: `CollaborativeText`, trained before the rest, and frozen then.
+- Candidate-free generation: an LLM generates items that a user may like in another domain. This is done before
+  training, in `edt_cli/augmentation`; the model gets the text vectors as `ModelInputs.generated`.
+- Collaborative-textual contrastive pre-training: `CollaborativeText`, trained before the rest and then frozen.
 - Relevance-aware meta recall network: `MetaRecall`, and the bilevel step in `LLMCDSR.own_loss`.
-The recommender is a plain one on any backbone. Evaluation is on true histories alone; a recalled item is an input
-of training, never a target.
 
-Where the released code differs, or this house decides:
-- Its contrastive loss takes the item vector of the number before (items count from 1, its text rows from 0); here
-  each its own. It contrasts the negatives of a batch too, here its items.
-- It pre-trains each domain by itself, until that domain's last training items are ranked no better. Here all learn
-  at once, and what counts is validation, as everywhere.
-- It generates for users of one domain. Where users are in several, the augmenter asks for their minority domain,
-  and what a user has had is not recalled: an item right before itself would tell training its own target.
-- Its virtual step is the first one of Adam, whatever came before (`virtual = "adam"`), whose derivative is largest
-  where gradients are smallest. `virtual = "sgd"` is the plain step of meta-learning.
-- In its virtual step all input vectors of a noisy row are constants, also those of the row's own items; here only
-  those of recalled ones, which is what lets their gradient reach the recall network.
-- Its random places are among all of a user's items, here among the newest `max_length`.
+The recommender is a plain model on any backbone. Evaluation uses the original histories only; a recalled item is an
+input of training, never a target.
+
+Differences from the released code:
+- Its contrastive loss pairs each text with the item vector of the previous id (item ids start at 1, its text rows
+  at 0); here each text is paired with its item. It contrasts the negatives of a batch as well, here only its items.
+- It pre-trains each domain separately, until that domain's last training items are no longer ranked better. Here
+  all domains are trained together, with early stopping on the validation set, as for all models.
+- It generates only for users of a single domain. For users of several domains, the augmenter generates for their
+  minority domain, and items of the user are not recalled: an item inserted before itself would reveal the target.
+- Its virtual step is always Adam's first step (`virtual = "adam"`), whose derivative is largest where gradients are
+  smallest. `virtual = "sgd"` is the plain step of meta-learning.
+- In its virtual step all input vectors of a noisy row are constants, including those of the user's items. Here only
+  those of the recalled items are, and their gradient passes to the recall network.
+- Its random positions are among all items of a user, here among the newest `max_length`.
 """
 
 from __future__ import annotations
@@ -49,43 +50,64 @@ from edt_cli.models.sequential import NextItemPhase, SequentialModel
 from edt_cli.models.typed import Layer, ModuleList
 
 POOL = 8
+"""Batches of random rows from which one with rows of similar length is taken."""
 ADAM_BETAS = (0.9, 0.98)
 ADAM_EPSILON = 1e-8 / (1 - ADAM_BETAS[1]) ** 0.5
-"""In Adam's first step, lr g / (|g| + epsilon), where 1e-8 is added to the moment before its correction."""
+"""Epsilon in Adam's first step lr g / (|g| + epsilon).
+
+Here 1e-8 is added to the moment before its correction.
+"""
 
 
 class LLMCDSROptions(Section):
-    recalled: int = Field(10, ge=1, description="k: real items that a user's generated ones lead to")
-    noisy: int = Field(32, ge=1, description="users with recalled items beside a batch")
-    overlapped: int = Field(128, ge=1, description="users of several domains that a virtual step is judged by")
-    meta_lr: float = Field(1e-3, gt=0, description="of the recall network")
-    virtual: Literal["adam", "sgd"] = Field("adam", description="the virtual step of the recommender")
-    virtual_lr: float = Field(1e-3, gt=0, description="of the virtual step")
+    """Options of LLMCDSR."""
+
+    recalled: int = Field(10, ge=1, description="k, the number of real items that a user's generated items recall")
+    noisy: int = Field(32, ge=1, description="number of users with recalled items that are added to a batch")
+    overlapped: int = Field(
+        128, ge=1, description="number of users of several domains that a virtual step is evaluated on"
+    )
+    meta_lr: float = Field(1e-3, gt=0, description="learning rate of the recall network")
+    virtual: Literal["adam", "sgd"] = Field("adam", description="optimiser of the recommender's virtual step")
+    virtual_lr: float = Field(1e-3, gt=0, description="learning rate of the virtual step")
     contrast: float = Field(0.1, ge=0, description="weight of the contrastive loss in the preparation")
-    temperature: float = Field(1.0, gt=0, description="of the contrastive loss")
+    temperature: float = Field(1.0, gt=0, description="temperature of the contrastive loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Batch):
-    """questions: long [Q], whose generated items lead to noise; overlapped: users of several domains."""
+    """A batch with the random draws of a training step.
 
-    questions: Tensor
+    Attributes:
+        pairs: Long [Q], the pairs of user and domain (rows of `GeneratedItems`) whose items recall noise.
+        overlapped: A batch of users of several domains.
+    """
+
+    pairs: Tensor
     overlapped: Batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noisy(Batch):
-    """Rows with recalled items in them. recalled: long [B, k]; sought: [B, D], what they are nearest to; which:
-    long [B, L], the one of them that stands there, -1 for none."""
+    """A batch with recalled items inserted.
+
+    Attributes:
+        recalled: Long [B, k], the recalled items.
+        query: [B, D], the vector that they are nearest to.
+        which: Long [B, L], the index among the k recalled items at each position, -1 for an original item.
+    """
 
     recalled: Tensor
-    sought: Tensor
+    query: Tensor
     which: Tensor
 
 
 class LLMCDSR(PlainModel):
-    """Without generated items the recommender alone; without users of several domains the recall network stays as
-    it starts, with the mean of a user's generated items."""
+    """The recommender with the recall network.
+
+    Without generated items it is the recommender alone. Without users of several domains the recall network is not
+    trained, and gives the mean of a user's generated items.
+    """
 
     Options = LLMCDSROptions
 
@@ -96,7 +118,7 @@ class LLMCDSR(PlainModel):
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         assert isinstance(given.options, LLMCDSROptions)
-        self.own = given.options
+        self.options = given.options
         self.space: CollaborativeText | None = None
         self.recall: MetaRecall | None = None
         if given.generated is None or given.sequences is None:
@@ -119,42 +141,47 @@ class LLMCDSR(PlainModel):
         ]
 
     def prepare_batch(self, batch: Batch) -> Batch:
-        """Draws what the bilevel step and the shared one then both learn from."""
+        """Draw the users that both the bilevel step and the shared step learn from."""
         if self.recall is None:
             return batch
-        questions = torch.arange(len(self.recall.users), device=batch.rows.device)
-        questions = self._draw(questions, self.rows.lengths[self.recall.users], self.own.noisy)
+        pairs = torch.arange(len(self.recall.users), device=batch.rows.device)
+        pairs = self._draw(pairs, self.rows.lengths[self.recall.users], self.options.noisy)
         if not len(self.several):
-            return Drawn(**_parts(batch), questions=questions, overlapped=batch)
-        overlapped = self._draw(self.several, self.rows.lengths[self.several], self.own.overlapped)
-        return Drawn(**_parts(batch), questions=questions, overlapped=self.rows.batch(overlapped))
+            return Drawn(**_parts(batch), pairs=pairs, overlapped=batch)
+        overlapped = self._draw(self.several, self.rows.lengths[self.several], self.options.overlapped)
+        return Drawn(**_parts(batch), pairs=pairs, overlapped=self.rows.batch(overlapped))
 
-    def _draw(self, numbers: Tensor, lengths: Tensor, count: int) -> Tensor:
-        """`count` of them, or all: each as likely, and of like length, so that padding is small."""
-        pool = torch.randperm(len(numbers), device=numbers.device)[: POOL * count]
+    def _draw(self, candidates: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Draw `count` candidates, or all if there are fewer.
+
+        Each is equally likely, but they have similar lengths, so that there is little padding.
+        """
+        pool = torch.randperm(len(candidates), device=candidates.device)[: POOL * count]
         chunks = pool[lengths[pool].argsort()].split(count)
-        return numbers[chunks[int(torch.randint(len(chunks), ()))]]
+        return candidates[chunks[int(torch.randint(len(chunks), ()))]]
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """The next item, over the batch and the noisy rows beside it."""
+        """Return the next-item loss over the batch and the noisy rows."""
         noise = (Batch(**_parts(self.noise(batch))),) if isinstance(batch, Drawn) else ()
         return {"next_item": self(objective, batch, *noise)}
 
     def forward(self, objective: Objective, *batches: Batch) -> Tensor:
-        """The next-item loss, the mean over the positions of all batches."""
-        at = (self.training_positions(batch)[0] for batch in batches)
-        return mean(torch.cat([objective(one, self.encode_items) for one in at]))
+        """Return the mean next-item loss over the positions of all batches."""
+        each = (self.training_positions(batch)[0] for batch in batches)
+        return mean(torch.cat([objective(at, self.encode_items) for at in each]))
 
     def own_parameters(self) -> list[nn.Parameter]:
         return [] if self.recall is None or not len(self.several) else list(self.recall.parameters())
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
-        learned = self.own_parameters()
-        return torch.optim.Adam(learned, lr=self.own.meta_lr, betas=ADAM_BETAS) if learned else None
+        parameters = self.own_parameters()
+        return torch.optim.Adam(parameters, lr=self.options.meta_lr, betas=ADAM_BETAS) if parameters else None
 
     def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """theta' = theta - lr step(grad L(theta; batch and noise)), and L(theta'; overlapped users), which tells
-        the recall network, through theta', whether its noise has helped."""
+        """Return L(theta'; overlapped users), where theta' = theta - lr step(grad L(theta; batch and noise)).
+
+        Through theta' its gradient shows the recall network whether the noise has helped.
+        """
         assert isinstance(batch, Drawn)
         parts = {"encoder", "backbone"}
         theta = {name: value for name, value in self.named_parameters() if name.split(".")[0] in parts}
@@ -162,36 +189,39 @@ class LLMCDSR(PlainModel):
             loss = self(objective, batch, self.noise(batch))
             gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True, materialize_grads=True)
             virtual = {
-                name: value - self.own.virtual_lr * self._direction(gradient)
+                name: value - self.options.virtual_lr * self._direction(gradient)
                 for (name, value), gradient in zip(theta.items(), gradients, strict=True)
             }
             return {"meta": functional_call(self, virtual, (objective, batch.overlapped))}
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        return gradient if self.own.virtual == "sgd" else gradient / (gradient.abs() + ADAM_EPSILON)
+        return gradient if self.options.virtual == "sgd" else gradient / (gradient.abs() + ADAM_EPSILON)
 
     def noise(self, batch: Drawn) -> Noisy:
-        """The users of `questions`, with recalled items at random places."""
+        """Return the users of `batch.pairs`, with recalled items at random positions."""
         assert self.recall is not None and self.space is not None
-        rows = self.rows.batch(self.recall.users[batch.questions])
-        sought = self.recall(batch.questions, self.space)
-        recalled = self.recall.nearest(sought, batch.questions, self.space, rows.items, self.own.recalled)
+        rows = self.rows.batch(self.recall.users[batch.pairs])
+        query = self.recall(batch.pairs, self.space)
+        recalled = self.recall.nearest(query, batch.pairs, self.space, rows.items, self.options.recalled)
         chance = torch.rand(recalled.shape, device=recalled.device)
-        places = torch.minimum((chance * rows.lengths[:, None]).long(), rows.lengths[:, None] - 1)
-        rows, which = inserted(rows, recalled, places, self.domain_of, self.settings.max_length)
-        return Noisy(**_parts(rows), recalled=recalled, sought=sought, which=which)
+        positions = torch.minimum((chance * rows.lengths[:, None]).long(), rows.lengths[:, None] - 1)
+        rows, which = inserted(rows, recalled, positions, self.domain_of, self.settings.max_length)
+        return Noisy(**_parts(rows), recalled=recalled, query=query, which=which)
 
     def embed(self, batch: Batch) -> Tensor:
         x = super().embed(batch)
         if not isinstance(batch, Noisy):
             return x
-        recalled = straight_through(self.encode_items(batch.recalled), batch.sought)
-        put = batch.which >= 0
-        return x.masked_scatter(put.unsqueeze(-1), recalled[torch.nonzero(put)[:, 0], batch.which[put]])
+        recalled = straight_through(self.encode_items(batch.recalled), batch.query)
+        mask = batch.which >= 0
+        return x.masked_scatter(mask.unsqueeze(-1), recalled[torch.nonzero(mask)[:, 0], batch.which[mask]])
 
 
 class MetaRecall(Layer):
-    """How relevant each generated item is: w_d . p(e), by softmax over a user's. w_d starts at zero, their mean."""
+    """The recall network: a mean of generated items, weighted by relevance.
+
+    The weights are the softmax of w_d . p(e) over a user's items. w_d starts at zero, which gives the plain mean.
+    """
 
     def __init__(self, generated: GeneratedItems, table: ItemTable, hidden: int) -> None:
         super().__init__()
@@ -208,34 +238,47 @@ class MetaRecall(Layer):
     seen: Tensor
     domain_of: Tensor
 
-    def forward(self, questions: Tensor, space: CollaborativeText) -> Tensor:
-        """[Q, D]: what a user's generated items amount to in the collaborative space of their domain."""
-        items, domains = self.items[questions], self.domains[questions]
+    def forward(self, pairs: Tensor, space: CollaborativeText) -> Tensor:
+        """Return the weighted mean of the generated items of each pair, [Q, D].
+
+        It is a vector in the collaborative space of the pair's domain.
+        """
+        items, domains = self.items[pairs], self.domains[pairs]
         projected = space.project(self.vectors[items], domains)
         relevance = (projected * self.relevance[domains].unsqueeze(1)).sum(-1)
         weights = relevance.masked_fill(items == 0, float("-inf")).softmax(1)
         return (weights.unsqueeze(-1) * projected).sum(1)
 
     @torch.no_grad()
-    def nearest(self, sought: Tensor, questions: Tensor, space: CollaborativeText, had: Tensor, k: int) -> Tensor:
-        """long [Q, k]: the items of the domain, of those in training, with the highest cosine; 0 where there are
-        fewer. had: long [Q, L], items that are none of them."""
-        cosines = linear(sought, space.directions())
-        wanted = self.seen & (self.domain_of == self.domains[questions, None])
-        cosines = cosines.masked_fill(~wanted, float("-inf")).scatter(1, had, float("-inf"))
+    def nearest(self, query: Tensor, pairs: Tensor, space: CollaborativeText, seen: Tensor, k: int) -> Tensor:
+        """Return the k training items of the domain with the highest cosine, long [Q, k]; 0 where there are fewer.
+
+        Args:
+            query: [Q, D], vectors in the collaborative space.
+            pairs: Long [Q], rows of `GeneratedItems`, which give the domain.
+            space: The collaborative space.
+            seen: Long [Q, L], items to leave out.
+            k: The number of items.
+        """
+        cosines = linear(query, space.directions())
+        wanted = self.seen & (self.domain_of == self.domains[pairs, None])
+        cosines = cosines.masked_fill(~wanted, float("-inf")).scatter(1, seen, float("-inf"))
         best = cosines.topk(min(k, len(self.seen) - 1), 1)
         return torch.where(best.values > float("-inf"), best.indices, 0)
 
 
 class CollaborativeText(SequentialModel):
-    """Collaborative-textual contrastive pre-training: SASRec in each domain by itself, and a projection of text
-    into the space of its item vectors, learned by contrast of the two views of an item."""
+    """Collaborative-textual contrastive pre-training.
+
+    A SASRec for each domain, and a projection of text vectors into the space of its item vectors, trained by a
+    contrast between the two views of an item.
+    """
 
     def __init__(self, given: ModelInputs) -> None:
         s = given.model.model_copy(update={"encoder": "id", "backbone": "sasrec", "heads": 1})
         super().__init__(replace(given, model=s))
         assert given.table.text is not None and isinstance(given.options, LLMCDSROptions)
-        self.own = given.options
+        self.options = given.options
         self.register_buffer("text", given.table.text, persistent=False)
         self.backbones = ModuleList(make_backbone(s) for _ in range(self.domains))
         self.projections = ModuleList(
@@ -248,18 +291,18 @@ class CollaborativeText(SequentialModel):
     text: Tensor
 
     def project(self, text: Tensor, domains: Tensor) -> Tensor:
-        """[Q, n, d_L] and long [Q] -> [Q, n, D]."""
+        """Project text vectors [Q, n, d_L] into the item spaces of `domains` (long [Q]), [Q, n, D]."""
         weights = torch.stack([projection.weight for projection in self.projections])
         return text @ weights[domains].transpose(1, 2)
 
     @torch.no_grad()
     def directions(self) -> Tensor:
-        """[1 + N, D]: unit vectors of all items, computed once for as long as the weights stay as they are."""
+        """Return unit vectors of all items, [1 + N, D], computed again only when the weights have changed."""
         assert isinstance(self.encoder, IdEncoder)
         version = self.encoder.weight._version
         if self._directions is None or self._directions[0] != version:
-            everything = torch.arange(len(self.domain_of), device=self.domain_of.device)
-            self._directions = version, F.normalize(self.encode_items(everything), dim=1)
+            ids = torch.arange(len(self.domain_of), device=self.domain_of.device)
+            self._directions = version, F.normalize(self.encode_items(ids), dim=1)
         return self._directions[1]
 
     def encode_positions(self, batch: Batch) -> Tensor:
@@ -274,48 +317,62 @@ class CollaborativeText(SequentialModel):
             items, lengths, _ = domain_sequence(batch.items, self.domain_of, torch.full_like(batch.rows, domain))
             targets = F.pad(items[:, 1:], (0, 1))
             x = self.encode_items(items)
-            own = Batch(
+            of_domain = Batch(
                 rows=batch.rows, items=items, lengths=lengths, targets=targets, domains=self.domain_of[targets]
             )
-            next_item.append(mean(objective(self.before_targets(own, x, backbone(x, lengths)), self.encode_items)))
+            next_item.append(
+                mean(objective(self.before_targets(of_domain, x, backbone(x, lengths)), self.encode_items))
+            )
             unique = items.unique()
-            told = unique[self.text[unique].abs().sum(1) > 0]
-            contrast.append(two_views(projection(self.text[told]), self.encode_items(told), self.own.temperature))
-        contrasted = self.own.contrast * torch.stack(contrast).sum()
+            with_text = unique[self.text[unique].abs().sum(1) > 0]
+            contrast.append(
+                two_views(projection(self.text[with_text]), self.encode_items(with_text), self.options.temperature)
+            )
+        contrasted = self.options.contrast * torch.stack(contrast).sum()
         return {"next_item": torch.stack(next_item).sum(), "contrast": contrasted}
 
 
-def straight_through(recalled: Tensor, sought: Tensor) -> Tensor:
-    """recalled [Q, k, D] as they are, without a gradient of their own; `sought` [Q, D] takes the mean of theirs."""
-    return recalled.detach() + (sought - sought.detach()).unsqueeze(1) / recalled.shape[1]
+def straight_through(recalled: Tensor, query: Tensor) -> Tensor:
+    """Return `recalled` [Q, k, D] unchanged, but pass the mean of their gradients to `query` [Q, D] instead."""
+    return recalled.detach() + (query - query.detach()).unsqueeze(1) / recalled.shape[1]
 
 
 def inserted(
-    rows: Batch, recalled: Tensor, places: Tensor, domain_of: Tensor, max_length: int
+    rows: Batch, recalled: Tensor, positions: Tensor, domain_of: Tensor, max_length: int
 ) -> tuple[Batch, Tensor]:
-    """Rows with recalled items (long [B, k], 0 for none) before the item at their place (long [B, k]), the newest
-    `max_length` of it all; none of them is a target. Also long [B, L]: which of the k stands there, -1 for none.
+    """Insert recalled items into the rows, and keep the newest `max_length` items.
 
-    Several in one place stand in the order of `recalled`, the nearest first.
+    Several items at one position keep the order of `recalled`, the nearest first.
+
+    Args:
+        rows: The original rows.
+        recalled: Long [B, k], the items to insert, 0 for none. They are not targets.
+        positions: Long [B, k]; each is inserted before the item at its position.
+        domain_of: Long [1 + N], the domain of each item.
+        max_length: The maximum length of a row.
+
+    Returns:
+        The new rows, and long [B, L]: the index among the k recalled items at each position, -1 for an original
+        item.
     """
     k, longest = recalled.shape[1], rows.items.shape[1]
-    everything = torch.cat([recalled, rows.items], 1)
-    steps = torch.arange(longest, device=places.device).expand(len(places), longest)
-    keys = torch.cat([2 * places, 2 * steps + 1], 1).masked_fill(everything == 0, 2 * longest)
+    merged = torch.cat([recalled, rows.items], 1)
+    steps = torch.arange(longest, device=positions.device).expand(len(positions), longest)
+    keys = torch.cat([2 * positions, 2 * steps + 1], 1).masked_fill(merged == 0, 2 * longest)
     order = keys.argsort(dim=1, stable=True)
-    total = (everything > 0).sum(1)
+    total = (merged > 0).sum(1)
     lengths = total.clamp_max(max_length)
-    steps = torch.arange(max(1, int(lengths.max())), device=places.device)
+    steps = torch.arange(max(1, int(lengths.max())), device=positions.device)
     which = order.gather(1, (total - lengths)[:, None] + steps)
-    items = everything.gather(1, which)
-    put = (which < k) & (items > 0)
-    targets = F.pad(items[:, 1:].masked_fill(put[:, 1:], 0), (0, 1))
+    items = merged.gather(1, which)
+    mask = (which < k) & (items > 0)
+    targets = F.pad(items[:, 1:].masked_fill(mask[:, 1:], 0), (0, 1))
     noisy = Batch(
-        rows=rows.rows, items=items, lengths=lengths, targets=targets, domains=domain_of[targets], inserted=put
+        rows=rows.rows, items=items, lengths=lengths, targets=targets, domains=domain_of[targets], inserted=mask
     )
-    return noisy, torch.where(put, which, -1)
+    return noisy, torch.where(mask, which, -1)
 
 
 def _parts(batch: Batch) -> dict[str, Any]:
-    """What is common to all batches."""
+    """Return the fields of the base class `Batch`."""
     return {field.name: getattr(batch, field.name) for field in fields(Batch)}

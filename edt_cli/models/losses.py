@@ -1,4 +1,7 @@
-"""Losses over real positions. Scores are inner products; every loss is a mean, so that weights weigh something."""
+"""Losses over real positions.
+
+Scores are inner products. Every loss is a mean, so that the weights of its terms do not depend on the batch size.
+"""
 
 from __future__ import annotations
 
@@ -13,110 +16,152 @@ from edt_cli.models.typed import Function
 
 
 def mean(losses: Tensor) -> Tensor:
-    """Over positions; 0 for a batch of users with one item each, which has none."""
+    """Return the mean over positions; 0 if there are none, as in a batch of users with one item each."""
     return losses.sum() / max(1, len(losses))
 
 
 def bpr(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Eq. 9 and 12: the mean of -log sigmoid(P(v+) - P(v-)).
+    """BPR, eq. 9 and 12: the mean of -log sigmoid(P(v+) - P(v-)).
 
-    states, positive: [P, D]; negative: [P, K, D]. Returns [P]: one loss a position, the mean over its negatives.
+    Args:
+        states: [P, D].
+        positive: [P, D], vectors of the targets.
+        negative: [P, K, D], vectors of K negatives for each position.
+
+    Returns:
+        [P], the mean over the negatives of each position.
     """
     difference = positive.unsqueeze(1) - negative
     return -F.logsigmoid((difference * states.unsqueeze(1)).sum(-1)).mean(1)
 
 
 def bce(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """SASRec, eq. 7: -log sigmoid(P(v+)) - log(1 - sigmoid(P(v-))), the mean over negatives. Shapes as `bpr`."""
+    """Binary cross entropy (SASRec, eq. 7), averaged over the negatives; shapes as in `bpr`.
+
+    The loss is -log sigmoid(P(v+)) - log(1 - sigmoid(P(v-))).
+    """
     score_positive = (states * positive).sum(-1)
     score_negative = (states.unsqueeze(1) * negative).sum(-1)
     return -F.logsigmoid(score_positive) - F.logsigmoid(-score_negative).mean(1)
 
 
 def top1(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """GRU4Rec, section 3.1.2: the mean of sigmoid(P(v-) - P(v+)) + sigmoid(P(v-)^2). Shapes as `bpr`."""
-    own, others = _scores(states, positive, negative)
-    return (torch.sigmoid(others - own) + torch.sigmoid(others.square())).mean(1)
+    """TOP1 (GRU4Rec, section 3.1.2); shapes as in `bpr`.
+
+    The loss is the mean of sigmoid(P(v-) - P(v+)) + sigmoid(P(v-)^2).
+    """
+    target, others = _scores(states, positive, negative)
+    return (torch.sigmoid(others - target) + torch.sigmoid(others.square())).mean(1)
 
 
 def bpr_max(states: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """GRU4Rec with top-k gains (Hidasi and Karatzoglou, CIKM '18), without its regularisation of scores: -log of
-    the mean of sigmoid(P(v+) - P(v-)) weighed by the softmax of the negatives' scores. Shapes as `bpr`."""
-    own, others = _scores(states, positive, negative)
-    return -torch.logsumexp(others.log_softmax(1) + F.logsigmoid(own - others), 1)
+    """BPR-max without its score regularisation (Hidasi and Karatzoglou, CIKM '18); shapes as in `bpr`.
+
+    The loss is -log of the mean of sigmoid(P(v+) - P(v-)), weighted by the softmax of the negatives' scores.
+    """
+    target, others = _scores(states, positive, negative)
+    return -torch.logsumexp(others.log_softmax(1) + F.logsigmoid(target - others), 1)
 
 
 def _scores(states: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """[P, 1] and [P, K]."""
+    """Return the scores of the targets [P, 1] and of the negatives [P, K]."""
     return (states * positive).sum(-1, keepdim=True), (negative @ states.unsqueeze(-1)).squeeze(-1)
 
 
-def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
-    """Cross entropy of the positive against shared negatives: -log (exp(own) / (exp(own) + sum of exp(others))).
+def sampled_softmax(positive: Tensor, others: Tensor) -> Tensor:
+    """Cross entropy of the positive against negatives: -log (exp(p) / (exp(p) + sum of exp(others))).
 
-    own: [P]; others: [P, K], -inf for what counts for nothing. Returns [P]. Written as one step because `others`
-    is by far the largest tensor of training: two of its size are held, where autograd would hold six.
+    It is a single operator because `others` is by far the largest tensor of training: two tensors of its size are
+    held in memory, where autograd would hold six.
+
+    Args:
+        positive: p, the scores [P] of the targets.
+        others: [P, K], the scores of the negatives; -inf for those that do not count.
+
+    Returns:
+        [P].
     """
     if TWICE.get():
-        return torch.logaddexp(own, torch.logsumexp(others, 1)) - own
-    return _SharedSoftmax.apply(own, others)
+        return torch.logaddexp(positive, torch.logsumexp(others, 1)) - positive
+    return _SharedSoftmax.apply(positive, others)
 
 
 class _SharedSoftmax(Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, others: Tensor) -> Tensor:
-        highest = torch.maximum(own, others.amax(1))
+    def forward(ctx: Any, positive: Tensor, others: Tensor) -> Tensor:
+        highest = torch.maximum(positive, others.amax(1))
         ctx.others = (others - highest[:, None]).exp_()
-        ctx.own = (own - highest).exp()
-        ctx.total = ctx.own + ctx.others.sum(1)
-        losses: Tensor = ctx.total.log() + highest - own
+        ctx.positive = (positive - highest).exp()
+        ctx.total = ctx.positive + ctx.others.sum(1)
+        losses: Tensor = ctx.total.log() + highest - positive
         return losses
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         share = gradient / ctx.total
-        return share * ctx.own - gradient, ctx.others.mul_(share[:, None])
+        return share * ctx.positive - gradient, ctx.others.mul_(share[:, None])
 
 
 def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
     """L_align, eq. 13 with both directions added: InfoNCE on cosines, the denominator without i = j.
 
-    users, profiles: [B, D]. Returns a scalar; 0 for a batch of one, which has no negatives.
+    Args:
+        users: [B, D], user states.
+        profiles: [B, D], the adapted profile of each user.
+        temperature: Divides the cosines.
+
+    Returns:
+        A scalar; 0 for a batch of one user, which has no negatives.
     """
     if len(users) < 2:
         return users.sum() * 0.0
     cosines = F.normalize(users, dim=1) @ F.normalize(profiles, dim=1).T / temperature
-    own = cosines.diagonal()
+    matching = cosines.diagonal()
     others = cosines.masked_fill(torch.eye(len(users), dtype=torch.bool, device=users.device), float("-inf"))
     both = torch.logsumexp(others, 1) + torch.logsumexp(others, 0)
-    return (both - 2 * own).mean()
+    return (both - 2 * matching).mean()
 
 
 def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """`two_views` by cosines: normalised temperature-scaled cross entropy."""
+    """Normalised temperature-scaled cross entropy: `two_views` with cosines."""
     return two_views(F.normalize(one, dim=1), F.normalize(other, dim=1), temperature)
 
 
 def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Contrast of two views of n things: each view of each finds its other view among the 2n - 1 other vectors.
+    """Contrastive loss of two views of n things: each vector must find its other view among 2n - 1 vectors.
 
-    one, other: [n, D], compared by inner products. Returns a scalar; 0 of none.
+    Args:
+        one: [n, D], the first view of each.
+        other: [n, D], the second view.
+        temperature: Divides the inner products.
+
+    Returns:
+        A scalar; 0 if n is 0.
     """
     views = torch.cat([one, other])
     scores = linear(views / temperature, views)
-    # Itself and its other view, which `sampled_softmax` has from `own`; what counts for nothing has no gradient.
+    # Mask the vector itself and its other view, whose score `sampled_softmax` gets as `positive`. Masked scores
+    # have no gradient.
     with torch.no_grad():
-        for places in (0, len(one), -len(one)):
-            scores.diagonal(places).fill_(float("-inf"))
-    own = (one * other).sum(1) / temperature
-    return mean(sampled_softmax(torch.cat([own, own]), scores)) if len(one) else own.sum()
+        for offset in (0, len(one), -len(one)):
+            scores.diagonal(offset).fill_(float("-inf"))
+    positive = (one * other).sum(1) / temperature
+    return mean(sampled_softmax(torch.cat([positive, positive]), scores)) if len(one) else positive.sum()
 
 
 def soft_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Contrast with soft targets, both directions averaged: the cross entropy of softmax(one other^T / t) against
-    softmax((one one^T + other other^T) t / 2), so that rows that are alike are less pushed apart.
+    """Contrastive loss with soft targets, the mean of both directions.
 
-    one, other: [B, D]. Returns a scalar; 0 for a batch of none.
+    It is the cross entropy of softmax(one other^T / t) against softmax((one one^T + other other^T) t / 2), so that
+    similar rows are pushed apart less.
+
+    Args:
+        one: [B, D], the first view of each.
+        other: [B, D], the second view.
+        temperature: t.
+
+    Returns:
+        A scalar; 0 for an empty batch.
     """
     scores = one @ other.T / temperature
     alike = ((one @ one.T + other @ other.T) * temperature / 2).softmax(1)

@@ -1,4 +1,4 @@
-"""How a model is trained: in one phase or several, each with a loss, a learning rate and an end of its own."""
+"""Training phases: a model has one or several, each with its own loss, learning rate and end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from edt_cli.data.dataset import Sequences
 from edt_cli.models.scorers import Scorer
 
 PREPARATION = "preparation"
-"""Of a model that another one must have before it is trained itself."""
+"""Name of a phase that trains another model first, which the main model starts from."""
 PRETRAINING = "pre-training"
-"""The first phase of every system, and the only one of most."""
+"""Name of the main phase of every system, and the only phase of most."""
 
 
 class Phase(ABC):
-    """What the training loop needs to know of one. Its weights are kept under its `name`.
+    """One training phase, as the training loop sees it.
 
-    model: what it trains, validates and saves. own: a second optimiser, of parameters that the loop's own does not
-    touch; it minimises `own_loss`, in a step before each step on `loss`. generators: all that chance draws from,
-    beside torch's own generator. dropout: whether the model learns in training mode.
+    Attributes:
+        name: Its weights are saved under this name.
+        model: The model that is trained, validated and saved.
+        own: A second optimiser, or None. It minimises `own_loss`, in a step before each step on `loss`, and its
+            parameters are not among those of the loop's AdamW.
+        lr: Learning rate of the loop's AdamW.
+        steps_per_epoch: Batches of an epoch.
+        epochs: Maximum number of epochs.
+        min_steps: Steps before early stopping counts patience.
+        validate_steps: Steps between two validations, rounded to whole epochs.
+        generators: All random generators in use besides torch's default one; checkpoints save their states.
+        dropout: Whether the model is trained in training mode.
     """
 
     name: str
@@ -39,34 +48,36 @@ class Phase(ABC):
     dropout = True
 
     def enter(self) -> None:  # noqa: B027 - most have nothing to change
-        """Change the model to what this phase trains. Called when the phases before have their best weights, also
-        where this one is only to be loaded."""
+        """Prepare the model for this phase, for example by freezing parameters.
+
+        Called once the model has the best weights of the phases before, also if this phase is only loaded.
+        """
 
     @abstractmethod
     def batches(self) -> Iterator[Any]:
-        """One epoch."""
+        """Yield the batches of one epoch."""
 
     @abstractmethod
     def loss(self, batch: Any) -> dict[str, Tensor]:
-        """Named terms; their sum is minimised."""
+        """Return the terms of the loss by name; their sum is minimised."""
 
     def own_loss(self, batch: Any) -> dict[str, Tensor]:
-        """Named terms; their sum is what `own` minimises."""
+        """Return the terms by name whose sum the optimiser `own` minimises."""
         return {}
 
     @abstractmethod
     def parameter_groups(self, decay: float) -> list[dict[str, Any]]:
-        """What AdamW learns: `params`, `pace` (times the learning rate) and `weight_decay`."""
+        """Return AdamW's groups: `params`, `pace` (a factor on the learning rate) and `weight_decay`."""
 
     @abstractmethod
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
-        """What validation ranks by: scores for each row of `inputs`, asked for the domain domains[row]."""
+        """Return the scorer for validation: row i of `inputs` is queried in the domain domains[i]."""
 
     def notes(self) -> dict[str, float]:
-        """What to report beside the metric at a validation."""
+        """Return further values to report at a validation."""
         return {}
 
 
 def seeded(seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
-    """One generator for the order of an epoch (CPU), one for negatives (on the device)."""
+    """Return a generator for the order of epochs (on the CPU) and one for negatives (on `device`)."""
     return torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)

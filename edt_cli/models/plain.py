@@ -1,4 +1,4 @@
-"""The systems that are a backbone and nothing else: SASRec, GRU4Rec, BERT4Rec."""
+"""The systems that consist of a backbone alone: SASRec, GRU4Rec, BERT4Rec."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edt_cli.models.backbones import BERT4Rec, make_backbone
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.encoders import IdEncoder
 from edt_cli.models.inputs import ModelInputs
-from edt_cli.models.positions import Positions, had
+from edt_cli.models.positions import Positions, seen_items
 from edt_cli.models.sequential import SequentialModel
 
 ONLY_LAST = 1 / 11
-"""Of the rows that BERT4Rec trains on: their last item alone is masked."""
+"""Share of BERT4Rec's training rows in which only the last item is masked."""
 
 
 class PlainModel(SequentialModel):
-    """A backbone over the items as they come: SASRec, whose score is the inner product and nothing else."""
+    """A backbone over item vectors, scored by the inner product alone: SASRec."""
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
@@ -33,7 +33,7 @@ class PlainModel(SequentialModel):
         return self.backbone.last(self.embed(batch), batch.lengths)
 
     def embed(self, batch: Batch) -> Tensor:
-        """[B, L, D]: what the backbone sees of a batch's items."""
+        """Return the input of the backbone, [B, L, D]."""
         return self.encoder(batch.items)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
@@ -44,18 +44,21 @@ class PlainModel(SequentialModel):
         return self.before_targets(batch, x, states), last_state(states, batch.lengths)
 
     def positions_to_learn(self, batch: Batch) -> Positions:
-        """With a causal backbone every position that has a next item; with BERT4Rec the masked ones."""
+        """Return every position with a next item, or the masked positions if the backbone is BERT4Rec."""
         if not isinstance(self.backbone, BERT4Rec):
             return super().positions_to_learn(batch)
         x, masked = self.embed(batch), self._mask(batch)
         states = self.backbone.restore(x, batch.lengths, masked)
         return Positions(
-            states=states[masked], positive=x[masked], targets=batch.items[masked], had=had(batch, masked)
+            states=states[masked], positive=x[masked], targets=batch.items[masked], seen=seen_items(batch, masked)
         )
 
     def _mask(self, batch: Batch) -> Tensor:
-        """A share of each row's items, and the last one of rows where chance took none. One row in eleven has its
-        last item masked and no other, as it is asked for (BERT4Rec, section 3.6; the share is of its code)."""
+        """Draw the items to mask: a share of each row, at least the last one.
+
+        In one row of eleven only the last item is masked, as at evaluation (BERT4Rec, section 3.6; the share is
+        that of its code).
+        """
         shape, device = batch.items.shape, batch.items.device
         real = batch.items > 0 if batch.inserted is None else (batch.items > 0) & ~batch.inserted
         masked = (torch.rand(shape, device=device) < self.settings.mask_share) & real
@@ -65,7 +68,7 @@ class PlainModel(SequentialModel):
 
 
 class BiasedModel(PlainModel):
-    """A score has a bias for each item, as the output layers of GRU4Rec and BERT4Rec have."""
+    """A model with a bias for each item, like the output layers of GRU4Rec and BERT4Rec."""
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)

@@ -1,4 +1,4 @@
-"""Popularity: the training interactions of each item, the same for every user."""
+"""Popularity: the number of training interactions of each item, for every user the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from edt_cli.models.inputs import ModelInputs
 
 
 class Popularity:
+    """A recommender that ranks items by their training interactions; it is its own scorer."""
+
     def __init__(self, given: ModelInputs) -> None:
         assert given.view is not None
         self.domains = given.view.domains
@@ -20,6 +22,6 @@ class Popularity:
         return self
 
     def scores(self, rows: Tensor, domain: int) -> Tensor:
-        """[len(rows), N_d]."""
+        """Return the scores [len(rows), N_d]."""
         items = self.domains.range(domain)
         return self.counts[items.start : items.stop].expand(len(rows), -1).clone()

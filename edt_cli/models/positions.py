@@ -1,4 +1,4 @@
-"""Positions to learn from, and the objective that makes losses of them."""
+"""Training positions, and the objective that computes their losses."""
 
 from __future__ import annotations
 
@@ -15,33 +15,40 @@ from edt_cli.models.side_score import SideContext
 
 @dataclass(frozen=True)
 class Positions:
-    """P positions to learn from. states: [P, D]; positive: [P, D], the vector of each target; targets: long [P].
+    """P training positions.
 
-    had: long [P, L], what stands in the position's row of the batch, None where that is not at hand; side: of the
-    model's side score, if it has one.
+    Attributes:
+        states: [P, D].
+        positive: [P, D], the vector of each target.
+        targets: Long [P], the target items.
+        seen: Long [P, L], the items in the position's row of the batch (0 is padding), or None if unknown. The
+            objective does not draw them as negatives.
+        side: The context of the model's side score, if it has one.
     """
 
     states: Tensor
     positive: Tensor
     targets: Tensor
-    had: Tensor | None = None
+    seen: Tensor | None = None
     side: SideContext | None = None
 
     def among(self, rows: Tensor, states: Tensor) -> Positions:
-        """Those at `rows` (an index of the P), with other states for them."""
-        had = None if self.had is None else self.had[rows]
+        """Return the positions at `rows` (an index into the P), with `states` in place of their own."""
+        seen = None if self.seen is None else self.seen[rows]
         side = None if self.side is None else self.side[rows]
         return Positions(
-            states=states, positive=self.positive[rows], targets=self.targets[rows], had=had, side=side
+            states=states, positive=self.positive[rows], targets=self.targets[rows], seen=seen, side=side
         )
 
 
 class Objective(Protocol):
-    """The next-item loss: P positions -> losses [P]."""
+    """The next-item loss of P positions."""
 
-    def __call__(self, at: Positions, encode_items: Callable[[Tensor], Tensor]) -> Tensor: ...
+    def __call__(self, at: Positions, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the losses [P]; `encode_items` maps item ids [...] to vectors [..., D]."""
+        ...
 
 
-def had(batch: Batch, positions: Tensor) -> Tensor:
-    """long [P, L]: the items of the row of each true element of `positions` (bool [B, L])."""
-    return batch.items[torch.nonzero(positions)[:, 0]]
+def seen_items(batch: Batch, mask: Tensor) -> Tensor:
+    """Return the items of the row of each of the P true elements of `mask` (bool [B, L]): long [P, L]."""
+    return batch.items[torch.nonzero(mask)[:, 0]]

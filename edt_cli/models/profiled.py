@@ -1,4 +1,4 @@
-"""Users' states beside what an LLM wrote of them: the part that LLM-EDT and LLM4CDSR have in common."""
+"""Alignment of user states with LLM-written profiles: the common part of LLM-EDT and LLM4CDSR."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edt_cli.models.plain import PlainModel
 
 
 class ProfiledModel(PlainModel):
-    """A backbone over mixed sequences, whose state after a user's last item is to agree with their profile."""
+    """A backbone over mixed sequences whose last state is aligned with the user's profile."""
 
     @classmethod
     def check(cls, s: Settings, options: Section) -> None:
@@ -31,7 +31,10 @@ class ProfiledModel(PlainModel):
     profiles: Tensor | None
 
     def aligned(self, last: Tensor, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """`loss` of the states `last` [B, D] and the adapted profiles of the batch's users that have one."""
+        """Return `loss(states, adapted profiles)` over the users of the batch that have a profile.
+
+        `last` are the states [B, D] after each user's last item.
+        """
         assert self.profiles is not None
         profiles = self.profiles[batch.rows]
         known = (profiles.abs().sum(1) > 0) & (batch.lengths > 0)

@@ -1,4 +1,4 @@
-"""Scorers: from what is known of n queries to the score of every item of a domain."""
+"""Scorers: for n queries, the score of every item of a domain."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ from edt_cli.models.side_score import SideContext
 
 
 class Scorer(Protocol):
+    """The scores of n queries."""
+
     def scores(self, rows: Tensor, domain: int) -> Tensor:
-        """[len(rows), N_d]: the score of every catalogue item of `domain`, in a tensor of the caller's own."""
+        """Return the scores of all catalogue items of `domain` for some queries, [len(rows), N_d].
+
+        The caller may modify the tensor in place.
+        """
         ...
 
 
 class Recommender(Protocol):
-    """A system that can be asked: a trained model, or one that has nothing to train."""
+    """A system that can score items: a trained model, or one that needs no training."""
 
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
-        """For n histories, each asked for the domain domains[row]. `inputs`: items of the catalogue, and the
-        pseudo-items that this system was trained with."""
+        """Return the scorer of n queries.
+
+        Args:
+            inputs: n histories, of catalogue items and the pseudo-items that this system was trained with.
+            domains: [n], the domain that each history is queried in.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class InnerProduct:
-    """states: [n, D], a row a query; items: [1 + N, D]."""
+    """Scores as inner products of states [n, D], one row per query, and item vectors [1 + N, D]."""
 
     domains: Domains
     states: Tensor
@@ -45,7 +54,7 @@ class InnerProduct:
 
 @dataclass(frozen=True)
 class SideScored:
-    """The inner product and a side score; `side` has a row a query."""
+    """The inner product plus a side score; `side` has one row per query."""
 
     vectors: InnerProduct
     side: SideContext
@@ -57,15 +66,16 @@ class SideScored:
 
 
 def vector_scorer(vectors: InnerProduct, side: SideContext | None) -> InnerProduct | SideScored:
+    """Add a side score to the inner products, if there is one."""
     return vectors if side is None else SideScored(vectors, side)
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The sum of several systems' scores, each on the scale of its own spread over a user's items."""
+    """The sum of several systems' scores, each divided by its standard deviation over the items of a query."""
 
     scorers: Sequence[Scorer]
 
     def scores(self, rows: Tensor, domain: int) -> Tensor:
-        found = [scorer.scores(rows, domain) for scorer in self.scorers]
-        return torch.stack([one / one.std(1, keepdim=True).clamp_min(1e-12) for one in found]).sum(0)
+        each = [scorer.scores(rows, domain) for scorer in self.scorers]
+        return torch.stack([scores / scores.std(1, keepdim=True).clamp_min(1e-12) for scores in each]).sum(0)

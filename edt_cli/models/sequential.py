@@ -1,4 +1,4 @@
-"""The model contract: vectors whose inner product is the score, and how they are learned."""
+"""The model contract: vectors whose inner product is the score, and how they are trained."""
 
 from __future__ import annotations
 
@@ -19,27 +19,34 @@ from edt_cli.models.inputs import ModelInputs, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.objective import Negatives, NextItem
 from edt_cli.models.phases import PRETRAINING, Phase, seeded
-from edt_cli.models.positions import Objective, Positions, had
+from edt_cli.models.positions import Objective, Positions, seen_items
 from edt_cli.models.scorers import InnerProduct, Scorer, vector_scorer
 from edt_cli.models.side_score import SideContext, SideScore
 
 ENCODE = 1024
-"""Histories that are encoded at a time."""
+"""Number of histories encoded at once."""
 SIDE_PACE = 20.0
-"""Of a side score's weights: they stand for scales, not for directions, and go their own way fast."""
+"""Factor on the learning rate for the weights of a side score, which are scales, not directions, and move fast."""
 
 
 class SequentialModel(nn.Module):
-    """The contract: `encode_positions` and `encode_items` give vectors whose inner product is the score;
-    `side_score`, where there is one, adds to it. `phases` says how it is trained: in one, unless it says otherwise.
-    A system gives `encode_positions`, and whatever else differs."""
+    """Base class of all trained systems.
+
+    The score of an item is the inner product of `encode_positions` and `encode_items`; `side_score`, if set, is
+    added to it. A system overrides `encode_positions`, and whatever else differs. `phases` lists its training
+    phases, by default a single one.
+    """
 
     Options: type[Section] = NoOptions
-    """The settings that a system has to itself."""
+    """Settings of this system alone, the section `[options]` of a preset."""
 
     @classmethod
     def check(cls, s: Settings, options: Section) -> None:
-        """Before anything is made. Errors: UsageError for settings that do not go together in this system."""
+        """Validate the settings of a run before anything is computed.
+
+        Raises:
+            UsageError: If this system does not support the combination of settings.
+        """
 
     def __init__(self, given: ModelInputs) -> None:
         super().__init__()
@@ -47,8 +54,11 @@ class SequentialModel(nn.Module):
         self.settings = s
         longest = s.max_length if given.sequences is None else int(given.sequences.lengths.max(initial=0))
         self.context_length = max(1, min(s.max_length, longest) - 1)
-        """How many of a history's newest items are looked at when something is asked: as many as come before a
-        target in training, where a row's last item is one. Positions beyond have learned nothing."""
+        """Number of a history's newest items that are read at inference.
+
+        As many as precede a target in training, where the last item of a row is only a target. Later positions are
+        untrained.
+        """
         self.table = given.table
         self.domains = len(given.table.domains)
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
@@ -59,75 +69,86 @@ class SequentialModel(nn.Module):
 
     @property
     def width(self) -> int:
-        """D of the contract's vectors."""
+        """D, the size of state and item vectors."""
         return self.settings.hidden
 
     def encode_items(self, ids: Tensor) -> Tensor:
-        """long [...] -> [..., D]."""
+        """Return the vectors [..., D] of item ids (long [...])."""
         return self.encoder(ids)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        """[B, L, D]: the state that scores the next item at each position, in the domain `batch.domains`.
+        """Return the states [B, L, D] that score the next item at each position, in the domain `batch.domains`.
 
-        Output j depends on items up to j and on that one domain, nothing else.
+        State j depends only on the items up to j and on the domain at position j.
         """
         raise NotImplementedError
 
     def encode_last(self, batch: Batch) -> Tensor:
-        """[B, D]: `encode_positions` at each row's last item, zero for a row without items."""
+        """Return `encode_positions` at each row's last item, [B, D]; zero for a row without items."""
         return last_state(self.encode_positions(batch), batch.lengths)
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        """What to learn from: every position that has a next item; and each row's last state [B, D]."""
+        """Return the positions that have a next item, and the last state [B, D] of each row."""
         states = self.encode_positions(batch)
         at = self.before_targets(batch, self.encode_items(batch.items), states)
         return at, last_state(states, batch.lengths)
 
     def before_targets(self, batch: Batch, x: Tensor, states: Tensor) -> Positions:
-        """Every position that has a next item, from item vectors and states [B, L, D]."""
+        """Return the positions that have a next item, given item vectors `x` and states, both [B, L, D]."""
         real = batch.targets[:, :-1] > 0
-        return self.at_places(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
+        return self.select_positions(batch, batch.targets > 0, states[:, :-1][real], x[:, 1:][real], batch.targets)
 
-    def at_places(
-        self, batch: Batch, places: Tensor, states: Tensor, positive: Tensor, targets: Tensor
+    def select_positions(
+        self, batch: Batch, mask: Tensor, states: Tensor, positive: Tensor, targets: Tensor
     ) -> Positions:
-        """The P `places` (bool [B, L]) with their states and vectors of targets [P, D]; targets: [B, L]."""
+        """Return the P training positions at which `mask` is true.
+
+        Args:
+            batch: The batch that the positions belong to.
+            mask: Bool [B, L], with P true elements.
+            states: [P, D], the state at each of them.
+            positive: [P, D], the vector of the target of each.
+            targets: Long [B, L], the target at every position of the batch.
+        """
         return Positions(
             states=states,
             positive=positive,
-            targets=targets[places],
-            had=had(batch, places),
-            side=self.side_context(batch, places),
+            targets=targets[mask],
+            seen=seen_items(batch, mask),
+            side=self.side_context(batch, mask),
         )
 
-    def side_context(self, batch: Batch, places: Tensor) -> SideContext | None:
-        """The side score's at the P `places` (bool [B, L], or what else finds P of the positions)."""
+    def side_context(self, batch: Batch, mask: Tensor) -> SideContext | None:
+        """Return the context of the side score at P positions: those true in `mask` (bool [B, L], or any index)."""
         if self.side_score is None:
             return None
-        return SideContext(self.side_score, self.side_score.context(batch)[places])
+        return SideContext(self.side_score, self.side_score.context(batch)[mask])
 
     def positions_to_learn(self, batch: Batch) -> Positions:
-        """`training_positions` where nobody asks for the last states."""
+        """Return the positions of `training_positions`, without the last states."""
         return self.training_positions(batch)[0]
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """Named terms, weighted already; their sum is minimised."""
+        """Return the terms of the loss by name, already weighted; their sum is minimised."""
         return {"next_item": mean(objective(self.positions_to_learn(batch), self.encode_items))}
 
     def prepare_batch(self, batch: Batch) -> Batch:
-        """A batch of training with whatever the model adds to it by its own choice."""
+        """Return the training batch with whatever the model adds to it, for example random draws."""
         return batch
 
     def phases(self, given: ModelInputs) -> list[Phase]:
-        """How it is trained, one after the other; each starts from the best weights of those before it."""
+        """Return the training phases in order; each starts from the best weights of the phases before it."""
         return [NextItemPhase(self, given)]
 
     def remarks(self) -> list[str]:
-        """What its user should know before training."""
+        """Return messages that are shown to the user before training."""
         return [] if self.side_score is None else self.side_score.remarks()
 
     def parameter_groups(self, decay: float) -> list[dict[str, Any]]:
-        """What the loop's AdamW learns: `params`, `pace` (times the learning rate) and `weight_decay`."""
+        """Return the parameter groups of the training loop's AdamW.
+
+        Each has `params`, `pace` (a factor on the learning rate) and `weight_decay`. `own_parameters` are left out.
+        """
         side = [] if self.side_score is None else [p for p in self.side_score.parameters() if p.requires_grad]
         apart = {id(parameter) for parameter in (*side, *self.own_parameters())}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in apart]
@@ -135,57 +156,57 @@ class SequentialModel(nn.Module):
         return groups + ([{"params": side, "pace": SIDE_PACE, "weight_decay": 0.0}] if side else [])
 
     def own_parameters(self) -> list[nn.Parameter]:
-        """Those that are learned by `own_loss` alone, in a step of their own before each shared one."""
+        """Return the parameters that only `own_loss` trains, in a separate step before each step on `loss`."""
         return []
 
     def own_optimizer(self) -> torch.optim.Optimizer | None:
-        """Of `own_parameters`; None where there are none."""
+        """Return the optimiser of `own_parameters`, or None if there are none."""
         return None
 
     def own_loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """What `own_optimizer` minimises, in named terms."""
+        """Return the terms by name whose sum `own_optimizer` minimises."""
         return {}
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
-        """[1 + N, D], the catalogue's."""
+        """Return the vectors of the catalogue, [1 + N, D]; row 0 is padding."""
         return self.encode_items(torch.arange(self.table.catalogue + 1, device=self.domain_of.device))
 
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
-        """The scores for each row of `inputs`, asked for the domain domains[row] [n].
+        """Return a scorer for the n histories `inputs`, each queried in the domain domains[row].
 
-        A `single` model sees that domain's items only; every model as many of the newest as it has learned from.
+        A `single` model sees only the items of that domain. Every model reads the `context_length` newest items.
         """
         self.eval()
         if self.settings.sequence == "single":
             inputs = only_domain(inputs, domains, self.domain_of.cpu().numpy())
         sequences = DeviceSequences(inputs, self.table, self.context_length)
-        asked = torch.from_numpy(domains).to(self.domain_of.device)
+        queried = torch.from_numpy(domains).to(self.domain_of.device)
         states = torch.zeros(len(inputs), self.width, device=self.domain_of.device)
         side = self.no_context(len(inputs))
         with torch.inference_mode():
             for rows in sequences.by_length(ENCODE):
-                batch = sequences.batch(rows, asked[rows])
+                batch = sequences.batch(rows, queried[rows])
                 states[rows] = self.encode_last(batch).float()
                 self.put_context(side, rows, batch)
             vectors = InnerProduct(self.table.domains, states, self.item_vectors())
         return vector_scorer(vectors, side)
 
     def no_context(self, rows: int) -> SideContext | None:
-        """Of the side score, for `rows` queries, to be filled by `put_context`."""
+        """Return an empty side-score context for `rows` queries, to be filled by `put_context`."""
         if self.side_score is None:
             return None
         empty = torch.zeros(rows, self.side_score.width, dtype=torch.long, device=self.domain_of.device)
         return SideContext(self.side_score, empty)
 
     def put_context(self, side: SideContext | None, rows: Tensor, batch: Batch) -> None:
-        """The context after each row's last item, at `rows` of `side`."""
+        """Write the context after each row's last item into `side`, at `rows`."""
         if side is not None:
             side.context[rows] = last_state(side.side_score.context(batch), batch.lengths)
 
 
 class NextItemPhase(Phase):
-    """The model's `loss`, over whole sequences: eq. 9 and 14 for LLM-EDT."""
+    """Training on the model's `loss` over whole sequences: eq. 9 and 14 for LLM-EDT."""
 
     model: SequentialModel
 
@@ -196,7 +217,7 @@ class NextItemPhase(Phase):
         name: str = PRETRAINING,
         enter: Callable[[], object] | None = None,
     ) -> None:
-        """`enter`: in place of doing nothing."""
+        """Create the phase; `enter`, if given, is called when the phase begins."""
         s = given.training
         self.name, self.model, self.own = name, model, model.own_optimizer()
         self.sequences = given.on_device

@@ -1,6 +1,6 @@
-"""The systems by name: who wrote which paper, what each needs, and how one is made.
+"""The registry of systems: names, papers, requirements, and how a model is made.
 
-Others than those here come by the entry-point group `edt.models`, each a `System`.
+Other packages add systems through the entry-point group `edt.models`, each a `System`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,30 @@ if TYPE_CHECKING:
 
 Need = Literal["item text", "generated items", "user profiles"]
 LLM_STAGES: dict[Need, str] = {"generated items": "augmentation", "user profiles": "profiling"}
-"""What an LLM makes, and the section of the settings that it is made by."""
+"""Inputs made by an LLM, and the section of the settings that controls each."""
 GROUP = "edt.models"
+"""Entry-point group of systems from other packages."""
 Made = TypeVar("Made")
 OURS = "llm-edt"
-"""The method that the others are rivals of."""
+"""Name of the paper's method; all other systems are baselines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A system by its name.
+    """A system that can be trained or evaluated.
 
-    preset: its own settings, by name or as a file. model: its class, "module:Class", imported when used: a
-    `SequentialModel`, or for a system that is not `trained` a `Recommender`, each made of `ModelInputs`. needs:
-    beyond what its item encoder needs. augmented: generated items stand in its rows where the augmenter put them;
-    else it is handed them as they are, and its rows are what happened.
+    Attributes:
+        name: What settings and the command line call it.
+        title: What tables call it.
+        preset: Its default settings, the name of a preset or a file.
+        paper: Authors and venue.
+        year: Year of the paper.
+        model: Its class as "module:Class", imported when used: a `SequentialModel`, or a `Recommender` for a system
+            that is not `trained`. Both are built from `ModelInputs`.
+        needs: Inputs that it needs besides those of its item encoder.
+        augmented: Whether generated items are inserted into its sequences, as the augmenter placed them. If not, it
+            gets them as `ModelInputs.generated`, and its sequences are the original ones.
+        trained: Whether it has weights to train.
     """
 
     name: str
@@ -185,29 +194,29 @@ BUILT_IN = (
 
 
 def systems() -> dict[str, System]:
-    """Every system by name, the built-in ones first; one that is installed beside them cannot take their names."""
-    return _found()[0]
+    """Return all systems by name, the built-in ones first; an installed system cannot replace a built-in one."""
+    return _installed()[0]
 
 
 def broken() -> dict[str, str]:
-    """Installed systems that cannot be had, and why not. Whatever is wrong with one takes no other away."""
-    return _found()[1]
+    """Return the installed systems that cannot be loaded, each with the reason; all others still work."""
+    return _installed()[1]
 
 
 @cache
-def _found() -> tuple[dict[str, System], dict[str, str]]:
-    found, bad = {one.name: one for one in BUILT_IN}, {}
+def _installed() -> tuple[dict[str, System], dict[str, str]]:
+    known, failed = {system.name: system for system in BUILT_IN}, {}
     for entry in entry_points(group=GROUP):
-        if entry.name in found:
+        if entry.name in known:
             continue
         try:
             made = entry.load()
             if not isinstance(made, System) or made.name != entry.name:
                 raise TypeError(f"{entry.value} is no System of that name")
-            found[made.name] = made
+            known[made.name] = made
         except Exception as error:
-            bad[entry.name] = _reason(error)
-    return found, bad
+            failed[entry.name] = _reason(error)
+    return known, failed
 
 
 def _reason(error: Exception) -> str:
@@ -215,7 +224,12 @@ def _reason(error: Exception) -> str:
 
 
 def system(name: str) -> System:
-    """Errors: UsageError for a name that there is not; UserError for a system that cannot be loaded."""
+    """Return the system of this name.
+
+    Raises:
+        UsageError: If there is no such system.
+        UserError: If the system is installed but cannot be loaded.
+    """
     if name in broken():
         raise UserError(f"the model {name!r} cannot be loaded ({broken()[name]})")
     if name not in systems():
@@ -224,26 +238,31 @@ def system(name: str) -> System:
 
 
 def is_trained(name: str) -> bool:
-    """Whether a system has weights to train; one whose package is gone had."""
+    """Return whether a system has weights to train; True if its package is no longer installed."""
     return name not in systems() or systems()[name].trained
 
 
 def title_of(name: str) -> str:
-    """A system as tables call it; its name where its package is gone."""
+    """Return a system's name in tables; its plain name if its package is no longer installed."""
     return systems()[name].title if name in systems() else name
 
 
 def presets_of(name: str) -> dict[str, Settings]:
-    """The presets of a system by name, its default first; none where its package is gone or they cannot be read."""
+    """Return the presets of a system by name, its default first.
+
+    Presets that cannot be read are left out; a system whose package is no longer installed has none.
+    """
     if name not in systems():
         return {}
     default = systems()[name].preset_name
-    found = {one: preset_settings(name, one) for one in (default, *preset_names())}
-    return {one: s for one, s in found.items() if s is not None and (one == default or s.model.name == name)}
+    presets = {preset: preset_settings(name, preset) for preset in (default, *preset_names())}
+    return {
+        preset: s for preset, s in presets.items() if s is not None and (preset == default or s.model.name == name)
+    }
 
 
 def preset_settings(model: str, preset: str) -> Settings | None:
-    """What a preset by itself says, as a run of `model` may name it; None for one that is not there (any more)."""
+    """Return the settings of a preset as named in a run of `model`; None if it does not exist (any more)."""
     known = systems().get(model)
     return _read_preset(known.preset if known is not None and preset == known.preset_name else preset)
 
@@ -257,46 +276,58 @@ def _read_preset(preset: str | Path) -> Settings | None:
 
 
 def needs(s: ModelSettings) -> list[Need]:
-    """What the pipeline must make before this model can be trained, or asked where nothing is trained."""
+    """Return the inputs that must be made before this model can be trained, or used if it is not trained."""
     known = system(s.name)
     by_text: tuple[Need, ...] = ("item text",) if known.trained and s.encoder != "id" else ()
     return list(dict.fromkeys((*by_text, *known.needs)))
 
 
 def asks_llm(s: ModelSettings) -> bool:
-    """Whether an LLM has a part in this model: it generates items, or writes profiles."""
+    """Return whether this model uses an LLM's output: generated items or user profiles."""
     return bool(LLM_STAGES.keys() & set(needs(s)))
 
 
 def has_llm(s: Settings) -> bool:
-    """Whether one had its part in a run of these settings: a stage that the model needs is not switched off."""
+    """Return whether a run with these settings uses an LLM's output: a stage that the model needs is enabled."""
     return any(getattr(s, stage).enabled for need, stage in LLM_STAGES.items() if need in needs(s.model))
 
 
 def model_class(name: str) -> type[SequentialModel]:
-    """Imports torch. Errors: UsageError for a system without anything to train; UserError for one of another
-    package whose class is not there or is no model."""
+    """Import and return the class of a trained system; this imports torch.
+
+    Raises:
+        UsageError: If the system has nothing to train.
+        UserError: If it comes from another package and its class is missing or not a `SequentialModel`.
+    """
     from edt_cli.models.sequential import SequentialModel
 
     if not system(name).trained:
         raise UsageError(f"{name} has nothing to train")
 
-    def checked(found: type[SequentialModel]) -> type[SequentialModel]:
-        if not issubclass(found, SequentialModel):
-            raise TypeError(f"{found.__name__} is no SequentialModel")
-        return found
+    def checked(kind: type[SequentialModel]) -> type[SequentialModel]:
+        if not issubclass(kind, SequentialModel):
+            raise TypeError(f"{kind.__name__} is no SequentialModel")
+        return kind
 
     return _loaded(name, checked)
 
 
 def without_training(given: ModelInputs) -> Recommender:
-    """A system that is not trained. Errors: UserError for one of another package that cannot be made."""
-    recommender: Recommender = _loaded(given.model.name, lambda found: found(given))
+    """Make a system that is not trained.
+
+    Raises:
+        UserError: If it comes from another package and cannot be made.
+    """
+    recommender: Recommender = _loaded(given.model.name, lambda kind: kind(given))
     return recommender
 
 
 def _loaded(name: str, then: Callable[[Any], Made]) -> Made:
-    """`then` of a system's class. Errors: UserError where it is of another package and fails."""
+    """Import a system's class and return `then` of it.
+
+    Raises:
+        UserError: If the system comes from another package and this fails.
+    """
     known = system(name)
     module, _, attribute = known.model.partition(":")
     try:
@@ -308,20 +339,27 @@ def _loaded(name: str, then: Callable[[Any], Made]) -> Made:
 
 
 def options_of(name: str, values: Mapping[str, Any]) -> Section:
-    """The settings that a system has to itself, validated. Errors: UsageError for one that it does not have."""
+    """Return the validated options of a system, its section `[options]`.
+
+    Raises:
+        UsageError: If the system does not have one of the options, or a value is invalid.
+    """
     from edt_cli.models.inputs import NoOptions
 
     kind = model_class(name).Options if system(name).trained else NoOptions
     unknown = [option for option in values if option not in kind.model_fields]
     if unknown:
-        has = f"it has: {', '.join(kind.model_fields)}" if kind.model_fields else "it has none of its own"
+        has = f"it has: {', '.join(kind.model_fields)}" if kind.model_fields else "it has no options"
         raise UsageError(f"{name} has no option {unknown[0]!r}; {has}")
     return validated(kind, values)
 
 
 def checked(s: Settings) -> Settings:
-    """The same, with its options as numbers and truth values where they came as text. Errors: UsageError for an
-    option that the system does not have, and for settings that do not go together in it."""
+    """Return the settings with validated options: numbers and booleans where they were given as text.
+
+    Raises:
+        UsageError: If the system does not have an option, or does not support the combination of settings.
+    """
     options = options_of(s.model.name, s.options)
     if system(s.model.name).trained:
         model_class(s.model.name).check(s, options)
@@ -329,5 +367,5 @@ def checked(s: Settings) -> Settings:
 
 
 def make_model(given: ModelInputs) -> SequentialModel:
-    """A model with fresh weights, on the table's device."""
+    """Make a model with newly initialised weights, on the device of the item table."""
     return model_class(given.model.name)(given).to(given.table.domain_of.device)

@@ -1,4 +1,7 @@
-"""Global and domain-specific threads: eq. 10 and 11 over one backbone, or with one for the domains beside it."""
+"""Global and domain-specific threads (eq. 10 and 11).
+
+Both use the same backbone, or the domains use a second one.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from edt_cli.models.typed import Layer, ModuleList
 
 
 class ThreadedModel(ProfiledModel):
-    """A state is u, the global thread's, until the domain threads are `fine_tuned`; then u + u^d.
+    """A model whose state is u, the global thread, and u + u^d once the domain threads are `fine_tuned`.
 
-    With `threads = joint` a second backbone reads the domains' sequences, and its h^d is in the sum from the start.
+    With `threads = joint` a second backbone reads the domains' sequences, and its h^d is part of the sum from the
+    start.
     """
 
     def __init__(self, given: ModelInputs) -> None:
@@ -31,7 +35,7 @@ class ThreadedModel(ProfiledModel):
         self.fine_tuned = False
 
     def training_positions(self, batch: Batch) -> tuple[Positions, Tensor]:
-        """With joint threads the next item is learned from u + h^d, and L_align still speaks of u."""
+        """With joint threads the next item is learned from u + h^d, while L_align still uses u."""
         if self.domain_backbone is None:
             return super().training_positions(batch)
         x = self.encode_items(batch.items)
@@ -40,53 +44,63 @@ class ThreadedModel(ProfiledModel):
         return at, last_state(states, batch.lengths)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        """Eq. 11: u + u^d, d the domain asked for at each position."""
+        """Eq. 11: u + u^d, where d is the domain queried at each position."""
         x = self.encode_items(batch.items)
         states = self.backbone(x, batch.lengths)
         if self.domain_backbone is None and not self.fine_tuned:
             return states
         domain_states, present = self.domain_positions(batch, x)
-        return self.together(states, domain_states, present, batch.domains)
+        return self.add_threads(states, domain_states, present, batch.domains)
 
     def encode_last(self, batch: Batch) -> Tensor:
         if self.domain_backbone is None and not self.fine_tuned:
             return super().encode_last(batch)
-        return self.together(*self.last_parts(batch))
+        return self.add_threads(*self.last_parts(batch))
 
-    def together(self, states: Tensor, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
-        """Eq. 11 from its parts, [..., D] each: u + u^d. Joint threads have h^d in the sum from the first phase on,
-        to which the second adds u^d."""
+    def add_threads(self, states: Tensor, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
+        """Eq. 11 from its parts: u + u^d, [..., D].
+
+        With joint threads h^d is part of the sum from the first phase on, and the second phase adds u^d.
+        """
         if self.domain_backbone is not None:
             states = states + domain_states
         return states + self.threads(domain_states, present, domains) if self.fine_tuned else states
 
     def last_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What eq. 11 adds up, at each row's last item: u and h^d [B, D], whether h^d exists, and d [B]."""
+        """Return the parts of eq. 11 at each row's last item: u and h^d [B, D], whether h^d exists, and d [B]."""
         states = self.backbone.last(self.encode_items(batch.items), batch.lengths)
-        asked = batch.domains[:, 0]
-        items, lengths, _ = domain_sequence(batch.items, self.domain_of, asked)
-        own = self.domain_backbone or self.backbone
-        return states, own.last(self.encode_items(items), lengths), lengths > 0, asked
+        domains = batch.domains[:, 0]
+        items, lengths, _ = domain_sequence(batch.items, self.domain_of, domains)
+        backbone = self.domain_backbone or self.backbone
+        return states, backbone.last(self.encode_items(items), lengths), lengths > 0, domains
 
     def domain_positions(self, batch: Batch, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 10: h^d after the last item of domain d at or before each position, d the domain asked for there.
+        """Eq. 10: h^d after the last item of domain d at or before each position.
 
-        x: [B, L, D], the vectors of the batch's items. Returns [B, L, D], zero where no such item exists yet, and
-        bool [B, L], False there.
+        d is the domain queried at the position.
+
+        Args:
+            batch: The batch.
+            x: [B, L, D], the vectors of its items.
+
+        Returns:
+            h^d [B, L, D], zero where no such item exists yet, and bool [B, L], whether it exists.
         """
         backbone = self.domain_backbone or self.backbone
         return shared_domain_positions(batch, x, self.domain_of, self.domains, backbone)
 
     def freeze_global(self) -> None:
-        """Section 3.3.2: what pre-training learned stays, and only the threads learn on."""
+        """Section 3.3.2: freeze what pre-training learned, so that only the domain threads are trained."""
         self.requires_grad_(False)
         self.threads.requires_grad_(True)
         self.fine_tuned = True
 
 
 class DomainThreads(Layer):
-    """Eq. 10: u^d = W (W' h^d + b') + b for each domain. The outer layer starts at zero, so that fine-tuning
-    starts from the pre-trained model."""
+    """Eq. 10: u^d = W (W' h^d + b') + b for each domain.
+
+    The outer layer starts at zero, so that fine-tuning starts from the pre-trained model.
+    """
 
     def __init__(self, domains: int, hidden: int, inner: int) -> None:
         super().__init__()
@@ -96,7 +110,10 @@ class DomainThreads(Layer):
             nn.init.zeros_(adapter.outer.bias)
 
     def forward(self, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
-        """[..., D], bool [...] and long [...] -> u^d [..., D]; zero without an item of the domain."""
+        """Return u^d [..., D] from h^d [..., D], whether it exists (bool [...]) and d (long [...]).
+
+        u^d is zero where the user has no item of the domain.
+        """
         out = torch.zeros_like(domain_states)
         for domain, adapter in enumerate(self.adapters):
             rows = (domains == domain) & present

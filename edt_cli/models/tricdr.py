@@ -1,21 +1,21 @@
 """TriCDR (Ma et al., "Triple Sequence Learning for Cross-domain Recommendation", TOIS 2024).
 
-A user's mixed, source and target sequences have an encoder each; attention led by the target state and by the mean
-mixed one gathers what counts from all three (TCA); contrast between the three gathered vectors draws them together
-and keeps them apart (TCL).
+A user's mixed, source and target sequences have one encoder each. Triple cross-domain attention (TCA), with the
+target state and the mean mixed state as queries, aggregates all three. Triple contrastive learning (TCL) pulls the
+three aggregated vectors together and keeps them apart.
 
-The paper and its public code have one target domain and a model for it. Here every domain is the target where it is
-asked for, and all others are its source: encoders and item vectors are a domain's own whichever role it has, what
-stands upon them (`Target`) is there once for each target. Other departures from the public code:
-- the code loops over positions and builds five vectors for each pair; the first layer is linear in four of
-  them, so that here only one is built, for all positions at once;
-- a position without a source (or target) item before it gathers zero, where the code takes the mean of that whole
-  sequence, later items and padding included;
-- padding is not attended to, positions count from the first item, and attention blocks are SASRec's own (the code
-  normalises queries, but not keys and values);
-- encoders start from SASRecs that were trained for each sequence, as there (`warm = false`: afresh), but from all
-  at once, with one validation;
-- a batch's contrast is among users with both source and target items before their last target.
+The paper and its public code have one target domain and a separate model for it. Here each domain is the target
+when it is queried, and all others are its source. Encoders and item vectors belong to a domain, whichever role it
+has; the layers on top of them (`Target`) exist once for each target. Other differences from the public code:
+- The code loops over positions and builds five vectors for each pair. The first layer is linear in four of them, so
+  here only one is built, for all positions at once.
+- A position without an earlier source (or target) item gets zero. The code takes the mean of that whole sequence,
+  including later items and padding.
+- Padding is not attended to, positions count from the first item, and attention blocks are those of SASRec (the
+  code normalises queries, but not keys and values).
+- Encoders start from SASRecs trained on each sequence, as in the code (`warm = false`: from random weights), but
+  these are trained all at once, with one validation.
+- The contrast of a batch is among users with both source and target items before their last target.
 """
 
 from __future__ import annotations
@@ -41,22 +41,36 @@ from edt_cli.models.typed import ModuleList, Sequential
 
 
 class Options(Section):
-    warm: bool = Field(True, description="the three sequences' encoders are trained by themselves first")
-    scale: float = Field(5.0, gt=0, description="a score is this times the cosine of state and item")
-    coarse: float = Field(0.1, ge=0, description="weight of coarse-grained contrast: the three alike")
-    coarse_temperature: float = Field(0.1, gt=0, description="of the coarse-grained contrast")
-    mixed_source: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
-    mixed_target: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
-    source_target: float = Field(1.0, ge=0, description="share of this pair in coarse-grained contrast")
-    fine: float = Field(10.0, ge=0, description="weight of fine-grained contrast: the source nearer to the mixed")
-    margin: float = Field(4.0, ge=0, description="of fine-grained contrast")
+    """Options of TriCDR."""
+
+    warm: bool = Field(True, description="train the encoders of the three sequences separately first")
+    scale: float = Field(5.0, gt=0, description="factor on the cosine of state and item in a score")
+    coarse: float = Field(
+        0.1, ge=0, description="weight of the coarse-grained contrast, which makes the three sequences similar"
+    )
+    coarse_temperature: float = Field(0.1, gt=0, description="temperature of the coarse-grained contrast")
+    mixed_source: float = Field(
+        1.0, ge=0, description="weight of the pair mixed and source in the coarse-grained contrast"
+    )
+    mixed_target: float = Field(
+        1.0, ge=0, description="weight of the pair mixed and target in the coarse-grained contrast"
+    )
+    source_target: float = Field(
+        1.0, ge=0, description="weight of the pair source and target in the coarse-grained contrast"
+    )
+    fine: float = Field(
+        10.0,
+        ge=0,
+        description="weight of the fine-grained contrast, which keeps the source nearer to the mixed sequence",
+    )
+    margin: float = Field(4.0, ge=0, description="margin of the fine-grained contrast")
 
 
 class Separate(SequentialModel):
-    """A SASRec for the mixed sequence and one for each domain's own. A score is the sum of what the mixed one and
-    that of the domain asked for say; each learns by itself.
+    """A SASRec for the mixed sequence and one for each domain sequence, trained separately.
 
-    The base's `encoder` holds the vectors of a domain's own sequence; the mixed one has others.
+    A score is the sum of the scores of the mixed SASRec and that of the queried domain. The base's `encoder` holds
+    the item vectors of the domain sequences; the mixed sequence has separate ones.
     """
 
     def __init__(self, given: ModelInputs) -> None:
@@ -74,25 +88,29 @@ class Separate(SequentialModel):
         return torch.cat([self.mixed_items(ids), self.encoder(ids)], -1)
 
     def encode_positions(self, batch: Batch) -> Tensor:
-        mixed, own, _ = self._states(batch)
-        return torch.cat([mixed, own], -1)
+        mixed, of_domain, _ = self._states(batch)
+        return torch.cat([mixed, of_domain], -1)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        mixed, own, present = self._states(batch)
+        mixed, of_domain, present = self._states(batch)
         real = batch.targets > 0
         terms = {}
-        for name, items, states, places in (
+        for name, items, states, mask in (
             ("mixed", self.mixed_items, mixed, real),
-            ("own", self.encoder, own, real & present),
+            ("own", self.encoder, of_domain, real & present),
         ):
-            positive = items(batch.targets[places])
-            at = self.at_places(batch, places, states[places], positive, batch.targets)
+            positive = items(batch.targets[mask])
+            at = self.select_positions(batch, mask, states[mask], positive, batch.targets)
             terms[name] = mean(objective(at, items))
         return terms
 
     def _states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """After each mixed position: [B, L, D] of the mixed sequence; [B, L, D] of the domain that is asked for
-        there, and bool [B, L], whether it has had an item."""
+        """Return the states after each mixed position.
+
+        Returns:
+            [B, L, D] of the mixed sequence; [B, L, D] of the domain queried at each position; and bool [B, L],
+            whether that domain has an item so far.
+        """
 
         def encode(domain: int, items: Tensor, lengths: Tensor) -> Tensor:
             return self.own[domain](self.encoder(items), lengths)
@@ -102,7 +120,7 @@ class Separate(SequentialModel):
 
 
 class TriCDR(Separate):
-    """The vectors of source and target items, `encoder`, score too."""
+    """The model; `encoder`, the vectors of source and target items, also scores the candidates."""
 
     Options = Options
 
@@ -119,7 +137,7 @@ class TriCDR(Separate):
         return [NextItemPhase(self.warm, given, PREPARATION), NextItemPhase(self, given, enter=self._start_warm)]
 
     def _start_warm(self) -> None:
-        """From what `Separate` has learned, which is of no more use then."""
+        """Copy the weights that `Separate` has learned, and drop it."""
         if self.warm is not None:
             self.load_state_dict(self.warm.state_dict(), strict=False)
             self.warm = None
@@ -139,20 +157,23 @@ class TriCDR(Separate):
         return last_state(self._gathered(batch, steps == batch.lengths[:, None] - 1)[0], batch.lengths)
 
     def loss(self, batch: Batch, objective: Objective) -> dict[str, Tensor]:
-        """L_rec + the two contrasts of TCL, on what TCA gathered before each user's last item of each domain."""
+        """Return L_rec and the two contrasts of TCL.
+
+        The contrasts use the output of TCA before each user's last item of each domain.
+        """
         states, triples = self._gathered(batch, batch.targets > 0)
         at = self.before_targets(batch, self.encode_items(batch.items), states)
-        own = self.options
+        options = self.options
         coarse = torch.stack([self._coarse(*triple) for triple in triples]).mean()
         fine = torch.stack([self._fine(*triple) for triple in triples]).mean()
         return {
             "next_item": mean(objective(at, self.encode_items)),
-            "coarse": own.coarse * coarse,
-            "fine": own.fine * fine,
+            "coarse": options.coarse * coarse,
+            "fine": options.fine * fine,
         }
 
     def _coarse(self, mixed: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """[U, D] each: every two of the three agree on whose they are."""
+        """Contrast each pair of the three vectors of a user, [U, D] each, against those of other users."""
         o, t = self.options, self.options.coarse_temperature
         pairs = (
             (o.mixed_source, nt_xent(mixed, source, t)),
@@ -162,52 +183,56 @@ class TriCDR(Separate):
         return sum((w * loss for w, loss in pairs), mixed.new_zeros(())) / max(1e-12, sum(w for w, _ in pairs))
 
     def _fine(self, mixed: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """[U, D] each: max(0, |source - mixed| - |source - target| + margin)."""
+        """Return the mean of max(0, |source - mixed| - |source - target| + margin) over [U, D] each."""
         near, far = (torch.linalg.vector_norm(source - other + 1e-6, dim=1) for other in (mixed, target))
         return mean(F.relu(near - far + self.options.margin))
 
-    def _gathered(self, batch: Batch, places: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """States at `places` (bool [B, L]), zero elsewhere: [B, L, D]. And for each target domain the projections
-        [U, D] of what its last place in each row gathered from the mixed, source and target sequence."""
+    def _gathered(self, batch: Batch, mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """Apply TCA at the positions of `mask` (bool [B, L]).
+
+        Returns:
+            The states [B, L, D], zero elsewhere; and for each target domain the projections [U, D] of the outputs
+            of TCA over the mixed, source and target sequence at its last position in each row.
+        """
         of_item, steps = self.domain_of[batch.items], torch.arange(batch.items.shape[1], device=batch.items.device)
         mixed = self.mixed(self.mixed_items(batch.items), batch.lengths)
         average = mixed.cumsum(1) / (steps + 1).unsqueeze(1)
         newest = [self._newest(batch, domain) for domain in range(self.domains)]
-        own = torch.zeros_like(mixed)
+        of_domain = torch.zeros_like(mixed)
         for domain, states in enumerate(newest):
-            own = torch.where((of_item == domain).unsqueeze(-1), states, own)
+            of_domain = torch.where((of_item == domain).unsqueeze(-1), states, of_domain)
 
         out = torch.zeros_like(mixed)
         triples: list[tuple[Tensor, Tensor, Tensor]] = []
         for domain, target in enumerate(self.targets):
-            asked = places & (batch.domains == domain)
-            order, counts = packed(asked)
+            queried = mask & (batch.domains == domain)
+            order, counts = packed(queried)
             before = steps[:, None] <= order[:, None, :]
             inside, outside = (before & side.unsqueeze(2) for side in (of_item == domain, of_item != domain))
             query, over = at_positions(newest[domain], order), at_positions(average, order)
             gathered = (
                 *target.attend(query, over, mixed, before),
-                *target.attend(query, over, own, outside, inside),
+                *target.attend(query, over, of_domain, outside, inside),
             )
             states = F.normalize(target.fuse(torch.cat(gathered, -1)), dim=-1)
             within = torch.arange(order.shape[1], device=order.device) < counts[:, None]
-            out[asked] = self.options.scale * states[within].to(out.dtype)
+            out[queried] = self.options.scale * states[within].to(out.dtype)
             both = last_state((inside.any(1) & outside.any(1)).unsqueeze(-1), counts).squeeze(1)
-            last = [last_state(one, counts)[both] for one in gathered]
+            last = [last_state(states, counts)[both] for states in gathered]
             of_mixed, of_source, of_target = (
-                project(one) for project, one in zip(target.projections, last, strict=True)
+                project(states) for project, states in zip(target.projections, last, strict=True)
             )
             triples.append((of_mixed, of_source, of_target))
         return out, triples
 
     def _newest(self, batch: Batch, domain: int) -> Tensor:
-        """[B, L, D]: the state after the last item of `domain` at or before each position, zero without one."""
-        items, lengths, place = domain_sequence(batch.items, self.domain_of, torch.full_like(batch.rows, domain))
-        return at_positions(self.own[domain](self.encoder(items), lengths), place)
+        """Return the state after the last item of `domain` at or before each position, [B, L, D]; zero if none."""
+        items, lengths, index = domain_sequence(batch.items, self.domain_of, torch.full_like(batch.rows, domain))
+        return at_positions(self.own[domain](self.encoder(items), lengths), index)
 
 
 class Target(nn.Module):
-    """What is there for one target domain: its attention, the fusion of what it gathers, the projections of TCL."""
+    """Layers of one target domain: attention (TCA), fusion of its outputs, and projections for TCL."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -219,11 +244,18 @@ class Target(nn.Module):
         )
 
     def attend(self, query: Tensor, over: Tensor, facts: Tensor, *visible: Tensor) -> list[Tensor]:
-        """TCA: what Q queries gather from L facts, for each mask of `visible` (bool [B, L, Q]): [B, Q, D] each,
-        zero where nothing is visible.
+        """TCA: attention of Q queries over L facts.
 
-        query, over: [B, Q, D], the target state and the mean mixed one; facts: [B, L, D]. A fact f weighs
-        softmax MLP([f, q, f * q, q - f, o]).
+        The weight of a fact f is softmax MLP([f, q, f * q, q - f, o]).
+
+        Args:
+            query: q, [B, Q, D], target states.
+            over: o, [B, Q, D], mean mixed states.
+            facts: f, [B, L, D].
+            *visible: Masks, bool [B, L, Q]; each gives one result.
+
+        Returns:
+            [B, Q, D] for each mask, zero where nothing is visible.
         """
         of_fact, of_query, of_product, of_difference, of_mean = self.pair.weight.chunk(5, 1)
         pairs = linear(facts.unsqueeze(2) * query.unsqueeze(1), of_product)

@@ -1,4 +1,4 @@
-"""torch's modules with what a call gives and a list holds as types; they do nothing that torch's do not."""
+"""torch's modules with type annotations for call results and list elements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class Layer(nn.Module):
-    """A module that gives one tensor."""
+    """A module that returns one tensor."""
 
     __call__: Callable[..., Tensor]
 
@@ -46,6 +46,6 @@ class ModuleList(nn.ModuleList, Generic[AnyModule]):
 
 
 class Function(torch.autograd.Function):
-    """An operator that gives one tensor."""
+    """An operator that returns one tensor."""
 
     apply: ClassVar[Callable[..., Tensor]]

@@ -1,5 +1,7 @@
-"""Which training interactions are a user's own: what these add to pairs and counts is left out where the user's own
-target is scored."""
+"""Lookup of a user's training interactions with an item.
+
+Their contribution to pairs and counts is subtracted when that user's target is scored.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +12,35 @@ from torch import Tensor, nn
 from edt_cli.data.dataset import Sequences
 
 Occurrences = list[tuple[Tensor, Tensor]]
-"""Where P users have an item each: one place of each, then a second one of those who have two, and so on. Which of
-the P, long [R], and the place in the training prefixes, long [R]."""
+"""Positions of P items in the prefixes of P users.
+
+The first element has one position of each pair, the next a second position of the pairs that have two, and so on.
+Each holds the indices into the P pairs, long [R], and the positions in the training prefixes, long [R].
+"""
 
 
 class UserInteractions(nn.Module):
-    """The training prefixes, to be searched by user and item."""
+    """The training prefixes, indexed by user and item."""
 
-    def __init__(self, prefixes: Sequences, size: int, reach: int) -> None:
-        """size: numbers of items, 0 among them. reach: steps apart that still make a pair."""
+    def __init__(self, prefixes: Sequences, size: int, distance: int) -> None:
+        """Index the prefixes.
+
+        Args:
+            prefixes: The training prefixes.
+            size: Number of item ids, including 0.
+            distance: Two items of a sequence at most this many steps apart form a pair.
+        """
         super().__init__()
-        self.size, self.reach = size, reach
+        self.size, self.distance = size, distance
         key = prefixes.users * size + prefixes.items
         order = np.argsort(key, kind="stable")
-        steps = np.concatenate([np.arange(-reach, 0), np.arange(1, reach + 1)])
-        # No user is -1: nothing is near that lies beyond the first or the last interaction.
+        steps = np.concatenate([np.arange(-distance, 0), np.arange(1, distance + 1)])
+        # User -1 does not exist: nothing beyond the first or last interaction counts as near.
         tables = {
             "keys": key[order],
             "places": order.astype(np.int32),
-            "items": np.pad(prefixes.items.astype(np.int32), reach),
-            "users": np.pad(prefixes.users.astype(np.int32), reach, constant_values=-1),
+            "items": np.pad(prefixes.items.astype(np.int32), distance),
+            "users": np.pad(prefixes.users.astype(np.int32), distance, constant_values=-1),
             "steps": steps,
             "shares": (1.0 / np.abs(steps)).astype(np.float32),
         }
@@ -44,22 +55,30 @@ class UserInteractions(nn.Module):
     shares: Tensor
 
     def of(self, users: Tensor, items: Tensor) -> Occurrences:
-        """users, items: long [P]."""
+        """Return all interactions of each user with the item of the same index; users, items: long [P]."""
         key = users * self.size + items
         first = torch.searchsorted(self.keys, key)
         count = torch.searchsorted(self.keys, key, right=True) - first
-        found = []
+        occurrences = []
         for number in range(int(count.max()) if len(count) else 0):
             rows = torch.nonzero(count > number).squeeze(1)
-            found.append((rows, self.places[first[rows] + number].long()))
-        return found
+            occurrences.append((rows, self.places[first[rows] + number].long()))
+        return occurrences
 
-    def pairs(self, own: Occurrences, windows: Tensor) -> Tensor:
-        """float32 [P, W]: what each user adds to the `cooccurrence` of windows [P, W] and the item of `own`."""
+    def pairs(self, occurrences: Occurrences, windows: Tensor) -> Tensor:
+        """Return what each user contributes to the `cooccurrence` of an item with the items of a window.
+
+        Args:
+            occurrences: The P users' interactions with the P items, from `of`.
+            windows: Long [P, W], items.
+
+        Returns:
+            Float32 [P, W].
+        """
         total = self.shares.new_zeros(windows.shape)
-        for rows, places in own:
-            around = places[:, None] + self.reach + self.steps
-            theirs = self.users[around] == self.users[places + self.reach, None]
+        for rows, positions in occurrences:
+            around = positions[:, None] + self.distance + self.steps
+            theirs = self.users[around] == self.users[positions + self.distance, None]
             near = self.items[around].long().masked_fill_(~theirs, -1)
             total[rows] += ((windows[rows].unsqueeze(2) == near.unsqueeze(1)) * self.shares).sum(2)
         return total

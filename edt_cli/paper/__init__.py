@@ -1,1 +1,1 @@
-"""What the paper says, as data: its ablations and the figures that others are held beside."""
+"""Data from the paper: its ablations, and figures to compare with."""

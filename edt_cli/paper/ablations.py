@@ -1,11 +1,11 @@
-"""Table 3's rows as settings, and what the systems of table 2 have alike."""
+"""Settings of the ablations of table 3, and settings that all systems of table 2 share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 ABLATED = "llm-edt-ce"
-"""The preset that parts are taken out of where none is named."""
+"""Preset from which an ablation removes a part, unless another preset is named."""
 ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "aug": ("w/o Aug.", {"augmentation": {"enabled": False}}),
     "filtering": ("w/o Filtering", {"augmentation": {"filter": False}}),
@@ -15,7 +15,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "profiling": ("w/o Profiling", {"profiling": {"enabled": False}}),
     "sra": ("w/o S-R-A", {"profiling": {"chain": "naive"}}),
 }
-"""Every row of table 3: its name there, and the settings that make it."""
+"""Rows of table 3: the name printed there, and the settings of the row."""
 
 MATCH_PAPER: dict[str, dict[str, Any]] = {"model": {"hidden": 128}, "training": {"batch": 512}}
-"""What all systems of table 2 have alike (section 4.1.3)."""
+"""Settings shared by all systems of table 2 (section 4.1.3)."""

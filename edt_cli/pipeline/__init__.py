@@ -1,4 +1,4 @@
-"""From a dataset to a trained run: what is missing, under which keys, and making it in order."""
+"""Pipeline from a dataset to a trained run, which makes the missing artefacts in order."""
 
 from edt_cli.pipeline.run import Pipeline
 

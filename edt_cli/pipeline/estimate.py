@@ -1,4 +1,4 @@
-"""What the LLM stages that are not made yet would ask, how long that takes and what it costs. None is asked."""
+"""Estimate of the requests, time and cost of the LLM stages that are not made yet; nothing is sent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from edt_cli.pipeline import Pipeline
 
 ENOUGH = 10
-"""Questions of one prompt in the cache, from which on they are believed."""
+"""Fewest questions of a prompt in the cache to rely on their statistics."""
 PAPER_STAGES = {"augment": "generation", "profile": "summarization", "embed": "embedding"}
 
 
 class Span(NamedTuple):
-    """From, to; equal where the estimate is one number."""
+    """Range from `low` to `high`; equal if the estimate is a single number."""
 
     low: float
     high: float
@@ -35,6 +35,7 @@ class Span(NamedTuple):
         return Span(self.low + other.low, self.high + other.high)
 
     def times(self, other: Span) -> Span:
+        """Return the product of two ranges of positive numbers."""
         return Span(self.low * other.low, self.high * other.high)
 
 
@@ -54,9 +55,18 @@ PROFILE_TOKENS, ITEM_TOKENS = Span(60, 150), Span(15, 80)
 
 @dataclass(frozen=True)
 class Estimate:
-    """One stage. `calls` to make, those `cached` not among them; `cost_usd` None where the price is not known.
+    """Estimate of one stage.
 
-    `seconds` at the concurrency and the limits of the settings. `basis`: where the figures come from.
+    Attributes:
+        stage: Name of the stage.
+        users: Number of users that the requests are about.
+        calls: Number of calls to make, without cached ones.
+        cached: Number of requests whose replies are in the cache.
+        prompt_tokens: Tokens of all prompts.
+        completion_tokens: Tokens of all replies.
+        cost_usd: Cost in US dollars; None if the price is unknown.
+        seconds: Time at the concurrency and limits of the settings.
+        basis: Where the figures come from.
     """
 
     stage: str
@@ -71,10 +81,11 @@ class Estimate:
 
     @property
     def paper_usd(self) -> float:
-        """What the paper reports for this stage, a user."""
+        """Cost of this stage per user in the paper."""
         return COST_PER_USER[PAPER_STAGES[self.stage]]
 
     def document(self) -> dict[str, Any]:
+        """Return the estimate as JSON values."""
         return {
             "stage": self.stage,
             "users": self.users,
@@ -93,13 +104,13 @@ class Estimate:
 
 
 def estimates(pipeline: Pipeline) -> list[Estimate]:
-    """Stage by stage, in order; a stage that is made already is not among them.
+    """Estimate the stages that are not made yet, in order.
 
-    Questions that depend on answers that are not there yet are estimated from the replies that the cache holds for
-    that prompt and model, else from a stated range. Where even the items' vectors would have to be paid for,
-    vectors of chance stand in for them: other items stand in a prompt then, and about as many.
+    Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
+    from a stated range. If even the vectors of the items would have to be paid for, random vectors stand in for
+    them: the prompts then contain other items, but about as many.
     """
-    s, needed, found = pipeline.settings, needs(pipeline.settings.model), []
+    s, needed, stages = pipeline.settings, needs(pipeline.settings.model), []
     chat = pipeline.providers.chat()
     asks_items = s.augmentation.enabled and "generated items" in needed and pipeline.unanswered("augmentation")
     asks_profiles = s.profiling.enabled and "user profiles" in needed and pipeline.unanswered("profiles")
@@ -114,19 +125,27 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
 
         stage = known.stage("augment", planned_requests(pipeline.view, vectors, s.augmentation, s.llm))
         items = int(stage.calls.high) * s.augmentation.ask
-        found.append(stage)
+        stages.append(stage)
     profiles = 0
     if asks_profiles and vectors is not None:
         stage = _profiles(pipeline, vectors, known)
         profiles = stage.users
-        found.append(stage)
+        stages.append(stage)
     embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes))
-    return [embedded, *found] if embedded else found
+    return [embedded, *stages] if embedded else stages
 
 
 @dataclass
 class Known:
-    """What questions take, as far as the cache can tell; and what that costs."""
+    """Prices and statistics of cached replies, to estimate the tokens, time and cost of requests.
+
+    Attributes:
+        chat: The LLM with its cache.
+        price: US dollars per prompt token and per completion token; None if unknown.
+        observed: Statistics of cached replies by prompt.
+        concurrency: Most calls in flight at a time.
+        limits: Limits of requests and tokens per minute.
+    """
 
     chat: CachedChat
     price: tuple[float, float] | None
@@ -137,17 +156,23 @@ class Known:
     def stage(
         self, name: str, requests: Iterable[ChatRequest], more: Iterable[tuple[str, Span, Span]] = ()
     ) -> Estimate:
-        """Of requests that are known, and of `more` that are not: prompt, how many, bytes of each."""
+        """Estimate a stage.
+
+        Args:
+            name: Name of the stage.
+            requests: Requests that are known already.
+            more: Requests that are not: prompt, number, and bytes of each.
+        """
         new: dict[str, tuple[int, int]] = {}
-        cached, users, asked = 0, set(), set()
+        cached, users, keys = 0, set(), set()
         for request in requests:
             if request.user is not None:
                 users.add(request.user)
             key = self.chat.key(request)
-            if key in asked or self.chat.contains(request):
-                cached += 1  # one that is asked already answers, too
+            if key in keys or self.chat.contains(request):
+                cached += 1  # an equal request of this stage answers it, too
                 continue
-            asked.add(key)
+            keys.add(key)
             seen, total = new.get(request.prompt, (0, 0))
             new[request.prompt] = seen + 1, total + request_bytes(request)
         parts = [
@@ -156,7 +181,7 @@ class Known:
         ]
         calls = prompt_tokens = completion_tokens = seconds = NOTHING
         for prompt, count, size in [*parts, *more]:
-            replies, tokens_in, tokens_out, each = self.a_question(prompt, size)
+            replies, tokens_in, tokens_out, each = self.per_question(prompt, size)
             calls += count.times(replies)
             prompt_tokens += count.times(tokens_in)
             completion_tokens += count.times(tokens_out)
@@ -177,20 +202,25 @@ class Known:
             basis=self._basis([prompt for prompt, _, _ in [*parts, *more]]),
         )
 
-    def seen(self, prompt: str) -> Observed | None:
-        found = self.observed.get(prompt)
-        return found if found is not None and found.questions >= ENOUGH else None
+    def statistics(self, prompt: str) -> Observed | None:
+        """Return the statistics of a prompt's cached replies; None if there are too few."""
+        observed = self.observed.get(prompt)
+        return observed if observed is not None and observed.questions >= ENOUGH else None
 
-    def a_question(self, prompt: str, size: Span) -> tuple[Span, Span, Span, Span]:
-        """Replies (repairs count), tokens in, tokens out and seconds a reply, of a question of so many bytes."""
-        seen = self.seen(prompt)
-        if seen is None:
+    def per_question(self, prompt: str, size: Span) -> tuple[Span, Span, Span, Span]:
+        """Estimate a question of `size` bytes.
+
+        Returns:
+            Number of replies (including repairs), prompt tokens, completion tokens, and seconds per reply.
+        """
+        stats = self.statistics(prompt)
+        if stats is None:
             out = REPLY_TOKENS[prompt.partition("@")[0]]
             return ONCE, size.times(TOKENS_A_BYTE), out, SECONDS_A_CALL
-        replies = seen.replies / seen.questions
-        tokens_in = seen.prompt_tokens / max(1, seen.prompt_bytes) * replies
-        tokens_out = seen.completion_tokens / seen.questions
-        each = seen.seconds / seen.replies
+        replies = stats.replies / stats.questions
+        tokens_in = stats.prompt_tokens / max(1, stats.prompt_bytes) * replies
+        tokens_out = stats.completion_tokens / stats.questions
+        each = stats.seconds / stats.replies
         return (
             Span(replies, replies),
             size.times(Span(tokens_in, tokens_in)),
@@ -199,20 +229,20 @@ class Known:
         )
 
     def size(self, prompt: str, otherwise: Span) -> Span:
-        """Bytes of a question that cannot be written yet."""
-        seen = self.seen(prompt)
-        return Span(*[seen.prompt_bytes / seen.replies] * 2) if seen else otherwise
+        """Return the bytes of a question that cannot be written yet, from the cache or `otherwise`."""
+        stats = self.statistics(prompt)
+        return Span(*[stats.prompt_bytes / stats.replies] * 2) if stats else otherwise
 
     def _basis(self, prompts: list[str]) -> str:
         unique = dict.fromkeys(prompts)
-        counts = {prompt: seen.questions for prompt in unique if (seen := self.seen(prompt))}
+        counts = {prompt: stats.questions for prompt in unique if (stats := self.statistics(prompt))}
         if not counts:
             return "stated ranges"
         said = ", ".join(f"{count:,} of {prompt}" for prompt, count in counts.items())
         return f"replies in the cache: {said}" + ("" if len(counts) == len(unique) else "; stated ranges")
 
     def _duration(self, calls: Span, tokens: Span, seconds: Span) -> Span:
-        """Whatever holds longest: waiting for answers, requests a minute, tokens a minute."""
+        """Return the longest of the times for answers, requests per minute and tokens per minute."""
 
         def of(calls: float, tokens: float, seconds: float) -> float:
             rpm, tpm = self.limits.rpm, self.limits.tpm
@@ -224,8 +254,11 @@ class Known:
 
 
 def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Estimate:
-    """The chain of section 3.4.2. As long as the augmentation is not made, how many summaries a user needs, and of
-    what length, is what it was for those users in the cache whose chain is done."""
+    """Estimate the chain of section 3.4.2.
+
+    While the augmentation is not made, the number and length of a user's summaries are taken from the users in the
+    cache whose chain is finished.
+    """
     from edt_cli.augmentation.artefact import Augmentation
     from edt_cli.profiling.chain import Chain
 
@@ -242,11 +275,11 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     more = [(names["analyze"], Span(len(waiting), len(waiting)), known.size(names["analyze"], ANALYZE_BYTES))]
     if not made:
         left = set(waiting)
-        seen = known.seen(names["summarize"])
+        stats = known.statistics(names["summarize"])
         least = sum(request.user in left for request in chain.first_requests())
         count = Span(least, max(least, len(waiting) * len(pipeline.view.domains)))
-        if seen is not None and seen.users:
-            count = Span(*[len(waiting) * seen.questions / len(seen.users)] * 2)
+        if stats is not None and stats.users:
+            count = Span(*[len(waiting) * stats.questions / len(stats.users)] * 2)
         sizes = [request_bytes(request) for request in chain.first_requests() if request.user in left]
         mean = sum(sizes) / max(1, len(sizes))
         more.append((names["summarize"], count, known.size(names["summarize"], Span(mean, 1.5 * mean))))
@@ -255,7 +288,7 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
 
 
 def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Estimate | None:
-    """Texts for the embedder: the catalogue's that are not known yet, generated items and profiles."""
+    """Estimate the embedding of new texts: catalogue items, generated items and profiles."""
     embedder = pipeline.providers.embedder
     if not embedder.paid:
         return None
@@ -292,7 +325,7 @@ def _vectors(pipeline: Pipeline) -> ItemEmbeddings:
 
 
 def _stand_in(view: TrainingView) -> ItemEmbeddings:
-    """Unit vectors by chance, the same each time."""
+    """Return random unit vectors, the same each time."""
     import numpy as np
 
     from edt_cli.llm.embeddings import ItemEmbeddings, item_texts

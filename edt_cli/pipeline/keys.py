@@ -1,7 +1,7 @@
-"""Keys: what goes into a step, as a digest. Pure functions of what they are handed.
+"""Keys of the steps: digests of all their inputs, as pure functions.
 
-What changes a result belongs into a key; what does not (concurrency, device, limits) does not. So a changed
-learning rate never asks an LLM again, and a step with nothing changed does nothing.
+All that changes a result belongs in a key; concurrency, device and limits do not. So a changed learning rate never
+asks an LLM again, and a step whose inputs have not changed does nothing.
 """
 
 from __future__ import annotations
@@ -13,48 +13,65 @@ from edt_cli.config import AugmentationSettings, LLMSettings, ProfilingSettings,
 from edt_cli.workspace.layout import digest
 
 FILTER = 2
-"""To be raised when other items pass the augmenter's filter; 2: a tau for each kind of user."""
+"""Version of the augmenter's filter, to be raised when other items pass it; 2: a tau for each kind of user."""
 
 LLMStage = Literal["augmentation", "profiles"]
 Kind = Literal["embeddings", LLMStage]
-"""Of artefacts."""
+"""Kinds of artefacts."""
 Identity = Mapping[str, Any]
-"""What a backend says of itself, as far as it can change a reply."""
+"""All of a backend that can change a reply, from its `identity()`."""
 
 
 def embeddings_key(dataset: str, embedder: Identity, text_map: Identity | None) -> str:
-    """text_map: of what the embedder is fitted to the catalogue's texts with, if it is."""
+    """Return the key of the item embeddings.
+
+    Args:
+        dataset: Key of the dataset.
+        embedder: Identity of the embedder.
+        text_map: Identity of the text map that is fitted to the catalogue's texts, if there is one.
+    """
     fitted = [] if text_map is None else [text_map]
     return digest("embeddings", dataset, embedder, *fitted)
 
 
 def llm_key(chat: Identity, s: LLMSettings) -> str:
+    """Return the key of the LLM and its settings."""
     return digest(chat, s.model_dump(exclude={"concurrency"}))
 
 
 def augmentation_key(view: str, embeddings: str, s: AugmentationSettings, llm: str) -> str:
+    """Return the key of an augmentation before any failed question was asked again."""
     return digest("augmentation", FILTER, view, embeddings, s, llm)
 
 
 def tau_key(view: str, embeddings: str, s: AugmentationSettings, chat: Identity, llm: LLMSettings) -> str:
-    """Under which values of tau are kept: that of the augmentation, for whatever sample of the users."""
-    asked = llm.model_dump(exclude={"concurrency", "limit_users"})
-    return digest(FILTER, view, embeddings, s, chat, asked)
+    """Return the key of the kept values of tau: that of the augmentation, but for any sample of the users."""
+    llm_settings = llm.model_dump(exclude={"concurrency", "limit_users"})
+    return digest(FILTER, view, embeddings, s, chat, llm_settings)
 
 
 def profiles_key(view: str, embeddings: str, augmentation: str, s: ProfilingSettings, llm: str) -> str:
+    """Return the key of profiles before any failed question was asked again."""
     return digest("profiles", view, embeddings, augmentation, s, llm)
 
 
 def retried_key(key: str, tries: int) -> str:
-    """That of a stage whose failed questions were asked again so many times."""
+    """Return the key of a stage whose failed questions were asked again `tries` times."""
     return digest(key, tries) if tries else key
 
 
 def run_key(
     view: str, s: Settings, artefacts: Mapping[Kind, str], options: Mapping[str, Any], *, keep_seen: bool
 ) -> str:
-    """options: those of the system, all of them."""
+    """Return the key of a run.
+
+    Args:
+        view: Key of the training view.
+        s: All settings.
+        artefacts: Keys of the artefacts that the run reads.
+        options: All options of the system.
+        keep_seen: Whether items that a user has seen stay candidates.
+    """
     parts = [options] if options else []
     seen = ["seen items stay candidates"] if keep_seen else []
     return digest("run", view, s.model, s.training, artefacts, *parts, *seen)

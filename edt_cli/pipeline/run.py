@@ -1,16 +1,17 @@
-"""From the stages to a run: training it, going on with it, or finding that it is there."""
+"""The pipeline: trains a run, continues it, or finds it finished."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from edt_cli.config import UserError
 from edt_cli.models.systems import checked, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
+from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import write_json
 from edt_cli.workspace.runs import Run, existing_run, open_run
@@ -20,34 +21,40 @@ Listener = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Pipeline(Stages):
-    """All of it: `run` makes whatever is missing."""
+    """Stages and training of one run; `run` makes all that is missing."""
 
     @property
     def keep_seen(self) -> bool:
-        """Whether what users have had stays a candidate, at validation and so in training."""
+        """Whether items that a user has seen stay candidates, at validation and so in training."""
         return self.dataset.keeps_seen(self.settings.evaluation.keep_seen)
 
     @cached_property
     def run_key(self) -> str:
+        """Key of the run."""
         s = self.settings
         options = options_of(s.model.name, s.options).model_dump()
         return keys.run_key(self.view.key, s, self.artefact_keys(), options, keep_seen=self.keep_seen)
 
     def run(self, listeners: tuple[Listener, ...] = ()) -> Run:
-        """Train, or go on training, or find that this run is finished already."""
-        run = open_run(self.workspace, self._plan())
+        """Train this run, or continue its training; do nothing if it is finished.
+
+        With nothing held out to stop by, the run that tells how long to train is made first if it is missing.
+        """
+        s = self.settings
+        scheduled = s.training.train_on == "train" or s.training.schedules or not system(s.model.name).trained
+        pipeline = self if scheduled else self._scheduled(listeners)
+        run = open_run(self.workspace, pipeline._plan())
         with run.alone(self.events):
-            return self._made(run, listeners)
+            return pipeline._made(run, listeners)
 
     def existing(self) -> Run | None:
-        """The run of these settings, finished or not, if it was ever begun."""
+        """Return the run of these settings, finished or not; None if it was never started."""
         return existing_run(self.workspace, self._plan())
 
-    def final(self, train_on: Literal["train+valid", "all"] = "all") -> Self:
-        """The pipeline that trains on more than the training part, for as many epochs as validation found best: the
-        run of these settings that tells how many is made first where it is missing."""
+    def _scheduled(self, listeners: tuple[Listener, ...]) -> Self:
+        """Return the pipeline that trains as long as was best for the run of these settings with a validation."""
         s = self.settings.changed(training={"train_on": "train"})
-        run = replace(self, settings=s, shared=self.providers).run(self.events.listeners)
+        run = replace(self, settings=s, shared=self.providers).run(listeners)
         manifest = run.manifest()
         schedules = {
             name: {
@@ -57,7 +64,7 @@ class Pipeline(Stages):
             }
             for name, phase in manifest.get("phases", {}).items()
         }
-        changes = {"train_on": train_on, "schedules": schedules, "side_weights": manifest.get("side_weights")}
+        changes = {"schedules": schedules, "side_weights": manifest.get("side_weights")}
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
 
     def _plan(self) -> dict[str, Any]:
@@ -77,31 +84,31 @@ class Pipeline(Stages):
         s = self.settings
         if run.finished:
             message = f"run {run.name} is finished already, nothing to do"
-            self.events.emit("skipped", run=run.name, seed=s.training.seed, message=message)
+            self.events.emit(Skipped(run=run.name, seed=s.training.seed, message=message))
             return run
-        # What was asked of an earlier process is not asked of this one.
+        # A request to pause or stop an earlier process does not apply to this one.
         (run.folder / "control.json").unlink(missing_ok=True)
-        self.events.emit("run", run=run.name, seed=s.training.seed)
+        self.events.emit(RunBegun(run=run.name, seed=s.training.seed))
         material = self.material()
         events = Events(run.folder, listeners)
         manifest: dict[str, Any] = {"plan": run.plan}
         if system(s.model.name).trained:
             from edt_cli.training.fit import train
 
-            events.emit("run", run=run.name, message=f"training {run.name} on {self.device}")
+            events.emit(RunBegun(run=run.name, message=f"training {run.name} on {self.device}"))
             try:
                 with events.gently_interrupted():
                     manifest |= train(material, s, run.folder, events)
             except UserError as error:
-                events.emit("failed", error=str(error))
+                events.emit(RunFailed(error=str(error)))
                 raise
             except RuntimeError as error:
                 if "memory" not in str(error):
                     raise
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"
-                events.emit("failed", error=message)
+                events.emit(RunFailed(error=message))
                 raise UserError(message) from None
         write_json(run.folder / "manifest.json", manifest)
-        events.emit("finished", run=run.name, message=f"run {run.name} is finished")
-        self.events.emit("done", run=run.name)
+        events.emit(RunFinished(run=run.name, message=f"run {run.name} is finished"))
+        self.events.emit(RunDone(run=run.name))
         return run

@@ -1,4 +1,4 @@
-"""The stages before training: embeddings, augmentation, profiles; and what a model learns from, made of them."""
+"""Stages before training: embeddings, augmentation and profiles, and the training data made of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edt_cli.models.systems import asks_llm, has_llm, needs, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.keys import Kind, LLMStage
 from edt_cli.pipeline.store import KnownTau, Stage, Tries, failed_questions, get_or_make
+from edt_cli.workspace.event_types import Retrying, Warned
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace
 
@@ -32,9 +33,17 @@ OFF = "none"
 
 @dataclass(frozen=True)
 class Stages:
-    """One dataset under one set of settings. `events` hears of every step; `shared` is the LLM and the embedder of
-    the command, where several pipelines are to keep one budget; `preset` is where the settings come from, for the
-    names of runs alone."""
+    """Stages of one dataset under one set of settings.
+
+    Attributes:
+        workspace: Folder of all artefacts and runs.
+        dataset: The dataset.
+        settings: All settings.
+        events: Where every step is reported.
+        device: Device to compute on.
+        shared: LLM and embedder of the command, if several pipelines share a budget.
+        preset: Preset that the settings come from; only for the names of runs.
+    """
 
     workspace: Workspace
     dataset: Dataset
@@ -46,14 +55,17 @@ class Stages:
 
     @cached_property
     def view(self) -> TrainingView:
+        """The interactions that training may use."""
         return self.dataset.training_view(self.settings.training.train_on)
 
     @cached_property
     def providers(self) -> Providers:
+        """LLM and embedder of the command."""
         return self.shared or Providers(self.workspace, self.settings, self.device)
 
     @property
     def embedder(self) -> CachedEmbeddings:
+        """The embedder, before its text map is fitted."""
         return self.providers.embedder
 
     @cached_property
@@ -67,12 +79,15 @@ class Stages:
 
     @cached_property
     def chat_identity(self) -> dict[str, Any]:
+        """Identity and name of the LLM."""
         return {**self.providers.backend.identity(), "name": self.providers.backend.name}
 
     @property
     def llm_name(self) -> str:
-        """Who has a part in a run of these settings, `local (no LLM)` where its stages are off; "" where no LLM has
-        a part in the system."""
+        """Name of the LLM in a run of these settings.
+
+        It is `local (no LLM)` if the LLM stages are off, and "" if the system uses no LLM at all.
+        """
         from edt_backends.local import LocalChat
 
         if not asks_llm(self.settings.model):
@@ -83,37 +98,41 @@ class Stages:
 
     @cached_property
     def embeddings_key(self) -> str:
+        """Key of the item embeddings."""
         fitted = self.embedder.text_map
         text_map = None if fitted is None else fitted.identity()
         return keys.embeddings_key(self.dataset.key, self.embedder.identity(), text_map)
 
     @cached_property
     def augmentation_key(self) -> str:
+        """Key of the augmentation; OFF if it is switched off."""
         return self._key("augmentation") if self.settings.augmentation.enabled else OFF
 
     @cached_property
     def profiles_key(self) -> str:
+        """Key of the profiles; OFF if they are switched off."""
         return self._key("profiles") if self.settings.profiling.enabled else OFF
 
     def key_of(self, kind: Kind) -> str:
+        """Return the key of an artefact of these settings."""
         if kind == "embeddings":
             return self.embeddings_key
         return self.augmentation_key if kind == "augmentation" else self.profiles_key
 
     def artefact_keys(self) -> dict[Kind, str]:
-        """What a run of these settings reads, by kind."""
+        """Return the keys of the artefacts that a run of these settings reads, by kind."""
         needed = needs(self.settings.model)
-        found: dict[Kind, str] = {}
+        by_kind: dict[Kind, str] = {}
         if "item text" in needed:
-            found["embeddings"] = self.embeddings_key
+            by_kind["embeddings"] = self.embeddings_key
         if "generated items" in needed:
-            found["augmentation"] = self.augmentation_key
+            by_kind["augmentation"] = self.augmentation_key
         if "user profiles" in needed:
-            found["profiles"] = self.profiles_key
-        return found
+            by_kind["profiles"] = self.profiles_key
+        return by_kind
 
     def _first_key(self, kind: LLMStage) -> str:
-        """Before any question was asked again."""
+        """Return the key of a stage before any question was asked again."""
         s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
         if kind == "augmentation":
             return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
@@ -126,18 +145,19 @@ class Stages:
     # Stages.
 
     def embeddings(self) -> ItemEmbeddings:
+        """Get or make the item embeddings."""
         return self._embeddings
 
     def augmentation(self) -> Augmentation:
-        """S_aug (section 3.2), checked for leaks; `w/o Aug.` is no step."""
+        """Get or make S_aug (section 3.2), checked for leaks; with `w/o Aug.` nothing is made."""
         return self._augmentation
 
     def profiles(self) -> Profiles:
-        """User profiles (section 3.4), checked for leaks; `w/o Profiling` is no step."""
+        """Get or make user profiles (section 3.4), checked for leaks; with `w/o Profiling` nothing is made."""
         return self._profiles
 
     def fitted_embedder(self) -> EmbeddingBackend:
-        """The embedder as it was fitted to the items, for whatever else is embedded."""
+        """Return the embedder as fitted to the items, to embed other texts."""
         from edt_cli.llm.embeddings import load_embedder
 
         self.embeddings()
@@ -186,7 +206,7 @@ class Stages:
                 self.providers.note_hits(chat)
             known.keep(made.summary["tau"])
             for warning in made.summary["warnings"]:
-                self.events.emit("warned", step="augmentation", message=f"warning: {warning}")
+                self.events.emit(Warned(step="augmentation", message=f"warning: {warning}"))
             checked = check_sources(self.dataset, made.sources, "augmentation", self.view.prefixes.lengths)
             checked += check_sequences(self.dataset, made, self.view.prefixes.lengths)
             made.save(folder)
@@ -236,7 +256,7 @@ class Stages:
         return get_or_make(self.workspace, stage, self.events)
 
     def material(self) -> TrainingData:
-        """What a model learns from; makes whatever is missing for it."""
+        """Return the training data of a model; make the artefacts that are missing for it."""
         from edt_cli.training.data import assemble
 
         needed = needs(self.settings.model)
@@ -250,18 +270,21 @@ class Stages:
             profiles=self.profiles() if "user profiles" in needed and self.settings.profiling.enabled else None,
         )
 
-    # Questions that failed are asked again by the next run; what comes of it is an artefact under another key.
+    # The next run asks failed questions again; the result is an artefact under another key.
 
     def made(self, kind: Kind) -> bool:
-        """Whether the artefact of these settings is there."""
+        """Return whether the artefact of these settings exists."""
         return self._artefact(kind).complete
 
     def unanswered(self, kind: LLMStage) -> bool:
-        """Whether a stage has anything left to ask: it is not made, or some of its questions failed."""
+        """Return whether a stage has questions left: it is not made, or some of its questions failed."""
         return not self.made(kind) or bool(self._failed(kind))
 
     def retried(self) -> Self:
-        """This pipeline after failed questions were asked once more; a stage that fares no better stays."""
+        """Ask failed questions once more and return the resulting pipeline.
+
+        A stage with the same failures as before keeps its artefact.
+        """
         return self._retried("augmentation")._retried("profiles")
 
     def _failed(self, kind: LLMStage) -> dict[str, int]:
@@ -273,7 +296,7 @@ class Stages:
         if not (failed := self._failed(kind)):
             return self
         message = f"{kind}: asking {sum(failed.values())} failed questions again"
-        self.events.emit("retrying", step=kind, failed=failed, message=message)
+        self.events.emit(Retrying(step=kind, failed=failed, message=message))
         tries, first = Tries(self.workspace), self._first_key(kind)
         before = tries.of(first)
         tries.set(first, before + 1)
@@ -294,5 +317,5 @@ class Stages:
 
 
 def _account(chat: CachedChat, summary: dict[str, Any], checked: int) -> dict[str, Any]:
-    """What the manifests of both LLM stages say."""
+    """Return the entries that the manifests of both LLM stages have."""
     return {"llm": chat.name, "summary": summary, "leak_check": {"interactions": checked, "passed": True}}

@@ -1,4 +1,4 @@
-"""The questions of section 3.4.2 and the order in which they are asked."""
+"""The S-R-A chain of section 3.4.2: summarize, reform, analyze."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ SUMMARY_CHARACTERS = 300
 TEXT_CHARACTERS = 1000
 
 
+# The schemas of these classes are sent to the LLM and are part of the keys of cached replies: adding a docstring or
+# renaming anything here would ask, and pay for, every question again.
+
+
 class ClusterSummary(BaseModel):
     cluster: int
     summary: str
@@ -50,7 +54,14 @@ class ProfileText(BaseModel):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One user's chain: the profile, or the step that failed and why; and domain, cluster, summary on the way."""
+    """Result of one user's chain.
+
+    Attributes:
+        profile: The profile; None if a step failed.
+        step: The step that failed.
+        failed: Why it failed.
+        summaries: Domain, cluster and text of the summaries.
+    """
 
     profile: str | None = None
     step: str = ""
@@ -59,7 +70,7 @@ class Outcome:
 
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> Outcome:
-        """From its `asdict` as JSON."""
+        """Rebuild an outcome from its `asdict` after JSON."""
         failed = None if kept["failed"] is None else Failed(**kept["failed"])
         return cls(
             profile=kept["profile"],
@@ -70,10 +81,15 @@ class Outcome:
 
 
 class Chain:
-    """`users`: who is asked about, ascending; `eligible`: how many would be without `limit_users`.
+    """The questions about all users, in the order in which they depend on each other.
 
-    `degrees`, `dominants` [U]: the degree of imbalance and the domain that dominates a user's own training
-    interactions; `pairs`: those two, of the users who are asked about.
+    Attributes:
+        users: Users to profile, ascending.
+        eligible: Number of users who can be profiled, before `limit_users` takes a sample.
+        degrees: Degree of imbalance of each user's original training interactions [U].
+        dominants: Dominant domain of each user's original training interactions [U].
+        pairs: Different pairs of degree and dominant domain among `users`.
+        groups: Items of each user's prompts.
     """
 
     def __init__(
@@ -105,30 +121,34 @@ class Chain:
         return int(self.degrees[user]), int(self.dominants[user])
 
     def first_requests(self) -> Iterator[ChatRequest]:
-        """The questions that depend on no answer."""
+        """Yield the requests that depend on no reply."""
         if self._naive:
             yield from (self._naive_request(user) for user in self.users)
             return
         yield from (self._reform_request(*pair) for pair in self.pairs)
         for user in self.users:
-            for domain, groups in self._titles_of(user).items():
-                yield self._summarize_request(user, domain, groups)
+            for domain, titles in self._titles_of(user).items():
+                yield self._summarize_request(user, domain, titles)
 
     @property
     def prompts(self) -> dict[str, str] | None:
-        """Name and version of the chain's prompts, by task; None for `naive`, whose questions are all known."""
+        """Name and version of the prompt of each task; None for `naive`, whose requests are all known."""
         tasks = ("reform", "summarize", "analyze")
         return None if self._naive else {task: load_prompt(PROMPTS / f"{task}.md").name for task in tasks}
 
     @property
     def chained(self) -> list[str]:
-        """The ids of the users about whom one more question, `analyze`, is asked, that depends on answers."""
+        """Ids of the users with one more request, `analyze`, that depends on replies."""
         return [] if self._naive else [self._view.user_ids[user] for user in self.users]
 
     async def run(
         self, chat: ChatBackend, events: Events, usage: UsageStats
     ) -> tuple[dict[tuple[int, int], str | Failed], Iterator[Outcome]]:
-        """The reformed instruction of each pair, or why it stays as it is; and each user's outcome, in order."""
+        """Ask all questions.
+
+        Returns:
+            The reformed instruction of each pair, or why reforming failed; and each user's outcome, in order.
+        """
         concurrency = self._llm.concurrency
         outcomes = Spool(len(self.users))
         reformed: dict[tuple[int, int], str | Failed] = {}
@@ -143,12 +163,12 @@ class Chain:
             }
 
         async def keep(number: int, user: int) -> None:
-            found = (
+            outcome = (
                 self._run_naive(user, chat, usage)
                 if self._naive
                 else self._run(user, texts[self._pair(user)], chat, usage)
             )
-            outcomes.put(number, asdict(await found))
+            outcomes.put(number, asdict(await outcome))
 
         chains = (partial(keep, number, user) for number, user in enumerate(self.users))
         progress = StageProgress(events, "profile", len(self.users), chat, usage)
@@ -161,18 +181,18 @@ class Chain:
 
     async def _run(self, user: int, text: str, chat: ChatBackend, usage: UsageStats) -> Outcome:
         names = self._view.domains.names
-        found: list[tuple[int, int, str]] = []
+        summaries: list[tuple[int, int, str]] = []
         for domain, groups in self._titles_of(user).items():
             question = self._summarize_request(user, domain, groups)
             answer = await ask(chat, question, Summaries, usage, partial(_nothing_said_of, groups))
             if isinstance(answer, Failed):
-                return Outcome(step="summarize", failed=answer, summaries=found)
-            said = _by_cluster(answer)
-            found += [(domain, cluster, said[cluster]) for cluster in groups if said.get(cluster)]
+                return Outcome(step="summarize", failed=answer, summaries=summaries)
+            by_cluster = _by_cluster(answer)
+            summaries += [(domain, cluster, by_cluster[cluster]) for cluster in groups if by_cluster.get(cluster)]
         by_domain = {
-            names[domain]: [part[2] for part in parts] for domain, parts in groupby(found, lambda part: part[0])
+            names[domain]: [part[2] for part in parts] for domain, parts in groupby(summaries, lambda part: part[0])
         }
-        return await self._finish("analyze", self._analyze_request(user, text, by_domain), found, chat, usage)
+        return await self._finish("analyze", self._analyze_request(user, text, by_domain), summaries, chat, usage)
 
     async def _run_naive(self, user: int, chat: ChatBackend, usage: UsageStats) -> Outcome:
         return await self._finish("naive", self._naive_request(user), [], chat, usage)
@@ -191,15 +211,15 @@ class Chain:
         return Outcome(profile=clean(answer.profile, TEXT_CHARACTERS), summaries=summaries)
 
     def _titles_of(self, user: int) -> dict[int, dict[int, list[str]]]:
-        """Titles by domain and cluster, each oldest first; no empty ones."""
+        """Return a user's titles by domain and cluster, oldest first, without empty groups."""
         number = len(self._view.domains)
-        found: dict[int, dict[int, list[str]]] = {}
+        titles: dict[int, dict[int, list[str]]] = {}
         for domain in range(number):
             rows = self.groups.of(user * number + domain)
-            items, labels = self._items[self.groups.places[rows]].tolist(), self.groups.labels[rows].tolist()
+            items, labels = self._items[self.groups.indices[rows]].tolist(), self.groups.labels[rows].tolist()
             for item, cluster in zip(items, labels, strict=True):
-                found.setdefault(domain, {}).setdefault(cluster, []).append(self._titles[item])
-        return found
+                titles.setdefault(domain, {}).setdefault(cluster, []).append(self._titles[item])
+        return titles
 
     def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
         clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
@@ -247,5 +267,5 @@ def _by_cluster(answer: Summaries) -> dict[int, str]:
 
 
 def _nothing_said_of(clusters: Iterable[int], answer: Summaries) -> Failed | None:
-    said = _by_cluster(answer)
-    return None if any(said.get(cluster) for cluster in clusters) else Failed("nothing said")
+    by_cluster = _by_cluster(answer)
+    return None if any(by_cluster.get(cluster) for cluster in clusters) else Failed("nothing said")

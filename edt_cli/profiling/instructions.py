@@ -21,16 +21,16 @@ def _degrees() -> list[dict[str, Any]]:
 
 
 def degree(r: np.ndarray) -> np.ndarray:
-    """0 (balanced) .. 4 (one domain nearly alone) of each r [U]."""
+    """Return the degree of each imbalance r [U], from 0 (balanced) to 4 (nearly all in one domain)."""
     return np.searchsorted([entry["below"] for entry in _degrees()[:-1]], r, side="right")
 
 
 def others(dominant: int, domains: Sequence[str]) -> str:
-    """The names of all domains but one."""
+    """Return the names of all domains but the dominant one."""
     return ", ".join(name for number, name in enumerate(domains) if number != dominant) or "other domains"
 
 
 def instruction(degree: int, dominant: int, domains: Sequence[str]) -> str:
-    """The text for a degree and a dominant domain, before an LLM reforms it."""
+    """Return the instruction for a degree and a dominant domain, before an LLM reforms it."""
     text = Template(_degrees()[degree]["text"])
     return text.substitute(dominant=domains[dominant], other=others(dominant, domains))

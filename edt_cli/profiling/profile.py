@@ -31,11 +31,14 @@ def profile(
     embedder: EmbeddingBackend,
     events: Events,
 ) -> Profiles:
-    """A profile of each user's augmented sequence; users without any item with text have none.
+    """Write a profile of each user's augmented sequence; users without any item with text have none.
 
-    r, and the domain that dominates, are those of the user's own training interactions (section 1), without what
-    was inserted. A user whose chain fails at any step has no profile; a reform that fails leaves the instruction
-    as it was written. Errors: BackendError where asking on is pointless; events.Stopped.
+    r and the dominant domain are those of the user's training interactions (section 1), without inserted items. A
+    user whose chain fails at any step has no profile; if reforming fails, the instruction is used as written.
+
+    Raises:
+        BackendError: If further requests are pointless.
+        Stopped: If the user stops the stage.
     """
     users, dimension = len(view.prefixes), embeddings.vectors.shape[1]
     if not settings.enabled:

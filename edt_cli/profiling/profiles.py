@@ -1,4 +1,4 @@
-"""Users' profiles: the texts, their vectors, and what they were made from."""
+"""User profiles: texts, vectors, and the record of how they were made."""
 
 from __future__ import annotations
 
@@ -31,11 +31,16 @@ FRAMES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Profiles:
-    """`texts` [U], None where a user has no profile; `vectors` float32 [U, d_L], unit rows, zero where none.
+    """User profiles and the record of how they were made.
 
-    `summaries`: user, domain, cluster, summary. `instructions`: degree, dominant domain, instruction as reformed.
-    `sources`: user, position, item of every training interaction that stands in a prompt. `failures`: user (null
-    for a reform, which is nobody's own), step, reason, detail. `summary`: counts and cost; JSON values.
+    Attributes:
+        texts: Profile of each user [U]; None if there is none.
+        vectors: Unit rows float32 [U, d_L]; zero if there is no profile.
+        summaries: User, domain, cluster, summary.
+        instructions: Degree, dominant domain, reformed instruction.
+        sources: User, position and item of every training interaction that is in a prompt.
+        failures: User (null for a reform, which users share), step, reason, detail.
+        summary: Counts and cost, as JSON values.
     """
 
     texts: Sequence[str | None]
@@ -48,15 +53,16 @@ class Profiles:
 
     @property
     def has_profile(self) -> np.ndarray:
-        """bool [U]."""
+        """Whether each user has a profile, bool [U]."""
         return np.array([text is not None for text in self.texts], bool)
 
     @classmethod
     def none(cls, users: int, dimension: int) -> Profiles:
-        """`w/o Profiling`: nobody has one."""
+        """Return empty profiles (`w/o Profiling`)."""
         return cls([None] * users, np.zeros((users, dimension), np.float32), **empty_frames(FRAMES))
 
     def save(self, folder: Path) -> None:
+        """Write the files of the artefact into a folder."""
         pl.DataFrame({"text": self.texts}, schema={"text": pl.String}).write_parquet(folder / TEXTS)
         save_file({"vectors": self.vectors}, folder / VECTORS)
         for name in FRAMES:
@@ -65,7 +71,11 @@ class Profiles:
 
     @classmethod
     def load(cls, folder: Path) -> Profiles:
-        """Errors: UserError where they are damaged."""
+        """Load the artefact of a folder.
+
+        Raises:
+            UserError: If it is damaged.
+        """
         with undamaged(folder):
             return cls(
                 texts=pl.read_parquet(folder / TEXTS)["text"].to_list(),

@@ -1,1 +1,1 @@
-"""Tables and figures: the paper's as data, and those of runs in the paper's shape."""
+"""Tables and figures: the paper's as data, and those of runs in the paper's layout."""

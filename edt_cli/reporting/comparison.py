@@ -1,6 +1,6 @@
-"""The tables of a plan: figures of each system on each domain, what they cost, and where the method is better.
+"""Tables of a plan: metrics of each system on each domain, tests of the method, and training costs.
 
-A cell that is not there yet is a dash. † marks one of which a phase was ended by a limit, not by its own patience.
+A cell without a run is a dash. A cell is marked † if a limit, not early stopping, ended a phase of its run.
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ MISSING, CUT = "–", "†"
 
 
 class PhaseCost(TypedDict):
-    """`ended` by "patience", "epochs" or "minutes"; `epoch_seconds` an epoch, its validation among them."""
+    """Cost of a training phase."""
 
     epochs: int
     best_epoch: int
     ended: str
+    """Reason of the end: "patience", "epochs" or "minutes"."""
     epoch_seconds: float | None
+    """Seconds per epoch, validation included."""
 
 
 class Outcome(Result):
-    """The result of a planned run. `cut`: the budget ended a phase. `rank_seconds`: from the weights on disk to the
-    rank of every user, under all protocols."""
+    """Result of a planned run."""
 
     phases: dict[str, PhaseCost]
     cut: bool
+    """Whether the budget ended a phase."""
     rank_seconds: float | None
+    """Seconds from the weights on disk to the rank of every user, under all protocols."""
 
 
 class Row(NamedTuple):
+    """A system of the plan, with the seeds of its runs."""
+
     label: str
     model: str
     seeds: tuple[int, ...]
@@ -44,16 +49,20 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """What a plan asks for. domains: of each dataset; `method`: the model that is held against the others."""
+    """Rows and columns of the tables of a plan."""
 
     domains: Mapping[str, Sequence[str]]
+    """Domains of each dataset."""
     rows: Sequence[Row]
     method: str
+    """Model that is compared with the others."""
 
 
 class Claim(TypedDict):
-    """That the method's mean NDCG@10 is above the best rival's. `p`: one-sided, `p_holm` corrected; `low`, `high`:
-    95% of the difference. None where it was not tested; `verdict` says why not."""
+    """Test of whether the method's mean NDCG@10 is above the best rival's.
+
+    Figures are None if it was not tested; `verdict` then gives the reason.
+    """
 
     protocol: str
     negatives: int | None
@@ -66,24 +75,29 @@ class Claim(TypedDict):
     difference: float | None
     low: float | None
     high: float | None
+    """Ends of the 95% confidence interval of the difference."""
     p: float | None
+    """One-sided p-value."""
     p_holm: float | None
+    """P-value with Holm's correction."""
     users: int | None
     verdict: str
 
 
 def comparison_tables(grid: Grid, outcomes: Sequence[Outcome], claims: Sequence[Claim]) -> list[Table]:
-    """For each protocol the figures and the tests; then what each system cost."""
+    """Return the tables of a plan: for each protocol metrics and tests, then the cost of each system."""
     ordered = replace(grid, rows=sorted(grid.rows, key=_position))
     names = data_names(outcomes)
-    found = []
-    for protocol, together in by_protocol(outcomes).items():
-        of_protocol: list[Outcome] = [outcome for outcome in outcomes if outcome in together]
-        found.append(_figures(ordered, names, str(protocol), of_protocol))
-        asked = [claim for claim in claims if claim["protocol"] == protocol.protocol]
-        if asked:
-            found.append(_tests(names, str(protocol), asked, len(claims), _aside(ordered, of_protocol)))
-    return [*found, _costs(ordered, names, outcomes)] if outcomes else []
+    tables = []
+    for protocol, protocol_results in by_protocol(outcomes).items():
+        of_protocol: list[Outcome] = [outcome for outcome in outcomes if outcome in protocol_results]
+        tables.append(_figures(ordered, names, str(protocol), of_protocol))
+        protocol_claims = [claim for claim in claims if claim["protocol"] == protocol.protocol]
+        if protocol_claims:
+            tables.append(
+                _tests(names, str(protocol), protocol_claims, len(claims), _untested_notes(ordered, of_protocol))
+            )
+    return [*tables, _costs(ordered, names, outcomes)] if outcomes else []
 
 
 def _position(row: Row) -> int:
@@ -91,8 +105,10 @@ def _position(row: Row) -> int:
 
 
 def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequence[Outcome]) -> Table:
-    """Table 2, its holes and marks among it."""
-    places = [(data, domain, metric) for data, own in grid.domains.items() for domain in own for metric in METRICS]
+    """Return table 2 of a plan; cells without a run and cells cut by a limit are marked."""
+    targets = [
+        (data, domain, metric) for data, domains in grid.domains.items() for domain in domains for metric in METRICS
+    ]
     several = len(grid.domains) > 1
     columns = tuple(
         Column(
@@ -100,19 +116,19 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
             f"{names.get(data, data)} / {domain}" if several else domain,
             ranked=True,
         )
-        for data, domain, metric in places
+        for data, domain, metric in targets
     )
 
-    def cell(row: Row, place: tuple[str, str, str]) -> Cell:
-        data, domain, metric = place
-        runs = _of(outcomes, row, data)
-        found = measure(((run["run"], run["domains"].get(domain, {})) for run in runs), metric, 4)
-        if found is None:
+    def cell(row: Row, target: tuple[str, str, str]) -> Cell:
+        data, domain, metric = target
+        runs = _runs_of(outcomes, row, data)
+        value = measure(((run["run"], run["domains"].get(domain, {})) for run in runs), metric, 4)
+        if value is None:
             return MISSING
-        return replace(found, flag=CUT if any(run["cut"] for run in runs) else "")
+        return replace(value, flag=CUT if any(run["cut"] for run in runs) else "")
 
     rows = [
-        TableRow(row.label, tuple(cell(row, place) for place in places), GROUPS.get(row.model, OTHER))
+        TableRow(row.label, tuple(cell(row, target) for target in targets), GROUPS.get(row.model, OTHER))
         for row in grid.rows
     ]
     pairs = list(zip(grid.rows, rows, strict=True))
@@ -122,15 +138,15 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
         improvement(row, others, f"Improv. of {row.label} (%)" if len(ours) > 1 else "Improv. (%)") for row in ours
     ]
     gains = [row for row in gains if any(row.cells)]
-    behind = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
-    seeds = seeds_note([(label, runs) for label, runs in behind if runs])
+    runs_by_row = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
+    seeds = seeds_note([(label, runs) for label, runs in runs_by_row if runs])
     notes = [seeds, users_note(outcomes), *seen_notes(outcomes)]
-    data = ", ".join(names.get(one, one) for one in grid.domains)
+    data = ", ".join(names.get(name, name) for name in grid.domains)
     title = f"{paper.TABLES[2].title} on {data}: {protocol}"
-    everything = [value for row in rows for value in row.cells]
+    everything = [cell_value for row in rows for cell_value in row.cells]
     if MISSING in everything:
         notes.append(f"{MISSING} not there yet.")
-    if any(isinstance(value, Measure) and value.flag for value in everything):
+    if any(isinstance(cell_value, Measure) and cell_value.flag for cell_value in everything):
         notes.append(
             f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
             "best nor second, and nothing is compared with it."
@@ -138,26 +154,28 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     return mark_best(Table(title, columns, (*rows, *gains), notes=tuple(notes), number=2))
 
 
-def _of(outcomes: Iterable[Outcome], row: Row, data: str) -> list[Outcome]:
-    return [one for one in outcomes if (one["label"], one["data"]) == (row.label, data)]
+def _runs_of(outcomes: Iterable[Outcome], row: Row, data: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if (outcome["label"], outcome["data"]) == (row.label, data)]
 
 
-def _aside(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
-    """The rivals of which a claim says nothing."""
-    found = []
+def _untested_notes(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return notes on the rivals that no claim covers."""
+    notes = []
     for data in grid.domains:
-        runs = {row: _of(outcomes, row, data) for row in grid.rows if row.model != grid.method}
-        missing = [row.label for row, own in runs.items() if len(own) < len(row.seeds)]
-        cut = [row.label for row, own in runs.items() if any(run["cut"] for run in own)]
+        runs = {row: _runs_of(outcomes, row, data) for row in grid.rows if row.model != grid.method}
+        missing = [row.label for row, system_runs in runs.items() if len(system_runs) < len(row.seeds)]
+        cut = [row.label for row, system_runs in runs.items() if any(run["cut"] for run in system_runs)]
         both = (("not there", missing), ("ended by a limit", cut))
-        parts = [f"{what}: {', '.join(them)}" for what, them in both if them]
-        found += [f"{data}, rivals of which no claim speaks: {'; '.join(parts)}."] if parts else []
-    return found
+        parts = [f"{reason}: {', '.join(labels)}" for reason, labels in both if labels]
+        notes += [f"{data}, rivals of which no claim speaks: {'; '.join(parts)}."] if parts else []
+    return notes
 
 
 def _tests(
     names: Mapping[str, str], protocol: str, claims: Sequence[Claim], among: int, aside: Sequence[str]
 ) -> Table:
+    """Return the table of the tests of the method against its rivals."""
+
     def figure(value: float | None, kind: type[Measure] = Measure) -> Cell:
         return MISSING if value is None else kind(value)
 
@@ -188,17 +206,19 @@ def _tests(
 
 
 def _costs(grid: Grid, names: Mapping[str, str], outcomes: Sequence[Outcome]) -> Table:
-    """A row for each phase of each system: what is of the whole run stands in its first."""
-    once = list({(one["run"], one["label"]): one for one in outcomes}.values())
+    """Return the cost table: a row for each phase of each system, with figures of the whole run in the first."""
+    once = list({(outcome["run"], outcome["label"]): outcome for outcome in outcomes}.values())
     heads = ("Parameters", "s/epoch", "Epochs", "Best", "Ended by", "Rank (s)")
     rows = []
     for row in grid.rows:
-        runs = {data: _of(once, row, data) for data in grid.domains}
-        phases = list(dict.fromkeys(name for own in runs.values() for run in own for name in run["phases"]))
+        runs = {data: _runs_of(once, row, data) for data in grid.domains}
+        phases = list(
+            dict.fromkeys(name for system_runs in runs.values() for run in system_runs for name in run["phases"])
+        )
         for number, phase in enumerate(phases or [""]):
             cells: list[Cell] = []
-            for own in runs.values():
-                cells += _cost(own, phase, first=number == 0)
+            for system_runs in runs.values():
+                cells += _cost(system_runs, phase, first=number == 0)
             rows.append(TableRow(row.label if number == 0 else f"{row.label}, {phase}", tuple(cells)))
     groups = [names.get(data, data) if len(grid.domains) > 1 else "" for data in grid.domains]
     columns = tuple(Column(head, group) for group in groups for head in heads)
@@ -210,8 +230,10 @@ def _costs(grid: Grid, names: Mapping[str, str], outcomes: Sequence[Outcome]) ->
 
 
 def _cost(runs: Sequence[Outcome], phase: str, *, first: bool) -> list[Cell]:
+    """Return the cells of the cost table for one phase of a system on one dataset."""
+
     def over(value: Callable[[Outcome], float | None], digits: int) -> Cell:
-        values = [found for run in runs if (found := value(run)) is not None]
+        values = [figure for run in runs if (figure := value(run)) is not None]
         return Measure.over(values, digits) or (MISSING if not runs else None)
 
     def of_phase(key: str, digits: int) -> Cell:

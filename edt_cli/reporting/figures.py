@@ -1,4 +1,4 @@
-"""Figures as text: bars that a terminal, a log file and a reader without colours can all show."""
+"""Bar charts as text that terminals, log files and readers without colour can show."""
 
 from __future__ import annotations
 
@@ -25,15 +25,22 @@ def bar_chart(
     width: int = 80,
     ascii: bool = False,
 ) -> RenderableType:
-    """Horizontal bars, each with its value and its share of the sum (figure 1: r in ten bins, users in each).
+    """Return a chart of horizontal bars, each with its value and its share of the sum.
 
-    labels, values: one a bar, values finite and not negative. `width`: cells at most, and never more than the
-    console has. ASCII alone where `ascii` says so or the console's encoding knows no blocks. What is shown
-    stands in lengths and digits, nothing in colour.
-    Errors: ValueError for a negative or non-finite value, or for lengths that differ.
+    Figure 1 is such a chart, of the users in ten bins of r. No information is in colour alone.
+
+    Args:
+        labels: Label of each bar.
+        values: Value of each bar, finite and not negative.
+        title: Title above the bars.
+        width: Maximum width in cells; the console's width is a limit too.
+        ascii: Use ASCII only. This is also done if the console's encoding has no block characters.
+
+    Raises:
+        ValueError: If a value is negative or not finite, or if the lengths differ.
     """
     if any(not math.isfinite(value) or value < 0 for value in values):
-        raise ValueError("a bar's value is a finite number, 0 or more")
+        raise ValueError("a bar's value must be a finite number, 0 or more")
     if len(labels) != len(values):
         raise ValueError(f"{len(labels)} labels for {len(values)} values")
     return _BarChart(
@@ -74,14 +81,14 @@ class _BarChart:
             yield Text(GAP.join(cells).rstrip(), no_wrap=True, overflow="crop")
 
 
-def _bar(part: float, width: int, ascii_only: bool) -> str:
-    """A bar of `part` (0 to 1) of `width` cells; what is not zero is never invisible."""
-    if part == 0:
+def _bar(share: float, width: int, ascii_only: bool) -> str:
+    """Return a bar that fills `share` (0 to 1) of `width` cells; a share above 0 is always visible."""
+    if share == 0:
         return ""
     if ascii_only:
-        return "#" * max(1, round(part * width))
-    whole, eighths = divmod(max(1, round(part * width * 8)), 8)
-    return "█" * whole + EIGHTHS[eighths].strip()
+        return "#" * max(1, round(share * width))
+    full_cells, eighths = divmod(max(1, round(share * width * 8)), 8)
+    return "█" * full_cells + EIGHTHS[eighths].strip()
 
 
 def _fit(label: str, width: int, ascii_only: bool) -> str:

@@ -1,4 +1,4 @@
-"""Result documents as the tables read them: which may stand in one table, which make one row, one cell."""
+"""Grouping of result documents into tables, rows and cells."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ Figures = dict[str, float | None]
 
 
 class Result(TypedDict):
-    """One run under one protocol. `domains`: figures by domain, each with `users`, the targets behind it.
-    `preset`: what it was made with; "" where that has no name. `variant`: an ablation's name in table 3, or "".
-    `llm`: who wrote, such as `local (no LLM)`; "" where no LLM has a part. `label`: the system's name, and in
-    brackets its preset and what sets this run apart from others of it, the seed excepted. `keep_seen`: whether what
-    users had before stayed among the candidates, by the share of `repeats` among the data's targets ("repeats") or
-    as it was asked for ("setting")."""
+    """Result of one run under one protocol."""
 
     run: str
     data: str
@@ -26,17 +21,25 @@ class Result(TypedDict):
     synthetic: bool
     model: str
     preset: str
+    """Name of the preset it was made with, "" if it has none."""
     variant: str
+    """Name of its ablation in table 3, or ""."""
     label: str
+    """Name of the system; in brackets its preset and the settings that tell it from other runs, except the seed."""
     llm: str
+    """Name of the LLM, such as `local (no LLM)`; "" if no LLM is involved."""
     seed: int
     split: str
     protocol: str
     negatives: int | None
     keep_seen: NotRequired[bool]
+    """Whether items that a user has interacted with stay candidates."""
     keep_seen_by: NotRequired[str]
+    """What decided `keep_seen`: "repeats" (their share in the dataset) or "setting"."""
     repeats: NotRequired[float]
+    """Share of the dataset's targets that are repeats."""
     domains: dict[str, Figures]
+    """Metrics by domain, each with the number of targets as `users`."""
     overall: Figures
     groups: dict[str, dict[str, dict[str, Figures]]]
     seconds: float | None
@@ -44,12 +47,13 @@ class Result(TypedDict):
 
 
 class Protocol(NamedTuple):
-    """What runs must share to be compared. `keep_seen`: None where each dataset's repeats say it."""
+    """Properties that runs must share to be compared."""
 
     split: str
     protocol: str
     negatives: int | None
     keep_seen: bool | None
+    """The setting; None if each dataset's share of repeats decides."""
 
     def __str__(self) -> str:
         candidates = "full ranking" if self.protocol == "full" else f"{self.negatives} sampled negatives"
@@ -58,7 +62,7 @@ class Protocol(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What the runs of one row share: everything but the seed and the data."""
+    """Properties that the runs of one row share: everything except seed and data."""
 
     model: str
     variant: str
@@ -70,32 +74,37 @@ class Kind(NamedTuple):
 
 
 def by_protocol(results: Iterable[Result]) -> dict[Protocol, list[Result]]:
-    """Results apart by split and candidates: figures of two protocols are never in one table.
+    """Group results by protocol; a table never mixes results of two protocols.
 
-    Errors: UserError where runs of one data name saw different data (its key, or the users behind a figure).
+    Raises:
+        UserError: If runs on the same dataset name used different data (another key, or other numbers of users).
     """
-    apart: dict[Protocol, list[Result]] = {}
+    groups: dict[Protocol, list[Result]] = {}
     for result in results:
         negatives = result["negatives"] if result["protocol"] != "full" else None
-        protocol = Protocol(result["split"], result["protocol"], negatives, _seen_as_asked(result))
-        apart.setdefault(protocol, []).append(result)
-    for together in apart.values():
-        _check_same_data(together)
-    return apart
+        protocol = Protocol(result["split"], result["protocol"], negatives, _keep_seen_setting(result))
+        groups.setdefault(protocol, []).append(result)
+    for protocol_results in groups.values():
+        _check_same_data(protocol_results)
+    return groups
 
 
-def _seen_as_asked(result: Result) -> bool | None:
-    """None where the data's repeats say it, as "no" was said before they were counted."""
+def _keep_seen_setting(result: Result) -> bool | None:
+    """Return the setting of `keep_seen`, or None if the dataset's share of repeats decides.
+
+    Results made before repeats were counted kept no seen items, and count as None.
+    """
     kept = result.get("keep_seen", False)
     return kept if result.get("keep_seen_by", "setting" if kept else "repeats") == "setting" else None
 
 
 def _check_same_data(results: Sequence[Result]) -> None:
-    seen: dict[str, tuple[Any, Result]] = {}
+    """Raise a UserError if runs on the same dataset name used different data."""
+    versions: dict[str, tuple[Any, Result]] = {}
     for result in results:
         users = {domain: figures.get("users") for domain, figures in result["domains"].items()}
-        first_saw, first = seen.setdefault(result["data"], ((result.get("data_key"), users), result))
-        if first_saw != (result.get("data_key"), users):
+        first_version, first = versions.setdefault(result["data"], ((result.get("data_key"), users), result))
+        if first_version != (result.get("data_key"), users):
             raise UserError(
                 f"runs {first['run']} and {result['run']} were made on different versions of "
                 f"{result['data']!r}; name the runs to report with --run"
@@ -103,9 +112,10 @@ def _check_same_data(results: Sequence[Result]) -> None:
 
 
 def by_kind(results: Iterable[Result]) -> dict[Kind, list[Result]]:
-    """The runs of each row, in order of appearance.
+    """Group results by row, in order of appearance.
 
-    Errors: UserError where two runs differ in nothing, seed included: a mean over both would count one twice.
+    Raises:
+        UserError: If two runs of a row have the same data and seed, as a mean would count that seed twice.
     """
     rows: dict[Kind, list[Result]] = {}
     for result in results:
@@ -122,7 +132,7 @@ def by_kind(results: Iterable[Result]) -> dict[Kind, list[Result]]:
 
 
 def measure(figures: Iterable[tuple[str, Figures]], metric: str, digits: int) -> Measure | None:
-    """Mean and deviation of `metric` over (run, its figures); None where no run has it."""
+    """Return mean and deviation of `metric` over pairs of (run, its metrics); None if no run has it."""
     values = []
     for run, of_run in figures:
         value = of_run.get(metric)
@@ -135,16 +145,17 @@ def measure(figures: Iterable[tuple[str, Figures]], metric: str, digits: int) ->
 
 
 def data_names(results: Iterable[Result]) -> dict[str, str]:
-    """{data: as shown}, in order of appearance; synthetic data says so."""
+    """Return the displayed name of each dataset, in order of appearance."""
     return {result["data"]: shown_data(result["data"], result["synthetic"]) for result in results}
 
 
 def shown_data(name: str, synthetic: bool) -> str:
+    """Return the displayed name of a dataset, with a remark if it is synthetic."""
     return f"{name} (synthetic)" if synthetic else name
 
 
 def shown_system(label: str, variant: str, llm: str) -> str:
-    """A system's name, its ablation and the LLM that had a part in it (`local (no LLM)` among them), each once."""
+    """Return a system's label with its ablation and its LLM (which may be `local (no LLM)`), each once."""
     for part, joint in ((variant, " "), (llm, ", ")):
         if part not in label:
             label += joint + part
@@ -152,20 +163,22 @@ def shown_system(label: str, variant: str, llm: str) -> str:
 
 
 def seeds_note(rows: Iterable[tuple[str, Sequence[Result]]]) -> str:
-    """Which seeds stand behind which row, shortest where all have the same."""
-    behind: dict[tuple[int, ...], list[str]] = {}
+    """Return a note on the seeds of each row, in short form if all rows have the same."""
+    labels_by_seeds: dict[tuple[int, ...], list[str]] = {}
     for label, runs in rows:
-        behind.setdefault(tuple(sorted({run["seed"] for run in runs})), []).append(label)
-    said = [("Seeds " if len(seeds) > 1 else "Seed ") + ", ".join(map(str, seeds)) for seeds in behind]
-    if len(behind) > 1:
-        said = [f"{one}: {'; '.join(labels)}" for one, labels in zip(said, behind.values(), strict=True)]
-    if any(len(seeds) > 1 for seeds in behind):
-        said.insert(0, "Mean ± sample deviation over seeds")
-    return "".join(f"{one}. " for one in said).strip()
+        labels_by_seeds.setdefault(tuple(sorted({run["seed"] for run in runs})), []).append(label)
+    parts = [("Seeds " if len(seeds) > 1 else "Seed ") + ", ".join(map(str, seeds)) for seeds in labels_by_seeds]
+    if len(labels_by_seeds) > 1:
+        parts = [
+            f"{part}: {'; '.join(labels)}" for part, labels in zip(parts, labels_by_seeds.values(), strict=True)
+        ]
+    if any(len(seeds) > 1 for seeds in labels_by_seeds):
+        parts.insert(0, "Mean ± sample deviation over seeds")
+    return "".join(f"{part}. " for part in parts).strip()
 
 
 def users_note(results: Sequence[Result]) -> str:
-    """The users (targets) behind the figures of each domain."""
+    """Return a note on the number of users (targets) behind the figures of each domain."""
     names = data_names(results)
     parts = []
     for data, shown in names.items():
@@ -180,15 +193,15 @@ def users_note(results: Sequence[Result]) -> str:
 
 
 def seen_notes(results: Sequence[Result]) -> list[str]:
-    """Of each dataset where repeats, or a setting, make more of it than that seen items are no candidates."""
+    """Return a note on seen items for each dataset that keeps them as candidates or has many repeats."""
     names = data_names(results)
-    found = []
+    notes = []
     for data, shown in names.items():
         first = next(result for result in results if result["data"] == data)
         kept, repeats = first.get("keep_seen", False), first.get("repeats", 0.0)
         if kept or repeats > MANY_REPEATS:
             where = f"On {shown} seen" if len(names) > 1 else "Seen"
-            asked = "" if _seen_as_asked(first) is None else ", as asked"
-            told = "stay candidates" if kept else "are no candidates"
-            found.append(f"{where} items {told}{asked}: {repeats:.1%} of the targets are repeats.")
-    return found
+            as_set = "" if _keep_seen_setting(first) is None else ", as asked"
+            state = "stay candidates" if kept else "are no candidates"
+            notes.append(f"{where} items {state}{as_set}: {repeats:.1%} of the targets are repeats.")
+    return notes

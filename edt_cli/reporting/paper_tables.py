@@ -1,7 +1,7 @@
-"""The figures of the paper (arXiv 2511.19931v2, SIGIR '26) as data: tables 1 to 9, and what its text says in
-numbers about the images. Numbers stand as printed; notes say where the paper contradicts itself.
+"""Results of the paper (arXiv 2511.19931v2, SIGIR '26) as data: tables 1 to 9, and the numbers given for images.
 
-Tables 4, 5 and 7 name no metric; their values at the paper's setting are table 2's HR@10.
+Numbers are as printed; notes say where the paper contradicts itself. Tables 4, 5 and 7 name no metric; their values
+at the paper's setting are table 2's HR@10.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STATISTICS = tuple(
     Column(name, group) for group in ("Before Aug.", "After Aug.") for name in ("# Users", "# Items", "Avg.len")
 )
 
-# Lines of `row group | label | cells`; a dot is an empty cell.
+# Each line is `row group | label | cells`; a dot is an empty cell.
 _STATISTICS = """
 cloth-sport  | Cloth      |  9,933  3,278 10.71  9,933  4,204 11.04
 cloth-sport  | Sport      |  4,263  1,021     .  4,263  2,237     .
@@ -180,7 +180,7 @@ TABLES = {number: replace(table, number=number) for number, table in _TABLES.ite
 
 @dataclass(frozen=True)
 class Image:
-    """A figure printed as an image alone: the numbers that the text gives for it."""
+    """Figure that is printed only as an image, with the numbers that the text gives for it."""
 
     title: str
     values: dict[str, tuple[float, ...]]

@@ -1,6 +1,7 @@
-"""A table for the terminal, Markdown, LaTeX, CSV and JSON. All text is data: cleaned once here, escaped by form.
+"""Rendering of tables for the terminal and as Markdown, LaTeX, CSV and JSON.
 
-Terminal, Markdown and LaTeX round and mark; CSV and JSON carry the raw figures.
+Text is cleaned once for all forms, then escaped for each. Terminal, Markdown and LaTeX round figures and mark the
+best; CSV and JSON have the raw figures.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LATEX = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         '"': "''",
-        # Behind \\ or \midrule these would be read as an option.
+        # After \\ or \midrule, LaTeX would read these as an option.
         "[": "{[}",
         "*": "{*}",
         "±": r"$\pm$",
@@ -54,9 +55,13 @@ def render(table: Table, form: TextForm) -> str: ...
 @overload
 def render(table: Table, form: str) -> RenderableType: ...
 def render(table: Table, form: str) -> RenderableType:
-    """The table in one of FORMS: a rich renderable for `terminal`, text that ends in a newline for the others.
+    """Render a table in one of FORMS.
 
-    Errors: UsageError for another form.
+    Returns:
+        A rich renderable for `terminal`; text that ends with a newline for the other forms.
+
+    Raises:
+        UsageError: If the form does not exist.
     """
     forms: dict[str, Callable[[Table], RenderableType]] = {
         "terminal": TerminalTable,
@@ -71,13 +76,16 @@ def render(table: Table, form: str) -> RenderableType:
 
 
 def document(table: Table) -> dict[str, Any]:
-    """The table for JSON: cells are null, text, or {"mean", "deviation", "n", "mark"}, and "flag" if any."""
+    """Return a table as a JSON document.
+
+    Cells are null, text, or {"mean", "deviation", "n", "mark"} with "flag" if there is one.
+    """
 
     def cell(value: Cell) -> Any:
         if not isinstance(value, Measure):
             return value
-        found = {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
-        return {**found, "flag": value.flag} if value.flag else found
+        figure = {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
+        return {**figure, "flag": value.flag} if value.flag else figure
 
     return {
         "number": table.number,
@@ -111,7 +119,7 @@ def _cleaned(table: Table) -> Table:
 
 
 def _heads(table: Table) -> list[str]:
-    """One line of column heads, for forms that have no second."""
+    """Return column heads in one line, for forms without a line of column groups."""
     stub = table.stub if table.row_groups else table.stub[1:]
     return [*stub, *(f"{column.group} {column.name}".strip() for column in table.columns)]
 
@@ -152,8 +160,10 @@ def _markdown(table: Table) -> str:
 
 
 def _latex(table: Table) -> str:
-    """A `table` environment of booktabs rules, numbered by the document. pdfLaTeX knows the letters of Latin
-    scripts; labels in others need XeLaTeX or LuaLaTeX."""
+    """Return a `table` environment with booktabs rules, to be numbered by the LaTeX document.
+
+    pdfLaTeX can print Latin scripts; labels in other scripts need XeLaTeX or LuaLaTeX.
+    """
 
     def cell(value: Cell) -> str:
         text = "" if value is None else str(value).translate(LATEX)
@@ -194,8 +204,10 @@ def _latex(table: Table) -> str:
 
 
 def _csv(table: Table) -> str:
-    """One line a row, the title in each, so that files can be joined. A column of several seeds is followed by
-    its deviation and its number of seeds, one with flags by them."""
+    """Return one line per row, each with the table's title, so that files can be concatenated.
+
+    A column with several seeds is followed by its deviation and number of seeds, a column with flags by its flags.
+    """
     columns = list(zip(*(row.cells for row in table.rows), strict=True)) or [()] * len(table.columns)
     seeded = [any(isinstance(cell, Measure) and cell.n > 1 for cell in cells) for cells in columns]
     flagged = [any(isinstance(cell, Measure) and cell.flag for cell in cells) for cells in columns]

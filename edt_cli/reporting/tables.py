@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 3 of our own runs, and tables of any runs and metrics."""
+"""Tables 1 to 3 of the paper for our runs, and tables of any runs and metrics."""
 
 from __future__ import annotations
 
@@ -39,47 +39,53 @@ SHOWN = {
     "seconds": ("Seconds", 1),
     "parameters": ("Parameters", 0),
 }
-"""The paper's short names, and digits after the point."""
+"""Short name of each metric in the paper, and digits shown after the point."""
 
 SIMPLE, OTHER = "Simple", "Other"
 _PAPER_GROUPS = {row.label.lower(): row.group for row in paper.TABLES[2].rows if row.compared}
 GROUPS = dict.fromkeys(("popularity", "item-knn", "content-knn"), SIMPLE) | _PAPER_GROUPS
-"""Systems in the order and grouping of table 2, those that need no training before them."""
+"""Group of each system, ordered as in table 2; systems that need no training come first."""
 ORDER = [*(system for system in GROUPS if system != OURS), OTHER, OURS]
 VARIANTS = ["", *(row.label.rstrip(".") for row in paper.TABLES[3].rows[1:])]
-"""Table 3's rows, the full method first."""
+"""Rows of table 3, the full method first."""
 
 
 class DomainStatistics(TypedDict):
+    """Number of users and items of a domain."""
+
     users: int
     items: int
 
 
 class PairStatistics(TypedDict):
-    """`average_length`: of the mixed sequences."""
+    """Statistics of a dataset; `average_length` is that of the mixed sequences."""
 
     domains: dict[str, DomainStatistics]
     average_length: float
 
 
 class Statistics(TypedDict):
-    """One dataset of table 1. `after`: None or absent where it was not augmented; `llm`: by whom it was."""
+    """Statistics of a dataset for table 1, before and after augmentation."""
 
     data: str
     synthetic: bool
     llm: str
+    """Name of the LLM that augmented the dataset."""
     before: PairStatistics
     after: NotRequired[PairStatistics | None]
+    """None or absent if the dataset was not augmented."""
 
 
 class _Line(NamedTuple):
+    """Row of a table, before its cells are computed."""
+
     label: str
     group: str
     runs: Sequence[Result]
 
 
 class _Source(NamedTuple):
-    """Where a column's figures come from; `domain` None: overall and the run itself."""
+    """Source of a column's figures; `domain` is None for figures of all domains or of the run."""
 
     column: Column
     data: str
@@ -89,9 +95,9 @@ class _Source(NamedTuple):
 
 
 def table_1(datasets: Sequence[Statistics]) -> Table:
-    """Users and items of each domain and the average length of the mixed sequences, before and after augmentation.
+    """Return table 1: users, items and average sequence length, before and after augmentation.
 
-    The average length stands once for a dataset, in its first row, as in the paper.
+    As in the paper, the average length of the mixed sequences is given once per dataset, in its first row.
     """
     rows = []
     for dataset in datasets:
@@ -115,16 +121,19 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
 
 
 def table_2(results: Sequence[Result]) -> list[Table]:
-    """Overall performance, one table a protocol: systems in the paper's order, HR@10 and NDCG@10 of each domain of
-    each dataset, and under them the improvement of each LLM-EDT over the best other system.
+    """Return table 2, the overall performance, for each protocol.
 
-    Ablations have no row. Errors: UserError where nothing is left, or where runs cannot be compared.
+    Systems are in the paper's order, with HR@10 and NDCG@10 of each domain of each dataset. The last rows are the
+    improvements of each LLM-EDT over the best other system. Ablations are left out.
+
+    Raises:
+        UserError: If no run is left, or if runs cannot be compared.
     """
     tables = []
-    for protocol, together in by_protocol(_some(r for r in results if not r["variant"])).items():
-        kinds = sorted(by_kind(together).items(), key=lambda entry: _position(entry[0]))
+    for protocol, protocol_results in by_protocol(_require_results(r for r in results if not r["variant"])).items():
+        kinds = sorted(by_kind(protocol_results).items(), key=lambda entry: _position(entry[0]))
         lines = [_Line(str(kind), GROUPS.get(kind.model, OTHER), runs) for kind, runs in kinds]
-        table = _table(paper.TABLES[2].title, protocol, together, lines, METRICS)
+        table = _table(paper.TABLES[2].title, protocol, protocol_results, lines, METRICS)
         ours = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model == OURS]
         others = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model != OURS]
         gains = [
@@ -137,23 +146,26 @@ def table_2(results: Sequence[Result]) -> list[Table]:
 
 
 def table_3(results: Sequence[Result]) -> list[Table]:
-    """Ablations of LLM-EDT, one table a protocol, named and ordered as in the paper.
+    """Return table 3, the ablations of LLM-EDT, for each protocol; named and ordered as in the paper.
 
-    Errors: UserError where no run is of LLM-EDT, or where runs cannot be compared.
+    Raises:
+        UserError: If there is no run of LLM-EDT, or if runs cannot be compared.
     """
     tables = []
-    for protocol, together in by_protocol(_some(r for r in results if r["model"] == OURS)).items():
-        kinds = sorted(by_kind(together).items(), key=lambda entry: _variant_position(entry[0]))
+    for protocol, protocol_results in by_protocol(
+        _require_results(r for r in results if r["model"] == OURS)
+    ).items():
+        kinds = sorted(by_kind(protocol_results).items(), key=lambda entry: _variant_position(entry[0]))
         llms = {kind.llm for kind, _ in kinds if kind.llm}
         lines = []
         for kind, runs in kinds:
-            # `w/o Aug. (llm-edt-ce)`: in place of the system's name, what was taken out of which preset.
-            title, bracket, apart = kind.label.partition(" (")
-            told = kind.llm if not kind.variant or len(llms) > 1 else ""
-            lines.append(_Line(shown_system(f"{kind.variant or title}{bracket}{apart}", "", told), "", runs))
+            # The ablation replaces the system's name: `w/o Aug. (llm-edt-ce)`.
+            title, bracket, rest = kind.label.partition(" (")
+            llm = kind.llm if not kind.variant or len(llms) > 1 else ""
+            lines.append(_Line(shown_system(f"{kind.variant or title}{bracket}{rest}", "", llm), "", runs))
         by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
         title = f"{paper.TABLES[3].title} of LLM-EDT{by_whom}"
-        table = _table(title, protocol, together, lines, METRICS)
+        table = _table(title, protocol, protocol_results, lines, METRICS)
         tables.append(mark_best(replace(table, stub=("", "Variant"), number=3)))
     return tables
 
@@ -161,55 +173,71 @@ def table_3(results: Sequence[Result]) -> list[Table]:
 def free_tables(
     results: Sequence[Result], metrics: Sequence[str] = METRICS, *, overall: bool = False
 ) -> list[Table]:
-    """Any runs and metrics, one table a protocol, rows as they come. `overall`: all domains together as well.
+    """Return a table of any runs and metrics for each protocol, with rows in the order of the results.
 
-    metrics: `hr@5`, `mrr`, `coverage@10`, `users`, ...; `seconds` and `parameters` are of the run.
-    Errors: UserError for a metric that no run has.
+    Args:
+        results: Results to show.
+        metrics: Names such as `hr@5`, `mrr`, `coverage@10` and `users`; `seconds` and `parameters` are of the run.
+        overall: Add columns for all domains together.
+
+    Raises:
+        UserError: If no run has one of the metrics.
     """
-    results = _some(results)
+    results = _require_results(results)
     known = {name for result in results for figures in result["domains"].values() for name in figures}
     _check_metrics(metrics, known | set(RUN_METRICS))
     tables = []
-    for protocol, together in by_protocol(results).items():
-        lines = _lines(together)
-        tables.append(mark_best(_table("Results", protocol, together, lines, metrics, overall=overall)))
+    for protocol, protocol_results in by_protocol(results).items():
+        lines = _lines(protocol_results)
+        tables.append(mark_best(_table("Results", protocol, protocol_results, lines, metrics, overall=overall)))
     return tables
 
 
 def group_tables(results: Sequence[Result], by: str | None = None, metrics: Sequence[str] = METRICS) -> list[Table]:
-    """Figures for groups of users (`length` is figure 4), one table a grouping, protocol and dataset: a block of
-    rows for each group, with the users behind each figure. `by` None: every grouping.
+    """Return tables of metrics for groups of users, one for each grouping, protocol and dataset.
 
-    Errors: UserError for a grouping or a metric that no run has.
+    A table has a block of rows for each group, with the number of users behind each figure.
+
+    Args:
+        results: Results to show.
+        by: A grouping, such as `length` (figure 4); None for every grouping.
+        metrics: Names of metrics.
+
+    Raises:
+        UserError: If no run has the grouping or one of the metrics.
     """
-    results = _some(results)
+    results = _require_results(results)
     kinds = list(dict.fromkeys(name for result in results for name in result["groups"]))
     if by is None:
         return [table for kind in kinds for table in group_tables(results, kind, metrics)]
     if by not in kinds:
         raise UserError(f"no run has figures by {by!r}; there are: {', '.join(kinds) or 'none'}")
     tables = []
-    for protocol, together in by_protocol(results).items():
-        for data in data_names(together):
-            mine = [result for result in together if result["data"] == data]
-            groups = list(dict.fromkeys(label for result in mine for label in result["groups"].get(by, {})))
+    for protocol, protocol_results in by_protocol(results).items():
+        for data in data_names(protocol_results):
+            data_results = [result for result in protocol_results if result["data"] == data]
+            groups = list(dict.fromkeys(label for result in data_results for label in result["groups"].get(by, {})))
             blocks = []
             for group in groups:
-                inside = [_inside(result, by, group) for result in mine]
-                _check_metrics(metrics, {name for r in inside for f in r["domains"].values() for name in f})
-                blocks += [_Line(line.label, group, line.runs) for line in _lines(inside)]
+                group_results = [_of_group(result, by, group) for result in data_results]
+                _check_metrics(metrics, {name for r in group_results for f in r["domains"].values() for name in f})
+                blocks += [_Line(line.label, group, line.runs) for line in _lines(group_results)]
             title = f"Results by {by}"
-            table = _table(title, protocol, mine, blocks, ("users", *metrics))
-            notes = (seeds_note([(line.label, line.runs) for line in _lines(mine)]), *seen_notes(mine))
+            table = _table(title, protocol, data_results, blocks, ("users", *metrics))
+            notes = (
+                seeds_note([(line.label, line.runs) for line in _lines(data_results)]),
+                *seen_notes(data_results),
+            )
             tables.append(mark_best(replace(table, stub=(by, "Model"), notes=notes), within_groups=True))
     return tables
 
 
-def _some(results: Iterable[Result]) -> list[Result]:
-    found = list(results)
-    if not found:
+def _require_results(results: Iterable[Result]) -> list[Result]:
+    """Return the results as a list, or raise a UserError if there are none."""
+    listed = list(results)
+    if not listed:
         raise UserError("there is no run for this table; make one with edt train, and see edt report --help")
-    return found
+    return listed
 
 
 def _position(kind: Kind) -> tuple[int, str]:
@@ -225,10 +253,11 @@ def _lines(results: Sequence[Result]) -> list[_Line]:
     return [_Line(str(kind), "", runs) for kind, runs in by_kind(results).items()]
 
 
-def _inside(result: Result, by: str, group: str) -> Result:
-    inside = result.copy()
-    inside["domains"] = result["groups"].get(by, {}).get(group, {})
-    return inside
+def _of_group(result: Result, by: str, group: str) -> Result:
+    """Return a result with the metrics of one group of users."""
+    group_result = result.copy()
+    group_result["domains"] = result["groups"].get(by, {}).get(group, {})
+    return group_result
 
 
 def _check_metrics(metrics: Sequence[str], known: set[str]) -> None:
@@ -256,11 +285,12 @@ def _table(
 
 
 def _sources(results: Sequence[Result], metrics: Sequence[str], *, overall: bool) -> list[_Source]:
+    """Return the columns of a table: each metric of each domain of each dataset."""
     names = data_names(results)
     sources = []
-    for data, shown in names.items():
-        mine = [result for result in results if result["data"] == data]
-        domains = dict.fromkeys(domain for result in mine for domain in result["domains"])
+    for data, data_name in names.items():
+        data_results = [result for result in results if result["data"] == data]
+        domains = dict.fromkeys(domain for result in data_results for domain in result["domains"])
         for domain in (*domains, None):
             for metric in metrics:
                 of_run = metric in RUN_METRICS
@@ -268,7 +298,7 @@ def _sources(results: Sequence[Result], metrics: Sequence[str], *, overall: bool
                     continue
                 group = domain or ("" if of_run else "overall")
                 if len(names) > 1:
-                    group = f"{shown} / {group}" if group else shown
+                    group = f"{data_name} / {group}" if group else data_name
                 base, at, cut = metric.partition("@")
                 name, digits = SHOWN.get(base, (base, 4))
                 column = Column(f"{name}{at}{cut}", group, ranked=base in RANKED)

@@ -1,4 +1,4 @@
-"""A table on a terminal: as wide as the console has, split between groups of columns where it is wider."""
+"""Tables on a terminal, split between groups of columns if they are wider than the console."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ SIGNS = {"best": "*", "second": "+", "": " "}
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """Best and second are bold and underlined; where styles cannot be shown (a pipe, a dumb terminal) a sign
-    behind the figure says it. Labels wrap; figures only on a console too narrow for one column."""
+    """Rich renderable of a table.
+
+    Best and second are bold and underlined. Where styles cannot be shown (a pipe, a dumb terminal), a sign follows
+    the figure instead. Labels wrap; figures wrap only on a console too narrow for one column.
+    """
 
     table: Table
 
@@ -46,7 +49,7 @@ class TerminalTable:
 
 
 class _Layout:
-    """Widths in cells; a block is the numbers of the columns that stand side by side."""
+    """Layout of a table, with widths in cells; a block is a list of column numbers shown side by side."""
 
     def __init__(self, table: Table, options: ConsoleOptions, *, styled: bool) -> None:
         self.table = table
@@ -69,8 +72,7 @@ class _Layout:
         self.label = max([cell_len(self.written(row.label)) for row in table.rows] + [cell_len(heads[1])])
 
     def blocks(self) -> list[list[int]]:
-        """Whole groups of columns side by side while they fit beside labels that may wrap; a group that is too
-        wide by itself is split too."""
+        """Return the blocks: as many whole groups of columns as fit; a group that is too wide is split."""
         room = self.width - self._stub(min(self.label, NARROW_LABEL))
         blocks: list[list[int]] = [[]]
         for group in self.groups:
@@ -82,7 +84,7 @@ class _Layout:
         return blocks
 
     def group_heads(self, block: list[int]) -> str:
-        """The groups' names, each over the middle of its columns."""
+        """Return a line with the groups' names, each centred over its columns."""
         line = " " * self._stub(self._label_width(block))
         for name, numbers in groupby(block, key=lambda number: self.table.columns[number].group):
             span = self._span(list(numbers))
@@ -94,25 +96,28 @@ class _Layout:
         return line.rstrip()
 
     def rich_table(self, block: list[int]) -> RichTable:
-        shown = RichTable(box=self.rules, show_edge=False, padding=0, pad_edge=False)
+        """Return the columns of a block as a rich table."""
+        rich_table = RichTable(box=self.rules, show_edge=False, padding=0, pad_edge=False)
         if self.table.row_groups:
-            shown.add_column(Text(self.written(self.table.stub[0])), width=self.row_group + 1)
-        shown.add_column(Text(self.written(self.table.stub[1])), width=self._label_width(block), overflow="fold")
+            rich_table.add_column(Text(self.written(self.table.stub[0])), width=self.row_group + 1)
+        rich_table.add_column(
+            Text(self.written(self.table.stub[1])), width=self._label_width(block), overflow="fold"
+        )
         for number in block:
             name = Text(self.written(self.table.columns[number].name) + (" " if self.signed else ""))
-            # One of the gap's cells is the box's divider.
-            shown.add_column(name, width=self.widths[number] + self.gap - 1, justify="right", overflow="fold")
-        before = None
+            # One cell of the gap is the box's divider.
+            rich_table.add_column(name, width=self.widths[number] + self.gap - 1, justify="right", overflow="fold")
+        previous = None
         for row in self.table.rows:
-            if before and (before.group, before.compared) != (row.group, row.compared):
-                shown.add_section()
-            cells = [Text(_broken(self.written(row.label), self._label_width(block)))]
+            if previous and (previous.group, previous.compared) != (row.group, row.compared):
+                rich_table.add_section()
+            cells = [Text(_break_label(self.written(row.label), self._label_width(block)))]
             if self.table.row_groups:
-                repeated = before is not None and before.group == row.group
+                repeated = previous is not None and previous.group == row.group
                 cells.insert(0, Text("" if repeated else self.written(row.group)))
-            shown.add_row(*cells, *(self._cell(row.cells[number]) for number in block))
-            before = row
-        return shown
+            rich_table.add_row(*cells, *(self._cell(row.cells[number]) for number in block))
+            previous = row
+        return rich_table
 
     def _cell(self, cell: Cell) -> Text:
         mark = cell.mark if isinstance(cell, Measure) else ""
@@ -137,8 +142,8 @@ class _Layout:
         return max(1, min(self.label, max(spare, 1)))
 
 
-def _broken(label: str, width: int) -> str:
-    """A label too long for one line breaks before its last part (`local (no LLM)`), where that fits."""
+def _break_label(label: str, width: int) -> str:
+    """Break a label too long for one line before its last part (such as `local (no LLM)`) if that part fits."""
     head, comma, tail = label.rpartition(", ")
     breaks = comma and cell_len(label) > width >= cell_len(tail)
     return f"{head},\n{tail}" if breaks else label

@@ -1,4 +1,4 @@
-"""Checkpoints in safetensors: a run that was cut off goes on to the same result as an unbroken one."""
+"""Checkpoints in safetensors: an interrupted run resumes and ends with the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from edt_cli.workspace.layout import write_atomic
 
 @dataclass
 class Progress:
-    """Where a phase stands, after `epoch` of `planned_epochs`.
+    """Progress of a phase.
 
-    `best`: the best validation NDCG@10 so far, at `best_epoch`. `validations_since_best`: those from `min_steps`
-    on, which patience counts; `validations_since_cut`: since the best or the last of the learning rate's `cuts`,
-    the epochs after which there was one. `ended`: "", or by what: "patience", "epochs" or "minutes". `dtype`: of
-    the products; a processor may lack what the settings ask for.
+    Attributes:
+        phase: Name of the phase.
+        epoch: Number of finished epochs.
+        planned_epochs: Epochs that the learning-rate schedule is planned for.
+        step: Number of finished steps.
+        best: Best validation NDCG@10 so far.
+        best_epoch: Epoch of the best value.
+        validations_since_best: Validations since then, from `min_steps` on; patience counts them.
+        validations_since_cut: Validations since the best value or the last cut of the learning rate.
+        cuts: Epochs after which the learning rate was cut.
+        ended: Why the phase ended: "patience", "epochs" or "minutes"; empty while it goes on.
+        dtype: Type of matrix products; the processor may not support the one in the settings.
+        seconds: Time spent.
+        notes: Further values from the last validation.
     """
 
     phase: str
@@ -42,19 +52,26 @@ class Progress:
 
 
 def save_weights(path: Path, model: nn.Module, **notes: Any) -> None:
-    """The model's own weights; what artefacts hold already (text vectors, profiles) is not among them."""
+    """Save the model's weights together with `notes`.
+
+    The contents of artefacts (text vectors, profiles) are not saved.
+    """
     write_atomic(path, save(_contiguous(model.state_dict()), {"notes": json.dumps(notes)}))
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Fill `model`; returns the notes. Errors: UserError if the file is missing, damaged or of another model."""
+    """Load weights into `model` and return the notes saved with them.
+
+    Raises:
+        UserError: If the file is missing, damaged, or from another model.
+    """
     tensors, notes = _read(path)
     try:
         model.load_state_dict(current_names(tensors))
     except RuntimeError:
         raise UserError(f"{path} does not fit this model; remove its run folder and train again") from None
-    found: dict[str, Any] = json.loads(notes["notes"])
-    return found
+    saved: dict[str, Any] = json.loads(notes["notes"])
+    return saved
 
 
 def save_checkpoint(
@@ -64,7 +81,7 @@ def save_checkpoint(
     generators: list[torch.Generator],
     p: Progress,
 ) -> None:
-    """Weights, optimisers by name, random states and progress, as one file that is replaced as a whole."""
+    """Save weights, optimisers by name, random states and progress in one file, replaced atomically."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for kind, optimizer in optimizers.items():
         for number, state in optimizer.state_dict()["state"].items():
@@ -77,7 +94,7 @@ def save_checkpoint(
 
 
 def read_progress(path: Path) -> Progress | None:
-    """Where the run of this checkpoint stood, or None without one."""
+    """Return the progress saved in a checkpoint, or None if there is no file."""
     return Progress(**json.loads(_read(path)[1]["progress"])) if path.is_file() else None
 
 
@@ -87,7 +104,11 @@ def load_checkpoint(
     optimizers: dict[str, torch.optim.Optimizer],
     generators: list[torch.Generator],
 ) -> Progress:
-    """Put everything back as it was. Errors: UserError if the file is damaged."""
+    """Restore everything that `save_checkpoint` saved, and return the progress.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
     tensors, notes = _read(path)
     model.load_state_dict(current_names(_under(tensors, "model.")))
     for kind, optimizer in optimizers.items():
@@ -105,23 +126,26 @@ def load_checkpoint(
 
 
 RENAMED = {"memory.": "side_score.", "before.": "space."}
-"""Parts of models that had another name when runs were saved."""
+"""Old prefixes of weight names, as in saved runs, and the current ones."""
 
 
 def current_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the names that models give them today."""
+    """Rename weights saved under old names to the current ones."""
     for old, new in RENAMED.items():
         tensors = {
-            new + name.removeprefix(old) if name.startswith(old) else name: one for name, one in tensors.items()
+            new + name.removeprefix(old) if name.startswith(old) else name: tensor
+            for name, tensor in tensors.items()
         }
     return tensors
 
 
 def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's weights."""
     return next(model.parameters()).device
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""What a run learns from: the dataset's training view, and what the stages made of it."""
+"""The training data of a run: the dataset's training view, and the artefacts made from it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from edt_cli.profiling.profiles import Profiles
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that a run learns from. `sequences`: the training prefixes, augmented or as they happened; `inserted`:
-    bool, the items of an augmented one that nobody had, or None.
+    """Everything that a run is trained on.
 
-    `profiles`: float32 [U, d_L], zero rows for users without one, or None. `generated`: what was generated for
-    users, where a system is handed it beside its sequences.
+    Attributes:
+        dataset: The dataset.
+        view: Its training view, without held-out interactions.
+        sequences: The training prefixes, augmented or not.
+        table: The table of all items.
+        profiles: Float32 [U, d_L], the vectors of user profiles, zero rows for users without one; or None.
+        generated: Generated items, for a system that gets them separately from its sequences.
+        inserted: Bool, the items of augmented sequences that were inserted; None if there are none.
     """
 
     dataset: Dataset
@@ -43,8 +48,12 @@ class TrainingData:
         return self.table.domain_of.device
 
     def given(self, settings: Settings, folder: Path | None = None) -> ModelInputs:
-        """What the model of `settings` is made of; `single` systems have a row for each user and domain. `folder`:
-        where what is too large for memory may lie while training."""
+        """Return the inputs of the model of `settings`; `single` systems get a row for each user and domain.
+
+        Args:
+            settings: The settings of the run.
+            folder: Where tensors that are too large for memory may be stored during training.
+        """
         rows, inserted = self.sequences, None if settings.training.inserted_targets else self.inserted
         if settings.model.sequence == "single":
             rows = domain_rows(rows, self.table)
@@ -63,7 +72,7 @@ class TrainingData:
 
     @cached_property
     def has_text(self) -> np.ndarray:
-        """bool [1 + N]."""
+        """Whether each item of the catalogue has text, bool [1 + N]."""
         catalogue = self.dataset.catalogue
         text = np.zeros(len(catalogue), dtype=bool)
         for field in catalogue.columns[1:]:
@@ -71,6 +80,10 @@ class TrainingData:
         return np.append(False, text)
 
     def queries(self, split: Split, keep_seen: KeepSeen = "auto") -> EvalQueries:
+        """Return the evaluation queries of a split.
+
+        `keep_seen` says whether items of the user's history stay candidates.
+        """
         keep = self.dataset.keeps_seen(keep_seen)
         return eval_queries(self.dataset, split, self.sequences, self.view.prefixes.lengths, keep_seen=keep)
 
@@ -85,9 +98,16 @@ def assemble(
     augmented: bool,
     profiles: Profiles | None,
 ) -> TrainingData:
-    """What the stages made, on a device; None for what a system does not need or settings switch off.
+    """Combine a dataset's training view with the artefacts that a system needs.
 
-    `augmented`: generated items stand in the sequences; else a system is handed them as they are.
+    Args:
+        dataset: The dataset.
+        view: Its training view.
+        device: The device that tensors are moved to.
+        embeddings: Text vectors of items; None if not needed.
+        augmentation: Generated items; None if not needed or switched off.
+        augmented: Whether generated items are inserted into the sequences. If not, the system gets them separately.
+        profiles: User profiles; None if not needed or switched off.
     """
     sequences, domain_of, inserted, generated = view.prefixes, None, None, None
     vectors = None if embeddings is None else embeddings.vectors
@@ -96,18 +116,18 @@ def assemble(
             sequences, domain_of = augmentation.timed(sequences), augmentation.domain_of(view.domains)
             inserted = augmentation.inserted
             vectors = augmentation.vectors(embeddings)
-        elif len(usable := augmentation.generated.filter("kept")):
-            users, targets, items = (usable[name].to_numpy() for name in ("user", "target", "item"))
+        elif len(kept := augmentation.generated.filter("kept")):
+            users, targets, items = (kept[name].to_numpy() for name in ("user", "target", "item"))
             generated = GeneratedItems.of(users, targets, items, augmentation.vectors(embeddings))
             generated = generated.to(torch.device(device))
-    of_users = None if profiles is None else torch.from_numpy(profiles.vectors)
+    profile_vectors = None if profiles is None else torch.from_numpy(profiles.vectors)
     table = item_table(view.domains, sequences, domain_of, vectors).to(torch.device(device))
     return TrainingData(
         dataset=dataset,
         view=view,
         sequences=sequences,
         table=table,
-        profiles=of_users,
+        profiles=profile_vectors,
         generated=generated,
         inserted=inserted,
     )

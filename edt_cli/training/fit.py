@@ -1,4 +1,4 @@
-"""A run from its material to its weights, through both phases; and back from the weights to a model."""
+"""Training of a run, from its data to its weights, through all phases."""
 
 from __future__ import annotations
 
@@ -24,59 +24,70 @@ from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.data import TrainingData
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
+from edt_cli.workspace.event_types import Calibrated, Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import read_json, write_json
 
 PHASES = "phases.json"
+"""File of a run's folder with the progress of each finished phase."""
 WATCHED_NEGATIVES = 100
-"""Of `training.watch = sampled`: as many as the released code ranks a target among."""
+"""Negatives per validation target with `training.watch = sampled`, as in the released code."""
 
 
-def train(material: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
-    """All phases of a system; goes on where `folder` says it was.
+def train(data: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
+    """Train all phases of a system, resuming from the checkpoint in `folder` if there is one.
 
-    Returns what belongs in the manifest: parameters; for each phase its epochs, steps, best epoch, validation
-    NDCG@10 there, and seconds; the weights of a side score that the validation set has judged. Errors: UserError
-    where there is nothing to learn from.
+    Returns:
+        Entries of the manifest: the number of parameters; for each phase its epochs, steps, best epoch, validation
+        NDCG@10 at that epoch, and seconds; the weights of a side score that were fitted on the validation set.
+
+    Raises:
+        UserError: If no user has two interactions to learn from.
     """
     s = settings.training
-    if material.dataset.keeps_seen(settings.evaluation.keep_seen):
-        # What stays a candidate must be learned as one.
+    if data.dataset.keeps_seen(settings.evaluation.keep_seen):
+        # Items that stay candidates at evaluation must be negatives in training.
         s = s.model_copy(update={"seen_negatives": True})
     map_large_blocks(settings.model.max_length)
     torch.manual_seed(s.seed)
-    given = material.given(settings.model_copy(update={"training": s}), folder)
+    given = data.given(settings.model_copy(update={"training": s}), folder)
     model = make_model(given)
     if not bool((given.on_device.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     for message in model.remarks():
-        events.emit("remark", message=message)
-    watched = None if s.train_on != "train" else Watched.of(material, settings)
-    reached = read_progress(folder / CHECKPOINT)
+        events.emit(Remark(message=message))
+    validation = None if s.train_on != "train" else Validation.of(data, settings)
+    progress = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
-    weighed: list[list[float]] | None = None
-    done = 0 if reached is None else [phase.name for phase in phases].index(reached.phase)
+    side_weights: list[list[float]] | None = None
+    done = 0 if progress is None else [phase.name for phase in phases].index(progress.phase)
     for number, phase in enumerate(phases):
         if number:
             load_weights(folder / weights_file(phases[number - 1]), phases[number - 1].model)
         phase.enter()
         if number >= done:
-            validate = None if watched is None else partial(watched.ndcg_of, phase)
+            validate = None if validation is None else partial(validation.ndcg_of, phase)
             _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
         if phase.name == PRETRAINING and model.side_score is not None:
-            weighed = _weigh_side_score(watched, model, folder / weights_file(phase), s, events)
+            side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "phases": read_json(folder / PHASES),
-        "side_weights": weighed,
+        "side_weights": side_weights,
     }
 
 
-def _weigh_side_score(
-    watched: Watched | None, model: SequentialModel, weights: Path, s: TrainingSettings, events: Events
+def _fit_side_weights(
+    validation: Validation | None, model: SequentialModel, weights: Path, s: TrainingSettings, events: Events
 ) -> list[list[float]] | None:
-    """The side score's weights as validation has them, or an earlier run's that it judged; in model and file. None
-    where training's stay."""
+    """Fit the weights of the side score on the validation set.
+
+    They are written into the model and into its weights file. If the file already has fitted weights, they are
+    kept; if the settings give weights, these are used.
+
+    Returns:
+        The weights, or None if those from training stay.
+    """
     assert model.side_score is not None
     notes = load_weights(weights, model)
     if "side_weights" in notes:
@@ -84,56 +95,59 @@ def _weigh_side_score(
         return kept
     if s.side_weights is not None:
         weight = torch.tensor(s.side_weights, device=model.side_score.weight.device)
-    elif watched is None or not model.side_score.calibrate:
+    elif validation is None or not model.side_score.calibrate:
         return None
     else:
-        asked = watched.asked
-        scorer = model.scorer(asked.inputs, asked.targets.domains)
+        queries = validation.queries
+        scorer = model.scorer(queries.inputs, queries.targets.domains)
         assert isinstance(scorer, SideScored)
-        weight = calibrated(scorer, asked, s.seed)
+        weight = calibrated(scorer, queries, s.seed)
     with torch.no_grad():
         model.side_score.weight.copy_(weight)
     notes["side_weights"] = weight.tolist()
     save_weights(weights, model, **notes)
     by_domain = [
-        f"{name} {' '.join(f'{one:.2f}' for one in row)}"
+        f"{name} {' '.join(f'{value:.2f}' for value in row)}"
         for name, row in zip(model.table.domains.names, weight.tolist(), strict=True)
     ]
-    events.emit("calibrated", message=f"weights of the side score: {', '.join(by_domain)}")
-    found: list[list[float]] = weight.tolist()
-    return found
+    events.emit(Calibrated(message=f"weights of the side score: {', '.join(by_domain)}"))
+    fitted: list[list[float]] = weight.tolist()
+    return fitted
 
 
 def _note(folder: Path, phase: str, done: Progress) -> None:
+    """Write the progress of a finished phase into the run's folder."""
     known = read_json(folder / PHASES) if (folder / PHASES).is_file() else {}
     write_json(folder / PHASES, {**known, phase: asdict(done)})
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What early stopping follows: NDCG@10 of the validation targets, among all items or `candidates` [n, N]."""
+class Validation:
+    """The metric of early stopping: NDCG@10 of the validation targets, among all items or `candidates` [n, N]."""
 
-    asked: EvalQueries
+    queries: EvalQueries
     candidates: np.ndarray | None
 
     @classmethod
-    def of(cls, material: TrainingData, settings: Settings) -> Watched:
-        asked = material.queries("valid", settings.evaluation.keep_seen)
-        seed = material.dataset.settings.seed
+    def of(cls, data: TrainingData, settings: Settings) -> Validation:
+        """Make the validation queries of a run, and their candidates if validation is sampled."""
+        queries = data.queries("valid", settings.evaluation.keep_seen)
+        seed = data.dataset.settings.seed
         sampled = settings.training.watch == "sampled"
-        drawn = draw_candidates(asked, WATCHED_NEGATIVES, seed) if sampled else None
-        return cls(asked, drawn)
+        drawn = draw_candidates(queries, WATCHED_NEGATIVES, seed) if sampled else None
+        return cls(queries, drawn)
 
     def ndcg_of(self, phase: Phase) -> dict[str, float]:
-        return self.ndcg(phase.scorer(self.asked.inputs, self.asked.targets.domains))
+        """Return `ndcg` of the model that a phase trains."""
+        return self.ndcg(phase.scorer(self.queries.inputs, self.queries.targets.domains))
 
     def ndcg(self, scorer: Scorer) -> dict[str, float]:
-        """By domain, and "mean" over the domains that have a target."""
-        ranks = rank(scorer, self.asked, candidates=self.candidates)
+        """Return NDCG@10 for each domain with a target by name, and their mean as "mean"."""
+        ranks = rank(scorer, self.queries, candidates=self.candidates)
         watched = ranks.full if ranks.sampled is None else ranks.sampled
-        found = {
-            name: ranking_metrics(watched[own])["ndcg@10"]
-            for number, name in enumerate(self.asked.domains.names)
-            if (own := self.asked.targets.domains == number).any()
+        by_domain = {
+            name: ranking_metrics(watched[mask])["ndcg@10"]
+            for number, name in enumerate(self.queries.domains.names)
+            if (mask := self.queries.targets.domains == number).any()
         }
-        return {**found, "mean": sum(found.values()) / max(1, len(found))}
+        return {**by_domain, "mean": sum(by_domain.values()) / max(1, len(by_domain))}

@@ -1,4 +1,4 @@
-"""The training loop: epochs over batches, validation, the best weights kept, patience, checkpoints."""
+"""The training loop: epochs, validation, early stopping, the best weights, and checkpoints."""
 
 from __future__ import annotations
 
@@ -25,55 +25,60 @@ from edt_cli.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from edt_cli.workspace.event_types import EpochEnded, PhaseBegun, Precision, Resumed
 from edt_cli.workspace.events import Events
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 Validate = Callable[[], dict[str, float]]
-"""NDCG@10 per domain name, and "mean" over the domains that have a target: what early stopping follows."""
+"""Returns NDCG@10 by domain name, and "mean" over the domains with a target, which early stopping follows."""
 
 
 def run_phase(
     phase: Phase, s: TrainingSettings, folder: Path, events: Events, validate: Validate | None
 ) -> Progress:
-    """Train one phase to its end, from its checkpoint in `folder` if there is one.
+    """Train one phase to its end, resuming from its checkpoint in `folder` if there is one.
 
-    The best weights by validation are in `<folder>/<phase>.safetensors` afterwards, and in the model. Without
-    `validate` (nothing held out) the phase runs all its epochs, or as many as `s.schedules` has for it, and the
-    last weights count. Errors: Diverged; events.Stopped if a request came to stop.
+    Afterwards the best weights by validation are in `<folder>/<phase>.safetensors` and in the model. Without
+    `validate` (nothing is held out) the phase runs for all its epochs, or for as many as `s.schedules` gives it,
+    and the last weights are used.
+
+    Raises:
+        Diverged: If a loss is not finite.
+        events.Stopped: If a stop was requested.
     """
     checkpoint = folder / CHECKPOINT
     weights = folder / weights_file(phase)
-    learned = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
     optimizer = optimizer_of(phase, s)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)
     fresh = p is None or p.phase != phase.name
     if p is not None and not fresh:
         p = load_checkpoint(checkpoint, phase.model, optimizers, phase.generators)
-        events.emit(
-            "resumed", phase=phase.name, epoch=p.epoch, message=f"{phase.name}: goes on after epoch {p.epoch}"
-        )
+        message = f"{phase.name}: goes on after epoch {p.epoch}"
+        events.emit(Resumed(phase=phase.name, epoch=p.epoch, message=message))
     else:
         p = Progress(phase.name)
-        events.emit("phase", phase=phase.name, parameters=sum(parameter.numel() for parameter in learned))
+        events.emit(PhaseBegun(phase=phase.name, parameters=sum(parameter.numel() for parameter in trained)))
     p.dtype = working_dtype(phase.model, s)
     if p.dtype != s.dtype:
-        events.emit("precision", dtype=p.dtype, message=f"this processor has no {s.dtype}: trained in {p.dtype}")
+        message = f"this processor has no {s.dtype}: trained in {p.dtype}"
+        events.emit(Precision(dtype=p.dtype, message=message))
     schedule = s.schedules.get(phase.name) or PhaseSchedule(epochs=phase.epochs, planned_epochs=phase.epochs)
     p.planned_epochs = schedule.planned_epochs
     total_steps = schedule.planned_epochs * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
 
-    def judge(losses: dict[str, float]) -> None:
-        """Validate, keep the best weights, count patience, checkpoint."""
-        found = validate() if validate is not None else {}
-        better = validate is None or found["mean"] > p.best
+    def validate_and_save(losses: dict[str, float]) -> None:
+        """Validate, keep the best weights, count patience, and save a checkpoint."""
+        ndcg = validate() if validate is not None else {}
+        better = validate is None or ndcg["mean"] > p.best
         if better:
-            p.best, p.best_epoch = found.get("mean", p.best), p.epoch
+            p.best, p.best_epoch = ndcg.get("mean", p.best), p.epoch
             p.validations_since_best, p.validations_since_cut = 0, 0
-            save_weights(weights, phase.model, phase=phase.name, epoch=p.epoch, ndcg=found)
+            save_weights(weights, phase.model, phase=phase.name, epoch=p.epoch, ndcg=ndcg)
         else:
             p.validations_since_best += p.step >= phase.min_steps
             p.validations_since_cut += 1
@@ -85,24 +90,24 @@ def run_phase(
         p.seconds += time.perf_counter() - clock
         p.ended = _ended(p, schedule, s)
         save_checkpoint(checkpoint, phase.model, optimizers, phase.generators, p)
-        events.emit(
-            "epoch",
+        epoch = EpochEnded(
             phase=phase.name,
             epoch=p.epoch,
             epochs=schedule.epochs,
             step=p.step,
             losses=losses,
-            ndcg=found,
+            ndcg=ndcg,
             best_epoch=p.best_epoch,
             patience=s.patience - p.validations_since_best,
             seconds=round(p.seconds, 3),
-            message=_line(schedule, p, losses, found, s.patience),
+            message=_line(schedule, p, losses, ndcg, s.patience),
             **p.notes,
         )
+        events.emit(epoch)
 
     clock = time.perf_counter()
     if fresh:
-        judge({})
+        validate_and_save({})
         clock = time.perf_counter()
     while not p.ended:
         sums: dict[str, Tensor] = {}
@@ -122,9 +127,9 @@ def run_phase(
         p.epoch += 1
         losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):
-            raise Diverged(f"the loss of {phase.name} is no number after epoch {p.epoch}: lower the learning rate")
+            raise Diverged(f"the loss of {phase.name} is not finite after epoch {p.epoch}: lower the learning rate")
         if p.epoch % between == 0 or p.epoch >= schedule.epochs:
-            judge(losses)
+            validate_and_save(losses)
             clock = time.perf_counter()
             if not p.ended:
                 events.obey(epoch_ended=True)
@@ -133,18 +138,21 @@ def run_phase(
 
 
 def weights_file(phase: Phase) -> str:
-    """Where the best weights of a phase are kept in a run's folder."""
+    """Return the name of the file with the best weights of a phase, in the run's folder."""
     return f"{phase.name}.safetensors"
 
 
 def optimizer_of(phase: Phase, s: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW, for all that is learned but for what `phase` has an optimiser of its own for."""
+    """Return AdamW over the phase's parameter groups, which leave out those of its second optimiser `own`."""
     return torch.optim.AdamW(phase.parameter_groups(weight_decay(phase, s)), lr=phase.lr)
 
 
 def weight_decay(phase: Phase, s: TrainingSettings) -> float:
-    """AdamW's coefficient. It multiplies weights by 1 - lr * decay at each step; what suits a small dataset and a
-    large one alike is the time that this takes in epochs (Wang and Aitchison, arXiv 2405.13698)."""
+    """Return AdamW's coefficient of weight decay.
+
+    AdamW multiplies weights by 1 - lr * decay at each step. The value that suits small and large datasets alike is
+    the time scale of this decay in epochs (Wang and Aitchison, arXiv 2405.13698): `decay_epochs`, if set.
+    """
     if s.decay_epochs is None:
         return s.weight_decay
     return 1 / (s.decay_epochs * phase.steps_per_epoch * phase.lr)
@@ -153,33 +161,40 @@ def weight_decay(phase: Phase, s: TrainingSettings) -> float:
 def train_step(
     phase: Phase, batch: Any, optimizer: torch.optim.Optimizer, s: TrainingSettings
 ) -> dict[str, Tensor]:
-    """A step of the phase's own optimiser, if there is one, then one of `optimizer`; what the two minimised."""
+    """Take a step of the second optimiser `phase.own`, if there is one, then one of `optimizer`.
+
+    Returns:
+        The detached terms of both losses by name.
+    """
     terms: dict[str, Tensor] = {}
     if phase.own is not None:
         with _precision(phase.model, s):
             terms = phase.own_loss(batch)
-        _minimise(terms, phase.own, _own(phase))
+        _minimise(terms, phase.own, _own_parameters(phase))
     with _precision(phase.model, s):
         shared = phase.loss(batch)
     _minimise(shared, optimizer)
     return {name: term.detach() for name, term in (shared | terms).items()}
 
 
-def _own(phase: Phase) -> list[nn.Parameter]:
+def _own_parameters(phase: Phase) -> list[nn.Parameter]:
     return [] if phase.own is None else [p for group in phase.own.param_groups for p in group["params"]]
 
 
 def _minimise(
     terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, only: list[nn.Parameter] | None = None
 ) -> None:
-    """One step; `only`: the parameters whose gradients are wanted, where those of others would be in the way."""
+    """Take one step on the sum of the terms.
+
+    With `only`, gradients are computed for these parameters alone, so that none are left in the others.
+    """
     torch.stack(list(terms.values())).sum().backward(inputs=only)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
 def _ended(p: Progress, schedule: PhaseSchedule, s: TrainingSettings) -> str:
-    """What ends the phase here, if anything: "patience", the most "epochs" or "minutes" that it may have."""
+    """Return why the phase ends now ("patience", "minutes" or "epochs"), or an empty string if it goes on."""
     if p.validations_since_best >= s.patience:
         return "patience"
     if s.minutes is not None and p.seconds >= 60 * s.minutes:
@@ -188,8 +203,10 @@ def _ended(p: Progress, schedule: PhaseSchedule, s: TrainingSettings) -> str:
 
 
 def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> float:
-    """Linear warm-up over `warmup` steps, then constant, or a cosine to zero at `total`. What a plateau cuts is
-    counted with the progress of the phase."""
+    """Return the learning rate at a step: linear warm-up, then constant, or a cosine to zero at step `total`.
+
+    The cuts of the schedule `plateau` are not included; the progress of the phase counts them.
+    """
     if step < s.warmup:
         return base * (step + 1) / s.warmup
     if s.schedule != "cosine":
@@ -199,15 +216,17 @@ def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> fl
 
 
 def working_dtype(model: nn.Module, s: TrainingSettings) -> Literal["float32", "bfloat16"]:
-    """What the model's products are made in: bfloat16 where that is asked for and the device has it."""
+    """Return the type of matrix products: bfloat16 if the settings say so and the device supports it."""
     if s.dtype == "bfloat16" and (device_of(model).type != "cpu" or cpu_multiplies_bfloat16()):
         return "bfloat16"
     return "float32"
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether oneDNN has products of bfloat16 for this processor, which on x86 takes AVX-512. Without, they are
-    emulated: ten to sixty times slower than those of float32."""
+    """Return whether oneDNN has bfloat16 products for this processor, which on x86 need AVX-512.
+
+    Otherwise they are emulated, ten to sixty times slower than those of float32.
+    """
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is not None and bool(supported())
 
@@ -219,11 +238,12 @@ def _precision(model: nn.Module, s: TrainingSettings) -> AbstractContextManager[
 
 
 def _line(
-    schedule: PhaseSchedule, p: Progress, losses: dict[str, float], found: dict[str, float], patience: int
+    schedule: PhaseSchedule, p: Progress, losses: dict[str, float], ndcg: dict[str, float], patience: int
 ) -> str:
+    """Return the log line of a validation."""
     parts = [f"{p.phase} epoch {p.epoch}/{schedule.epochs}"]
     parts += [f"{name} {value:.4f}" for name, value in losses.items()]
-    parts += [f"NDCG@10 {name} {value:.4f}" for name, value in found.items() if name != "mean"]
-    if found:
+    parts += [f"NDCG@10 {name} {value:.4f}" for name, value in ndcg.items() if name != "mean"]
+    if ndcg:
         parts.append(f"best at {p.best_epoch}, patience {patience - p.validations_since_best}")
     return "  ".join(parts)

@@ -1,4 +1,4 @@
-"""How many parameters a system has on a dataset, without anything being embedded, asked or trained."""
+"""Number of parameters of a system on a dataset, without embedding, LLM calls or training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edt_cli.models.systems import make_model, needs, system
 from edt_cli.training.data import TrainingData
 
 TEXT_WIDTH = 1024
-"""d_L of `local`."""
+"""d_L of the embedder `local`."""
 
 
 def parameters(dataset: Dataset, settings: Settings) -> int:
-    """Of the model as it would be trained on the training prefixes as they happened; 0 where nothing is trained.
+    """Return the number of parameters of a model trained on the original prefixes; 0 for an untrained system.
 
-    Texts, profiles and generated items are stood in for by vectors of the `local` embedder's width: their content
-    changes no count.
+    Texts, profiles and generated items are replaced by vectors of the `local` embedder's width, since their content
+    does not change the count.
     """
     if not system(settings.model.name).trained:
         return 0
@@ -37,8 +37,8 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)
     generated = None
     if "generated items" in needed and not system(settings.model.name).augmented:
-        one = np.zeros(1, dtype=np.int64)
-        generated = GeneratedItems.of(one, one, one, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
+        single = np.zeros(1, dtype=np.int64)
+        generated = GeneratedItems.of(single, single, single, np.zeros((1, TEXT_WIDTH), dtype=np.float32))
     given = TrainingData(
         dataset=dataset, view=view, sequences=view.prefixes, table=table, profiles=profiles, generated=generated
     ).given(settings)

@@ -1,1 +1,1 @@
-"""The terminal app: reads run folders and artefacts, decides nothing. Imported only when a view opens."""
+"""Terminal app. It only reads run folders and artefacts, and is imported only when a view opens."""

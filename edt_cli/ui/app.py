@@ -1,4 +1,4 @@
-"""The Textual app: the workspace (`edt ui`), and the view of one run (`edt train`, `edt ui --attach`)."""
+"""Textual app with two views: the workspace (`edt ui`) and one run (`edt train`, `edt ui --attach`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class EdtApp(App[None]):
-    """`attach`: the folder to watch, with nothing behind it; else the workspace. `launched`: the process whose end
-    closes the view. `ascii_only`, `colour` None: what the terminal says of itself."""
+    """App that shows a workspace or one run.
+
+    Args:
+        workspace: The workspace.
+        attach: Folder of a run or job to watch; by default the app shows the workspace.
+        launched: Process whose end closes the view.
+        ascii_only: Draw with ASCII only; None to detect what the terminal supports.
+        colour: Use colours; None to detect what the terminal supports.
+        light: Start with the light theme.
+    """
 
     TITLE = "edt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
@@ -85,13 +93,15 @@ class EdtApp(App[None]):
         self.theme = LIGHT.name if light else DARK.name
         no_colour = self.no_color or os.environ.get("TERM") in WITHOUT_COLOUR if colour is None else not colour
         if no_colour:
-            # No colour codes at all: reverse, bold and underline are what a monochrome terminal has.
-            self._filters = [one for one in self._filters if not isinstance(one, Monochrome)] + [NoColor()]
+            # No colour codes at all: a monochrome terminal has only reverse, bold and underline.
+            self._filters = [
+                line_filter for line_filter in self._filters if not isinstance(line_filter, Monochrome)
+            ] + [NoColor()]
         if self.ascii_only:
             self._filters.append(AsciiOnly())
 
     def on_mount(self) -> None:
-        # Without this a signal ends the app with the terminal still raw, the mouse and the alternate screen on.
+        # Without this, a signal would end the app and leave the terminal raw, with mouse and alternate screen on.
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             with suppress(NotImplementedError, ValueError, RuntimeError):
@@ -102,22 +112,26 @@ class EdtApp(App[None]):
             self.push_screen(Home(self.workspace))
 
     def on_polled(self) -> None:
-        """A view that began its process ends with it."""
+        """End a view together with the process that it started."""
         if self.launched is not None and self.launched.code() is not None:
             self.exit()
 
     def action_leave(self) -> None:
-        """Close the view; whatever is at work goes on."""
+        """Close the view; running processes go on."""
         self.exit()
 
     def action_light_or_dark(self) -> None:
+        """Switch between the light and the dark theme."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def on_open_run(self, event: OpenRun) -> None:
         self.push_screen(RunScreen(Followed(self.workspace, event.folder)))
 
     def on_show_users(self, event: ShowUsers) -> None:
-        """Asked by the screen of a run; what its own sections ask, the workspace sees to itself."""
+        """Show users in the workspace, as requested by a run's screen.
+
+        The workspace handles requests from its sections itself.
+        """
         home = next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
         if home is None:
             self.notify("users are looked at from the workspace: edt ui")
@@ -139,11 +153,12 @@ class EdtApp(App[None]):
 
 
 def follow(workspace: Workspace, launched: Launched) -> None:
-    """The view of a process that this one began, until it ends or the view is left."""
+    """Show a process that this one started, until it ends or the view is closed."""
     EdtApp(workspace, launched.folder, launched).run()
 
 
 def _speaks_unicode() -> bool:
+    """Return whether the terminal can show Unicode."""
     if os.environ.get("EDT_ASCII"):
         return False
     encoding = (getattr(sys.__stdout__, "encoding", None) or locale.getpreferredencoding(False)).lower()

@@ -1,7 +1,7 @@
-"""Curves in braille, or in letters where a terminal has ASCII alone.
+"""Line charts drawn in braille, or in letters on an ASCII-only terminal.
 
-Drawn from the lowest and the highest value of each column of dots: many points cost what a screenful does. Series
-differ in colour, in their stroke and by the name at their end: never in colour alone.
+Each column of dots shows the lowest and highest value in it, so many points cost no more than a screenful. Series
+differ in colour, in stroke and by the name at their end, never in colour alone.
 """
 
 from __future__ import annotations
@@ -25,34 +25,45 @@ BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 LETTERS = "*o+x#@%&"
 STROKES = ((1, 1), (4, 6), (1, 3), (6, 8))
-"""Of the second number of columns the first are drawn: solid, dashed, dotted, long dashes."""
+"""Strokes as (columns drawn, period): solid, dashed, dotted, long dashes."""
 NAMES = 14
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Rows of (glyph, series or None) and the axis of the values."""
+    """Drawn curves: rows of (glyph, series or None), and the range of values."""
 
     rows: list[list[tuple[str, int | None]]]
     low: float
     high: float
     ends: dict[int, int] = field(default_factory=dict)
-    """Series -> the row where it ends."""
+    """Row in which each series ends."""
 
 
 def draw(
     curves: list[Curve], width: int, height: int, *, ascii_only: bool = False, log: bool = False
 ) -> Picture | None:
-    """The curves in `width` x `height` cells, None where there is no number to draw. `log`: only values above 0."""
+    """Draw curves in `width` x `height` cells.
+
+    Args:
+        curves: The curves.
+        width: Width in cells.
+        height: Height in cells.
+        ascii_only: Draw with letters instead of braille.
+        log: Use a logarithmic axis, which leaves out values that are not above 0.
+
+    Returns:
+        The picture, or None if there is nothing to draw.
+    """
     across, down = (1, 1) if ascii_only else (2, 4)
     columns, dots = width * across, height * down
-    ends = [(curve.first, curve.end) for curve in curves if len(curve)]
+    extents = [(curve.first, curve.end) for curve in curves if len(curve)]
     series = [[point for point in curve if not log or point[1] > 0] for curve in curves]
     values = [value for points in series for _, *both in points for value in both if value == value]
     if not values or width < 1 or height < 1:
         return None
     scale = math.log10 if log else float
-    first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
+    first, last = min(begin for begin, _ in extents), max(end for _, end in extents)
     low, high = min(values), max(values)
     bottom, top = scale(low), scale(high)
     pad = (top - bottom) * 0.02 or abs(top) * 0.1 or 1.0
@@ -60,11 +71,11 @@ def draw(
     x_scale = (columns - 1) / (last - first) if last > first else 0.0
     y_scale = (dots - 1) / (top - bottom)
     cells: list[list[tuple[int, int | None]]] = [[(0, None)] * width for _ in range(height)]
-    found: dict[int, int] = {}
+    ends: dict[int, int] = {}
     for number, points in enumerate(series):
         on, period = STROKES[number % len(STROKES)]
         for column, (begin, end) in _spans(points, first, x_scale, bottom, y_scale, scale).items():
-            found[number] = _row(dots, end if end == begin else (begin + end) // 2) // down
+            ends[number] = _row(dots, end if end == begin else (begin + end) // 2) // down
             if column % period >= on and not ascii_only:
                 continue
             for dot in range(begin, end + 1):
@@ -74,7 +85,7 @@ def draw(
                 mark = number + 1 if ascii_only else DOTS[row % down][column % across]
                 cell[column // across] = (mark if ascii_only else bits | mark, number if owner is None else owner)
     rows = [[(_glyph(bits, ascii_only), owner) for bits, owner in row] for row in cells]
-    return Picture(rows=rows, low=low, high=high, ends=found)
+    return Picture(rows=rows, low=low, high=high, ends=ends)
 
 
 def _spans(
@@ -85,7 +96,10 @@ def _spans(
     y_scale: float,
     scale: object,
 ) -> dict[int, tuple[int, int]]:
-    """Column of dots -> (lowest, highest) dot from below, joined to the column before; a gap joins nothing."""
+    """Return the (lowest, highest) dot of each column of dots, counted from below.
+
+    Columns are joined to the column before, except across a gap.
+    """
     assert callable(scale)
     spans: dict[int, tuple[int, int]] = {}
     before: tuple[int, int, int] | None = None
@@ -107,7 +121,7 @@ def _spans(
 def _join(
     spans: dict[int, tuple[int, int]], before: tuple[int, int, int], here: tuple[int, int, int]
 ) -> tuple[int, int]:
-    """Fill the columns between two spans with a straight line; returns the second's span, made to touch it."""
+    """Fill the columns between two spans with a straight line, and return the second span extended to touch it."""
     (old, old_begin, old_end), (new, begin, end) = before, here
     start, goal = (old_begin + old_end) / 2, (begin + end) / 2
     steps = new - old
@@ -134,7 +148,7 @@ def _glyph(bits: int, ascii_only: bool) -> str:
 
 
 class Chart(Widget):
-    """A chart of named curves in a frame. `l` is a log axis for the pane's owner to toggle."""
+    """Chart of named curves in a frame, with an optional log axis that its owner toggles."""
 
     DEFAULT_CSS = "Chart { height: 1fr; width: 1fr; min-height: 4; }"
     COMPONENT_CLASSES = {"chart--0", "chart--1", "chart--2", "chart--3", "chart--axis"}
@@ -150,7 +164,13 @@ class Chart(Widget):
         self._strips: tuple[object, list[Strip]] | None = None
 
     def show(self, curves: Mapping[str, Curve], *, note: str = "", mark: float | None = None) -> None:
-        """Draw these, if anything has changed. `mark`: the x of the best; `note` stands in the frame."""
+        """Draw curves, if anything has changed.
+
+        Args:
+            curves: Curves by name.
+            note: Text in the frame.
+            mark: The x of the best point.
+        """
         self._curves = dict(curves)
         self.note, self.mark = note, mark
         self.border_subtitle = note
@@ -159,18 +179,20 @@ class Chart(Widget):
             self.refresh()
 
     def draw_now(self, curves: Mapping[str, Curve], width: int, height: int) -> list[Strip]:
-        """The lines of a chart of that size, drawn whether or not anything has changed."""
+        """Return the lines of a chart of the given size, drawn even if nothing has changed."""
         self._curves = dict(curves)
         return self._render_all(width, height)
 
     def toggle_log(self) -> None:
+        """Switch between a linear and a logarithmic axis."""
         self.log_axis = not self.log_axis
         self._strips = None
         self.refresh()
 
     def _version(self) -> object:
-        told = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self._curves.items())
-        return told, self.size, self.mark, self.app.theme, self.log_axis
+        """Return the values that the drawing depends on."""
+        curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self._curves.items())
+        return curves, self.size, self.mark, self.app.theme, self.log_axis
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
@@ -196,7 +218,7 @@ class Chart(Widget):
             middle = fit("nothing to draw yet".center(max(0, width)), width)
             blank = Strip.blank(width, base)
             return [Strip([Segment(middle, axis)]) if y == height // 2 else blank for y in range(height)]
-        ends = _apart(picture.ends, height - 1)
+        ends = _name_rows(picture.ends, height - 1)
         strips = []
         for y, row in enumerate(picture.rows):
             segments = [Segment(self._value(y, picture, height - 1).rjust(6) + " ", axis)]
@@ -212,7 +234,7 @@ class Chart(Widget):
         return strips
 
     def _value(self, y: int, picture: Picture, height: int) -> str:
-        """A figure at the top, the middle and the bottom."""
+        """Return the axis label of line `y`; only the top, middle and bottom lines have one."""
         if y not in (0, height - 1) and not (height >= 7 and y == height // 2):
             return ""
         low, high = picture.low, picture.high
@@ -222,21 +244,22 @@ class Chart(Widget):
         return number(low + (high - low) * share)
 
     def _bottom(self, width: int, plot: int, axis: Style) -> Strip:
+        """Return the line with the ends of the x axis and the mark of the best point."""
         drawn = [curve for curve in self._curves.values() if len(curve)]
         first, last = (min(c.first for c in drawn), max(c.end for c in drawn)) if drawn else (0.0, 0.0)
         left, right = f"{first:g}", f"{last:g}"
         line = left + " " * max(1, plot - len(left) - len(right)) + right
         if self.mark is not None and last > first and plot > 12:
-            place = round((self.mark - first) / (last - first) * (plot - 1))
+            position = round((self.mark - first) / (last - first) * (plot - 1))
             sign = f"^best {self.mark:g}"
-            place = min(place, plot - len(sign))
-            if place > len(left) and place + len(sign) < plot - len(right):
-                line = line[:place] + sign + line[place + len(sign) :]
+            position = min(position, plot - len(sign))
+            if position > len(left) and position + len(sign) < plot - len(right):
+                line = line[:position] + sign + line[position + len(sign) :]
         return Strip([Segment(crop(" " * 7 + line, width), axis)])
 
 
-def _apart(ends: Mapping[int, int], height: int) -> dict[int, int]:
-    """Row -> series, no two names on one row."""
+def _name_rows(ends: Mapping[int, int], height: int) -> dict[int, int]:
+    """Return the series whose name is shown on each row, with at most one name per row."""
     taken: dict[int, int] = {}
     for series, row in sorted(ends.items(), key=lambda entry: entry[1]):
         free = [y for y in range(height) if y not in taken]
@@ -246,7 +269,7 @@ def _apart(ends: Mapping[int, int], height: int) -> dict[int, int]:
 
 
 def number(value: float) -> str:
-    """At most six cells: `.1377`, `12.35`, `1.2e-5`."""
+    """Format a number in at most six cells: `.1377`, `12.35`, `1.2e-5`."""
     if value == 0:
         return "0"
     size = abs(value)

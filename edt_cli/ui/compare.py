@@ -1,4 +1,4 @@
-"""Marked runs beside each other: curves overlaid, the settings that differ, paired differences."""
+"""Comparison of marked runs: overlaid curves, settings that differ, and paired differences."""
 
 from __future__ import annotations
 
@@ -23,23 +23,26 @@ from edt_cli.workspace.runs import RESULTS
 
 MOST = 8
 RANKS = f"{RESULTS}/test-full-ranks.parquet"
-ASIDE = ("run.key", "run.data_key")
+HIDDEN_SETTINGS = ("run.key", "run.data_key")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """`names` short enough for the ends of curves; `lines`: a setting and its value in each run, where they differ;
-    `differences`: run, domain, first's NDCG@10, this one's, difference, interval, whether it holds no 0, users."""
+    """Comparison of runs with the first of them."""
 
     names: list[str]
+    """Names of the runs, short enough for the ends of curves."""
     phases: dict[str, dict[str, Curve]]
+    """Curve of each run, by phase and name of the run."""
     lines: list[tuple[str, ...]]
+    """Each setting that differs, with its value in each run."""
     differences: list[tuple[str, ...]]
+    """Run, domain, NDCG@10 of the first run and of this run, difference, interval, whether it excludes 0, users."""
     notes: list[str] = field(default_factory=list)
 
 
 class Compare(Pane):
-    """What differs is always against the first of the marked runs; `f` puts the one under the cursor first."""
+    """Section that compares marked runs with the first of them; `f` makes the next run the first."""
 
     BINDINGS = [
         Binding("L", "log_axis", "Log axis", key_display="L", show=False),
@@ -48,7 +51,7 @@ class Compare(Pane):
         Binding("f", "first", "Next run first"),
     ]
     DEFAULT_CSS = """
-    Compare #told { height: auto; max-height: 4; }
+    Compare #summary { height: auto; max-height: 4; }
     Compare #left { height: 1fr; width: 1fr; }
     Compare #right { height: 1fr; width: 1fr; }
     """
@@ -59,11 +62,11 @@ class Compare(Pane):
         self.shelf = shelf
         self.compared: Compared | None = None
         self.shown_phase = -1
-        self.turn = 0
+        self.first_run = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(id="left"):
-            yield Static(id="told", classes="bar", markup=False)
+            yield Static(id="summary", classes="bar", markup=False)
             yield Chart("validation NDCG@10, mean of domains", id="overlaid")
         with Vertical(id="right"):
             yield Rows(id="differences", empty="no paired ranks: edt eval for both runs")
@@ -73,19 +76,19 @@ class Compare(Pane):
         marked = self.shelf.marked_runs()[:MOST]
         if len(marked) < 2:
             self.compared = None
-            self.query_one("#told", Static).update("mark two runs or more in 2 Runs (space), then come back")
+            self.query_one("#summary", Static).update("mark two runs or more in 2 Runs (space), then come back")
             for rows in self.query(Rows):
                 rows.load([], 0, lambda row: ())
             self.query_one(Chart).show({})
             return
-        turn = self.turn % len(marked)
-        self.query_one("#told", Static).update("reading ...")
-        self.reads(lambda: compare(self.workspace, marked[turn:] + marked[:turn]), self._show)
+        first = self.first_run % len(marked)
+        self.query_one("#summary", Static).update("reading ...")
+        self.reads(lambda: compare(self.workspace, marked[first:] + marked[:first]), self._show)
 
-    def _show(self, found: Compared) -> None:
-        self.compared = found
-        told = [f"{safe(found.names[0], 60)} is first; differences are of the others to it", *found.notes]
-        self.query_one("#told", Static).update("\n".join(told))
+    def _show(self, compared: Compared) -> None:
+        self.compared = compared
+        summary = [f"{safe(compared.names[0], 60)} is first; differences are of the others to it", *compared.notes]
+        self.query_one("#summary", Static).update("\n".join(summary))
         heads = [
             *(Col(name, width) for name, width in (("run", 14), ("domain", 9))),
             *(Col(name, 6, right=True) for name in ("first", "N@10")),
@@ -94,9 +97,11 @@ class Compare(Pane):
             Col("clear", 5),
             Col("users", 6, right=True),
         ]
-        self.query_one("#differences", Rows).load(heads, len(found.differences), found.differences.__getitem__)
-        columns = [Col("setting", 24), *(Col(name, 18) for name in found.names)]
-        self.query_one("#settings", Rows).load(columns, len(found.lines), found.lines.__getitem__)
+        self.query_one("#differences", Rows).load(
+            heads, len(compared.differences), compared.differences.__getitem__
+        )
+        columns = [Col("setting", 24), *(Col(name, 18) for name in compared.names)]
+        self.query_one("#settings", Rows).load(columns, len(compared.lines), compared.lines.__getitem__)
         self._draw()
 
     def _draw(self) -> None:
@@ -115,12 +120,15 @@ class Compare(Pane):
         self.query_one(Chart).toggle_log()
 
     def action_first(self) -> None:
-        self.turn += 1
+        self.first_run += 1
         self.entered()
 
 
 def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
-    """Reads events and ranks of each: not for the thread that draws."""
+    """Compare runs with the first of them.
+
+    This reads events and ranks of every run, so it must not be called in the thread that draws.
+    """
     names = _short_names([row.name for row in rows])
     phases: dict[str, dict[str, Curve]] = {}
     for name, row in zip(names, rows, strict=True):
@@ -129,11 +137,11 @@ def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
                 mean = phase.ndcg.get("mean") or next(iter(phase.ndcg.values()))
                 phases.setdefault(phase.name, {})[name] = mean
     settings = [flat({**row.plan.get("settings", {}), "run": _facts(row)}) for row in rows]
-    keys = list(dict.fromkeys(name for one in settings for name in one))
+    keys = list(dict.fromkeys(name for values in settings for name in values))
     lines = [
-        (name, *(one.get(name, "-") for one in settings))
+        (name, *(values.get(name, "-") for values in settings))
         for name in keys
-        if name not in ASIDE and len({one.get(name) for one in settings}) > 1
+        if name not in HIDDEN_SETTINGS and len({values.get(name) for values in settings}) > 1
     ]
     differences, notes = [], []
     for name, row in zip(names[1:], rows[1:], strict=True):
@@ -145,13 +153,18 @@ def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
 
 
 def _facts(row: RunRow) -> dict[str, Any]:
+    """Return the facts of a run that are compared beside its settings."""
     return {
         name: value for name, value in row.plan.items() if name in ("data", "data_key", "preset", "llm", "device")
     }
 
 
 def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> list[tuple[str, ...]]:
-    """Over the users that both ranked an item for, by domain. Errors: ValueError where they cannot be paired."""
+    """Return the paired difference of two runs in each domain, over the users that both have ranks for.
+
+    Raises:
+        ValueError: If the runs cannot be paired.
+    """
     import polars as pl
 
     from edt_cli.evaluation.significance import ndcg_of, paired_bootstrap
@@ -168,15 +181,15 @@ def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> l
     if both.is_empty():
         raise ValueError("no user in common, no paired difference")
     domains = workspace.dataset(first.data).manifest()["domains"]
-    found: list[tuple[str, ...]] = []
+    differences: list[tuple[str, ...]] = []
     for number in sorted(both["domain"].unique()):
-        own = both.filter(pl.col("domain") == number)
-        a, b = (ndcg_of(own[column].to_numpy()) for column in ("rank_full", "rank_full_second"))
+        in_domain = both.filter(pl.col("domain") == number)
+        a, b = (ndcg_of(in_domain[column].to_numpy()) for column in ("rank_full", "rank_full_second"))
         d = paired_bootstrap(a, b)
         interval, clear = f"[{d.low:+.4f}, {d.high:+.4f}]", "yes" if d.clear else "no"
         means = (f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}")
-        found.append((name, domains[number], *means, interval, clear, f"{d.users:,}"))
-    return found
+        differences.append((name, domains[number], *means, interval, clear, f"{d.users:,}"))
+    return differences
 
 
 def _ranks(row: RunRow) -> Path:
@@ -187,7 +200,10 @@ def _ranks(row: RunRow) -> Path:
 
 
 def _short_names(names: list[str]) -> list[str]:
-    """Without the beginning that all share, cut at a dash, and without the key at the end where that is clear."""
+    """Return the names without their common beginning, and without the key at the end if they stay unique.
+
+    The common beginning is cut at a dash.
+    """
     first, *others = names
     shared = 0
     while shared < len(first) and all(name[: shared + 1] == first[: shared + 1] for name in others):

@@ -1,4 +1,4 @@
-"""Series in bounded memory: however long a run is, a curve keeps at most LIMIT buckets."""
+"""Curves in bounded memory: however long a run is, a curve keeps at most LIMIT buckets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ LIMIT = 2048
 
 
 class Curve:
-    """Points by growing x. A bucket is (x, low, high) of `stride` neighbours; what is no number is a gap (NaN)."""
+    """Points with growing x, kept in buckets.
+
+    A bucket is (x, low, high) of `stride` neighbouring points. A point without a finite value is a gap (NaN).
+    """
 
     def __init__(self, points: Iterable[tuple[float, float | None]] = ()) -> None:
         self.stride = 1
@@ -29,18 +32,19 @@ class Curve:
 
     @property
     def first(self) -> float:
-        """The x it begins with."""
+        """The x of the first bucket."""
         return self._x[0]
 
     @property
     def end(self) -> float:
-        """The x of its last bucket."""
+        """The x of the last bucket."""
         return self._x[-1]
 
     def add(self, x: float, y: float | None) -> None:
+        """Add a point; a point before the last bucket is ignored."""
         value = math.nan if y is None or not math.isfinite(y) else y
         if self._x and x < self._x[-1]:
-            return  # an epoch told twice: after a resume the first telling stands
+            return  # an epoch reported again after a resume: the first report stands
         self.last = None if math.isnan(value) else value
         if self._in_last and self._in_last < self.stride:
             self._low[-1], self._high[-1] = _joined(self._low[-1], self._high[-1], value, value)
@@ -54,6 +58,7 @@ class Curve:
             self._halve()
 
     def _halve(self) -> None:
+        """Join neighbouring buckets in pairs, which doubles `stride`."""
         pairs = [
             _joined(self._low[i], self._high[i], self._low[i + 1], self._high[i + 1])
             for i in range(0, len(self._x) - 1, 2)
@@ -67,7 +72,7 @@ class Curve:
 
 
 def _joined(low: float, high: float, other_low: float, other_high: float) -> tuple[float, float]:
-    """The span of two buckets; a gap beside a value is no gap any more."""
+    """Return the span of two buckets; a gap takes the span of the other bucket."""
     if math.isnan(low):
         return other_low, other_high
     if math.isnan(other_low):

@@ -1,4 +1,4 @@
-"""The prepared datasets: their statistics, figure 1, users to try things with."""
+"""Section of the prepared datasets: their statistics, figure 1, and users to try."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)
 
 
 class Datasets(Pane):
-    """`u` or enter: the users of the dataset under the cursor."""
+    """Section of the prepared datasets; `u` or enter shows the users of the one under the cursor."""
 
     BINDINGS = [Binding("u,enter", "users", "Users", key_display="u")]
     DEFAULT_CSS = """
@@ -48,20 +48,20 @@ class Datasets(Pane):
         self.query_one(Rows).load(COLUMNS, len(lines), lines.__getitem__)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        shown = self.query_one("#statistics", Static)
+        panel = self.query_one("#statistics", Static)
         if event.row >= len(self.datasets):
-            shown.update("")
+            panel.update("")
             return
         artefact = self.datasets[event.row]
         stamp = (artefact.key, (artefact.path / "manifest.json").stat().st_mtime_ns)
         if stamp in self._known:
-            shown.update(self._known[stamp])
+            panel.update(self._known[stamp])
             return
-        shown.update("counting ...")
+        panel.update("counting ...")
 
-        def then(found: dict[str, Any]) -> None:
-            self._known[stamp] = describe(found)
-            shown.update(self._known[stamp])
+        def then(statistics: dict[str, Any]) -> None:
+            self._known[stamp] = describe(statistics)
+            panel.update(self._known[stamp])
 
         self.reads(lambda: _statistics(artefact), then)
 
@@ -78,12 +78,13 @@ class Datasets(Pane):
 
 
 def _line(artefact: Artefact) -> tuple[str, ...]:
+    """Return the texts of a dataset's row."""
     try:
         manifest = artefact.manifest()
         domains = ", ".join(manifest.get("domains", []))
         name = f"{artefact.key} (synthetic)" if manifest.get("synthetic") else artefact.key
         return name, domains, str(manifest.get("made", "")), "v ready"
-    except Exception as error:  # whatever a manifest holds
+    except Exception as error:  # a damaged manifest can hold anything
         return artefact.key, f"{type(error).__name__}", "", "! damaged"
 
 
@@ -94,37 +95,37 @@ def _statistics(artefact: Artefact) -> dict[str, Any]:
     return statistics(load(artefact), artefact.manifest())
 
 
-def describe(found: dict[str, Any]) -> RenderableType:
-    """Table 1's figures, ties, the distribution of r (figure 1), sample users."""
+def describe(statistics: dict[str, Any]) -> RenderableType:
+    """Return the figures of table 1, ties, repeats, the distribution of r (figure 1) and sample users as text."""
     lines = [
-        f"{found['users']:,} users   {found['interactions']:,} interactions   "
-        f"{_share(found['average_length'], '.2f')} a user",
-        f"{found['users_in_several_domains']:,} users in several domains"
-        + ("   SYNTHETIC" if found["synthetic"] else ""),
+        f"{statistics['users']:,} users   {statistics['interactions']:,} interactions   "
+        f"{_share(statistics['average_length'], '.2f')} a user",
+        f"{statistics['users_in_several_domains']:,} users in several domains"
+        + ("   SYNTHETIC" if statistics["synthetic"] else ""),
         "",
         fit("domain", 16) + "".join(f"{name:>13}" for name in ("users", "items", "interactions", "with text")),
     ]
-    for domain in found["domains"]:
+    for domain in statistics["domains"]:
         counts = "".join(f"{domain[name]:>13,}" for name in ("users", "items", "interactions"))
         lines.append(fit(domain["domain"], 16) + counts + f"{_share(domain['items_with_text']):>13}")
-    ties = found["ties"]
+    ties = statistics["ties"]
     tied = f"ties in time: {_share(ties['steps'])} of steps, {_share(ties['test_targets'])} of test targets"
-    repeats = found["repeats"]
+    repeats = statistics["repeats"]
     seen = "stay candidates" if repeats["keep_seen"] else "are no candidates"
-    again = f"repeats: {_share(repeats['share'])} of targets; seen items {seen}"
-    edges = found["r"]["edges"]
+    repeated = f"repeats: {_share(repeats['share'])} of targets; seen items {seen}"
+    edges = statistics["r"]["edges"]
     bins = [f"r {low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
     chart = bar_chart(
-        bins, found["r"]["users"], "Users by r (0: as many of each domain, 1: one domain only)", width=70
+        bins, statistics["r"]["users"], "Users by r (0: as many of each domain, 1: one domain only)", width=70
     )
-    sample = found["sample"]
-    last = [f"one domain: {', '.join(safe(name, 40) for name in sample['one_domain'])}"]
-    last += [f"several: {', '.join(safe(name, 40) for name in sample['several_domains'])}"]
-    settings = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+    sample = statistics["sample"]
+    users = [f"one domain: {', '.join(safe(name, 40) for name in sample['one_domain'])}"]
+    users += [f"several: {', '.join(safe(name, 40) for name in sample['several_domains'])}"]
+    settings = ", ".join(f"{name} {value}" for name, value in statistics["settings"].items())
     return Group(
-        Text("\n".join([*lines, "", tied, again, ""])),
+        Text("\n".join([*lines, "", tied, repeated, ""])),
         chart,
-        Text("\n".join(["", "Users to try", *last, "", f"settings: {safe(settings, 400)}"])),
+        Text("\n".join(["", "Users to try", *users, "", f"settings: {safe(settings, 400)}"])),
     )
 
 

@@ -1,4 +1,4 @@
-"""Help, and what asks before something is stopped."""
+"""Dialogs: help, stopping a run, and a line of input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOVES = """\
 
 
 class Help(ModalScreen[None]):
-    """Every key that works on the screen behind, from its own bindings."""
+    """List of the keys that work on the screen behind, read from its bindings."""
 
     BINDINGS = [Binding("escape,question_mark,q,enter", "dismiss", "Back", show=False)]
     DEFAULT_CSS = """
@@ -35,15 +35,15 @@ class Help(ModalScreen[None]):
         self.keys = keys
 
     def compose(self) -> ComposeResult:
-        own = "\n".join(f" {key:<18}{told}" for key, told in self.keys)
+        lines = "\n".join(f" {key:<18}{description}" for key, description in self.keys)
         with VerticalScroll(classes="frame") as box:
             box.border_title = "keys"
             box.border_subtitle = "esc back"
-            yield Static(f"{own}\n\n{MOVES}", markup=False)
+            yield Static(f"{lines}\n\n{MOVES}", markup=False)
 
 
 class Stop(ModalScreen["Request | None"]):
-    """After this epoch, now, or not. What was done is kept in every case."""
+    """Question of whether to stop after this epoch, now, or not at all. Finished work is kept in every case."""
 
     BINDINGS = [
         Binding("e", "answer('stop-after-epoch')", "After this epoch"),
@@ -56,7 +56,7 @@ class Stop(ModalScreen["Request | None"]):
     """
 
     def compose(self) -> ComposeResult:
-        told = Static(
+        question = Static(
             "Stop this run?\n\n"
             "  e    after this epoch, with a checkpoint\n"
             "  n    now: what came after the last checkpoint is lost\n"
@@ -65,8 +65,8 @@ class Stop(ModalScreen["Request | None"]):
             classes="frame",
             markup=False,
         )
-        told.border_title = "stop"
-        yield told
+        question.border_title = "stop"
+        yield question
 
     def action_answer(self, answer: str) -> None:
         requests: dict[str, Request] = {"stop-after-epoch": "stop-after-epoch", "stop-now": "stop-now"}
@@ -74,7 +74,7 @@ class Stop(ModalScreen["Request | None"]):
 
 
 class Question(ModalScreen["str | None"]):
-    """One line of text: a filter, a user's name. `hint` says what may be written."""
+    """Input of one line of text, such as a filter; `hint` says what can be entered."""
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
     DEFAULT_CSS = """

@@ -1,4 +1,4 @@
-"""`model:llm-edt ndcg_food>.13 !failed`: words, fields and comparisons that all must hold; `!` turns one round."""
+"""Filters such as `model:llm-edt ndcg_food>.13 !failed`: all terms must hold, and `!` negates a term."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _TERM = re.compile(r"(!?)(?:([\w.@-]+?)(>=|<=|>|<|:|=))?(.*)", re.DOTALL)
 
 
 def parse(text: str) -> Test:
-    """A test of fields by name. A word alone is looked for in all of them. Errors: UserError where a comparison has
-    no number."""
+    """Return a test of fields by name; a word without a field is searched in all fields.
+
+    Raises:
+        UserError: If a comparison has no number.
+    """
     tests = [_term(term) for term in text.split()]
     return lambda fields: all(test(fields) for test in tests)
 
@@ -30,11 +33,11 @@ def _term(term: str) -> Test:
     match = _TERM.fullmatch(term)
     assert match is not None
     inverted, name, sign, wanted = match.groups()
-    test = _compared(name, sign, wanted) if name and sign in COMPARISONS else _found(name, sign, wanted)
+    test = _comparison(name, sign, wanted) if name and sign in COMPARISONS else _contains(name, sign, wanted)
     return (lambda fields: not test(fields)) if inverted else test
 
 
-def _compared(name: str, sign: str, wanted: str) -> Test:
+def _comparison(name: str, sign: str, wanted: str) -> Test:
     try:
         number = float(wanted)
     except ValueError:
@@ -48,7 +51,7 @@ def _compared(name: str, sign: str, wanted: str) -> Test:
     return test
 
 
-def _found(name: str | None, sign: str | None, wanted: str) -> Test:
+def _contains(name: str | None, sign: str | None, wanted: str) -> Test:
     wanted = wanted.casefold()
     if name is None:
         return lambda fields: any(wanted in str(value).casefold() for value in fields.values())

@@ -1,4 +1,4 @@
-"""A run or a job as one watches it: its events, its heartbeat, and the run that a job is at."""
+"""A run or job being watched: its events, its heartbeat, and the run that a job is making."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from edt_cli.ui.library import live_job, manifest_of, read_run
 from edt_cli.ui.state import PhaseState, RunState
+from edt_cli.workspace.event_types import Event
 from edt_cli.workspace.events import Request
 from edt_cli.workspace.jobs import SILENT_S, alive, ask, heartbeat
 from edt_cli.workspace.layout import Workspace
@@ -20,7 +21,7 @@ from edt_cli.workspace.tail import Tail
 
 @dataclass
 class Part:
-    """One folder: its tail, what was folded from it, and its last heartbeat."""
+    """State of one folder: the tail of its events, the state folded from them, and its last heartbeat."""
 
     folder: Path
     tail: Tail = field(init=False)
@@ -33,10 +34,11 @@ class Part:
         self.tail = Tail(self.folder / "events.jsonl")
 
     def take(self, news: News) -> None:
+        """Fold new events and the heartbeat into the state."""
         if self.tail.restarts != self._restarts:
             self._restarts, self.state = self.tail.restarts, RunState()
-        for record in news.records:
-            self.state.fold(record)
+        for event in news.events:
+            self.state.fold(event)
         if news.beat:
             self.beat = news.beat
             self.state.beat(news.beat, self.batch_size)
@@ -44,9 +46,9 @@ class Part:
 
 @dataclass(frozen=True)
 class News:
-    """What a reading found; folding it is the reader's, so that a slow disk never holds up the screen."""
+    """Events read from disk in one thread and folded in another, so that a slow disk never blocks the screen."""
 
-    records: Sequence[dict[str, Any]]
+    events: Sequence[Event]
     beat: dict[str, Any]
     more: bool
     alive: bool
@@ -54,7 +56,7 @@ class News:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run of a job that is over or at work: its best NDCG@10 by domain."""
+    """Summary of a finished or running run of a job, with its best NDCG@10 by domain."""
 
     name: str
     status: RunStatus
@@ -63,14 +65,14 @@ class RunSummary:
 
 
 class Followed:
-    """`folder`: a run's or a job's. A run that a job at work makes is watched with that job."""
+    """A watched folder, of a run or of a job. A run is watched together with the running job that makes it."""
 
     def __init__(self, workspace: Workspace, folder: Path) -> None:
         self.workspace = workspace
         self.job: Part | None = None
         self.run: Part | None = None
         self.summaries: dict[str, RunSummary] = {}
-        self.there = True
+        self.process_alive = True
         if folder.parent.resolve() == workspace.jobs.resolve():
             self.job = Part(folder)
         else:
@@ -80,6 +82,7 @@ class Followed:
 
     @property
     def parts(self) -> list[Part]:
+        """The job and the run, as far as they exist."""
         return [part for part in (self.job, self.run) if part is not None]
 
     @property
@@ -88,7 +91,7 @@ class Followed:
 
     @property
     def state(self) -> RunState:
-        """The run's, or before there is one the job's."""
+        """State of the run, or of the job before it has a run."""
         return self.parts[-1].state
 
     @property
@@ -97,25 +100,25 @@ class Followed:
 
     @property
     def working(self) -> RunState:
-        """Whose stage it is: the run's while it trains, else the job's (embedding, asking an LLM)."""
+        """State with the current stage: the run's while it trains, else the job's (embedding, asking an LLM)."""
         if self.run and (self.run.state.phases or self.job is None):
             return self.run.state
         return self.job.state if self.job else self.state
 
     @property
     def status(self) -> RunStatus:
-        """As the events tell it, unless nobody is there any more to make it true."""
-        told = self.job.state if self.job else None
-        if told is not None and told.ended:
-            return told.status
-        own = self.run.state if self.run else None
-        if own is not None and own.ended and told is None:
-            return own.status
-        if not self.there:
+        """Status by the events, unless the process is gone."""
+        job = self.job.state if self.job else None
+        if job is not None and job.ended:
+            return job.status
+        run = self.run.state if self.run else None
+        if run is not None and run.ended and job is None:
+            return run.status
+        if not self.process_alive:
             return RunStatus.SILENT
-        if own is None or own.ended:
-            return told.status if told is not None else RunStatus.WORKING
-        return own.status
+        if run is None or run.ended:
+            return job.status if job is not None else RunStatus.WORKING
+        return run.status
 
     @property
     def ended(self) -> bool:
@@ -123,20 +126,20 @@ class Followed:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the last sign of life."""
+        """Seconds since the last event or heartbeat."""
         signs = [part.beat.get("time") or part.state.time or 0.0 for part in self.parts]
         return max(0.0, time.time() - max(signs, default=0.0))
 
     @property
     def quiet(self) -> bool:
-        """Nothing was heard for a while, though the process is there (a long validation, a slow disk)."""
-        return self.there and not self.ended and self.silent_for > SILENT_S
+        """Whether the process exists but has been silent for a while (a long validation, a slow disk)."""
+        return self.process_alive and not self.ended and self.silent_for > SILENT_S
 
     @property
     def pid(self) -> int | None:
-        """The process at work, if it is one of this machine."""
+        """Id of the running process, if it is on this machine."""
         beat = next((part.beat for part in reversed(self.parts) if part.beat), {})
-        return beat.get("pid") if self.there and beat.get("host") == socket.gethostname() else None
+        return beat.get("pid") if self.process_alive and beat.get("host") == socket.gethostname() else None
 
     @property
     def host(self) -> str:
@@ -151,34 +154,37 @@ class Followed:
         return next((part.state.message for part in self.parts if part.state.message), "")
 
     def read(self) -> list[tuple[Part, News]]:
-        """From disk; may be called in another thread."""
-        found = []
+        """Read new events from disk; this may be called in another thread."""
+        news = []
         for part in self.parts:
-            records, more = part.tail.read()
+            events, more = part.tail.read()
             beat = heartbeat(part.folder)
-            found.append((part, News(records=records, beat=beat, more=more, alive=alive(beat))))
-        return found
+            news.append((part, News(events=events, beat=beat, more=more, alive=alive(beat))))
+        return news
 
     def take(self, news: list[tuple[Part, News]]) -> bool:
-        """Fold what was read; whether more is waiting."""
-        for part, found in news:
-            part.take(found)
-        known = [found for _, found in news if found.beat]
+        """Fold what was read, and return whether there is more to read."""
+        for part, part_news in news:
+            part.take(part_news)
+        known = [part_news for _, part_news in news if part_news.beat]
         # A process that has only just begun has no heartbeat yet.
-        self.there = any(found.alive for found in known) or (not known and self.silent_for < SILENT_S)
+        self.process_alive = any(part_news.alive for part_news in known) or (
+            not known and self.silent_for < SILENT_S
+        )
         if self.job is not None:
             self._next_run(self.job.state)
         if self.run is not None:
             self._sum_up(self.run)
-        return any(found.more for _, found in news)
+        return any(part_news.more for _, part_news in news)
 
     def request(self, request: Request) -> None:
-        """Ask the process at work; it acknowledges by an event."""
+        """Send a request to the running process, which confirms it with an event."""
         ask([part.folder for part in self.parts], request)
         for part in self.parts:
-            part.state.asked = "" if request == "run" else request
+            part.state.requested = "" if request == "run" else request
 
     def _next_run(self, job: RunState) -> None:
+        """Follow a job to its newest run, and summarise runs that are done."""
         for name in job.runs:
             if name in job.done and name not in self.summaries:
                 self._sum_up_finished(name)

@@ -1,4 +1,4 @@
-"""The users of a dataset as the stages of a run have them: read once, shown in a list and one by one."""
+"""Histories of a dataset's users with the artefacts of a run, for the list of users and the view of one user."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Histories:
-    """A dataset, and what a run's stages made of its users; `row` None: only what happened."""
+    """A dataset with a run's augmentation and profiles; without a run (`row` is None), real interactions only."""
 
     dataset: Dataset
-    made: Augmentation
+    augmentation: Augmentation
     profiles: Profiles
     row: RunRow | None
 
@@ -37,26 +37,33 @@ class Histories:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """[U, D] training items of each domain."""
+        """[U, D]: number of training items in each domain."""
         d = self.dataset
         return d.sequences.prefixes(d.learned_lengths(self.train_on)).domain_counts(d.domains)
 
     @cached_property
     def ratios(self) -> np.ndarray:
+        """[U]: imbalance r of each user."""
         from edt_cli.data.imbalance import imbalance
 
         return imbalance(self.counts)
 
     @cached_property
     def inserted(self) -> np.ndarray:
-        """[U] items that the augmenter inserted."""
+        """[U]: number of items that the augmenter inserted."""
         import numpy as np
 
-        return np.bincount(self.made.sequences.users[self.made.inserted], minlength=len(self.dataset.user_ids))
+        return np.bincount(
+            self.augmentation.sequences.users[self.augmentation.inserted], minlength=len(self.dataset.user_ids)
+        )
 
 
 def read_histories(workspace: Workspace, data: str, row: RunRow | None) -> Histories:
-    """Errors: UserError where the dataset or an artefact is damaged. Artefacts of other data are left aside."""
+    """Read a dataset and the artefacts of a run; a run on other data is ignored.
+
+    Raises:
+        UserError: If the dataset or an artefact is damaged.
+    """
     from edt_cli.augmentation.artefact import Augmentation
     from edt_cli.data.dataset import load
     from edt_cli.profiling.profiles import Profiles
@@ -66,23 +73,25 @@ def read_histories(workspace: Workspace, data: str, row: RunRow | None) -> Histo
     view = dataset.training_view(_train_on(row))
     if row is not None and row.plan.get("data_key") != view.key:
         row, keys, view = None, {}, dataset.training_view()
-    augmentation = workspace.artefact("augmentation", keys.get("augmentation", "none"))
+    artefact = workspace.artefact("augmentation", keys.get("augmentation", "none"))
     profiles = workspace.artefact("profiles", keys.get("profiles", "none"))
     histories = Histories(
         dataset=dataset,
-        made=Augmentation.load(augmentation.path) if augmentation.complete else Augmentation.none(view),
+        augmentation=Augmentation.load(artefact.path) if artefact.complete else Augmentation.none(view),
         profiles=Profiles.load(profiles.path) if profiles.complete else Profiles.none(len(view.prefixes), 0),
         row=row,
     )
-    # Counted here, in the thread that reads.
+    # Computed here, in the thread that reads.
     assert histories.counts is not None and histories.ratios is not None and histories.inserted is not None
     return histories
 
 
 def artefacts_of(row: RunRow) -> dict[str, str]:
-    found = row.plan.get("artefacts")
-    return found if isinstance(found, dict) else {}
+    """Return the keys of a run's artefacts, by kind."""
+    artefacts = row.plan.get("artefacts")
+    return artefacts if isinstance(artefacts, dict) else {}
 
 
 def _train_on(row: RunRow | None) -> TrainOn:
+    """Return the part of each history that a run was trained on."""
     return row.plan.get("settings", {}).get("training", {}).get("train_on", "train") if row else "train"

@@ -1,4 +1,4 @@
-"""The workspace: datasets, runs, comparison, tables, users, the LLM cache."""
+"""Screen of the workspace, with sections for datasets, runs, comparison, tables, users and the LLM cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ COMMANDS = 50
 
 
 class Home(EdtScreen):
-    """Reads the runs anew every few seconds; what else a section shows it reads when it comes to the front."""
+    """Screen of the workspace.
+
+    It reads the runs every few seconds; a section reads its other data when it comes to the front.
+    """
 
     names: ClassVar[list[str]] = ["Datasets", "Runs", "Compare", "Tables", "Users", "LLM"]
 
@@ -53,7 +56,7 @@ class Home(EdtScreen):
         ]
 
     def on_mount(self) -> None:
-        self.say(f"edt > workspace {_place(self.workspace.root)}", "reading")
+        self.say(f"edt > workspace {_short_path(self.workspace.root)}", "reading")
         self.set_interval(REREAD_S, self.reread)
         self.run_worker(self._start(), exit_on_error=False)
 
@@ -62,9 +65,10 @@ class Home(EdtScreen):
         self.choose("Runs" if self.shelf.runs else "Datasets")
         disk = await asyncio.to_thread(size_on_disk, self.workspace.root)
         self._disk = f"disk {size(disk)}"
-        self.tell()
+        self.update_counts()
 
     async def reread(self) -> None:
+        """Read the runs, unless they are being read already."""
         if self._reading:
             return
         self._reading = True
@@ -75,35 +79,37 @@ class Home(EdtScreen):
         if self.is_attached and (runs != self.shelf.runs or not runs):
             self.shelf.put(runs)
             self.pane("Runs").show()
-        self.tell()
+        self.update_counts()
 
-    def tell(self) -> None:
-        """What stands at the top and beside the sections."""
+    def update_counts(self) -> None:
+        """Update the line at the top and the counts beside the sections."""
         live = sum(row.status.live for row in self.shelf.runs)
         cost = f"${self.spent:.2f}" if self.spent is not None else ""
         parts = [f"live {live}", self._disk, cost]
-        self.say(f"edt > workspace {_place(self.workspace.root)}", "  ".join(part for part in parts if part))
+        self.say(f"edt > workspace {_short_path(self.workspace.root)}", "  ".join(part for part in parts if part))
         sections = self.query_one(Sections)
         sections.count("Runs", short(len(self.shelf.runs)))
         sections.count("Compare", str(len(self.shelf.marked)) if self.shelf.marked else "")
         sections.count("Datasets", short(len(self.workspace.datasets())))
 
     def on_marks_changed(self) -> None:
-        self.tell()
+        self.update_counts()
 
     def on_spent(self, event: Spent) -> None:
         self.spent = event.usd
-        self.tell()
+        self.update_counts()
 
     def on_show_users(self, event: ShowUsers) -> None:
         event.stop()
         self.show_users(event.data, event.row)
 
     def show_users(self, data: str, row: RunRow | None = None) -> None:
+        """Show the users of `data` with the artefacts of `row`."""
         self.choose("Users")
         self.pane("Users").open(data, row)
 
     def commands(self) -> Iterable[SystemCommand]:
+        """Return commands for the newest runs and for the datasets."""
         for row in self.shelf.runs[:COMMANDS]:
             yield SystemCommand(
                 f"Run {row.name}", sign(row.status), partial(self.post_message, OpenRun(row.folder))
@@ -114,8 +120,8 @@ class Home(EdtScreen):
             )
 
 
-def _place(path: Path) -> str:
-    """`~/edt-workspace` for what is below one's home."""
+def _short_path(path: Path) -> str:
+    """Return a path with the home folder as `~`."""
     try:
         return f"~/{path.relative_to(Path.home())}"
     except (ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What a workspace holds, read fast and forgivingly: a damaged folder is shown as damaged, never an error."""
+"""Fast reading of a workspace for the app; a damaged folder is shown as damaged and is never an error."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ SIGNS = {
     RunStatus.SILENT: "?",
     RunStatus.DAMAGED: "!",
 }
-"""A sign for each state, beside its word: nothing is told by colour alone."""
+"""Sign of each status, shown beside its word so that nothing depends on colour alone."""
 MAIN_RESULT = "test-full"
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run as the list shows it. `figures`: `ndcg_food`, `hr_food`, ...: NDCG@10 and HR@10 of the test, full
-    ranking. `fields`: what a filter can ask for, these figures among them, settings by their name alone or with
-    their section."""
+    """A run as the list shows it."""
 
     folder: Path
     status: RunStatus
     when: float
     plan: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    """NDCG@10 and HR@10 on the test targets with full ranking, as `ndcg_food`, `hr_food`, ..."""
     title: str = ""
     preset: str = ""
     seed: int | None = None
@@ -58,28 +57,30 @@ class RunRow:
 
     @property
     def fields(self) -> dict[str, Any]:
+        """Values that a filter can use: settings with and without their section, figures, and facts of the run."""
         settings = {
             name: section for name, section in self.plan.get("settings", {}).items() if isinstance(section, dict)
         }
         dotted = {
             f"{section}.{name}": value for section, fields in settings.items() for name, value in fields.items()
         }
-        # What is trained with comes last, so that it is what a name alone means.
+        # Settings of the model and its training come last, so that a name without a section means them.
         last = sorted(dotted, key=lambda name: name.startswith(("model.", "training.")))
-        alone = {name.partition(".")[2]: dotted[name] for name in last}
-        own = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
+        undotted = {name.partition(".")[2]: dotted[name] for name in last}
+        facts = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
         figures = {"seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
-        return {**dotted, **alone, **own, **figures}
+        return {**dotted, **undotted, **facts, **figures}
 
 
 @dataclass
 class Shelf:
-    """The runs as they were read last, and the names of those that are marked: what all sections look at."""
+    """The runs as last read and the names of marked runs, shared by all sections."""
 
     runs: list[RunRow] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
 
     def put(self, runs: list[RunRow]) -> None:
+        """Replace the runs, and unmark those that are gone."""
         self.runs = runs
         self.marked &= {row.name for row in runs}
 
@@ -95,13 +96,14 @@ def model_of(plan: dict[str, Any]) -> str:
 
 
 def read_runs(workspace: Workspace) -> list[RunRow]:
-    """Every run folder, the newest first."""
+    """Return every run, newest first."""
     folders = [path for path in workspace.runs.iterdir() if path.is_dir()] if workspace.runs.is_dir() else []
     rows = [read_run(folder) for folder in folders if not folder.name.startswith(".")]
     return sorted(rows, key=lambda row: (-row.when, row.name))
 
 
 def read_run(folder: Path) -> RunRow:
+    """Return the run in a folder; one that cannot be read has the status DAMAGED."""
     read = _json(folder / PLAN)
     plan = None if read is None else current_plan(read)
     when = _when(folder)
@@ -109,7 +111,7 @@ def read_run(folder: Path) -> RunRow:
         return RunRow(folder, RunStatus.DAMAGED, when)
     training = plan["settings"].get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
-    title, preset = _called(Run(folder, plan))
+    title, preset = _title_and_preset(Run(folder, plan))
     return RunRow(
         folder=folder,
         status=status_of(folder),
@@ -123,11 +125,12 @@ def read_run(folder: Path) -> RunRow:
 
 
 def sign(status: RunStatus) -> str:
+    """Return a status as its sign and word."""
     return f"{SIGNS[status]} {status}"
 
 
 def live_job(workspace: Workspace, run: str = "") -> Path | None:
-    """The newest job at work, or the one that makes `run`."""
+    """Return the folder of the newest running job, or of the one that makes `run`."""
     for folder in reversed(jobs_of(workspace)[-20:]):
         if alive(heartbeat(folder)) and (not run or run in _runs_of_job(folder)):
             return folder
@@ -135,36 +138,40 @@ def live_job(workspace: Workspace, run: str = "") -> Path | None:
 
 
 def find_followed(workspace: Workspace, name: str) -> Path:
-    """A run's or a job's folder by its name, its beginning or its path. Errors: UserError where there is none."""
+    """Return the folder of a run or job, given its name, the beginning of its name, or its path.
+
+    Raises:
+        UserError: If nothing matches, or more than one folder does.
+    """
     if Path(name).is_dir():
         return Path(name)
     folders = [path for root in (workspace.runs, workspace.jobs) if root.is_dir() for path in root.iterdir()]
     matching = [path for path in folders if path.name == name] or [p for p in folders if p.name.startswith(name)]
     if len(matching) != 1:
-        what = "no run and no job" if not matching else f"{len(matching)} runs"
-        raise UserError(f"{what} named {name!r} in {workspace.root}")
+        matches = "no run and no job" if not matching else f"{len(matching)} runs"
+        raise UserError(f"{matches} named {name!r} in {workspace.root}")
     return matching[0]
 
 
 def fold_all(folder: Path) -> RunState:
-    """Everything that the events of a folder amount to."""
+    """Return the state after all events of a folder."""
     state, tail = RunState(), Tail(folder / "events.jsonl")
     more = True
     while more:
-        records, more = tail.read(seconds=1.0)
-        for record in records:
-            state.fold(record)
+        events, more = tail.read(seconds=1.0)
+        for event in events:
+            state.fold(event)
     return state
 
 
 def results_of(folder: Path) -> list[dict[str, Any]]:
-    """The result documents that can be read."""
-    found = (_json(path) for path in sorted((folder / RESULTS).glob("*.json")))
-    return [document for document in found if document is not None and "first_phase" in document]
+    """Return the result documents of a run, without those that cannot be read."""
+    documents = (_json(path) for path in sorted((folder / RESULTS).glob("*.json")))
+    return [document for document in documents if document is not None and "first_phase" in document]
 
 
 def main_results_of(folder: Path) -> list[dict[str, Any]]:
-    """Of the test, full ranking, with the candidates that the data asks for; `w/o DFT` among them."""
+    """Return the test results with full ranking and the default candidates, including those `w/o DFT`."""
     files = (MAIN_RESULT, f"{MAIN_RESULT}-without-dft")
     return [document for document in results_of(folder) if document.get("file") in files]
 
@@ -181,8 +188,8 @@ def _runs_of_job(folder: Path) -> set[str]:
     return set(fold_all(folder).runs)
 
 
-def _called(run: Run) -> tuple[str, str]:
-    """The run as tables call it, and its preset; the system alone where its settings are none that can be read."""
+def _title_and_preset(run: Run) -> tuple[str, str]:
+    """Return the name of a run in tables and its preset, or only its system if its settings cannot be read."""
     try:
         return name_of(run), preset_of(run)
     except (ValueError, KeyError, TypeError):
@@ -190,6 +197,7 @@ def _called(run: Run) -> tuple[str, str]:
 
 
 def _figures(folder: Path) -> dict[str, float]:
+    """Return the figures of a run's main test result."""
     document = _json(folder / RESULTS / f"{MAIN_RESULT}.json")
     domains = document.get("domains") if document else None
     if not isinstance(domains, dict):
@@ -203,6 +211,7 @@ def _figures(folder: Path) -> dict[str, float]:
 
 
 def _when(folder: Path) -> float:
+    """Return the time of the last change of a run."""
     for name in (MANIFEST, "events.jsonl", PLAN, "."):
         try:
             return (folder / name).stat().st_mtime
@@ -212,8 +221,9 @@ def _when(folder: Path) -> float:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object from a file, or None if it cannot be read."""
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None

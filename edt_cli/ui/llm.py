@@ -1,4 +1,4 @@
-"""The reply cache: what it holds, what it cost, by whom; and the replies to read."""
+"""Section of the reply cache: its entries and cost by model, and the replies."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ NEWEST = 500
 
 
 @dataclass(frozen=True)
-class Held:
-    """`models`: (name, entries, tokens in, tokens out, dollars); `replies`: the newest of chats, newest first."""
+class CacheContent:
+    """Content of the reply cache."""
 
     entries: int
     bytes: int
     cost_usd: float
     models: list[tuple[str, ...]]
+    """Name, entries, tokens in, tokens out and dollars of each model."""
     replies: list[dict[str, Any]]
+    """The newest chat replies, newest first."""
 
 
 class LlmCache(Pane):
-    """Embeddings are counted, replies can be read."""
+    """Section of the reply cache; embeddings are only counted, replies can be read."""
 
     DEFAULT_CSS = """
     LlmCache #left { height: 1fr; width: 1fr; }
-    LlmCache #told { height: auto; max-height: 4; }
+    LlmCache #summary { height: auto; max-height: 4; }
     LlmCache #models { height: 5; }
     LlmCache #reply { height: 1fr; }
     """
@@ -44,11 +46,11 @@ class LlmCache(Pane):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
-        self.held: Held | None = None
+        self.cache_content: CacheContent | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="left"):
-            yield Static(id="told", classes="bar", markup=False)
+            yield Static(id="summary", classes="bar", markup=False)
             yield Rows(id="models", empty="nothing was asked yet")
             yield Rows(id="replies", empty="no reply of an LLM is kept here")
         reply = Static(id="reply", classes="frame facts", markup=False)
@@ -56,16 +58,18 @@ class LlmCache(Pane):
         yield reply
 
     def entered(self) -> None:
-        self.query_one("#told", Static).update("counting ... (a second for each 40,000 entries)")
+        self.query_one("#summary", Static).update("counting ... (a second for each 40,000 entries)")
         self.reads(lambda: read_cache(self.folder), self._show)
 
-    def _show(self, held: Held) -> None:
-        self.held = held
-        self.post_message(Spent(held.cost_usd))
-        told = f"{held.entries:,} entries, {size(held.bytes)} on disk; they cost ${held.cost_usd:.4f} when made"
-        self.query_one("#told", Static).update(f"{told}\nremoved by nothing but you: every reply is paid for once")
+    def _show(self, cache: CacheContent) -> None:
+        self.cache_content = cache
+        self.post_message(Spent(cache.cost_usd))
+        text = f"{cache.entries:,} entries, {size(cache.bytes)} on disk; they cost ${cache.cost_usd:.4f} when made"
+        self.query_one("#summary", Static).update(
+            f"{text}\nremoved by nothing but you: every reply is paid for once"
+        )
         figures = [Col(name, 11, right=True) for name in ("entries", "tokens in", "tokens out", "USD")]
-        models = held.models
+        models = cache.models
         self.query_one("#models", Rows).load([Col("model", 34), *figures], len(models), models.__getitem__)
         heads = [
             Col("when", 16),
@@ -74,11 +78,11 @@ class LlmCache(Pane):
             Col("user", 14),
             Col("tokens", 7, right=True),
         ]
-        self.query_one("#replies", Rows).load(heads, len(held.replies), self._line)
+        self.query_one("#replies", Rows).load(heads, len(cache.replies), self._line)
 
     def _line(self, number: int) -> tuple[str, ...]:
-        assert self.held is not None
-        entry = self.held.replies[number]
+        assert self.cache_content is not None
+        entry = self.cache_content.replies[number]
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.get("time", 0)))
         usage = entry.get("usage") or {}
         aside = " (set aside)" if entry.get("rejected") else ""
@@ -87,17 +91,23 @@ class LlmCache(Pane):
         return when, model, str(entry.get("prompt", "")), str(entry.get("user") or ""), short(tokens)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        if event.rows.id == "replies" and self.held is not None and event.row < len(self.held.replies):
-            self.query_one("#reply", Static).update(paragraph(self.held.replies[event.row].get("reply", "")))
+        if (
+            event.rows.id == "replies"
+            and self.cache_content is not None
+            and event.row < len(self.cache_content.replies)
+        ):
+            self.query_one("#reply", Static).update(
+                paragraph(self.cache_content.replies[event.row].get("reply", ""))
+            )
 
     def failed(self, message: str) -> None:
-        self.query_one("#told", Static).update(f"! {safe(message, 300)}")
+        self.query_one("#summary", Static).update(f"! {safe(message, 300)}")
 
 
-def read_cache(folder: Path) -> Held:
-    """Reads every entry. A workspace without a cache stays without one."""
+def read_cache(folder: Path) -> CacheContent:
+    """Read every entry of the cache, without creating a cache where there is none."""
     if not (folder / "cache.db").is_file():
-        return Held(entries=0, bytes=0, cost_usd=0.0, models=[], replies=[])
+        return CacheContent(entries=0, bytes=0, cost_usd=0.0, models=[], replies=[])
     from edt_backends.store import ReplyCache
 
     cache = ReplyCache(folder)
@@ -110,7 +120,7 @@ def read_cache(folder: Path) -> Held:
         (name, f"{m.entries:,}", f"{m.prompt_tokens:,}", f"{m.completion_tokens:,}", f"{m.cost_usd:.4f}")
         for name, m in sorted(stats.models.items(), key=lambda entry: -entry[1].cost_usd)
     ]
-    return Held(
+    return CacheContent(
         entries=stats.entries,
         bytes=stats.bytes,
         cost_usd=stats.cost_usd,

@@ -1,4 +1,4 @@
-"""What the machine is doing: GPUs by NVML where its library is there, else nothing of them; CPU and memory."""
+"""Use of CPU, memory and GPUs. GPUs are read with NVML, and left out if its library is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edt_cli.ui.text import bar, size
 
 @dataclass(frozen=True)
 class Gpu:
-    """Shares in [0, 1], bytes, watts, degrees Celsius; None where the driver does not say."""
+    """Use of a GPU: share in [0, 1], bytes, watts, degrees Celsius; None for what the driver does not report."""
 
     name: str
     used: float | None
@@ -25,37 +25,42 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """`cpu`: share of all cores since the last reading; `own`: resident bytes of the process that is watched."""
+    """Use of the machine."""
 
     cpu: float
+    """Share of all cores since the last reading."""
     memory: int
     memory_total: int
     gpus: tuple[Gpu, ...] = ()
-    own: int | None = None
+    process_memory: int | None = None
+    """Resident bytes of the watched process."""
 
 
 def read_machine(pid: int | None = None) -> Machine:
-    """Takes milliseconds, with several GPUs tens of them: not for the thread that draws."""
+    """Read the use of the machine.
+
+    This takes milliseconds, and tens of them with several GPUs, so it must not be called in the thread that draws.
+    """
     memory = psutil.virtual_memory()
-    own = None
+    process_memory = None
     if pid is not None:
         try:
-            own = psutil.Process(pid).memory_info().rss
+            process_memory = psutil.Process(pid).memory_info().rss
         except psutil.Error:
-            own = None
+            process_memory = None
     return Machine(
         cpu=psutil.cpu_percent() / 100,
         memory=memory.total - memory.available,
         memory_total=memory.total,
         gpus=_gpus(),
-        own=own,
+        process_memory=process_memory,
     )
 
 
 def lines(machine: Machine, width: int) -> list[str]:
-    """A line a GPU, and one for CPU and memory."""
+    """Return a line for each GPU, and one for CPU and memory."""
     room = 10 if width >= 70 else 5
-    found = []
+    gpu_lines = []
     for number, gpu in enumerate(machine.gpus):
         parts = [f"GPU{number}"]
         if gpu.used is not None:
@@ -66,20 +71,20 @@ def lines(machine: Machine, width: int) -> list[str]:
             parts.append(f"{gpu.watts:.0f}W")
         if gpu.degrees is not None:
             parts.append(f"{gpu.degrees}C")
-        found.append("  ".join(parts))
-    own = f"  run {size(machine.own)}" if machine.own else ""
+        gpu_lines.append("  ".join(parts))
+    process = f"  run {size(machine.process_memory)}" if machine.process_memory else ""
     cpu = f"CPU  {bar(machine.cpu, room)} {machine.cpu:4.0%}"
-    return [*found, f"{cpu}  ram {size(machine.memory)}/{size(machine.memory_total)}{own}"]
+    return [*gpu_lines, f"{cpu}  ram {size(machine.memory)}/{size(machine.memory_total)}{process}"]
 
 
 @cache
 def _nvml() -> Any | None:
-    """The library, begun; None without it, without a driver or without a GPU."""
+    """Return the initialised NVML library, or None without the library, a driver or a GPU."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # the library's own errors are made at run time
+    except Exception:  # the library creates its error classes at run time
         return None
     return pynvml
 
@@ -95,21 +100,21 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
-    def asked(call: Any, *arguments: Any) -> Any:
+    def query(call: Any, *arguments: Any) -> Any:
         try:
             return call(handle, *arguments)
         except nvml.NVMLError:
             return None
 
-    name = asked(nvml.nvmlDeviceGetName)
-    rates = asked(nvml.nvmlDeviceGetUtilizationRates)
-    memory = asked(nvml.nvmlDeviceGetMemoryInfo)
-    milliwatts = asked(nvml.nvmlDeviceGetPowerUsage)
+    name = query(nvml.nvmlDeviceGetName)
+    rates = query(nvml.nvmlDeviceGetUtilizationRates)
+    memory = query(nvml.nvmlDeviceGetMemoryInfo)
+    milliwatts = query(nvml.nvmlDeviceGetPowerUsage)
     return Gpu(
         name=name.decode() if isinstance(name, bytes) else str(name or ""),
         used=None if rates is None else rates.gpu / 100,
         memory=None if memory is None else memory.used,
         memory_total=None if memory is None else memory.total,
         watts=None if milliwatts is None else milliwatts / 1000,
-        degrees=asked(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+        degrees=query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
     )

@@ -1,4 +1,4 @@
-"""What panes and screens post upwards: they know neither the screen nor the app that they are in."""
+"""Messages from panes and screens, which do not know the screen or app that they are in."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from edt_cli.ui.library import RunRow
 
 @dataclass
 class OpenRun(Message):
-    """Show the run in `folder` on a screen of its own."""
+    """Request to show the run in `folder` on a separate screen."""
 
     folder: Path
 
 
 @dataclass
 class ShowUsers(Message):
-    """The users of `data`, with the artefacts of `row`, else of its newest finished LLM-EDT run."""
+    """Request to show the users of `data`, with the artefacts of `row` or of its newest finished LLM-EDT run."""
 
     data: str
     row: RunRow | None = None
 
 
 class MarksChanged(Message):
-    """Other runs are marked than before."""
+    """Notice that the marked runs have changed."""
 
 
 @dataclass
 class Spent(Message):
-    """What the replies in the cache cost."""
+    """Cost of the replies in the cache."""
 
     usd: float
 
 
 class Polled(Message):
-    """A run was read once more."""
+    """Notice that a run was read again."""

@@ -1,4 +1,4 @@
-"""What the sections of the workspace share: a list, facts below or beside it, reading off the screen."""
+"""Base of the workspace's sections: a list with facts below or beside it, and reading in another thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Pane(Container):
-    """The list above and the facts below; side by side where there is room."""
+    """Section with a list above and facts below, or side by side if there is room."""
 
     DEFAULT_CSS = """
     Pane { height: 1fr; layout: vertical; }
@@ -21,20 +21,22 @@ class Pane(Container):
     """
 
     def reads(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """`work` in another thread, `then` with what it found in this one; a later call takes the earlier's place.
-        An error is said in one line."""
+        """Call `work` in another thread, then `then` with its result in this one.
+
+        A later call replaces an earlier one. An error is shown in one line.
+        """
 
         async def both() -> None:
             try:
-                found = await asyncio.to_thread(work)
+                result = await asyncio.to_thread(work)
             except Exception as error:  # a damaged file must not end the app
-                # Ours say what a user can do; of others the class says most.
+                # Our errors say what a user can do; of others, the class says most.
                 kind = "" if type(error).__module__.startswith("edt_") else f"{type(error).__name__}: "
                 if self.is_attached:
                     self.failed(f"{kind}{error}")
                 return
             if self.is_attached:
-                then(found)
+                then(result)
 
         self.run_worker(both(), exclusive=True, group=type(self).__name__)
 

@@ -1,7 +1,7 @@
-"""A list of any length: only what is seen is rendered, so 100,000 rows cost what a screenful does.
+"""List of any length: only visible rows are rendered, so 100,000 rows cost no more than a screenful.
 
-The row of the cursor has a sign before it, the column of the cursor is underlined in the head; the first column
-stays where it is while the others move.
+The cursor's row has a sign before it, and the head of its column is underlined. The first column stays in place
+while the others scroll.
 """
 
 from __future__ import annotations
@@ -28,21 +28,27 @@ UNDERLINED = Style(bold=True, underline=True)
 
 @dataclass(frozen=True)
 class Col:
-    """A column of `width` cells. `key`: what the owner sorts by when the cursor stands here. `group`: a head over
-    neighbours that share it."""
+    """Column of a list."""
 
     title: str
     width: int
+    """Width in cells."""
     right: bool = False
+    """Whether cells are aligned to the right."""
     key: str = ""
+    """Name of the field that the owner sorts by when the cursor is on this column."""
     group: str = ""
+    """Head above neighbouring columns with the same group."""
 
 
 class Rows(ScrollView, can_focus=True):
-    """`cell(row)` gives the texts of a row. Arrows and hjkl move, enter chooses, space marks, o sorts."""
+    """List of rows, whose texts a function returns.
+
+    Arrows and hjkl move, enter chooses, space marks, o sorts.
+    """
 
     class Moved(Message):
-        """The cursor came to another row."""
+        """Notice that the cursor is on another row."""
 
         def __init__(self, rows: Rows, row: int) -> None:
             super().__init__()
@@ -53,13 +59,13 @@ class Rows(ScrollView, can_focus=True):
             return self.rows
 
     class Chosen(Moved):
-        """Enter, or a second click."""
+        """Notice of enter, or of a second click on a row."""
 
     class Marked(Moved):
-        """Space."""
+        """Notice of space."""
 
     class Sorted(Message):
-        """`o` on a column that has a key."""
+        """Notice of `o` on a column that has a key."""
 
         def __init__(self, rows: Rows, key: str) -> None:
             super().__init__()
@@ -106,7 +112,15 @@ class Rows(ScrollView, can_focus=True):
         cursor: int | None = None,
         sorted_by: tuple[str, bool] = ("", False),
     ) -> None:
-        """Show `count` rows; the cursor stays where it was, or goes to `cursor`."""
+        """Show `count` rows.
+
+        Args:
+            columns: The columns.
+            count: Number of rows.
+            cell: Function that returns the texts of a row.
+            cursor: New row of the cursor; by default it stays where it is.
+            sorted_by: Key that the rows are sorted by, and whether they descend.
+        """
         self.columns, self.count, self._cell, self.sorted_by = columns, count, cell, sorted_by
         self.column = min(self.column, max(0, len(columns) - 1))
         self.first = min(self.first, self.column)
@@ -135,7 +149,7 @@ class Rows(ScrollView, can_focus=True):
         cells = self._cell(row)
         parts = [
             fit(cells[number] if number < len(cells) else "", room, right=self.columns[number].right)
-            for number, room in self._places(width)
+            for number, room in self._visible_columns(width)
         ]
         style = base + REVERSE if here and self.has_focus else base + BOLD if here else base
         line = (">" if here else " ") + " ".join(parts)
@@ -144,41 +158,46 @@ class Rows(ScrollView, can_focus=True):
     def _head(self, width: int) -> Strip:
         style = self.get_component_rich_style("rows--head")
         segments = [Segment(" ", style)]
-        for number, room in self._places(width):
+        for number, room in self._visible_columns(width):
             col = self.columns[number]
             key, down = self.sorted_by
             title = col.title + (("v" if down else "^") if key and key == col.key else "")
-            own = UNDERLINED if number == self.column and self.has_focus else BOLD
-            segments += [Segment(fit(title, room, right=col.right), style + own), Segment(" ", style)]
+            emphasis = UNDERLINED if number == self.column and self.has_focus else BOLD
+            segments += [Segment(fit(title, room, right=col.right), style + emphasis), Segment(" ", style)]
         return Strip(segments).adjust_cell_length(width, style)
 
     def _groups(self, width: int) -> Strip:
-        """The groups' names, each over the columns that it holds."""
+        """Return a line with the groups' names, each centred over its columns."""
         style = self.get_component_rich_style("rows--head")
         line = " "
-        for group, places in groupby(self._places(width), key=lambda place: self.columns[place[0]].group):
-            span = [room for _, room in places]
+        for group, group_columns in groupby(
+            self._visible_columns(width), key=lambda entry: self.columns[entry[0]].group
+        ):
+            span = [room for _, room in group_columns]
             line += crop(safe(group).center(sum(span) + len(span) - 1), sum(span) + len(span) - 1) + " "
         return Strip([Segment(line, style + BOLD)]).adjust_cell_length(width, style)
 
-    def _places(self, width: int) -> list[tuple[int, int]]:
-        """(column, cells) of what is seen: the first, then from `first` on; the widest takes what is left over."""
+    def _visible_columns(self, width: int) -> list[tuple[int, int]]:
+        """Return (column, width) of each visible column: the first column, then those from `first` on.
+
+        The widest column takes the remaining width.
+        """
         if not self.columns:
             return []
         numbers = [0, *range(max(1, self.first), len(self.columns))]
-        places: list[tuple[int, int]] = []
+        visible: list[tuple[int, int]] = []
         left = width - 1
         for number in numbers:
             room = min(self.columns[number].width, left)
             if room < min(4, self.columns[number].width):
                 break
-            places.append((number, room))
+            visible.append((number, room))
             left -= room + 1
-        if left > 0 and places and len(places) == len(numbers):
-            widest = max(range(len(places)), key=lambda place: places[place][1])
-            if not self.columns[places[widest][0]].right:
-                places[widest] = (places[widest][0], places[widest][1] + left + 1)
-        return places
+        if left > 0 and visible and len(visible) == len(numbers):
+            widest = max(range(len(visible)), key=lambda index: visible[index][1])
+            if not self.columns[visible[widest][0]].right:
+                visible[widest] = (visible[widest][0], visible[widest][1] + left + 1)
+        return visible
 
     def _show_cursor(self) -> None:
         page = max(1, self.size.height - self.head)
@@ -198,8 +217,8 @@ class Rows(ScrollView, can_focus=True):
         self.cursor = row
         self._show_cursor()
         if top == self.scroll_offset.y:
-            for moved in (old, row):
-                self.refresh(Region(0, moved + self.head - top, self.size.width, 1))
+            for changed in (old, row):
+                self.refresh(Region(0, changed + self.head - top, self.size.width, 1))
         else:
             self.refresh()
         self.post_message(self.Moved(self, row))
@@ -217,7 +236,7 @@ class Rows(ScrollView, can_focus=True):
         self.column = min(max(0, self.column + by), max(0, len(self.columns) - 1))
         if self.column < self.first:
             self.first = self.column
-        while self.first < self.column and self.column not in dict(self._places(self.size.width)):
+        while self.first < self.column and self.column not in dict(self._visible_columns(self.size.width)):
             self.first = max(1, self.first) + 1
         self.refresh()
 

@@ -1,4 +1,4 @@
-"""One run: watched while it is made, read when it is done."""
+"""Screen of one run, which is watched while it is made and read when it is finished."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Line = tuple[str, ...]
 
 
 class Listing(Vertical):
-    """Lines of texts, and the whole of the one under the cursor below: what is too long for a cell can be read."""
+    """List of lines, with the full text of the line under the cursor below it."""
 
     DEFAULT_CSS = """
     Listing #whole { height: 3; }
@@ -58,7 +58,7 @@ class Listing(Vertical):
 
 
 class RunScreen(EdtScreen):
-    """`q` and esc leave the run at work; `x` asks how to stop it."""
+    """Screen of one run; `q` and esc leave it running, `x` asks how to stop it."""
 
     names: ClassVar[list[str]] = ["Watch", "Results", "Groups", "Settings", "Manifest", "Log"]
     BINDINGS = [
@@ -95,7 +95,7 @@ class RunScreen(EdtScreen):
         self.call_after_refresh(self._read_machine)
 
     async def poll(self) -> None:
-        """Read in another thread, fold and draw in this one; one reading at a time."""
+        """Read in another thread, then fold and draw in this one, unless a reading is going on."""
         if self._reading:
             return
         self._reading = True
@@ -110,6 +110,7 @@ class RunScreen(EdtScreen):
         self.post_message(Polled())
 
     def show_all(self) -> None:
+        """Draw the section at the front, and the results if they are new."""
         followed = self.followed
         kind = "runs" if followed.run else "jobs"
         self.say(f"edt > {kind} > {followed.name}", sign(followed.status))
@@ -145,24 +146,24 @@ class RunScreen(EdtScreen):
             name = str(document.get("file", ""))
             for domain, figures in {**document["domains"], "overall": document.get("overall", {})}.items():
                 results.append((name, domain, *(_figure(figures.get(metric)) for metric in SHOWN)))
-            for by, of in (document.get("groups") or {}).items():
-                for group, domains in of.items():
+            for grouping, group_figures in (document.get("groups") or {}).items():
+                for group, domains in group_figures.items():
                     for domain, figures in domains.items():
-                        told = (_figure(figures.get(metric)) for metric in SHOWN)
-                        groups.append((name, by, group, domain, *told))
+                        values = (_figure(figures.get(metric)) for metric in SHOWN)
+                        groups.append((name, grouping, group, domain, *values))
         figures = [Col(name, 7, right=True) for name in SHOWN]
         self.pane("Results").show([Col("result", 16), Col("domain", 12), *figures], results)
         heads = [Col("result", 16), Col("by", 9), Col("group", 12), Col("domain", 12)]
         self.pane("Groups").show([*heads, *figures], groups)
         settings = row.plan.get("settings", {}) if row.plan else {}
-        two = [Col("name", 30), Col("value", 44)]
+        setting_columns = [Col("name", 30), Col("value", 44)]
         began_with = {f"run.{name}": value for name, value in row.plan.items() if name != "settings"}
-        self.pane("Settings").show(two, list(flat({**settings, **began_with}).items()))
+        self.pane("Settings").show(setting_columns, list(flat({**settings, **began_with}).items()))
         manifest = {name: value for name, value in manifest_of(folder).items() if name != "plan"}
-        self.pane("Manifest").show(two, list(flat(manifest).items()))
+        self.pane("Manifest").show(setting_columns, list(flat(manifest).items()))
 
     def _show_log(self) -> None:
-        lines = [(time.strftime("%H:%M:%S", time.localtime(moment)), told) for moment, told in self.followed.log]
+        lines = [(time.strftime("%H:%M:%S", time.localtime(moment)), text) for moment, text in self.followed.log]
         pane = self.pane("Log")
         if lines != pane.lines:
             rows = pane.query_one(Rows)
@@ -174,7 +175,7 @@ class RunScreen(EdtScreen):
     def action_pause(self) -> None:
         if not self._at_work():
             return
-        paused = self.followed.status == RunStatus.PAUSED or self.followed.working.asked == "pause"
+        paused = self.followed.status == RunStatus.PAUSED or self.followed.working.requested == "pause"
         self._request("run" if paused else "pause")
 
     def action_stop(self) -> None:
@@ -193,7 +194,7 @@ class RunScreen(EdtScreen):
         self.show_all()
 
     def _at_work(self) -> bool:
-        if self.followed.ended or not self.followed.there:
+        if self.followed.ended or not self.followed.process_alive:
             self.notify(f"this run is {self.followed.status}: nothing is at work", markup=False)
             return False
         return True
@@ -209,8 +210,8 @@ class RunScreen(EdtScreen):
         names = list(self.followed.run.state.phases) if self.followed.run else []
         if names:
             shown = watch.shown_phase if watch.shown_phase in names else names[-1]
-            place = min(max(0, names.index(shown) + by), len(names) - 1)
-            watch.shown_phase = None if place == len(names) - 1 else names[place]
+            index = min(max(0, names.index(shown) + by), len(names) - 1)
+            watch.shown_phase = None if index == len(names) - 1 else names[index]
             self.show_all()
 
     def action_users(self) -> None:

@@ -1,4 +1,4 @@
-"""The runs: sort on the cursor's column, filter by fields and comparisons, mark to compare."""
+"""Section of the runs, which can be sorted by a column, filtered, and marked for comparison."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must 
 
 
 class Runs(Pane):
-    """The list holds what the filter lets through, in the order that `o` asked for."""
+    """Section of the runs that match the filter, in the order chosen with `o`."""
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -34,7 +34,7 @@ class Runs(Pane):
     ]
     DEFAULT_CSS = """
     Runs { layout: vertical; }
-    Runs #told { height: 1; }
+    Runs #summary { height: 1; }
     Runs #facts { height: 7; }
     """
 
@@ -47,17 +47,17 @@ class Runs(Pane):
         self._figures: list[str] = []
 
     def compose(self) -> ComposeResult:
-        yield Static(id="told", classes="bar", markup=False)
+        yield Static(id="summary", classes="bar", markup=False)
         yield Rows(empty=NO_RUN)
         facts = Static(id="facts", classes="frame facts", markup=False)
         facts.border_title = "run"
         yield facts
 
     def show(self) -> None:
-        """The runs on the shelf, filtered and sorted; the cursor stays on its run."""
+        """Show the runs on the shelf, filtered and sorted; the cursor stays on its run."""
         rows = self.query_one(Rows)
         rows.empty = "no run has that in it" if self.shelf.runs else NO_RUN
-        at = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
+        run_name = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
         try:
             test = parse(self.text)
         except UserError as error:
@@ -69,7 +69,7 @@ class Runs(Pane):
             known = [row for row in self.rows if _value(row, key) is not None]
             known.sort(key=lambda row: _value(row, key), reverse=down)
             self.rows = known + [row for row in self.rows if _value(row, key) is None]
-        place = next((number for number, row in enumerate(self.rows) if row.name == at), 0)
+        cursor = next((number for number, row in enumerate(self.rows) if row.name == run_name), 0)
         figures = sorted({name for row in self.shelf.runs for name in row.figures}, key=_figure_order)[:24]
         columns = [
             Col("run", 29, key="name"),
@@ -83,9 +83,9 @@ class Runs(Pane):
         now = time.time()
         self._figures = figures
         rows.load(
-            columns, len(self.rows), lambda row: self._cells(row, now), cursor=place, sorted_by=self.sorted_by
+            columns, len(self.rows), lambda row: self._cells(row, now), cursor=cursor, sorted_by=self.sorted_by
         )
-        self._tell()
+        self._update_summary()
 
     def _cells(self, number: int, now: float) -> tuple[str, ...]:
         row = self.rows[number]
@@ -94,10 +94,10 @@ class Runs(Pane):
         figures = (f"{row.figures[name]:.4f}" if name in row.figures else "" for name in self._figures)
         return f"{mark}{row.name}", sign(row.status), *figures, ago(now - row.when), seed, row.title, row.data
 
-    def _tell(self) -> None:
+    def _update_summary(self) -> None:
         marked = f"  {len(self.shelf.marked)} marked" if self.shelf.marked else ""
-        told = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.shelf.runs)}{marked}"
-        self.query_one("#told", Static).update(told)
+        summary = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.shelf.runs)}{marked}"
+        self.query_one("#summary", Static).update(summary)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self.query_one("#facts", Static).update(self._facts(event.row))
@@ -117,25 +117,25 @@ class Runs(Pane):
             )
         others = [other for other in self.shelf.marked_runs() if other.name != row.name]
         if others:
-            mine, first = (flat(one.plan.get("settings", {})) for one in (row, others[0]))
+            settings, first = (flat(run.plan.get("settings", {})) for run in (row, others[0]))
             differing = [
                 f"{name} {first.get(name, '-')} -> {value}"
-                for name, value in mine.items()
+                for name, value in settings.items()
                 if first.get(name) != value
             ]
             lines.append(safe(f"against {others[0].name}: {', '.join(differing) or 'the same settings'}", 600))
         else:
             lines.append("space marks a run; what this one sets otherwise is then shown here")
         llm = row.plan.get("llm")
-        by = f", {llm}" if llm else ""
-        lines.append(safe(f"{row.title} on {row.data}{by}, {row.plan.get('device', '')}", 300))
+        llm_name = f", {llm}" if llm else ""
+        lines.append(safe(f"{row.title} on {row.data}{llm_name}, {row.plan.get('device', '')}", 300))
         return "\n".join(line[:600] for line in lines)
 
     def on_rows_sorted(self, event: Rows.Sorted) -> None:
         key, down = self.sorted_by
-        # Numbers from the best down first, names from a up.
-        first = event.key not in ("name", "status", "title", "data", "seed")
-        self.sorted_by = (event.key, not down) if key == event.key else (event.key, first)
+        # The first sort of numbers is descending, that of names ascending.
+        descending = event.key not in ("name", "status", "title", "data", "seed")
+        self.sorted_by = (event.key, not down) if key == event.key else (event.key, descending)
         self.show()
 
     def on_rows_marked(self, event: Rows.Marked) -> None:
@@ -144,7 +144,7 @@ class Runs(Pane):
         rows = self.query_one(Rows)
         rows.refresh()
         rows.action_move(1)
-        self._tell()
+        self._update_summary()
         self.post_message(MarksChanged())
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
@@ -167,7 +167,7 @@ class Runs(Pane):
     def action_unmark(self) -> None:
         self.shelf.marked.clear()
         self.query_one(Rows).refresh()
-        self._tell()
+        self._update_summary()
         self.post_message(MarksChanged())
 
 

@@ -1,4 +1,4 @@
-"""What all screens of the app share: a line at the top that says where one is, sections, and the keys below."""
+"""Base of all screens of the app: a line at the top with the location, sections, and the keys at the bottom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from edt_cli.ui.text import safe
 
 
 class EdtScreen(Screen[None]):
-    """`panes()` are the sections, by name; a pane that has `entered` is told when it comes to the front."""
+    """Screen with a section for each of `names`.
+
+    If a pane has a method `entered`, it is called when the pane comes to the front.
+    """
 
     BINDINGS = [
         Binding("escape", "back", "Back", show=False),
@@ -28,7 +31,7 @@ class EdtScreen(Screen[None]):
     ]
     DEFAULT_CSS = """
     EdtScreen #top { height: 1; }
-    EdtScreen #place { width: 1fr; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
+    EdtScreen #location { width: 1fr; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
     EdtScreen #aside { width: auto; max-width: 50%; text-align: right; text-wrap: nowrap; text-overflow: ellipsis; }
     EdtScreen ContentSwitcher { height: 1fr; }
     """
@@ -37,15 +40,15 @@ class EdtScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, str] = {}
+        self._shown_texts: dict[str, str] = {}
 
     def panes(self) -> list[Widget]:
-        """One for each of `names`."""
+        """Return a pane for each of `names`."""
         raise NotImplementedError
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top", classes="bar"):
-            yield Static(id="place", markup=False)
+            yield Static(id="location", markup=False)
             yield Static(id="aside", markup=False)
         yield Sections(self.names, id="sections")
         panes = self.panes()
@@ -55,24 +58,26 @@ class EdtScreen(Screen[None]):
             yield from panes
         yield Footer(compact=True)
 
-    def say(self, place: str, aside: str | None = None) -> None:
-        """Where one is, and what is to be known everywhere."""
-        # Only what is new: an update is sent to the terminal, though it be the same.
-        for name, told in (("#place", place), ("#aside", aside)):
-            if told is not None and self._said.get(name) != told:
-                self._said[name] = told
-                self.query_one(name, Static).update(safe(told, 300))
+    def say(self, location: str, aside: str | None = None) -> None:
+        """Show the location at the top left and `aside` at the top right."""
+        # Update only what has changed: every update is sent to the terminal, even without a difference.
+        for selector, text in (("#location", location), ("#aside", aside)):
+            if text is not None and self._shown_texts.get(selector) != text:
+                self._shown_texts[selector] = text
+                self.query_one(selector, Static).update(safe(text, 300))
 
     @property
     def chosen(self) -> str:
+        """Name of the section at the front."""
         return self.query_one(Sections).chosen
 
     def pane(self, name: str) -> Any:
+        """Return the pane of a section."""
         return self.query_one(f"#{_id(name)}")
 
-    def action_section(self, place: int) -> None:
-        if place < len(self.names):
-            self.choose(self.names[place])
+    def action_section(self, index: int) -> None:
+        if index < len(self.names):
+            self.choose(self.names[index])
 
     def action_choose(self, name: str) -> None:
         self.choose(name)
@@ -81,6 +86,7 @@ class EdtScreen(Screen[None]):
         self.choose(self.names[(self.names.index(self.chosen) + by) % len(self.names)])
 
     def choose(self, name: str) -> None:
+        """Bring a section to the front."""
         self.query_one(Sections).choose(name)
         self.query_one("#panes", ContentSwitcher).current = _id(name)
         pane = self.pane(name)
@@ -100,7 +106,7 @@ class EdtScreen(Screen[None]):
             if active.enabled and binding.description and not binding.key.isdigit():
                 shown = self.app.get_key_display(binding)
                 keys[binding.description] = ", ".join(filter(None, [keys.get(binding.description), shown]))
-        self.app.push_screen(Help([(key, told) for told, key in keys.items()]))
+        self.app.push_screen(Help([(key, description) for description, key in keys.items()]))
 
 
 def _id(name: str) -> str:

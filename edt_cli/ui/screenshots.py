@@ -1,4 +1,4 @@
-"""Every screen as SVG, at both sizes: what the README shows, made from the workspace at hand."""
+"""Screenshots of every screen as SVG in two sizes, made from a workspace; the README shows some."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ SHOTS: list[Shot] = [
     ("llm", ["6"]),
     ("help", ["2", "question_mark"]),
 ]
-"""A name, and the keys that lead there from the workspace."""
+"""Name of each screenshot, and the keys that lead there from the workspace."""
 
 
 def write_all(workspace: Workspace, folder: Path, *, light: bool, ascii_only: bool) -> list[Path]:
-    """The files written. Errors: UserError where the folder cannot be written."""
+    """Write the screenshots and return their files.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return asyncio.run(_write_all(workspace, folder, light, ascii_only))
@@ -41,7 +45,7 @@ def write_all(workspace: Workspace, folder: Path, *, light: bool, ascii_only: bo
 
 async def _write_all(workspace: Workspace, folder: Path, light: bool, ascii_only: bool) -> list[Path]:
     trained = [row for row in await asyncio.to_thread(read_runs, workspace) if row.status == RunStatus.FINISHED]
-    longest = max(trained, key=lambda row: _length(row.folder / "events.jsonl"), default=None)
+    longest = max(trained, key=lambda row: _file_size(row.folder / "events.jsonl"), default=None)
     written = []
     for name, size in SIZES.items():
         shots: list[tuple[str, Path | None, list[str]]] = [(shot, None, keys) for shot, keys in SHOTS]
@@ -65,7 +69,7 @@ async def _with(app: EdtApp, size: tuple[int, int], do: Callable[[Pilot[None]], 
 
 
 async def press(pilot: Pilot[None], keys: list[str]) -> None:
-    """Keys one after the other, each when the screen has come to rest."""
+    """Press keys one after the other, waiting each time until nothing is being read."""
     await settled(pilot)
     for key in keys:
         await pilot.press(key)
@@ -73,7 +77,7 @@ async def press(pilot: Pilot[None], keys: list[str]) -> None:
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until nothing is read any more."""
+    """Wait until nothing is being read."""
     app = pilot.app
     for _ in range(int(LONGEST_S / 0.02)):
         await pilot.pause(0.02)
@@ -82,5 +86,5 @@ async def settled(pilot: Pilot[None]) -> None:
     await pilot.pause()
 
 
-def _length(path: Path) -> int:
+def _file_size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0

@@ -1,4 +1,4 @@
-"""A line of sections to choose from by number, by tab or by mouse."""
+"""Line of sections to choose from by number, with tab or with the mouse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 
 class Sections(Static):
-    """`1 Datasets 6  2 Runs 412 ...`; the chosen one stands in brackets and reversed."""
+    """Line such as `1 Datasets 6  2 Runs 412 ...`; the chosen section is in brackets and reversed."""
 
     DEFAULT_CSS = "Sections { height: 1; width: 1fr; text-wrap: nowrap; text-overflow: clip; }"
 
@@ -22,19 +22,22 @@ class Sections(Static):
         self.draw()
 
     def choose(self, name: str) -> None:
+        """Highlight a section."""
         self.chosen = name
         self.draw()
 
-    def count(self, name: str, told: str) -> None:
-        if self.counts.get(name) != told:
-            self.counts[name] = told
+    def count(self, name: str, count: str) -> None:
+        """Show a count beside a section's name."""
+        if self.counts.get(name) != count:
+            self.counts[name] = count
             self.draw()
 
     def draw(self) -> None:
+        """Draw the line."""
         line = Text(no_wrap=True, overflow="crop")
-        for place, name in enumerate(self.names, start=1):
-            told = f"{place} {name}" + (f" {self.counts[name]}" if self.counts.get(name) else "")
+        for number, name in enumerate(self.names, start=1):
+            label = f"{number} {name}" + (f" {self.counts[name]}" if self.counts.get(name) else "")
             here = name == self.chosen
-            style = Style(bold=here, reverse=here, meta={"@click": f"screen.section({place - 1})"})
-            line.append(f"[{told}]" if here else f" {told} ", style)
+            style = Style(bold=here, reverse=here, meta={"@click": f"screen.section({number - 1})"})
+            line.append(f"[{label}]" if here else f" {label} ", style)
         self.update(line)

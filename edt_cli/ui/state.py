@@ -1,4 +1,4 @@
-"""What the events of a run or a job amount to, in bounded memory. Fields that are missing are no error."""
+"""State of a run or job, folded from its events in bounded memory. Missing fields are no error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from typing import Any
 
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.text import safe
+from edt_cli.workspace.event_types import (
+    Calls,
+    EpochEnded,
+    Event,
+    JobBegun,
+    JobEnded,
+    Paused,
+    PhaseBegun,
+    Resumed,
+    RunBegun,
+    RunDone,
+    RunFailed,
+    RunFinished,
+    RunStopped,
+    Skipped,
+)
 from edt_cli.workspace.status import RunStatus
 
 LOG_LINES = 500
@@ -34,7 +50,7 @@ LLM_FIELDS = (
 
 @dataclass
 class PhaseState:
-    """One phase of training. `patience`: validations left; `best`: {domain: NDCG@10} at `best_epoch`."""
+    """State of a phase of training."""
 
     name: str
     epoch: int = 0
@@ -43,22 +59,27 @@ class PhaseState:
     steps: int = 0
     batch: int = 0
     patience: int | None = None
+    """Validations left before early stopping."""
     best_epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    """NDCG@10 by domain at `best_epoch`."""
     last: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     losses: dict[str, Curve] = field(default_factory=dict)
     ndcg: dict[str, Curve] = field(default_factory=dict)
 
     def left(self) -> float | None:
-        """Seconds to the last epoch at the pace so far; early stopping may end it sooner."""
+        """Return the seconds to the last epoch at the pace so far; early stopping may end the phase sooner."""
         return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch and self.epochs else None
 
 
 @dataclass
 class RunState:
-    """Folded from the events of one folder. `status`: starting, working, training, paused, finished, failed or
-    stopped, as the events tell it; whether anybody is still there is the heartbeat's to say."""
+    """State folded from the events of one folder.
+
+    The status is starting, working, training, paused, finished, failed or stopped, by the events alone; whether the
+    process still exists is known from its heartbeat.
+    """
 
     status: RunStatus = RunStatus.STARTING
     run: str = ""
@@ -68,7 +89,7 @@ class RunState:
     stage: str = ""
     stage_done: int = 0
     stage_total: int = 0
-    asked: str = ""
+    requested: str = ""
     message: str = ""
     phases: dict[str, PhaseState] = field(default_factory=dict)
     llm: dict[str, Any] = field(default_factory=dict)
@@ -87,125 +108,90 @@ class RunState:
     def ended(self) -> bool:
         return self.status.ended
 
-    def fold(self, record: Mapping[str, Any]) -> None:
-        """One event."""
+    def fold(self, event: Event) -> None:
+        """Update the state with an event."""
         self.events += 1
-        kind = record["event"]
-        moment = _number(record.get("time"))
-        self.time = moment or self.time
-        self.began = self.began or moment
-        told = getattr(self, f"_{kind.replace('-', '_')}", None) if kind in _KINDS else None
-        if told is not None:
-            told(record)
-        self._llm(record)
-        message = record.get("message")
-        if isinstance(message, str) and message:
-            self.log.append((moment or 0.0, safe(message, 500)))
+        self.time = event.time or self.time
+        self.began = self.began or self.time
+        self._apply(event)
+        if event.message:
+            self.log.append((event.time, safe(event.message, 500)))
+
+    def _apply(self, event: Event) -> None:
+        match event:
+            case JobBegun():
+                self.job, self.status = event.to_json(), RunStatus.WORKING
+            case RunBegun(run=run):
+                self._begin(run)
+            case Skipped(run=run) if run:
+                self._begin(run)
+                self.done.add(run)
+            case RunDone(run=run):
+                self.done.add(run)
+            case PhaseBegun(phase=phase) | Resumed(phase=phase) if phase:
+                self.status = RunStatus.TRAINING
+                self._phase_of(phase)
+            case Resumed():
+                self.status, self.requested = RunStatus.TRAINING if self.phases else RunStatus.WORKING, ""
+            case EpochEnded():
+                self._end_epoch(event)
+            case Calls():
+                self._update_llm(event.to_json())
+            case Paused():
+                self.status, self.requested = RunStatus.PAUSED, ""
+            case RunStopped():
+                self.status, self.requested = RunStatus.STOPPED, ""
+            case RunFailed(error=error):
+                self.status, self.message = RunStatus.FAILED, safe(error, 500)
+            case RunFinished():
+                self.status = RunStatus.FINISHED
+            case JobEnded(outcome=outcome, error=error):
+                self.status, self.message = RunStatus(outcome), safe(error, 500)
 
     def beat(self, heartbeat: Mapping[str, Any], batch_size: int | None = None) -> None:
-        """Where the step stands by the heartbeat; with `batch_size` also samples a second between two beats."""
+        """Update the progress with a heartbeat, and with `batch_size` the samples per second since the last."""
         self.stage = str(heartbeat.get("stage", ""))
         self.stage_done = int(_number(heartbeat.get("done")) or 0)
         self.stage_total = int(_number(heartbeat.get("total")) or 0)
-        self._llm(heartbeat)
+        self._update_llm(heartbeat)
         name, step, moment = heartbeat.get("phase"), heartbeat.get("step"), _number(heartbeat.get("time"))
         phase = self.phases.get(name) if isinstance(name, str) else None
         if phase is None or not isinstance(step, int) or moment is None:
             return
         phase.batch, phase.steps = self.stage_done, self.stage_total
         if self._pace is not None and batch_size:
-            before, steps, of = self._pace
-            if of == phase.name and moment > before and step > steps:
-                self.speed = (step - steps) * batch_size / (moment - before)
+            last_moment, last_step, last_phase = self._pace
+            if last_phase == phase.name and moment > last_moment and step > last_step:
+                self.speed = (step - last_step) * batch_size / (moment - last_moment)
         if self._pace is None or moment != self._pace[0]:
             self._pace = (moment, step, phase.name)
 
-    def _job(self, record: Mapping[str, Any]) -> None:
-        self.job = dict(record)
-        self.status = RunStatus.WORKING
+    def _begin(self, run: str) -> None:
+        self.status, self.run = RunStatus.WORKING, run
+        if run not in self.runs:
+            self.runs.append(run)
 
-    def _run(self, record: Mapping[str, Any]) -> None:
-        self.status = RunStatus.WORKING
-        self.run = str(record.get("run", ""))
-        if self.run not in self.runs:
-            self.runs.append(self.run)
-
-    def _skipped(self, record: Mapping[str, Any]) -> None:
-        if record.get("run"):
-            self._run(record)
-            self.done.add(self.run)
-
-    def _done(self, record: Mapping[str, Any]) -> None:
-        self.done.add(str(record.get("run", "")))
-
-    def _phase(self, record: Mapping[str, Any]) -> None:
-        self.status = RunStatus.TRAINING
-        self._of(record)
-
-    def _epoch(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = RunStatus.TRAINING, self.asked if self.asked != "run" else ""
-        p = self._of(record)
-        epoch = int(_number(record.get("epoch")) or 0)
-        p.epoch, p.epochs = epoch, int(_number(record.get("epochs")) or p.epochs)
-        p.step = int(_number(record.get("step")) or p.step)
-        p.patience = record.get("patience", p.patience)
-        p.seconds = _number(record.get("seconds")) or p.seconds
-        p.best_epoch = int(_number(record.get("best_epoch")) or 0)
-        for curves, name in ((p.losses, "losses"), (p.ndcg, "ndcg")):
-            for term, value in (record.get(name) or {}).items():
-                curves.setdefault(safe(term, 40), Curve()).add(epoch, _number(value))
-        p.last = {name: value for name, value in (record.get("ndcg") or {}).items() if _number(value) is not None}
-        if p.best_epoch == epoch and p.last:
+    def _end_epoch(self, event: EpochEnded) -> None:
+        self.status, self.requested = RunStatus.TRAINING, self.requested if self.requested != "run" else ""
+        p = self._phase_of(event.phase)
+        p.epoch, p.epochs, p.step = event.epoch, event.epochs or p.epochs, event.step or p.step
+        p.patience, p.seconds, p.best_epoch = event.patience, event.seconds or p.seconds, event.best_epoch
+        for curves, values in ((p.losses, event.losses), (p.ndcg, event.ndcg)):
+            for term, value in values.items():
+                curves.setdefault(safe(term, 40), Curve()).add(event.epoch, value)
+        p.last = {name: value for name, value in event.ndcg.items() if value is not None}
+        if p.best_epoch == p.epoch and p.last:
             p.best = p.last
 
-    def _resumed(self, record: Mapping[str, Any]) -> None:
-        if "phase" in record:
-            self._phase(record)
-        else:
-            self.status, self.asked = RunStatus.TRAINING if self.phases else RunStatus.WORKING, ""
-
-    def _paused(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = RunStatus.PAUSED, ""
-
-    def _stopped(self, record: Mapping[str, Any]) -> None:
-        self.status, self.asked = RunStatus.STOPPED, ""
-
-    def _failed(self, record: Mapping[str, Any]) -> None:
-        self.status, self.message = RunStatus.FAILED, safe(record.get("error", ""), 500)
-
-    def _finished(self, record: Mapping[str, Any]) -> None:
-        self.status = RunStatus.FINISHED
-
-    def _ended(self, record: Mapping[str, Any]) -> None:
-        """A job's last word: finished, stopped or failed."""
-        outcome = record.get("outcome")
-        self.status = RunStatus(outcome) if outcome in ("stopped", "failed") else RunStatus.FINISHED
-        self.message = safe(record.get("error", ""), 500)
-
-    def _of(self, record: Mapping[str, Any]) -> PhaseState:
-        name = safe(record.get("phase", "training"), 40)
+    def _phase_of(self, phase: str) -> PhaseState:
+        """Return a phase by name, as the current phase."""
+        name = safe(phase, 40)
         if name in self.phases and next(reversed(self.phases)) != name:
             self.phases[name] = self.phases.pop(name)
         return self.phases.setdefault(name, PhaseState(name))
 
-    def _llm(self, record: Mapping[str, Any]) -> None:
+    def _update_llm(self, record: Mapping[str, Any]) -> None:
         self.llm |= {name: record[name] for name in LLM_FIELDS if record.get(name) is not None}
-
-
-_KINDS = {
-    "job",
-    "run",
-    "skipped",
-    "done",
-    "phase",
-    "epoch",
-    "resumed",
-    "paused",
-    "stopped",
-    "failed",
-    "finished",
-    "ended",
-}
 
 
 def _number(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""The paper's tables and ours, as tables one can move in and copy."""
+"""Section of the paper's tables and those of our runs, to read and copy."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from edt_cli.ui.text import paragraph
 from edt_cli.workspace.status import RunStatus
 
 MARKS = {"best": "*", "second": "+", "": " "}
-Made = Callable[[], list[Table]]
+TableMaker = Callable[[], list[Table]]
 
 
 class Tables(Pane):
-    """Left the names, right the table; best and second have the signs * and +."""
+    """Section with the names of the tables and the chosen table; best and second are marked * and +."""
 
     BINDINGS = [
         Binding("y", "copy('latex')", "Copy LaTeX"),
@@ -45,7 +45,7 @@ class Tables(Pane):
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self.shelf = shelf
-        self.made: list[tuple[str, Made]] = []
+        self.table_makers: list[tuple[str, TableMaker]] = []
         self.table: Table | None = None
         self._shown = ""
 
@@ -58,19 +58,21 @@ class Tables(Pane):
 
     def entered(self) -> None:
         marked = self.shelf.marked_runs()
-        self.made = _ours(marked or self.shelf.runs, bool(marked)) + [
+        self.table_makers = _ours(marked or self.shelf.runs, bool(marked)) + [
             (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
         ]
-        self.query_one("#names", Rows).load([Col("table", 60)], len(self.made), lambda row: (self.made[row][0],))
+        self.query_one("#names", Rows).load(
+            [Col("table", 60)], len(self.table_makers), lambda row: (self.table_makers[row][0],)
+        )
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        if event.rows.id == "names" and event.row < len(self.made):
-            name, make = self.made[event.row]
+        if event.rows.id == "names" and event.row < len(self.table_makers):
+            name, make = self.table_makers[event.row]
             self._shown = name
             self.reads(make, self._show)
 
-    def _show(self, found: list[Table]) -> None:
-        self.table = found[0] if found else None
+    def _show(self, tables: list[Table]) -> None:
+        self.table = tables[0] if tables else None
         rows = self.query_one("#table", Rows)
         if self.table is None:
             rows.load([], 0, lambda row: ())
@@ -81,14 +83,14 @@ class Tables(Pane):
         label = max((len(row.label) for row in table.rows), default=8)
         columns = [Col(table.stub[1], min(37, label + 1))]
         columns += [Col(table.stub[0] or "group", 10)] if table.row_groups else []
-        for place, column in enumerate(table.columns):
-            widest = max([len(_told(row.cells[place])) for row in table.rows], default=6)
+        for index, column in enumerate(table.columns):
+            widest = max([len(_cell_text(row.cells[index])) for row in table.rows], default=6)
             columns.append(Col(column.name, max(widest, len(column.name)), right=True, group=column.group))
 
         def cells(number: int) -> tuple[str, ...]:
             row = table.rows[number]
             group = (row.group,) if table.row_groups else ()
-            return (row.label, *group, *(_told(cell) for cell in row.cells))
+            return (row.label, *group, *(_cell_text(cell) for cell in row.cells))
 
         rows.load(columns, len(table.rows), cells)
 
@@ -113,39 +115,41 @@ class Tables(Pane):
         )
 
 
-def _told(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     if cell is None:
         return ""
     return f"{cell}{MARKS[cell.mark]}" if isinstance(cell, Measure) else str(cell)
 
 
-def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, Made]]:
-    """Tables of finished runs, a dataset at a time; of marked runs if there are any."""
-    said = "marked runs" if only_marked else "all runs"
-    found: list[tuple[str, Made]] = []
+def _ours(rows: list[RunRow], only_marked: bool) -> list[tuple[str, TableMaker]]:
+    """Return names and makers of the tables of finished runs, for each dataset."""
+    which_runs = "marked runs" if only_marked else "all runs"
+    tables: list[tuple[str, TableMaker]] = []
     for data in dict.fromkeys(row.data for row in rows if row.status == RunStatus.FINISHED):
-        own = [row for row in rows if row.data == data and row.status == RunStatus.FINISHED and row.figures]
-        newest = _dataset_key(own[0]) if own else ""
-        own = [row for row in own if _dataset_key(row) == newest]
+        data_runs = [row for row in rows if row.data == data and row.status == RunStatus.FINISHED and row.figures]
+        newest = _dataset_key(data_runs[0]) if data_runs else ""
+        data_runs = [row for row in data_runs if _dataset_key(row) == newest]
         for title, make in (
             ("table 2, overall", lambda main, every: build.table_2(main)),
             ("table 3, ablations", lambda main, every: build.table_3(every)),
             ("all metrics", lambda main, every: build.free_tables(main, ALL)),
             ("by length", lambda main, every: build.group_tables(main, "length")),
         ):
-            found.append((f"ours, {data}, {said}: {title}", _maker(own, make)))
-    return found
+            tables.append((f"ours, {data}, {which_runs}: {title}", _maker(data_runs, make)))
+    return tables
 
 
 def _dataset_key(row: RunRow) -> str:
-    """As `Run.dataset_key`, of a plan that may hold anything."""
+    """Return `Run.dataset_key` for a plan that may be damaged."""
     return str(row.plan.get("data_key", "")).partition("-")[0]
 
 
 ALL = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr", "coverage@10", "popularity@10")
 
 
-def _maker(rows: list[RunRow], make: Callable[[list[Any], list[Any]], list[Table]]) -> Made:
+def _maker(rows: list[RunRow], make: Callable[[list[Any], list[Any]], list[Table]]) -> TableMaker:
+    """Return a function that makes the tables of these runs."""
+
     def made() -> list[Table]:
         runs = open_runs(rows)
         documents = [document for row in rows for document in main_results_of(row.folder)]

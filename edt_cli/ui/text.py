@@ -1,4 +1,4 @@
-"""Text from catalogues, LLMs and files, made to fit cells: never markup, never a code that a terminal obeys."""
+"""Text from catalogues, LLMs and files, made to fit cells, without markup and terminal codes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _INVISIBLE = {"Cf", "Co", "Cn", "Zl", "Zp"}
 
 
 def safe(text: Any, limit: int = LONGEST) -> str:
-    """One line of at most `limit` characters whose width every terminal counts alike: joiners, variation selectors
-    and piles of combining marks are left out."""
+    """Return text as one line of at most `limit` characters that has the same width on every terminal.
+
+    Joiners, variation selectors and more than two combining marks on a character are left out.
+    """
     cleaned = unicodedata.normalize("NFC", plain(str(text)[: 2 * limit]))
     kept: list[str] = []
     marks = 0
@@ -31,12 +33,12 @@ def safe(text: Any, limit: int = LONGEST) -> str:
 
 
 def fit(text: Any, width: int, *, right: bool = False) -> str:
-    """`text` in exactly `width` cells, with … where something is missing."""
+    """Return `text` in exactly `width` cells, with … where it is cut."""
     return crop(safe(text, max(width, 1) * 2), width, right=right)
 
 
 def crop(shown: str, width: int, *, right: bool = False) -> str:
-    """`fit` for a line of our own making, whose spaces mean something and whose parts are safe already."""
+    """Return a line in exactly `width` cells, keeping its spaces; unlike `fit`, it expects safe text."""
     if width <= 0:
         return ""
     missing = width - cell_len(shown)
@@ -46,23 +48,25 @@ def crop(shown: str, width: int, *, right: bool = False) -> str:
 
 
 def paragraph(text: Any, limit: int = 20_000) -> str:
-    """Several lines, each safe."""
+    """Return text with each line made safe."""
     return "\n".join(safe(line) for line in str(text)[:limit].splitlines())
 
 
-def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
-    """{"training": {"lr": 0.001}} -> {"training.lr": "0.001"}."""
-    found: dict[str, str] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested values: {"training": {"lr": 0.001}} becomes {"training.lr": "0.001"}."""
+    flattened: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            found |= flat(value, f"{before}{name}.")
+            flattened |= flat(value, f"{prefix}{name}.")
         else:
-            found[f"{before}{name}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return found
+            flattened[f"{prefix}{name}"] = (
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
+    return flattened
 
 
 def duration(seconds: float | None) -> str:
-    """`41:10`, `3:07:22`, `2d 04h`."""
+    """Format a duration as `41:10`, `3:07:22` or `2d 04h`."""
     if seconds is None or seconds < 0:
         return "-"
     minutes, rest = divmod(int(seconds), 60)
@@ -73,7 +77,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(seconds: float) -> str:
-    """`now`, `5m`, `3h`, `12d`."""
+    """Format an age as `now`, `5m`, `3h` or `12d`."""
     for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
             return f"{int(seconds // size)}{letter}"
@@ -81,7 +85,7 @@ def ago(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as `412M`, `4.1G`."""
+    """Format a number of bytes as `412M` or `4.1G`."""
     for letter in ("", "K", "M", "G"):
         if count < 1000:
             return f"{count:.0f}{letter}" if letter in ("", "K") or count >= 100 else f"{count:.1f}{letter}"
@@ -90,7 +94,7 @@ def size(count: float) -> str:
 
 
 def short(count: float) -> str:
-    """`9,933`, `18k`, `5.2M`."""
+    """Format a count as `9,933`, `18k` or `5.2M`."""
     if count >= 10e6:
         return f"{count / 1e6:.0f}M"
     if count >= 1e6:
@@ -99,6 +103,6 @@ def short(count: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """`███░░`: what is full stands in its length."""
+    """Return a bar such as `███░░` that fills `share` (0 to 1) of `width` cells."""
     full = round(max(0.0, min(1.0, share)) * width)
     return "█" * full + "░" * (width - full)

@@ -1,4 +1,4 @@
-"""Light, dark and without colour. Colours are of the 256 cube, so that tmux does not turn them grey."""
+"""Light, dark and colourless themes. Colours are from the 256-colour cube, so that tmux does not turn them grey."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ BOXES = str.maketrans(_BOXES)
 
 
 class AsciiOnly(LineFilter):
-    """The last thing before the terminal: whatever a widget draws, it gets ASCII, in as many cells."""
+    """Last filter before the terminal: replaces what widgets draw by ASCII with the same number of cells."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [

@@ -1,5 +1,4 @@
-"""One user: the history as one timeline with what was inserted, why each generated item is in or out, the profile,
-and what a run recommends."""
+"""Screen of one user: history with inserted items, generated items, profile, and recommendations of a run."""
 
 from __future__ import annotations
 
@@ -28,14 +27,17 @@ COUNT = 20
 
 
 class Profile(VerticalScroll, can_focus=True):
-    """A text to read."""
+    """Profile of a user, as text."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="profile", markup=False)
 
 
 class UserScreen(EdtScreen):
-    """Recommendations are asked of `edt recommend` in a process of its own: the app itself loads no model."""
+    """Screen of one user.
+
+    Recommendations come from `edt recommend` in a separate process: the app itself loads no model.
+    """
 
     names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
     BINDINGS = [Binding("r", "next_run", "Next run", show=False)]
@@ -46,8 +48,8 @@ class UserScreen(EdtScreen):
         self.shelf = shelf
         self.histories = histories
         self.user = user
-        self.name_of_user = histories.dataset.user_ids[user]
-        self._asked: int | None = None
+        self.user_name = histories.dataset.user_ids[user]
+        self._recommended_run: int | None = None
         self.run_number = 0
 
     def panes(self) -> list[Widget]:
@@ -62,13 +64,13 @@ class UserScreen(EdtScreen):
         from edt_cli.inference.inspection import describe_user
 
         h = self.histories
-        document = describe_user(h.dataset, h.made, h.profiles, self.user, h.llm, train_on=h.train_on)
+        document = describe_user(h.dataset, h.augmentation, h.profiles, self.user, h.llm, train_on=h.train_on)
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
-        place = f"edt > users > {h.dataset.name} > {safe(self.name_of_user, 40)}"
-        self.say(place, f"{counts}, r = {document['r']:.2f}")
+        location = f"edt > users > {h.dataset.name} > {safe(self.user_name, 40)}"
+        self.say(location, f"{counts}, r = {document['r']:.2f}")
         rows = [
-            (str(place), PARTS[item["part"]], item["domain"], _title(item["title"]), item["item"] or "made up")
-            for place, item in enumerate(document["history"], start=1)
+            (str(number), PARTS[item["part"]], item["domain"], _title(item["title"]), item["item"] or "made up")
+            for number, item in enumerate(document["history"], start=1)
         ]
         heads = [Col("#", 4, right=True), Col("", 6), Col("domain", 12), Col("title", 40), Col("item", 12)]
         self.pane("Timeline").show(heads, rows)
@@ -88,18 +90,18 @@ class UserScreen(EdtScreen):
         self.pane("Generated").show(
             [*columns, Col("target", 6, right=True), Col("tau", 6, right=True), Col("why", 14)], generated
         )
-        told = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
-        self.query_one("#profile", Static).update(paragraph(told))
+        profile = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
+        self.query_one("#profile", Static).update(paragraph(profile))
         self.choose("Timeline")
 
     def runs(self) -> list[RunRow]:
-        """Those that can recommend, as they are now."""
+        """Return the runs that can recommend at present."""
         data = self.histories.dataset.name
         return [row for row in self.shelf.runs if row.status == RunStatus.FINISHED and row.data == data]
 
     def choose(self, name: str) -> None:
         super().choose(name)
-        if name == "Recommended" and self._asked != self.run_number:
+        if name == "Recommended" and self._recommended_run != self.run_number:
             self._recommend()
 
     def action_next_run(self) -> None:
@@ -111,13 +113,14 @@ class UserScreen(EdtScreen):
         if not runs:
             pane.show([Col("", 70)], [("no finished run of this data: edt train",)])
             return
-        self._asked = self.run_number
+        self._recommended_run = self.run_number
         row = runs[self.run_number % len(runs)]
         pane.show([Col("", 70)], [(f"asking {row.name} ... (r: the next of {len(runs)} runs)",)])
-        self.run_worker(self._ask(row), exclusive=True, group="recommend")
+        self.run_worker(self._run_recommend(row), exclusive=True, group="recommend")
 
-    async def _ask(self, row: RunRow) -> None:
-        command = [sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.name_of_user]
+    async def _run_recommend(self, row: RunRow) -> None:
+        """Run `edt recommend` for the user with a run."""
+        command = [sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.user_name]
         command += ["--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.workspace.root)]
         process = await asyncio.create_subprocess_exec(
             *command,

@@ -1,4 +1,4 @@
-"""The users of a dataset: 100,000 of them move as fast as ten."""
+"""Section of the users of a dataset, as fast with 100,000 users as with ten."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HINT = "part of a user's id; or r>0.9, r<0.5, items>20, food=0"
 
 
 class Users(Pane):
-    """`D` the next dataset; enter a user."""
+    """Section of the users of a dataset; `D` goes to the next dataset, enter opens a user."""
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -33,7 +33,7 @@ class Users(Pane):
     ]
     DEFAULT_CSS = """
     Users { layout: vertical; }
-    Users #told { height: auto; max-height: 4; }
+    Users #summary { height: auto; max-height: 4; }
     """
 
     def __init__(self, workspace: Workspace, shelf: Shelf) -> None:
@@ -46,7 +46,7 @@ class Users(Pane):
         self.sorted_by = ("", False)
 
     def compose(self) -> ComposeResult:
-        yield Static(id="told", classes="bar", markup=False)
+        yield Static(id="summary", classes="bar", markup=False)
         yield Rows(empty="no dataset yet: edt train --data demo")
 
     def entered(self) -> None:
@@ -56,11 +56,11 @@ class Users(Pane):
             self.open((runs or names)[0])
 
     def open(self, data: str, row: RunRow | None = None) -> None:
-        """The users of `data`, with the artefacts of `row`, else of its newest finished LLM-EDT run."""
-        self.query_one("#told", Static).update(f" {safe(data, 60)}: reading ...")
-        own = [run for run in self.shelf.runs if run.data == data and "augmentation" in artefacts_of(run)]
-        chosen = row if row is not None and "augmentation" in artefacts_of(row) else None
-        source = chosen or next((run for run in own if run.status == RunStatus.FINISHED), None)
+        """Show the users of `data`, with the artefacts of `row` or of its newest finished LLM-EDT run."""
+        self.query_one("#summary", Static).update(f" {safe(data, 60)}: reading ...")
+        data_runs = [run for run in self.shelf.runs if run.data == data and "augmentation" in artefacts_of(run)]
+        wanted_run = row if row is not None and "augmentation" in artefacts_of(row) else None
+        source = wanted_run or next((run for run in data_runs if run.status == RunStatus.FINISHED), None)
         self.text, self.order, self.sorted_by = "", None, ("", False)
         self.reads(lambda: read_histories(self.workspace, data, source), self._show)
 
@@ -87,13 +87,13 @@ class Users(Pane):
         rows = self.query_one(Rows)
         rows.load(columns, count, self._cells, cursor=cursor, sorted_by=self.sorted_by)
         source = f"as {h.row.name} has them" if h.row else "as they happened (no LLM-EDT run)"
-        told = f" / {safe(self.text, 100) or 'all'}   {count:,} of {len(h.dataset.user_ids):,} users of "
-        self.query_one("#told", Static).update(told + safe(f"{h.dataset.name} {source}", 200))
+        summary = f" / {safe(self.text, 100) or 'all'}   {count:,} of {len(h.dataset.user_ids):,} users of "
+        self.query_one("#summary", Static).update(summary + safe(f"{h.dataset.name} {source}", 200))
 
-    def _cells(self, place: int) -> tuple[str, ...]:
+    def _cells(self, position: int) -> tuple[str, ...]:
         h = self.histories
         assert h is not None
-        user = self.user_at(place)
+        user = self.user_at(position)
         profile = "v" if user < len(h.profiles.texts) and h.profiles.texts[user] else ""
         counts = [str(int(count)) for count in h.counts[user]]
         inserted = int(h.inserted[user])
@@ -106,8 +106,9 @@ class Users(Pane):
             profile,
         )
 
-    def user_at(self, place: int) -> int:
-        return place if self.order is None else int(self.order[place])
+    def user_at(self, position: int) -> int:
+        """Return the number of the user in a row of the list."""
+        return position if self.order is None else int(self.order[position])
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
         if self.histories is not None:
@@ -128,6 +129,7 @@ class Users(Pane):
         self._load(cursor=0)
 
     def _values(self, key: str) -> np.ndarray:
+        """Return the values of all users in a column."""
         import numpy as np
 
         h = self.histories
@@ -149,6 +151,7 @@ class Users(Pane):
         self.app.push_screen(Question(HINT, self.text), answered)
 
     def _filter(self) -> None:
+        """Apply the filter to the users."""
         import numpy as np
 
         h = self.histories
@@ -156,7 +159,7 @@ class Users(Pane):
         kept = np.arange(len(h.dataset.user_ids))
         names = {name: f"domain {number}" for number, name in enumerate(h.dataset.domains.names)}
         for term in self.text.split():
-            field, sign, number = _compared(term)
+            field, sign, number = _parse_comparison(term)
             if sign and (field in names or field in ("r", "items", "inserted")):
                 values = self._values(names.get(field, field))[kept]
                 kept = kept[{">": values > number, "<": values < number, "=": values == number}[sign]]
@@ -179,13 +182,14 @@ class Users(Pane):
             self.open(names[(at + 1) % len(names)])
 
     def failed(self, message: str) -> None:
-        self.query_one("#told", Static).update(f" ! {safe(message, 300)}")
+        self.query_one("#summary", Static).update(f" ! {safe(message, 300)}")
 
 
-def _compared(term: str) -> tuple[str, str, float]:
+def _parse_comparison(term: str) -> tuple[str, str, float]:
+    """Split a term such as `r>0.9` into field, sign and number; other terms have no sign."""
     for sign in (">", "<", "="):
-        field, found, number = term.partition(sign)
-        if found:
+        field, separator, number = term.partition(sign)
+        if separator:
             try:
                 return field, sign, float(number)
             except ValueError:

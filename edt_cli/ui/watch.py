@@ -1,4 +1,4 @@
-"""The live part of a run's screen: where it stands, its curves, the machine, the seeds, the log."""
+"""Live section of a run's screen: status, curves, machine, seeds and log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edt_cli.workspace.status import RunStatus
 
 
 class Watch(Vertical):
-    """Shows a `Followed`; decides nothing."""
+    """Section that shows a `Followed` live."""
 
     DEFAULT_CSS = """
     Watch { height: 1fr; }
@@ -53,6 +53,7 @@ class Watch(Vertical):
         yield Static(id="log", classes="frame", markup=False)
 
     def show(self, followed: Followed) -> None:
+        """Draw the state of a run or job."""
         phases = followed.run.state.phases if followed.run else {}
         phase = phases.get(self.shown_phase or "") or followed.phase
         width = max(20, self.size.width)
@@ -63,9 +64,9 @@ class Watch(Vertical):
         self._put("#where", Text("\n".join(where), no_wrap=True, overflow="crop"))
         if phase is not None:
             best = phase.best_epoch if phase.best else None
-            told = f"{phase.name}, by epoch"
-            self.query_one("#loss", Chart).show(phase.losses, note=told)
-            self.query_one("#ndcg", Chart).show(phase.ndcg, note=told, mark=best)
+            note = f"{phase.name}, by epoch"
+            self.query_one("#loss", Chart).show(phase.losses, note=note)
+            self.query_one("#ndcg", Chart).show(phase.ndcg, note=note, mark=best)
         if asking:
             self._put("#money", Text("\n".join(self._stage(working, width - 4))))
         self._put("#seeds", Text("\n".join(self._seeds(followed, width)), no_wrap=True, overflow="crop"))
@@ -73,24 +74,26 @@ class Watch(Vertical):
         self._machine(followed, width)
 
     def _put(self, selector: str, text: Text) -> None:
+        """Update a widget, if its text has changed."""
         shown = self.query_one(selector, Static)
-        if getattr(shown, "told", None) != text.plain:
-            shown.told = text.plain  # type: ignore[attr-defined]
+        if getattr(shown, "last_text", None) != text.plain:
+            shown.last_text = text.plain  # type: ignore[attr-defined]
             shown.update(text)
             shown.set_class(not text.plain, "empty")
 
     def _where(self, followed: Followed, phase: PhaseState | None, width: int) -> list[str]:
+        """Return the lines on status and progress."""
         state, working = followed.state, followed.working
         status = sign(followed.status)
-        if working.asked and not followed.ended:
-            status += f" ({working.asked.replace('-', ' ')} asked)"
+        if working.requested and not followed.ended:
+            status += f" ({working.requested.replace('-', ' ')} asked)"
         if followed.status == RunStatus.SILENT:
             status += f" for {duration(followed.silent_for)}: no process is there; the same command goes on"
         elif followed.quiet:
             status += f", nothing heard for {duration(followed.silent_for)}"
         job = followed.job.state if followed.job else None
         began = (job.began if job else None) or state.began
-        until = time.time() if not followed.ended and followed.there else state.time
+        until = time.time() if not followed.ended and followed.process_alive else state.time
         clock = duration((until or 0) - began) if began and until else "-"
         head = [f"{status}   {clock}"]
         if followed.message:
@@ -100,6 +103,7 @@ class Watch(Vertical):
         return head
 
     def _of_phase(self, phase: PhaseState, followed: Followed) -> list[str]:
+        """Return the lines on a phase of training."""
         epoch = f"{phase.name} epoch {phase.epoch}/{phase.epochs}"
         done = phase.epoch / phase.epochs if phase.epochs else 0.0
         parts = [epoch, bar(done, 10)]
@@ -118,16 +122,16 @@ class Watch(Vertical):
         return ["  ".join(parts), "   ".join(more)]
 
     def _stage(self, working: RunState, width: int) -> list[str]:
-        """What comes before training: how far it is, and of an LLM stage what it asks and costs."""
+        """Return the progress of a stage before training; for an LLM stage also its calls and cost."""
         if not working.stage_total:
             return []
-        told = f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"
+        progress = f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"
         if working.llm:
-            return [told, *self._money(working.llm, width)]
-        return [told, bar(working.stage_done / working.stage_total, max(10, min(60, width - 2)))]
+            return [progress, *self._money(working.llm, width)]
+        return [progress, bar(working.stage_done / working.stage_total, max(10, min(60, width - 2)))]
 
     def _money(self, llm: dict[str, object], width: int) -> list[str]:
-        """Hits, new calls, retries and failures as letters in one bar; what it costs; the last reply."""
+        """Return the calls of an LLM stage as letters in one bar, its cost, and the last reply."""
 
         def count(name: str) -> float:
             value = llm.get(name)
@@ -142,31 +146,31 @@ class Watch(Vertical):
         room = max(10, min(60, width - 2))
         scale = room / max(1.0, total or done)
         letters = [("h", hits), ("n", new), ("r", count("retries")), ("f", lost)]
-        drawn = "".join(letter * round(value * scale) for letter, value in letters if letter != "r")[:room]
-        found = [
+        bar_letters = "".join(letter * round(value * scale) for letter, value in letters if letter != "r")[:room]
+        rows = [
             f"calls {done:,.0f} of about {total:,.0f}{_pace(count('calls_per_s'), llm.get('seconds_left'))}",
-            f"[{drawn.ljust(room, '.')}]",
+            f"[{bar_letters.ljust(room, '.')}]",
             f"h hits {hits:,.0f}   n new {new:,.0f}   retries {count('retries'):,.0f}   f failures {lost:,.0f}",
         ]
         if count("held_s"):
-            found.append(f"held for {count('held_s'):.0f} s: a rate limit, or a provider that does not answer")
+            rows.append(f"held for {count('held_s'):.0f} s: a rate limit, or a provider that does not answer")
         if causes:
-            found.append("failures by cause: " + ", ".join(f"{cause} {n}" for cause, n in causes.items()))
+            rows.append("failures by cause: " + ", ".join(f"{cause} {n}" for cause, n in causes.items()))
         if "prompt_tokens" in llm:
-            found.append(f"tokens {count('prompt_tokens'):,.0f} in, {count('completion_tokens'):,.0f} out")
+            rows.append(f"tokens {count('prompt_tokens'):,.0f} in, {count('completion_tokens'):,.0f} out")
         if "spent_usd" in llm:
             spent, limit = count("spent_usd"), count("limit_usd")
             parts = [f"spent ${spent:.4f}"]
             parts += [f"projected ${spent + spent / new * count('calls_left'):.4f}"] if new else []
             parts += [f"limit ${limit:.4f} {bar(spent / limit, 10)}"] if limit else ["no limit"]
-            found.append("   ".join(parts))
+            rows.append("   ".join(parts))
         last = llm.get("last")
         if isinstance(last, dict) and last.get("text"):
-            found += [f"last reply ({safe(last.get('user', ''), 40)}):", paragraph(last["text"], 4000)]
-        return found
+            rows += [f"last reply ({safe(last.get('user', ''), 40)}):", paragraph(last["text"], 4000)]
+        return rows
 
     def _seeds(self, followed: Followed, width: int) -> list[str]:
-        """A line a run of the job where there are several: done, at work, to come."""
+        """Return a line for each run of a job that has several."""
         job = followed.job.state if followed.job else None
         if job is None:
             return []
@@ -174,36 +178,36 @@ class Watch(Vertical):
         count = max(len(planned) if isinstance(planned, list) else 0, len(job.runs))
         if count < 2:
             return []
-        found = []
-        for place in range(count):
-            seed = planned[place] if isinstance(planned, list) and place < len(planned) else ""
-            summary = followed.summaries.get(job.runs[place]) if place < len(job.runs) else None
+        rows = []
+        for index in range(count):
+            seed = planned[index] if isinstance(planned, list) and index < len(planned) else ""
+            summary = followed.summaries.get(job.runs[index]) if index < len(job.runs) else None
             if summary is None:
-                found.append(crop(f"  . seed {seed}  to come", width))
+                rows.append(crop(f"  . seed {seed}  to come", width))
                 continue
             best = "  ".join(f"{safe(k, 14)} {number(v)}" for k, v in summary.best.items() if k != "mean")
             epoch = f"  epoch {summary.epoch}" if summary.epoch else ""
-            found.append(crop(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
-        return found
+            rows.append(crop(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
+        return rows
 
     def _log(self, followed: Followed, width: int) -> None:
         frame = self.query_one("#log", Static)
         room = frame.size.height or 5
-        told = followed.log[-room:]
+        entries = followed.log[-room:]
         frame.border_title = "log, following"
-        clock = [time.strftime("%H:%M:%S", time.localtime(moment)) for moment, _ in told]
-        rows = [crop(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, told, strict=True)]
+        clock = [time.strftime("%H:%M:%S", time.localtime(moment)) for moment, _ in entries]
+        rows = [crop(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, entries, strict=True)]
         self._put("#log", Text("\n".join(rows), no_wrap=True, overflow="crop"))
 
     def _machine(self, followed: Followed, width: int) -> None:
-        told: list[str] = []
+        machine_lines: list[str] = []
         if followed.pid is not None:
-            told = lines(self.machine, width) if self.machine is not None else []
-        elif followed.there and followed.host and not followed.ended:
-            told = [f"at work on {safe(followed.host, 40)}"]
-        self._put("#machine", Text("\n".join(crop(line, width) for line in told)))
+            machine_lines = lines(self.machine, width) if self.machine is not None else []
+        elif followed.process_alive and followed.host and not followed.ended:
+            machine_lines = [f"at work on {safe(followed.host, 40)}"]
+        self._put("#machine", Text("\n".join(crop(line, width) for line in machine_lines)))
 
 
 def _pace(per_second: float, left: object) -> str:
-    told = f", {per_second:.1f} a second" if per_second else ""
-    return told + (f", {duration(float(left))} left" if isinstance(left, int | float) else "")
+    text = f", {per_second:.1f} a second" if per_second else ""
+    return text + (f", {duration(float(left))} left" if isinstance(left, int | float) else "")

@@ -1,1 +1,1 @@
-"""The folder that everything lies in: artefacts, runs, jobs, and what they report while they are made."""
+"""The workspace folder: artefacts, runs and jobs, and the events that they report."""

@@ -1,31 +1,10 @@
-"""What a long step reports, and the requests it obeys.
+"""Events that a long step reports, and requests that it obeys.
 
-A step appends to `events.jsonl` (one write a line, numbered), replaces `heartbeat.json` every few seconds and
-looks at `control.json` between steps. Whoever watches, in this process or another, reads the same files.
+A step appends numbered lines to `events.jsonl` (one write each), replaces `heartbeat.json` every few seconds and
+reads `control.json` between its units of work. Other processes follow a step by these files.
 
-A training run has a folder in `runs/`, every process at work one in `jobs/`. There, while an LLM is asked, the
-event `calls` comes every two seconds and at the end of a stage, and the heartbeat has the same fields but `last`:
-
-    stage                 "augment", "reform" or "profile"
-    done, left, total     questions (augment, reform) or users, each of several calls (profile)
-    calls, calls_left     replies had in this stage, and about how many are to come
-    hits, new             replies of the command's stage so far, from the cache and from the model
-    retries, repairs      calls made again after a failure; replies asked for again because they were of no use
-    failed                {"refused": 3, ...}: questions without an answer, by cause: "no reply", "no JSON",
-                          "wrong shape", "empty", "refused", "cut off", "no items", "nothing said"
-    prompt_tokens, completion_tokens    of new replies
-    spent_usd, limit_usd  of the command; the limit is null without --max-cost
-    unconfirmed_usd       part of spent_usd: calls of which no word came back, counted with the most they could cost
-    reserved_usd          the most that calls on their way could cost
-    saved_usd             what the hits had cost
-    calls_per_s           new replies a second, over the last minute
-    seconds_left          at the pace of the last minute; null if nothing was done in it
-    in_flight, held_s     calls on their way; seconds for which none leaves (a rate limit, an outage)
-    last                  the newest reply, cleaned: {"user", "prompt", "text"}
-
-`local`, which is no LLM, has neither retries, in_flight and held_s nor the fields in USD but saved_usd. Beside it:
-`retrying` (step, failed) when failed questions of an earlier run are asked again; `ended` (outcome: "finished",
-"stopped" or "failed", and the error) as a job's last word.
+A training run has a folder in `runs/`, and every running process one in `jobs/`. The events and their fields are in
+`event_types.py`; the heartbeat of an LLM stage has the fields of `Calls`.
 """
 
 from __future__ import annotations
@@ -42,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from edt_cli.workspace.event_types import Event, Paused, Resumed, RunStopped, event_of
 from edt_cli.workspace.layout import write_json
 
 Request = Literal["run", "pause", "stop-after-epoch", "stop-now"]
@@ -52,11 +32,11 @@ REQUESTS = ("run", "pause", "stop-after-epoch", "stop-now")
 
 
 class Stopped(Exception):
-    """A run obeyed `stop-now` or `stop-after-epoch`; its checkpoint is on disk."""
+    """The run was stopped by `stop-now` or `stop-after-epoch`; its checkpoint is on disk."""
 
 
 class Events:
-    """Reports to listeners and, where a folder is given, to the files of a run."""
+    """Reporter of events to listeners and, if a folder is given, to the files of a run or a job."""
 
     def __init__(self, folder: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
         self.folder = folder
@@ -69,10 +49,10 @@ class Events:
             folder.mkdir(parents=True, exist_ok=True)
             self._number = _last_number(folder / "events.jsonl")
 
-    def emit(self, event: str, **fields: Any) -> None:
-        """Append one numbered event, and hand it to the listeners."""
+    def emit(self, event: Event) -> None:
+        """Append a numbered event, and pass it to the listeners."""
         self._number += 1
-        record = {"n": self._number, "time": round(time.time(), 3), "event": event, **fields}
+        record = event.numbered(self._number, round(time.time(), 3)).to_json()
         if self.folder is not None:
             line = json.dumps(record, ensure_ascii=False) + "\n"
             descriptor = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -80,20 +60,26 @@ class Events:
                 os.write(descriptor, line.encode())
             finally:
                 os.close(descriptor)
-        self._tell(record)
+        self._notify(record)
 
     def progress(self, stage: str, done: int, total: int, **fields: Any) -> None:
-        """Where a step stands now: to the listeners, and to the heartbeat every few seconds; no event."""
+        """Report the progress of a step to the listeners and, every few seconds, to the heartbeat.
+
+        This is not an event.
+        """
         record = {"event": "progress", "stage": stage, "done": done, "total": total, **fields}
-        self._tell(record)
+        self._notify(record)
         now = time.monotonic()
         if self.folder is not None and now - self._beat >= HEARTBEAT_SECONDS:
             self._beat = now
-            signs = {"time": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
-            write_json(self.folder / "heartbeat.json", {**signs, **record})
+            process = {"time": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
+            write_json(self.folder / "heartbeat.json", {**process, **record})
 
     def requested(self) -> Request:
-        """What `control.json` asks for now ({"request": "pause"}); a damaged file asks for nothing."""
+        """Return the current request of `control.json`, such as {"request": "pause"}.
+
+        A missing or damaged file counts as "run".
+        """
         if self._interrupted:
             return "stop-after-epoch"
         if self.folder is None:
@@ -112,33 +98,41 @@ class Events:
         return self._control[1]
 
     def obey(self, *, epoch_ended: bool = False) -> float:
-        """Acknowledge and carry out a request: waits while paused, raises Stopped to stop. Returns the seconds that
-        it waited."""
+        """Report and carry out the current request, and wait while it is "pause".
+
+        Returns:
+            The seconds waited.
+
+        Raises:
+            Stopped: If the request is to stop now, or after this epoch and `epoch_ended`.
+        """
         request, began = self.requested(), time.perf_counter()
         if request == "pause":
-            self.emit("paused")
+            self.emit(Paused())
             while (request := self.requested()) == "pause":
                 time.sleep(0.2)
                 self.progress("paused", 0, 1)
-            self.emit("resumed")
+            self.emit(Resumed())
         if request == "stop-now" or (request == "stop-after-epoch" and epoch_ended):
             if self.folder is not None:
                 (self.folder / "control.json").unlink(missing_ok=True)
-            self.emit("stopped", request=request)
+            self.emit(RunStopped(request=request))
             raise Stopped(request)
         return time.perf_counter() - began
 
     @contextmanager
     def gently_interrupted(self) -> Iterator[None]:
-        """The first Ctrl-C asks to stop after this epoch, whose checkpoint is then on disk; the second is obeyed at
-        once. Only where Ctrl-C would otherwise be a KeyboardInterrupt."""
+        """Stop after the current epoch, with a checkpoint, at the first Ctrl-C, and at once at the second.
+
+        Applies only where Ctrl-C would otherwise raise KeyboardInterrupt.
+        """
 
         def interrupted(number: int, frame: FrameType | None) -> None:
             if self._interrupted:
                 raise KeyboardInterrupt
             self._interrupted = True
-            told = "stopping after this epoch, with a checkpoint on disk; Ctrl-C again stops at once"
-            self._tell({"event": "interrupted", "message": told})
+            message = "stopping after this epoch, with a checkpoint on disk; Ctrl-C again stops at once"
+            self._notify({"event": "interrupted", "message": message})
 
         before = signal.getsignal(signal.SIGINT)
         if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -150,30 +144,25 @@ class Events:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _notify(self, record: dict[str, Any]) -> None:
         for listener in self.listeners:
             listener(record)
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """All whole events of a run; a torn last line is the end of the file, a damaged one is passed over."""
+def read_events(folder: Path) -> list[Event]:
+    """Read all events of a run or a job; an incomplete last line and damaged lines are skipped."""
     try:
         lines = (folder / "events.jsonl").read_bytes().split(b"\n")
     except OSError:
         return []
-    events = []
-    for line in lines[:-1]:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and "event" in record:
-            events.append(record)
-    return events
+    return [event for line in lines[:-1] if (event := event_of(line)) is not None]
 
 
 def _last_number(path: Path) -> int:
-    """Also ends a line that a killed process tore, so that the next event starts on a line of its own."""
+    """Return the number of the last event.
+
+    Also completes a line that a killed process left incomplete, so that the next event starts on a new line.
+    """
     try:
         text = path.read_bytes()
     except OSError:
@@ -181,4 +170,4 @@ def _last_number(path: Path) -> int:
     if text and not text.endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")
-    return max((record.get("n", 0) for record in read_events(path.parent)), default=0)
+    return max((event.n for event in read_events(path.parent)), default=0)

@@ -1,4 +1,4 @@
-"""What the workspace holds, what of it nothing refers to any more, and removing that."""
+"""Sizes of the workspace's contents, and removal of what is no longer referred to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Holding:
-    """One kind of thing in the workspace: its folder, how many there are, and bytes on disk."""
+    """Number and size in bytes of the entries of one kind in the workspace."""
 
     kind: str
     count: int
@@ -29,7 +29,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Removable:
-    """A folder or file that may go, why, and its bytes."""
+    """A folder or file that can be removed, with the reason and its size in bytes."""
 
     path: Path
     what: str
@@ -38,35 +38,43 @@ class Removable:
 
 
 def holdings(workspace: Workspace) -> list[Holding]:
-    found = []
+    """Return the number and size of the entries of each kind."""
+    summary = []
     for kind in KINDS:
         folder = workspace.root / kind
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
         count = len(workspace.all_artefacts()) if kind == "artefacts" else len(entries)
-        found.append(Holding(kind, count, size_on_disk(folder) if folder.is_dir() else 0))
-    return found
+        summary.append(Holding(kind, count, size_on_disk(folder) if folder.is_dir() else 0))
+    return summary
 
 
 def removable(
     workspace: Workspace, *, older_than_days: float | None = None, raw: bool = False, cache: bool = False
 ) -> list[Removable]:
-    """Artefacts that no dataset and no run leads to, and what was left half made.
+    """List artefacts that no dataset and no run refers to, and partial results of interrupted steps.
 
-    `older_than_days`: also artefacts that only a dataset leads to, if they were made before that: they can be made
-    again. `raw`: also downloaded files. `cache`: also every reply that was ever paid for.
+    Args:
+        workspace: The workspace.
+        older_than_days: Include older artefacts that only a dataset refers to; they can be made again.
+        raw: Include downloaded files.
+        cache: Include the cache of LLM replies and embeddings, although these were paid for.
     """
-    found = [*_left_half_made(workspace), *_unreferenced(workspace, older_than_days)]
-    for kind, asked, why in (("raw", raw, "can be downloaded again"), ("cache", cache, "asked for by --cache")):
+    chosen = [*_left_half_made(workspace), *_unreferenced(workspace, older_than_days)]
+    for kind, wanted, why in (("raw", raw, "can be downloaded again"), ("cache", cache, "asked for by --cache")):
         folder = workspace.root / kind
-        if asked and folder.is_dir():
-            found.append(Removable(path=folder, what=kind, why=why, size=size_on_disk(folder)))
-    return found
+        if wanted and folder.is_dir():
+            chosen.append(Removable(path=folder, what=kind, why=why, size=size_on_disk(folder)))
+    return chosen
 
 
 def remove_folder(path: Path) -> None:
-    """Errors: UserError if it cannot be removed."""
+    """Remove a folder or a file.
+
+    Raises:
+        UserError: If it cannot be removed.
+    """
     try:
-        # Renamed first: half a folder must never look like a whole one.
+        # Rename it first, so that a partly removed folder never looks like a complete one.
         doomed = path.with_name(f".{path.name}.removing")
         path.rename(doomed)
         shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
@@ -92,10 +100,10 @@ def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterat
         yield Removable(path=artefact.path, what=artefact.kind, why=why, size=size_on_disk(artefact.path))
 
 
-def _reached(found: set[str], mentions: dict[str, set[str]]) -> set[str]:
-    """Keys that `found` names, and those that they name in turn."""
+def _reached(names: set[str], mentions: dict[str, set[str]]) -> set[str]:
+    """Return the artefact keys among `names` and, transitively, those that they mention."""
     reached: set[str] = set()
-    waiting = found & mentions.keys()
+    waiting = names & mentions.keys()
     while waiting:
         key = waiting.pop()
         reached.add(key)
@@ -124,15 +132,18 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _left_half_made(workspace: Workspace) -> Iterator[Removable]:
-    """Folders of steps that did not end; those of a step that still runs, by its lock or its age, are none."""
+    """Yield folders of steps that did not end.
+
+    A step whose lock is held, or whose scratch folder is recent, is still running.
+    """
     folders = [workspace.root, workspace.data, *workspace.artefacts.glob("*")]
     for path in sorted(path for folder in folders for path in folder.glob(".*") if path.is_dir()):
-        left = (
+        abandoned = (
             path.suffix == ".removing"
             or (path.suffix == ".making" and not _locked(path.with_suffix(".lock")))
             or (path.name.startswith(".scratch-") and _age_days(path) > 1)
         )
-        if left:
+        if abandoned:
             yield Removable(
                 path=path, what="left half made", why="a step that did not end", size=size_on_disk(path)
             )

@@ -1,7 +1,8 @@
-"""A job is one process at work (`edt train`, `edt augment`, `edt profile`), with a folder that tells of it.
+"""Jobs: processes of `edt train`, `edt augment` and `edt profile`, each with a folder of its events.
 
-<workspace>/jobs/<time>-<command>-<data>-<pid>/ holds events.jsonl, heartbeat.json and control.json like a run's
-folder, for what comes before a run has one, and says which runs follow; and what a detached process wrote.
+<workspace>/jobs/<time>-<command>-<data>-<pid>/ holds events.jsonl, heartbeat.json and control.json like the folder
+of a run. They cover the steps before a run has a folder, and name the runs that follow. The folder also holds the
+output of a detached process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from edt_cli.workspace.event_types import JobBegun, JobEnded
 from edt_cli.workspace.events import Events, Request, Stopped
 from edt_cli.workspace.layout import Workspace, write_json
 
@@ -32,12 +34,15 @@ SILENT_S = 60.0
 
 
 def jobs_of(workspace: Workspace) -> list[Path]:
-    """Folders of jobs, the oldest first."""
+    """Return the folders of all jobs, oldest first."""
     return sorted(workspace.jobs.iterdir()) if workspace.jobs.is_dir() else []
 
 
 def new_folder(workspace: Workspace, command: str, data: str) -> Path:
-    """Also forgets all but the newest jobs, those still at work excepted."""
+    """Create the folder of a new job, and remove those of old jobs.
+
+    The newest `KEPT` jobs and those that still run are kept.
+    """
     name = re.sub(r"[^\w.-]", "-", data)[:40]
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}"
     workspace.jobs.mkdir(parents=True, exist_ok=True)
@@ -54,27 +59,30 @@ def new_folder(workspace: Workspace, command: str, data: str) -> Path:
 
 @contextmanager
 def at_work(workspace: Workspace, command: str, data: str, **facts: Any) -> Iterator[Events]:
-    """The events of this process, in the folder that `launch` made for it or in a new one; says how it ended.
-    SIGTERM ends it like Ctrl-C, so that it can still say so."""
+    """Yield the events of this process, and report at the end how it ended.
+
+    They are written to the folder that `launch` made for this process, or to a new one. SIGTERM is handled like
+    Ctrl-C, so that the end can still be reported.
+    """
     given = os.environ.pop(ENVIRONMENT, None)
     folder = Path(given) if given else new_folder(workspace, command, data)
     events = Events(folder)
-    events.emit("job", command=command, data=data, pid=os.getpid(), host=socket.gethostname(), **facts)
+    events.emit(JobBegun(command=command, data=data, pid=os.getpid(), host=socket.gethostname(), **facts))
     events.progress("starting", 0, 1)
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupted)
     try:
         yield events
     except (KeyboardInterrupt, Stopped):
-        events.emit("ended", outcome="stopped")
+        events.emit(JobEnded(outcome="stopped"))
         raise
     except BaseException as error:
-        # An error that is not ours is a defect: its class belongs to it.
+        # Any other error is a defect; its class helps to find it.
         known = type(error).__module__.startswith("edt_")
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        events.emit("ended", outcome="failed", error=(text.splitlines() or [""])[0][:500])
+        events.emit(JobEnded(outcome="failed", error=(text.splitlines() or [""])[0][:500]))
         raise
-    events.emit("ended", outcome="finished")
+    events.emit(JobEnded(outcome="finished"))
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
@@ -82,23 +90,23 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 class Launched:
-    """A job that this process began."""
+    """A job that this process launched."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
         self.folder = folder
         self._process = process
 
     def code(self) -> int | None:
-        """Its exit status, None while it is at work."""
+        """Return the exit status, or None while the job is running."""
         return self._process.poll()
 
     def last_words(self) -> str:
-        """The last line that it had for its errors, or the signal that ended it."""
+        """Return the last line of its standard error, or the signal that ended it."""
         code, errors = self.code() or 0, (self.folder / ERRORS).read_text("utf-8", "replace").split("\n")
         return next((line for line in reversed(errors) if line.strip()), f"ended by signal {-code}")
 
     def end(self) -> None:
-        """Ask it to stop at once, and wait until it has."""
+        """Ask the job to stop at once, and wait for its end."""
         self._process.terminate()
         self._process.wait()
 
@@ -111,8 +119,11 @@ def launch(
     width: int,
     environment: Mapping[str, str] | None = None,
 ) -> Launched:
-    """The same command as a process and a session of its own, without a view: closing a terminal, a lost connection
-    and a crash of the view leave it at work. What it prints goes to its folder, `width` cells wide."""
+    """Run the same command as a detached process in its own session, without a user interface.
+
+    It goes on if the terminal is closed, the connection is lost or the user interface crashes. Its output is
+    written to its folder, `width` cells wide.
+    """
     folder = new_folder(workspace, command, data)
     environment = {**os.environ, **(environment or {}), ENVIRONMENT: str(folder), "COLUMNS": str(width)}
     with (folder / OUTPUT).open("wb") as out, (folder / ERRORS).open("wb") as err:
@@ -128,23 +139,26 @@ def launch(
 
 
 def ask(folders: Sequence[Path], request: Request) -> None:
-    """Put a request where the process at work looks for it."""
+    """Write a request to the folders of running processes, which look for it there."""
     for folder in folders:
         if folder.is_dir():
             write_json(folder / "control.json", {"request": request})
 
 
 def heartbeat(folder: Path) -> dict[str, Any]:
-    """The last sign of life; empty where there is none."""
+    """Return the last heartbeat, or {} if there is none."""
     try:
-        found = json.loads((folder / "heartbeat.json").read_bytes())
+        beat = json.loads((folder / "heartbeat.json").read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return beat if isinstance(beat, dict) else {}
 
 
 def alive(beat: dict[str, Any]) -> bool:
-    """Whether the process behind a heartbeat is there: on this machine by asking for it, else by the beat's age."""
+    """Check whether the process of a heartbeat is running.
+
+    On this machine its pid is looked up; on another one the age of the heartbeat decides.
+    """
     moment, pid = beat.get("time"), beat.get("pid")
     if not isinstance(moment, int | float) or not isinstance(pid, int):
         return False
@@ -154,7 +168,7 @@ def alive(beat: dict[str, Any]) -> bool:
 
     try:
         process = psutil.Process(pid)
-        # Born after the beat: another process that was given the same number.
+        # A process that started after the heartbeat is another one with the same pid.
         same: bool = process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 1
         return same
     except psutil.Error:

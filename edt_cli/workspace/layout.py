@@ -1,12 +1,12 @@
-"""Where artefacts lie, how they are named by what went in, and how none is ever half there.
+"""Layout of the workspace, and artefacts: folders that are named by a hash of their inputs and are never partial.
 
 <workspace>/data/<name>/            a prepared dataset
 <workspace>/artefacts/<kind>/<key>/ what one step of the pipeline made
 <workspace>/runs/<name>/            a training run
 <workspace>/searches/<name>/        the trials of a search, and its study
-<workspace>/jobs/<name>/            a process at work, or one of the last that were
-<workspace>/cache/                  every LLM reply and embedding that was ever had
-<workspace>/ledger.db               every call that left the machine, and what it cost
+<workspace>/jobs/<name>/            a running process, or a recent one
+<workspace>/cache/                  all LLM replies and embeddings
+<workspace>/ledger.db               all calls of remote services, with their costs
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MANIFEST = "manifest.json"
 
 
 def digest(*parts: Any) -> str:
-    """16 hex digits over the canonical JSON of `parts`: the key of a step."""
+    """Return 16 hex digits over the canonical JSON of `parts`, the key of a step."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, BaseModel):
@@ -44,13 +44,16 @@ def digest(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """16 hex digits of a file's SHA-256."""
+    """Return 16 hex digits of a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` as a whole, on disk before this returns: a reader sees the old text or the new one."""
+    """Replace `path` atomically: a reader sees the old content or the new one.
+
+    The new content is on disk when this returns.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -60,11 +63,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace `path` atomically by the JSON of `value`."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Errors: UserError if the file is missing or no JSON."""
+    """Read a JSON file.
+
+    Raises:
+        UserError: If the file is missing or not valid JSON.
+    """
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -75,7 +83,7 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Artefact:
-    """One folder that is either complete (it has a manifest) or not there."""
+    """A folder that is either complete, with a manifest, or does not exist."""
 
     kind: str
     key: str
@@ -83,18 +91,21 @@ class Artefact:
 
     @property
     def complete(self) -> bool:
+        """Whether the folder exists with its manifest."""
         return (self.path / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
+        """Read the manifest."""
         manifest: dict[str, Any] = read_json(self.path / MANIFEST)
         return manifest
 
     @contextmanager
     def create(self, **manifest: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """A folder to write into and a manifest to add to; both appear under `path` at a clean exit only.
+        """Yield a temporary folder to write into and the manifest, to which entries may be added.
 
-        Seconds, version and time of making are added. Two processes that make the same artefact: the second
-        waits for the first and then replaces it, with the same content.
+        Both appear under `path` only at an exit without an error; the time, the version and the seconds taken are
+        added to the manifest. If two processes make the same artefact, the second waits for the first and then
+        replaces it with the same content.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
@@ -121,14 +132,20 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Workspace:
-    """`folder`: where under the root its runs are; a search keeps its trials apart from what tables are made of."""
+    """The folder of all data, artefacts and runs.
+
+    Runs are in `folder` under the root; a search uses another one, to keep its trials apart from other runs.
+    """
 
     root: Path
     folder: str = "runs"
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:
-        """`--workspace`, else EDT_WORKSPACE, else ./edt-workspace; made when something is written to it."""
+        """Return the workspace of `--workspace`, else of EDT_WORKSPACE, else ./edt-workspace.
+
+        Its folder is created when something is first written to it.
+        """
         return cls((given or Path(environment.get("EDT_WORKSPACE") or "edt-workspace")).absolute())
 
     @property
@@ -153,21 +170,31 @@ class Workspace:
 
     @property
     def ledger(self) -> Path:
+        """File of all calls of remote services."""
         return self.root / "ledger.db"
 
     def dataset(self, name: str) -> Artefact:
-        """The dataset's key is in its manifest: it covers what was read, not only how."""
+        """Return the artefact of the dataset `name`.
+
+        Its key is in its manifest, since it depends on the content of the files.
+
+        Raises:
+            UsageError: If `name` cannot name a folder.
+        """
         if not name or name.startswith(".") or "/" in name or "\\" in name:
-            raise UsageError(f"{name!r} is no name for a dataset: use letters, digits and dashes")
+            raise UsageError(f"{name!r} is not a valid name for a dataset: use letters, digits and dashes")
         return Artefact("data", name, self.data / name)
 
     def artefact(self, kind: str, key: str) -> Artefact:
+        """Return the artefact of a kind with a key, which may not exist yet."""
         return Artefact(kind, key, self.artefacts / kind / key)
 
     def datasets(self) -> list[Artefact]:
+        """Return all prepared datasets, sorted by name."""
         return _complete("data", self.data)
 
     def all_artefacts(self) -> list[Artefact]:
+        """Return all complete artefacts, sorted by kind and key."""
         kinds = sorted(self.artefacts.iterdir()) if self.artefacts.is_dir() else []
         return [artefact for kind in kinds if kind.is_dir() for artefact in _complete(kind.name, kind)]
 
@@ -175,10 +202,10 @@ class Workspace:
 def _complete(kind: str, folder: Path) -> list[Artefact]:
     if not folder.is_dir():
         return []
-    found = [Artefact(kind, path.name, path) for path in sorted(folder.iterdir()) if path.is_dir()]
-    return [artefact for artefact in found if artefact.complete]
+    artefacts = [Artefact(kind, path.name, path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [artefact for artefact in artefacts if artefact.complete]
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes of all files below `path`."""
+    """Return the bytes of all files below `path`."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""A run is a folder, and the folder is the interface: settings, events, weights, results."""
+"""Runs: folders with the settings, events, weights and results of a training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UserError
+from edt_cli.workspace.event_types import Waiting
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import MANIFEST, Workspace, read_json, write_json
 from edt_cli.workspace.names import current_plan
@@ -22,8 +23,11 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class Run:
-    """`plan` is what it was started with: data, data_key, key, settings, preset, keep_seen (as it is for this
-    data), llm, artefacts, device."""
+    """A run's folder and its plan.
+
+    The plan records how the run was started: data, data_key, key, settings, preset, keep_seen (as resolved for this
+    data), llm, artefacts, device.
+    """
 
     folder: Path
     plan: dict[str, Any]
@@ -38,22 +42,27 @@ class Run:
 
     @property
     def dataset_key(self) -> str:
-        """The dataset's, whatever part of it the run was given."""
+        """Key of the dataset, whichever part of it the run is trained on."""
         data_key: str = self.plan["data_key"]
         return data_key.partition("-")[0]
 
     @property
     def finished(self) -> bool:
+        """Whether the run has a manifest, which is written last."""
         return (self.folder / MANIFEST).is_file()
 
     @contextmanager
     def alone(self, events: Events) -> Iterator[None]:
-        """Two processes never make the same run: the second waits, then finds it finished or goes on with it."""
+        """Hold the run's lock, so that no two processes make the same run.
+
+        The second process waits, then finds the run finished or continues it.
+        """
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            events.emit("waiting", run=self.name, message=f"another process makes {self.name}: waiting for it")
+            message = f"another process is making {self.name}: waiting for it"
+            events.emit(Waiting(run=self.name, message=message))
             lock.acquire()
         try:
             yield
@@ -61,20 +70,25 @@ class Run:
             lock.release()
 
     def manifest(self) -> dict[str, Any]:
+        """Read the manifest of a finished run."""
         manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
     def results(self) -> list[dict[str, Any]]:
-        """Every result document of this run."""
+        """Read all result documents of this run."""
         return [read_json(path) for path in sorted((self.folder / RESULTS).glob("*.json"))]
 
     def write_result(self, name: str, document: dict[str, Any]) -> None:
+        """Write a result document to the run's folder."""
         (self.folder / RESULTS).mkdir(exist_ok=True)
         write_json(self.folder / RESULTS / f"{name}.json", document)
 
 
 def open_run(workspace: Workspace, plan: dict[str, Any]) -> Run:
-    """The folder of a run with this plan, made if it is not there. Named by data, model, seed and key."""
+    """Open the run with this plan, and create its folder if it does not exist.
+
+    The folder is named by data, model, seed and key.
+    """
     folder = _folder(workspace, plan)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).is_file():
@@ -83,7 +97,7 @@ def open_run(workspace: Workspace, plan: dict[str, Any]) -> Run:
 
 
 def existing_run(workspace: Workspace, plan: dict[str, Any]) -> Run | None:
-    """The run that `open_run` would open, if there is one."""
+    """Return the run that `open_run` would open, or None if it does not exist."""
     folder = _folder(workspace, plan)
     return Run(folder, read_plan(folder)) if (folder / PLAN).is_file() else None
 
@@ -94,17 +108,22 @@ def _folder(workspace: Workspace, plan: dict[str, Any]) -> Path:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Of a run's folder, settings by their names of today. Errors: UserError where it cannot be read."""
-    return current_plan(read_json(folder / PLAN))
+    """Read the plan of a run's folder, with settings under their current names.
+
+    Raises:
+        UserError: If the plan cannot be read.
+    """
+    plan: dict[str, Any] = current_plan(read_json(folder / PLAN))
+    return plan
 
 
 def all_runs(workspace: Workspace) -> list[Run]:
-    """Every run with a readable plan, oldest first."""
+    """Return all runs with a readable plan, oldest first."""
     runs = []
     for path in sorted(workspace.runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime):
         try:
             run = Run(path.parent, read_plan(path.parent))
-            run.settings  # noqa: B018  (of another version, it may be none that this one knows)
+            run.settings  # noqa: B018  (settings of another version may not be valid in this one)
         except (UserError, ValueError, KeyError, TypeError):
             continue
         runs.append(run)
@@ -112,14 +131,21 @@ def all_runs(workspace: Workspace) -> list[Run]:
 
 
 def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:
-    """The runs named (a unique beginning is enough), else the finished ones of `data`.
+    """Return the named runs, or else all finished runs of `data`.
 
-    Of runs that were made with the same settings but on an older version of the data only the newest count.
-    Errors: UserError if there is none.
+    Without names, runs on an older version of a dataset are left out.
+
+    Args:
+        workspace: The workspace.
+        data: Name of a dataset; None for all.
+        names: Names or keys of runs; a unique prefix is enough.
+
+    Raises:
+        UserError: If there is no such run, a name is not unique, or a named run is not finished.
     """
     runs = all_runs(workspace)
     if names:
-        found = []
+        named = []
         for name in names:
             matching = [run for run in runs if run.name == name] or [
                 run for run in runs if run.name.startswith(name) or run.plan["key"].startswith(name)
@@ -129,13 +155,13 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
                 raise UserError(f"{what} named {name!r} in {workspace.runs}")
             if not matching[0].finished:
                 raise UserError(f"run {matching[0].name} is not finished; continue it with the same edt train")
-            found.append(matching[0])
-        return found
-    found = [run for run in runs if run.finished and (data is None or run.plan["data"] == data)]
-    if not found:
+            named.append(matching[0])
+        return named
+    finished = [run for run in runs if run.finished and (data is None or run.plan["data"] == data)]
+    if not finished:
         of = f" of {data}" if data else ""
         raise UserError(
             f"there is no finished run{of} in {workspace.runs}; make one with: edt train --data {data or 'demo'}"
         )
-    newest = {run.plan["data"]: run.dataset_key for run in found}
-    return [run for run in found if run.dataset_key == newest[run.plan["data"]]]
+    newest = {run.plan["data"]: run.dataset_key for run in finished}
+    return [run for run in finished if run.dataset_key == newest[run.plan["data"]]]

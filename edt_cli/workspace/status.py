@@ -1,4 +1,4 @@
-"""How a run or a job stands, from its folder alone."""
+"""Status of a run or a job, from its folder alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ TAIL_BYTES = 4096
 
 
 class RunStatus(StrEnum):
-    """Whoever tells a status, tells one of these. SILENT: its process is gone without a word; DAMAGED: what is
-    there cannot be read."""
+    """Status of a run or a job.
+
+    SILENT means that the process is gone without a final event, DAMAGED that the folder's files cannot be read.
+    """
 
     STARTING = "starting"
     WORKING = "working"
@@ -28,17 +30,17 @@ class RunStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether this was its last word."""
+        """Whether the run or job is over."""
         return self in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
 
     @property
     def live(self) -> bool:
-        """Whether somebody trains it."""
+        """Whether a process is training the run."""
         return self in (RunStatus.TRAINING, RunStatus.PAUSED)
 
 
 def status_of(folder: Path) -> RunStatus:
-    """Of a run. A folder that cannot be read is damaged, never an error."""
+    """Return the status of a run; a folder that cannot be read is damaged, never an error."""
     if (folder / MANIFEST).is_file():
         return RunStatus.FINISHED if _readable(folder / MANIFEST) else RunStatus.DAMAGED
     beat, last = heartbeat(folder), last_event(folder)
@@ -50,7 +52,7 @@ def status_of(folder: Path) -> RunStatus:
 
 
 def last_event(folder: Path) -> str:
-    """The kind of the last event that can be read; "" where there is none."""
+    """Return the kind of the last readable event, or "" if there is none."""
     try:
         with (folder / "events.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))

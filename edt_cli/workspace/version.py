@@ -1,3 +1,3 @@
-"""The version of edt: the one place where it stands. Manifests record it."""
+"""The version of edt, defined here only; manifests record it."""
 
 __version__ = "0.1.0"

@@ -82,12 +82,12 @@ def test_a_line_that_is_none_is_named_and_what_came_before_is_in(filled, tmp_pat
     good = next(line for line in export_lines(filled) if "vector" not in line)
     cache = ReplyCache(tmp_path / "to")
     vector = next(line for line in export_lines(filled) if "vector" in line)
-    with pytest.raises(BackendError, match=r"^line 3 is no reply of `edt cache export` \(.+\); stopped there$"):
+    with pytest.raises(BackendError, match=r"^line 3 is not a reply of `edt cache export` \(.+\); stopped there$"):
         import_lines(cache, [vector, "", changed(good, **changes)])
     assert cache.stats().entries == 1
 
 
 @pytest.mark.parametrize("line", ["no JSON", "[]", "7", '{"key": 1}', "[" * 100_000, "null"])
 def test_what_is_no_line_at_all(tmp_path, line):
-    with pytest.raises(BackendError, match=r"^line 1 is no reply"):
+    with pytest.raises(BackendError, match=r"^line 1 is not a reply"):
         import_lines(ReplyCache(tmp_path), [line])

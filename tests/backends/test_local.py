@@ -146,7 +146,7 @@ class TestEmbeddings:
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         with pytest.raises(
-            BackendError, match="'somebody/some-model' is no folder here and cannot be had"
+            BackendError, match="'somebody/some-model' is not a local folder and cannot be downloaded"
         ) as caught:
             embed(embedding_backend("local/somebody/some-model"), ["tea"])
         assert "\n" not in str(caught.value)

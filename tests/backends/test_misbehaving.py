@@ -77,7 +77,7 @@ def test_what_does_not_pass_stops_the_run_at_once(tmp_path, status):
         with pytest.raises(BackendError, match=f"HTTP {status}") as caught:
             answer_all(stack(tmp_path, f"{server.url}/v1"), 50)
         assert len(server.asked) <= 16
-    assert str(caught.value).endswith("(try: 0 of 50 done, 50 left; the same command goes on there)")
+    assert str(caught.value).endswith("(try: 0 of 50 done, 50 left; run the same command again to continue)")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_third_party_backend_answers_to_its_name(install):
     ("source", "problem"),
     [
         ("import no_such_module", "'bad' of edt-bad cannot be loaded: No module named 'no_such_module'"),
-        ("plugin = print", "'bad' of edt-bad is no edt_backends.base.Plugin"),
+        ("plugin = print", "'bad' of edt-bad is not an edt_backends.base.Plugin"),
     ],
 )
 def test_a_broken_backend_is_one_line(install, source, problem):
@@ -96,8 +96,8 @@ def test_an_unknown_provider_lists_what_there_is(provider):
     ("provider", "model", "problem"),
     [
         ("ollama", None, "needs a model"),
-        ("openai/gpt-4o-mini", "gpt-4o", "give one of them"),
-        ("local", "gpt-4o", "local is no LLM and has no model 'gpt-4o'"),
+        ("openai/gpt-4o-mini", "gpt-4o", "give only one"),
+        ("local", "gpt-4o", "local is not an LLM and has no model 'gpt-4o'"),
         ("litellm", None, "needs a model"),
     ],
 )

@@ -35,6 +35,7 @@ from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.screenshots import press, settled
+from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.jobs import jobs_of
 from edt_cli.workspace.layout import Workspace
@@ -132,7 +133,7 @@ def memory(place: Path) -> None:
             await settled(pilot)
             for n, record in enumerate(epochs("pre-training", 3000, 3000)[2:], start=1):
                 told = {key: value for key, value in record.items() if key != "event"}
-                events.emit("epoch", **told)
+                events.emit(EpochEnded(**told))
                 await app.screen.poll()
                 await pilot.pause()
                 if n in (20, 100, 300, 1000, 3000):

@@ -106,7 +106,7 @@ def test_the_loss_is_a_mean_over_each_users_targets_of_a_domain_and_then_over_al
             own[domain].append(float(given[number]))
             torch.testing.assert_close(seen[0].states[number], state(model, items[: end + 1], domain))
             torch.testing.assert_close(seen[0].positive[number], model.encode_items(torch.tensor(items[end + 1])))
-            assert set(seen[0].had[number].tolist()) - {0} == set(items)
+            assert set(seen[0].seen[number].tolist()) - {0} == set(items)
             number += 1
         for domain in range(3):
             expected[domain] += sum(own[domain]) / max(1, len(own[domain])) / len(ROWS)

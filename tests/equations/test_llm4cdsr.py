@@ -8,7 +8,7 @@ from toy import batch_of, domains_of_size, model_of, sequences, text_table
 
 from edt_cli.config import TrainingSettings
 from edt_cli.models.batch import Batch
-from edt_cli.models.llm4cdsr import own_components
+from edt_cli.models.llm4cdsr import domain_components
 from edt_cli.models.losses import alignment
 from edt_cli.models.objective import Negatives, NextItem
 
@@ -123,13 +123,13 @@ def test_a_masked_item_of_its_domain_is_hidden_in_both_threads():
 
 def test_domain_vectors_start_from_their_own_domain_and_may_stay_there():
     table = text_table(*TWO, without_text=(2,))
-    start = own_components(table, 3)
+    start = domain_components(table, 3)
     assert (start[[0, 2]] == 0).all()
     for own in ([1, 3, 4, 5, 6], [7, 8, 9, 10, 11]):
         torch.testing.assert_close(start[own].mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     model = model_of("llm4cdsr", table, learned=False)
     assert not model.own_items.weight.requires_grad
-    torch.testing.assert_close(model.own_items(torch.tensor([7]))[0, :5], own_components(table, 8)[7, :5])
+    torch.testing.assert_close(model.own_items(torch.tensor([7]))[0, :5], domain_components(table, 8)[7, :5])
     objective = NextItem(TrainingSettings(), Negatives.over(table, torch.Generator().manual_seed(0)))
     torch.stack(list(model.loss(batch_of(table, TWO[1]), objective).values())).sum().backward()
     assert model.own_items.weight.grad is None

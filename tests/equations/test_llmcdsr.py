@@ -145,10 +145,10 @@ def test_the_gradient_of_the_bilevel_step_is_that_of_small_differences(kind, vir
     torch.nn.init.normal_(model.recall.relevance)
     # An epsilon that leaves Adam's first step smooth enough to be differenced.
     monkeypatch.setattr(llmcdsr, "ADAM_EPSILON", 1e-2)
-    model.own = model.own.model_copy(update={"virtual": virtual, "virtual_lr": 0.1})
+    model.options = model.options.model_copy(update={"virtual": virtual, "virtual_lr": 0.1})
     drawn, relevance = drawn_of(model), model.recall.relevance
     with torch.no_grad():
-        start = model.recall(drawn.questions, model.space)
+        start = model.recall(drawn.pairs, model.space)
 
     def meta(offset: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(4)
@@ -271,11 +271,11 @@ def test_the_bilevel_step_is_that_of_the_public_code(virtual, monkeypatch):
     at = DeviceSequences(rows, table, settings.max_length)
     batch, overlapped = (at.batch(t[f"drawn.{name}"]) for name in ("rows", "overlapped"))
     parts = llmcdsr._parts(batch)
-    drawn = Drawn(**parts, questions=t["drawn.questions"], overlapped=overlapped)
+    drawn = Drawn(**parts, pairs=t["drawn.questions"], overlapped=overlapped)
     monkeypatch.setattr(torch, "rand", lambda *_, **__: t["drawn.chance"].double())
     noisy = model.noise(drawn)
     assert torch.equal(noisy.items, t["expected.noisy"])
-    torch.testing.assert_close(noisy.sought, t["expected.sought"].double(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(noisy.query, t["expected.sought"].double(), atol=1e-6, rtol=1e-5)
     shared = model.loss(drawn, constant)["next_item"]
     assert shared.item() == pytest.approx(t["expected.next_item"].item(), rel=1e-6)
     meta = model.own_loss(drawn, constant)["meta"]

@@ -151,9 +151,9 @@ def test_in_training_a_user_s_own_meetings_do_not_count(row):
     )
     without = memory_of(others, period=PERIOD)
     without.scale = with_user.scale
-    without.meetings = [
+    without.cooccurring = [
         type(known)(known.columns, known.weights / memory_of(others).scale[:, None] * with_user.scale[:, None])
-        for known in without.meetings
+        for known in without.cooccurring
     ]
     target = int(rows.of(row)[3])
     domain = int(target > 6)
@@ -247,7 +247,7 @@ def test_a_meeting_is_left_out_only_of_what_was_kept():
             before = items[max(0, j - WINDOW) : j][::-1]
             for age, h in enumerate(before, start=1):
                 column = target - int(memory.starts[domain])
-                kept = column in memory.meetings[domain].columns[h].tolist()
+                kept = column in memory.cooccurring[domain].columns[h].tolist()
                 seen.add((kept, len(before) > 1))
                 met += kept * meetings(h, target, without=row) * float(memory.scale[h]) / age**2
             with torch.no_grad():
@@ -272,7 +272,7 @@ def test_a_window_holds_the_newest_items_up_to_a_position_and_none_after():
 def test_the_nearest_neighbours_are_kept():
     few, all_of_them = memory_of(ROWS, neighbours=2), memory_of(ROWS)
     for domain in range(2):
-        kept, known = ([m.meetings[domain], *m.alike[domain]] for m in (few, all_of_them))
+        kept, known = ([m.cooccurring[domain], *m.similar[domain]] for m in (few, all_of_them))
         for one, other in zip(kept, known, strict=True):
             best = other.weights.sort(dim=1, descending=True).values[:, :2]
             torch.testing.assert_close(one.weights, best)

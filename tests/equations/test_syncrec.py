@@ -10,7 +10,7 @@ from toy import batch_of, domains_of_size, model_of, sequences, text_table
 from edt_cli.config import TrainingSettings
 from edt_cli.models.losses import bce
 from edt_cli.models.objective import Negatives, NextItem
-from edt_cli.models.syncrec import last_places, sc_mim
+from edt_cli.models.syncrec import last_positions, sc_mim
 
 DOMAINS = domains_of_size(4, 3, 4)
 ROWS = sequences([1, 5, 3, 8, 2, 6, 9, 4], [5, 6, 7], [1, 2], [10, 5, 11, 6, 3])
@@ -97,7 +97,7 @@ def test_losses_of_both_tasks_and_the_correction_by_the_gap(model):
 
 def test_the_gap_is_a_moving_average_of_what_the_mixture_gains(model):
     gaps = torch.tensor([0.5, 0.1, -0.4], dtype=torch.float64)
-    model._follow_gap(torch.tensor([0, 0, 2]), gaps)
+    model._update_gap(torch.tensor([0, 0, 2]), gaps)
     third = 1 / 3
     expected = [0.9 * third + 0.1 * 0.3, third, 0.9 * third - 0.1 * 0.4]
     assert model.gap.tolist() == pytest.approx(expected, rel=1e-6)
@@ -141,7 +141,7 @@ def test_the_other_of_a_position_is_of_its_domain(model):
 
 def test_the_last_place_of_the_domain_asked_for():
     batch = batch_of(TABLE, ROWS)
-    found = last_places(batch, TABLE.domain_of, 3)
+    found = last_positions(batch, TABLE.domain_of, 3)
     for row in range(len(ROWS)):
         items = ROWS.of(row).tolist()
         for end, target in enumerate(items[1:]):

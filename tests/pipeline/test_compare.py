@@ -21,12 +21,13 @@ from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.significance import ndcg_of
-from edt_cli.experiments.compare import Comparison, _next, _verdict, compare, epoch_seconds, found
+from edt_cli.experiments.compare import Comparison, _next, _verdict, collect_results, compare, epoch_seconds
 from edt_cli.experiments.plan import Plan
 from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.models.systems import OURS, presets_of, systems
 from edt_cli.models.systems import system as system_of
 from edt_cli.pipeline import Pipeline
+from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import Workspace, digest
@@ -94,7 +95,8 @@ def states(workspace: Workspace, path: Path) -> list[str]:
 
 
 def epochs_of(workspace: Workspace) -> list[int]:
-    return [event["epoch"] for run in all_runs(workspace) for event in read_events(run.folder) if "epoch" in event]
+    events = [event for run in all_runs(workspace) for event in read_events(run.folder)]
+    return [event.epoch for event in events if event.event in ("epoch", "resumed")]
 
 
 def test_one_command_makes_the_runs_one_fails_and_the_rest_is_shown(tmp_path):
@@ -141,9 +143,9 @@ def test_a_plan_that_was_killed_ends_what_it_began_goes_on_and_then_has_nothing_
     third = edt(tmp_path, "compare", str(path))
     assert "†" in third.stdout and "epochs" in third.stdout
     assert run.finished
-    events = [event["event"] for event in read_events(run.folder)]
+    events = [event.event for event in read_events(run.folder)]
     assert events.count("resumed") == 1 and events.count("finished") == 1
-    told = [event["epoch"] for event in read_events(run.folder) if event["event"] == "epoch"]
+    told = [event.epoch for event in read_events(run.folder) if event.event == "epoch"]
     assert told == list(range(61))
 
     jobs = len(jobs_of(workspace))
@@ -164,7 +166,7 @@ def test_the_claims_are_of_the_ranks_of_each_user_averaged_over_seeds(tmp_path):
     workspace = prepared(tmp_path)
     path = plan_file(tmp_path, system("gru4rec", "seeds = [1, 2]"), system("item-knn"), system("popularity"))
     c = made_here(workspace, Plan.read(path))
-    result = found(c)
+    result = collect_results(c)
     assert all(outcome["rank_seconds"] >= 0 for outcome in result.outcomes)
     assert [row.seeds for row in result.grid.rows] == [(1, 2), (42,), (42,)]
     full = c.plan.evaluations[0]
@@ -190,14 +192,14 @@ def test_nothing_is_claimed_of_a_run_that_a_limit_ended_or_that_is_not_there(tmp
     workspace = prepared(tmp_path)
     rivals = system("popularity"), system("item-knn")
     path = plan_file(tmp_path, system("gru4rec"), *rivals, epochs=1, patience=9)
-    result = found(made_here(workspace, Plan.read(path)))
+    result = collect_results(made_here(workspace, Plan.read(path)))
     assert {claim["verdict"] for claim in result.claims} == {"no claim: the budget ended GRU4Rec"}
     assert {claim["p_holm"] for claim in result.claims} == {None}
 
     path = plan_file(tmp_path, system("gru4rec", "seeds = [1, 2]"), *rivals)
     c = Comparison.open(workspace, Plan.read(path))
     c.pipeline(c.cells[0]).run()
-    result = found(c)
+    result = collect_results(c)
     assert {claim["verdict"] for claim in result.claims} <= {"no claim: GRU4Rec is not there"}
 
 
@@ -214,7 +216,7 @@ def test_the_ranks_of_other_targets_are_never_compared(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "ranks_of", other)
     with pytest.raises(ValueError, match="ranked other targets"):
-        found(c)
+        collect_results(c)
 
 
 def test_two_runs_never_make_the_same_artefact_at_once():
@@ -238,7 +240,7 @@ def test_two_runs_never_make_the_same_artefact_at_once():
 
 def test_seconds_an_epoch_are_the_median_and_not_upset_by_a_new_start():
     def told(*pairs):
-        return [{"event": "epoch", "phase": "p", "epoch": epoch, "seconds": at} for epoch, at in pairs]
+        return [EpochEnded(phase="p", epoch=epoch, seconds=at) for epoch, at in pairs]
 
     assert epoch_seconds(told((0, 1.0), (1, 3.0), (2, 5.0), (3, 105.0)), "p") == 2.0
     assert epoch_seconds(told((0, 1.0), (0, 0.5), (1, 2.5)), "p") == 2.0
@@ -273,7 +275,10 @@ def test_the_process_of_a_cell_has_the_settings_that_were_planned(tmp_path, monk
         ),
         ('data = ["x"]\nmatch_paper = true\n[settings.model]\nhidden = 64\n[[systems]]\nmodel = "sasrec"', "alike"),
         ('data = ["x"]\n[[systems]]\nmodel = "nothing"', "unknown model"),
-        ('data = ["x"]\n[[systems]]\nmodel = "sasrec"\n[[systems]]\nmodel = "sasrec"', "give one of them a label"),
+        (
+            'data = ["x"]\n[[systems]]\nmodel = "sasrec"\n[[systems]]\nmodel = "sasrec"',
+            "give one of them another label",
+        ),
         ('data = ["x"]\n[[systems]]\nmodel = "sasrec"\n[systems.settings.training]\nspeed = 9', "training.speed"),
         (
             'data = ["x"]\nmatch_paper = true\n[[systems]]\nmodel = "sasrec"\n[systems.settings.model]\nheads = 3',

@@ -111,7 +111,11 @@ def test_titles_come_out_clean(edt, shops):
         (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--ties", "id"], 2, "ties"),
         (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--k-core", "99"], 1, "k-core"),
         (["prepare", "mine", "--a", "shop.csv", "--b", "goods.csv"], 1, "no column known as user"),
-        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--name", "a/b"], 2, "no name for a dataset"),
+        (
+            ["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--name", "a/b"],
+            2,
+            "not a valid name for a dataset",
+        ),
         (["prepare", "demo", "--a", "shop.csv"], 2, "demo is built in"),
         (["prepare", "x", "--a", "shop.csv", "--b", "outlet.csv", "--name", "demo"], 2, "choose another"),
         (["stats", "nothing"], 1, "edt data prepare nothing"),

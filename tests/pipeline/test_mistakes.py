@@ -112,7 +112,7 @@ def test_settings_that_do_not_go_together_are_told_in_one_line_without_what_else
             2,
             "a price is",
         ),
-        (("data", "prepare", "../evil", "--a", "{}/a.csv", "--b", "{}/b.csv"), 2, "no name for a dataset"),
+        (("data", "prepare", "../evil", "--a", "{}/a.csv", "--b", "{}/b.csv"), 2, "not a valid name for a dataset"),
         (("data", "prepare", "q", "--a", "{}/a.csv", "--b", "{}/b.csv", "--items", "zzz={}/b.csv"), 2, "'zzz'"),
         (("recommend", "--data", "tiny", "--export-items", "{}/a.csv", "--run", "tiny-gru"), 1, "tiny-gru"),
     ],
@@ -141,7 +141,7 @@ def test_help_keeps_its_brackets():
 
 def test_a_search_needs_something_that_learns_and_something_to_choose_from(tmp_path):
     s = SearchSettings(preset="popularity", trials=1, space={"model.knn_window": [1, 2]})
-    with pytest.raises(UsageError, match="learns nothing"):
+    with pytest.raises(UsageError, match="is not trained"):
         search(Workspace(tmp_path), random_dataset(), s)
     path = tmp_path / "search.toml"
     path.write_text("[space]\n'model.hidden' = []\n")

@@ -50,10 +50,10 @@ def site(tmp_path, monkeypatch) -> Path:
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     installed(place, "edt_last_item", project["entry-points"]["edt.models"])
     monkeypatch.syspath_prepend(str(place))
-    module._found.cache_clear()
+    module._installed.cache_clear()
     yield place
     monkeypatch.undo()
-    module._found.cache_clear()
+    module._installed.cache_clear()
 
 
 def shown(*arguments: str) -> dict:
@@ -79,7 +79,7 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
     weights = [load_file(run.folder / f"{name}.safetensors") for name in ("pre-training", "domains")]
     changed = {name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])}
     assert {name.split(".")[0] for name in changed} <= {"toward"}
-    learned = {e["phase"]: e["parameters"] for e in read_events(run.folder) if e["event"] == "phase"}
+    learned = {e.phase: e.parameters for e in read_events(run.folder) if e.event == "phase"}
     assert learned["domains"] == 2 * (8 * 8 + 8) == run.manifest()["parameters"] - learned["pre-training"]
     assert run.manifest()["parameters"] == parameters(pipeline.dataset, pipeline.settings)
     assert trained(tmp_path, decay=0.8)[1].name != run.name
@@ -95,7 +95,7 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
     shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
     assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
-    monkeypatch.setattr(module, "_found", lambda: ({}, {}))
+    monkeypatch.setattr(module, "_installed", lambda: ({}, {}))
     assert [one["label"] for one in labelled(documents, [run])] == ["last-item", "last-item"]
     monkeypatch.undo()
 
@@ -143,7 +143,7 @@ def test_a_broken_one_is_named_and_takes_nothing_else_away(site):
     names = {"no-class": "bad:one", "no-model": "bad:other", "no-preset": "bad:third"}
     names |= {"number": "bad:number", "wrong-name": "bad:one", "raises": "raises:x", "sasrec": "raises:x"}
     installed(site, "bad", names)
-    module._found.cache_clear()
+    module._installed.cache_clear()
 
     assert set(broken()) == {"number", "wrong-name", "raises"}
     assert broken()["raises"] == "RuntimeError: on"

@@ -165,11 +165,11 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on(place, served):
     asked = len(served.asked)
     assert asked > 0 and bill(served) <= 0.01
     events = read_events(max((place / "jobs").iterdir()))
-    last = [event for event in events if event["event"] == "calls"][-1]
-    assert last["limit_usd"] == 0.01 and 0 < last["done"] < last["total"] == last["done"] + last["left"]
-    assert last["spent_usd"] == pytest.approx(bill(served))
-    assert events[-1]["event"] == "ended" and events[-1]["outcome"] == "failed"
-    assert "limit of 0.01" in events[-1]["error"]
+    last = [event for event in events if event.event == "calls"][-1]
+    assert last.limit_usd == 0.01 and 0 < last.done < last.total == last.done + last.left
+    assert last.spent_usd == pytest.approx(bill(served))
+    assert events[-1].event == "ended" and events[-1].outcome == "failed"
+    assert "limit of 0.01" in events[-1].error
     summary = edt("augment", *at(served, "--yes"), workspace=place).json
     assert len(served.asked) == summary["asked"] - TWINS and summary["llm"]["cached"] == asked + TWINS
 
@@ -322,7 +322,7 @@ def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
     left = edt("cache", "stats", "--json", workspace=place).json["models"]["openai/served"]
     assert (left["entries"], left["calls"]) == (0, asked), "what was spent stays on record"
     file.write_text('{"key": 1}\n')
-    assert "line 1 is no reply" in edt("cache", "import", str(file), workspace=place).error
+    assert "line 1 is not a reply" in edt("cache", "import", str(file), workspace=place).error
 
 
 def test_providers(place, served, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 
 from edt_cli.ui.curves import LIMIT, Curve
 from edt_cli.ui.state import LOG_LINES, RunState
+from edt_cli.workspace.event_types import Resumed, event_of
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.tail import LONGEST_LINE, Tail
 
@@ -26,7 +27,7 @@ def epoch(n: int, **fields: object) -> dict[str, object]:
 
 
 def numbers(tail: Tail) -> list[int]:
-    return [record["n"] for record in tail.read()[0]]
+    return [event.n for event in tail.read()[0]]
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def test_a_line_torn_by_a_kill_is_passed_over(tmp_path, path):
     path.write_bytes(line(1) + line(2)[:20])
     tail = Tail(path)
     assert numbers(tail) == [1]
-    Events(tmp_path).emit("resumed")
-    assert [record["event"] for record in tail.read()[0]] == ["resumed"]
+    Events(tmp_path).emit(Resumed())
+    assert [event.event for event in tail.read()[0]] == ["resumed"]
 
 
 def test_a_truncated_file_begins_anew(path):
@@ -97,12 +98,12 @@ def test_damaged_and_monstrous_lines_are_passed_over(path):
 def test_a_long_file_comes_in_parts(path):
     path.write_bytes(b"".join(line(n, message="m" * 300) for n in range(6000)))
     tail = Tail(path)
-    first, more = tail.read(records=100)
+    first, more = tail.read(events=100)
     assert more and 100 <= len(first) < 6000
-    found = [record["n"] for record in first]
+    found = [event.n for event in first]
     while more:
-        records, more = tail.read()
-        found += [record["n"] for record in records]
+        events, more = tail.read()
+        found += [event.n for event in events]
     assert found == list(range(6000))
 
 
@@ -122,30 +123,37 @@ def test_what_is_no_number_is_a_gap_and_an_epoch_told_twice_counts_once():
     assert curve.last == 2.0
 
 
+def fold(state: RunState, record: dict) -> None:
+    """As the line of a file; damaged ones are left out."""
+    event = event_of(json.dumps(record).encode())
+    if event is not None:
+        state.fold(event)
+
+
 def test_the_state_of_a_run():
     state = RunState()
-    state.fold({"event": "run", "run": "demo-x", "time": 1000.0, "message": "training demo-x on cpu"})
+    fold(state, {"event": "run", "run": "demo-x", "time": 1000.0, "message": "training demo-x on cpu"})
     assert state.status == "working"
-    state.fold({"event": "phase", "phase": "pre-training", "time": 1000.5})
+    fold(state, {"event": "phase", "phase": "pre-training", "time": 1000.5})
     for n in range(10):
-        state.fold(epoch(n, best_epoch=min(n, 6), patience=5 - max(0, n - 6)))
+        fold(state, epoch(n, best_epoch=min(n, 6), patience=5 - max(0, n - 6)))
     phase = state.phase
     assert state.status == "training" and phase is not None
     assert (phase.epoch, phase.epochs, phase.best_epoch, phase.patience) == (9, 300, 6, 2)
     assert phase.best == {"garden": 6 / 300} and phase.last == {"garden": 9 / 300}
     assert set(phase.losses) == {"next_item", "align"}
     assert phase.left() == pytest.approx(2.0 * 291)
-    state.fold({"event": "paused"})
+    fold(state, {"event": "paused"})
     assert state.status == "paused"
-    state.fold({"event": "resumed"})
+    fold(state, {"event": "resumed"})
     assert state.status == "training"
-    state.fold({"event": "stopped", "request": "stop-now"})
+    fold(state, {"event": "stopped", "request": "stop-now"})
     assert state.status == "stopped" and state.ended
 
 
 def test_samples_a_second_from_two_heartbeats():
     state = RunState()
-    state.fold({"event": "phase", "phase": "pre-training"})
+    fold(state, {"event": "phase", "phase": "pre-training"})
     for moment, step in ((10.0, 100), (13.0, 160)):
         beat = {"time": moment, "stage": "pre-training epoch 3", "done": step % 100, "total": 100}
         state.beat({**beat, "phase": "pre-training", "step": step}, batch_size=512)
@@ -154,9 +162,9 @@ def test_samples_a_second_from_two_heartbeats():
 
 def test_the_money_of_an_llm_stage_with_whatever_fields_there_are():
     state = RunState()
-    state.fold({"event": "calls", "calls": 3})
+    fold(state, {"event": "calls", "calls": 3})
     state.beat({"stage": "augment", "done": 4, "total": 9, "spent_usd": 0.5, "failed": {"no JSON": 2}})
-    state.fold({"event": "calls", "last": {"text": "\x1b[31mred"}, "spent_usd": None})
+    fold(state, {"event": "calls", "last": {"text": "\x1b[31mred"}, "spent_usd": None})
     assert state.llm == {"calls": 3, "spent_usd": 0.5, "failed": {"no JSON": 2}, "last": {"text": "\x1b[31mred"}}
 
 
@@ -169,19 +177,19 @@ def test_rubbish_in_events_is_no_error():
         {"event": "__class__"},
         {"event": "phase", "phase": "\x1b[2J" + "z" * 10_000},
     ):
-        state.fold(record)
+        fold(state, record)
     assert all("\x1b" not in name and len(name) <= 40 for name in state.phases)
 
 
 def test_300_epochs_and_thousands_more_take_no_memory():
     state = RunState()
     for n in range(300):
-        state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
+        fold(state, epoch(n, message=f"epoch {n} " + "m" * 200))
     for n in range(300, 3000):
-        state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
+        fold(state, epoch(n, message=f"epoch {n} " + "m" * 200))
     tracemalloc.start()
     for n in range(3000, 9000):
-        state.fold(epoch(n, message=f"epoch {n} " + "m" * 200))
+        fold(state, epoch(n, message=f"epoch {n} " + "m" * 200))
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert len(state.log) == LOG_LINES

@@ -80,7 +80,7 @@ def test_without_the_library_or_without_a_driver_there_is_no_gpu(monkeypatch):
 
 
 def test_a_process_that_is_gone_has_no_memory():
-    assert machine.read_machine(2**22 + 1).own is None
+    assert machine.read_machine(2**22 + 1).process_memory is None
 
 
 def test_a_refit_takes_no_run_of_the_same_data_out_of_the_tables(monkeypatch):

@@ -43,7 +43,7 @@ def newest_job(place: Path) -> Path:
 
 
 def run_of(job: Path) -> Path:
-    (name,) = {event["run"] for event in read_events(job) if event["event"] == "run"}
+    (name,) = {event.run for event in read_events(job) if event.event == "run"}
     return job.parent.parent / "runs" / name
 
 
@@ -74,8 +74,8 @@ def test_a_run_from_start_to_finish_with_a_resize(place):
     assert terminal.end(200) == 0
     assert terminal.left_usable()
     assert "Results on demo (synthetic)" in terminal.text and "Seeds 1, 2." in terminal.text
-    outcome = [event for event in read_events(newest_job(place)) if event["event"] == "ended"]
-    assert [event["outcome"] for event in outcome] == ["finished"]
+    outcome = [event for event in read_events(newest_job(place)) if event.event == "ended"]
+    assert [event.outcome for event in outcome] == ["finished"]
 
 
 @pytest.mark.slow
@@ -118,7 +118,8 @@ def test_left_by_every_way_there_is_found_again_and_stopped(place):
     terminal.wait("Stop this run?")
     terminal.press("e")
     terminal.wait("o stopped")
-    assert read_events(run)[-1] == {**read_events(run)[-1], "event": "stopped", "request": "stop-after-epoch"}
+    last = read_events(run)[-1]
+    assert (last.event, last.request) == ("stopped", "stop-after-epoch")
     assert (run / "checkpoint.safetensors").is_file()
     terminal.press("q")
     assert terminal.end() == 0
@@ -163,7 +164,7 @@ def test_without_a_terminal_the_plain_path(place):
     assert "Ctrl-C again stops at once" in told and "The same command goes on" in told
     run = run_of(newest_job(place))
     last = read_events(run)[-1]
-    assert (last["event"], last["request"]) == ("stopped", "stop-after-epoch")
+    assert (last.event, last.request) == ("stopped", "stop-after-epoch")
     assert (run / "checkpoint.safetensors").is_file()
 
 

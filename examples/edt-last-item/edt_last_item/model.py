@@ -1,5 +1,8 @@
-"""A state is the mean of the history's item vectors, each `decay` times as heavy as the one after it; in a second
-phase each domain learns how it sees that mean."""
+"""A system with two phases.
+
+A state is the mean of the history's item vectors, each `decay` times as heavy as the one after it; in a second
+phase each domain learns how it sees that mean.
+"""
 
 import torch
 from pydantic import Field

@@ -103,3 +103,19 @@ def test_a_mistake_is_an_error_of_one_line(call, error, says, place):
     with pytest.raises(error, match=says) as raised:
         call(place)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_run_for_use_trains_as_long_as_was_best_with_a_validation(run, place):
+    training = {**SMALL["training"], "train_on": "all"}
+    final = edt.train(
+        "demo",
+        edt.settings("sasrec", "sasrec-ce", model=SMALL["model"], training=training),
+        device="cpu",
+        workspace=place,
+    )
+    best = run.run.manifest()["phases"]["pre-training"]["best_epoch"]
+    assert final.settings.training.schedules["pre-training"].epochs == best
+    assert {run.name, final.name} <= {one.name for one in edt.runs("demo", place, "cpu")}
+    assert len(final.recommend(histories={"new": [edt.load_data("demo", place).catalogue["id"][0]]}, count=3)) == 6
+    with pytest.raises(edt.UserError, match="nothing held out"):
+        final.evaluate()

@@ -193,7 +193,7 @@ def test_few_different_items_are_told_of():
     found, _, _ = run(users_of_all_kinds(), KEEP_ALL, answer=the_same)
     assert found.summary["different_items"] == {"food": 1, "kitchen": 1}
     food, kitchen = found.summary["warnings"]
-    assert food.startswith("the 16 insertions in food are of only 1 different items; as many purchases")
+    assert food.startswith("the 16 insertions in food are of only 1 different items; the same number")
     assert kitchen.startswith("the 44 insertions in kitchen")
 
 

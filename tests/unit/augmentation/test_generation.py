@@ -142,7 +142,7 @@ def test_what_is_generated_is_cleaned_and_no_item_is_dropped_silently(collected)
     assert found.fields["brand"].to_list() == [None, None, None]
     assert len(found.fields["description"][0]) == 500
     assert found.reasons == [None, "no title", "more than asked"]
-    assert found.places.tolist() == [0, 1, 2]
+    assert found.positions.tolist() == [0, 1, 2]
 
 
 def test_failed_answers_are_rows_of_failures():

@@ -103,7 +103,7 @@ def test_a_broken_download_goes_on_where_it_broke(server, tmp_path):
 
 def test_a_later_run_goes_on(server, tmp_path):
     server.breaks = [1_000_000] + [0] * 5
-    with pytest.raises(UserError, match=r"broke off at 1 MB .* goes on from there"):
+    with pytest.raises(UserError, match=r"broke off at 1 MB .* again to continue"):
         fetch(f"{server.url}/f", tmp_path / "f", Events(), pause_s=0)
     assert not (tmp_path / "f").exists()
     fetch(f"{server.url}/f", tmp_path / "f", Events())

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from edt_cli.data.filters import core, limit_overlap, one_domain_an_item, said_again
+from edt_cli.data.filters import core, limit_overlap, one_domain_per_item, repeated_rows
 
 
 def log(rows: int, users: int, items: int, seed: int) -> pl.DataFrame:
@@ -110,7 +110,7 @@ def test_an_item_of_two_domains_stays_where_it_has_more():
         ("u1", 3, 15, 1),
     ]
     frame = pl.DataFrame(rows, schema=["user", "item", "time", "domain"], orient="row")
-    kept, shared, fell = one_domain_an_item(frame.with_columns(pl.col("domain").cast(pl.UInt8)), 2)
+    kept, shared, fell = one_domain_per_item(frame.with_columns(pl.col("domain").cast(pl.UInt8)), 2)
     assert (shared, fell) == (2, 0)
     assert kept["domain"].to_list() == [1, 1, 1, 0, 0, 1]
     assert kept["user"].to_list() == frame["user"].to_list()
@@ -119,7 +119,7 @@ def test_an_item_of_two_domains_stays_where_it_has_more():
 def test_the_same_review_in_two_files_counts_once():
     rows = [(5, 1, 10, 0), (6, 1, 11, 0), (5, 1, 10, 1), (7, 1, 12, 1), (5, 1, 10, 0)]
     frame = pl.DataFrame(rows, schema=["user", "item", "time", "domain"], orient="row")
-    kept, shared, fell = one_domain_an_item(frame.with_columns(pl.col("domain").cast(pl.UInt8)), 2)
+    kept, shared, fell = one_domain_per_item(frame.with_columns(pl.col("domain").cast(pl.UInt8)), 2)
     assert (shared, fell) == (1, 1)
     # A line that its own file repeats stays, and a review that only the other file has moves.
     assert kept.select("user", "time", "domain").rows() == [(5, 10, 0), (6, 11, 0), (7, 12, 0), (5, 10, 0)]
@@ -127,7 +127,7 @@ def test_the_same_review_in_two_files_counts_once():
 
 def test_nothing_is_shared():
     frame = log(50, 10, 10, 1).with_columns(domain=pl.lit(0, pl.UInt8))
-    kept, shared, fell = one_domain_an_item(frame, 3)
+    kept, shared, fell = one_domain_per_item(frame, 3)
     assert kept is frame
     assert (shared, fell) == (0, 0)
 
@@ -145,7 +145,7 @@ def test_said_again(seed, parts, columns):
         alike = tuple(line[column] for column in columns)
         earliest[alike] = min(place, earliest.get(alike, place))
     first = {row for _, _, row in earliest.values()}
-    again = said_again(frame, columns)
+    again = repeated_rows(frame, columns)
     assert np.flatnonzero(~again).tolist() == sorted(first)
     assert 0 < again.sum() < len(frame)
-    assert not said_again(frame.filter(pl.Series(~again)), columns).any()
+    assert not repeated_rows(frame.filter(pl.Series(~again)), columns).any()

@@ -8,7 +8,7 @@ import pytest
 
 from edt_cli.config import DataSettings, UserError
 from edt_cli.data.dataset import load
-from edt_cli.data.options import Asked, data_settings, find_sources
+from edt_cli.data.options import SourceOptions, data_settings, find_sources
 from edt_cli.data.prepare import NO_FILTER, prepare, prepare_demo
 from edt_cli.data.sources import PAIRS, amazon_pair
 from edt_cli.data.stats import statistics
@@ -99,7 +99,7 @@ TWICE = [("u1", "f1", 5), ("u1", "f2", 6), ("u1", "f1", 7), ("u1", "f1", 5), ("u
     ],
 )
 def test_duplicates_and_repeats(tmp_path, workspace, repeats, kept, left_out, counted):
-    settings = data_settings("mine", Asked(), repeats=repeats)
+    settings = data_settings("mine", SourceOptions(), repeats=repeats)
     dataset, manifest = made(workspace, amazon(tmp_path, TWICE, [("u2", "k1", 1)]), settings)
     assert sequences(dataset) == {"u1": kept, "u2": ["k1", "f1"]}
     tally = manifest["tally"]
@@ -159,7 +159,7 @@ def test_the_same_data_has_the_same_key_from_any_format(tmp_path, workspace):
     _, from_json = made(workspace, amazon(tmp_path, FOOD, KITCHEN), name="json")
     for name, rows in (("food", FOOD[:4]), ("kitchen", KITCHEN)):
         pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_csv(tmp_path / f"{name}.csv")
-    asked = Asked(a=tmp_path / "food.csv", b=tmp_path / "kitchen.csv")
+    asked = SourceOptions(a=tmp_path / "food.csv", b=tmp_path / "kitchen.csv")
     _, from_csv = made(workspace, find_sources("mine", asked, workspace, Events()), name="csv")
     assert from_csv["data_key"] == from_json["data_key"]
     assert from_csv["recipe"] != from_json["recipe"]
@@ -205,12 +205,12 @@ def test_what_is_odd_is_said(tmp_path, workspace):
     records = []
     rows = [(f"u{user}", str(item), 10 + user) for user in range(3) for item in range(1, 6)]
     prepare(workspace, "x", amazon(tmp_path, rows, rows[:7]), FILE_ORDER, Events(listeners=(records.append,)))
-    said = [record["message"] for record in records if record["event"] == "odd"]
+    said = [record["message"] for record in records if record["event"] == "remark"]
     assert said == [
-        "no item of food has text: there is no metadata for it, or with other ids",
+        "no item of food has text: its metadata is missing or has other ids",
         "kitchen is left without any item",
-        "5 of 5 items have an id that several domains use; if they are not the same items, "
-        "write their ids apart (food-17, kitchen-17)",
+        "5 of 5 items have an id that several domains use; if these are different items, "
+        "give them different ids (food-17, kitchen-17)",
     ]
 
 
@@ -234,7 +234,7 @@ def test_three_files_and_their_texts(tmp_path, workspace):
     goods = {"item": ["f0", "p0", "t0"], "title": ["F", "P", "T"], "domain": ["food", "pans", "toys"]}
     pl.DataFrame(goods).write_csv(tmp_path / "goods.csv")
     files = [f"{name}={tmp_path / name}.parquet" for name in ("food", "pans", "toys")]
-    asked = Asked(domain_files=files, items=[str(tmp_path / "goods.csv")])
+    asked = SourceOptions(domain_files=files, items=[str(tmp_path / "goods.csv")])
     dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
     assert manifest["items"] == {"food": 2, "pans": 2, "toys": 2}
     assert dataset.catalogue["title"].to_list() == ["F", None, "P", None, "T", None]
@@ -248,12 +248,12 @@ def test_item_text_in_the_interactions_themselves(tmp_path, workspace):
     named = pl.DataFrame(rows, schema=columns, orient="row").drop("title").with_columns(item="o" + pl.col("item"))
     named.write_parquet(tmp_path / "outlet.parquet")
     pl.DataFrame({"item": ["y"], "name": ["The Pot"]}).write_csv(tmp_path / "goods.csv")
-    asked = Asked(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", a_items=tmp_path / "goods.csv")
+    asked = SourceOptions(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", a_items=tmp_path / "goods.csv")
     dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
     titles = dict(dataset.catalogue.select("id", "title").iter_rows())
     assert titles == {"x": "A Pan", "y": "The Pot", "ox": None, "oy": None}
     assert [file["what"] for file in manifest["tally"]["files"]] == ["interactions", "interactions", "items"]
-    asked = Asked(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", columns="title=name")
+    asked = SourceOptions(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", columns="title=name")
     dataset, _ = made(workspace, find_sources("mine", asked, workspace, Events()), name="named")
     assert dict(dataset.catalogue.select("id", "title").iter_rows())["ox"] == "Ann"
 
@@ -261,13 +261,13 @@ def test_item_text_in_the_interactions_themselves(tmp_path, workspace):
 def test_a_domain_column_and_those_that_are_chosen(tmp_path, workspace):
     rows = [("u", "x", 1, "b"), ("u", "y", 2, "a"), ("u", "z", 3, "c"), ("v", "x", 4, "b")]
     pl.DataFrame(rows, schema=["user", "item", "time", "domain"], orient="row").write_csv(tmp_path / "log.csv")
-    every = find_sources("m", Asked(interactions=tmp_path / "log.csv"), workspace, Events())
+    every = find_sources("m", SourceOptions(interactions=tmp_path / "log.csv"), workspace, Events())
     assert made(workspace, every)[0].domains.names == ("b", "a", "c")
-    asked = Asked(interactions=tmp_path / "log.csv", domains="a,b")
+    asked = SourceOptions(interactions=tmp_path / "log.csv", domains="a,b")
     dataset, manifest = made(workspace, find_sources("m", asked, workspace, Events()))
     assert dataset.domains.names == ("a", "b")
     assert manifest["tally"]["steps"] == [{"left_out": 1, "what": "of a domain that --domains leaves out"}]
-    nobody = find_sources("m", Asked(interactions=tmp_path / "log.csv", domains="A,B"), workspace, Events())
+    nobody = find_sources("m", SourceOptions(interactions=tmp_path / "log.csv", domains="A,B"), workspace, Events())
     with pytest.raises(UserError, match="no interaction is of the domains A, B"):
         made(workspace, nobody, name="y")
 
@@ -287,7 +287,7 @@ def test_data_that_is_split_already(tmp_path, workspace, with_column):
     pl.DataFrame({"item": ["k", "k2"], "title": ["K", "K2"]}).write_csv(tmp_path / "b.csv")
     paths = {part: tmp_path / f"{part}.csv" for part in parts}
     items = {} if with_column else {"a_items": tmp_path / "a.csv", "b_items": tmp_path / "b.csv"}
-    asked = Asked(**paths, **items)
+    asked = SourceOptions(**paths, **items)
     settings = data_settings("m", asked, ties="file")
     dataset, _ = made(workspace, find_sources("m", asked, workspace, Events()), settings)
     assert dataset.domains.names == ("a", "b")
@@ -302,7 +302,7 @@ def test_items_of_no_known_domain_are_counted(tmp_path, workspace):
     pl.DataFrame({"user": ["u"], "item": ["k"], "time": [3]}).write_csv(tmp_path / "test.csv")
     for name, item in (("a", "x"), ("b", "k")):
         pl.DataFrame({"item": [item]}).write_csv(tmp_path / f"{name}.csv")
-    asked = Asked(
+    asked = SourceOptions(
         train=tmp_path / "train.csv",
         test=tmp_path / "test.csv",
         a_items=tmp_path / "a.csv",
@@ -313,7 +313,7 @@ def test_items_of_no_known_domain_are_counted(tmp_path, workspace):
     assert manifest["tally"]["steps"] == [{"left_out": 1, "what": "with an item of no known domain"}]
     (tmp_path / "a.csv").write_text("item\nnone of them\n")
     (tmp_path / "b.csv").write_text("item\nnor this\n")
-    with pytest.raises(UserError, match="do both write ids alike"):
+    with pytest.raises(UserError, match="do both use the same ids"):
         prepare(workspace, "y", find_sources("m", asked, workspace, Events()), settings, Events())
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from edt_cli.config import DataSettings, UsageError, UserError
-from edt_cli.data.options import Asked, data_settings, find_sources, parse_k_core, parse_window
+from edt_cli.data.options import SourceOptions, data_settings, find_sources, parse_k_core, parse_window
 from edt_cli.data.sources import PAIRS, amazon_pair, checked_domains, recbole_folder
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 
 
 def sources(name, **asked):
-    return find_sources(name, Asked(**asked), Workspace(Path("nowhere")), Events())
+    return find_sources(name, SourceOptions(**asked), Workspace(Path("nowhere")), Events())
 
 
 def shape(found):
@@ -57,20 +57,20 @@ def test_k_core():
 
 
 def test_a_pair_has_the_released_recipe_and_own_data_none():
-    assert data_settings("cloth-sport", Asked()) == DataSettings()
-    assert data_settings("mine", Asked()) == DataSettings(window=None, k_core=None)
-    assert data_settings("food-kitchen", Asked(), window="none") == DataSettings(window=None)
-    assert data_settings("mine", Asked(), k_core="3", ties="file", seed=7).k_core == 3
+    assert data_settings("cloth-sport", SourceOptions()) == DataSettings()
+    assert data_settings("mine", SourceOptions()) == DataSettings(window=None, k_core=None)
+    assert data_settings("food-kitchen", SourceOptions(), window="none") == DataSettings(window=None)
+    assert data_settings("mine", SourceOptions(), k_core="3", ties="file", seed=7).k_core == 3
 
 
 @pytest.mark.parametrize(
     ("asked", "options", "says"),
     [
-        (Asked(), {"split": "given"}, "--train FILE"),
-        (Asked(train=Path("t")), {"split": "global-time"}, "split already"),
-        (Asked(), {"split": "random"}, "split"),
-        (Asked(), {"ties": "id"}, "ties"),
-        (Asked(), {"overlap": 1.5}, "overlap"),
+        (SourceOptions(), {"split": "given"}, "--train FILE"),
+        (SourceOptions(train=Path("t")), {"split": "global-time"}, "split already"),
+        (SourceOptions(), {"split": "random"}, "split"),
+        (SourceOptions(), {"ties": "id"}, "ties"),
+        (SourceOptions(), {"overlap": 1.5}, "overlap"),
     ],
 )
 def test_settings_that_do_not_fit(asked, options, says):
@@ -79,7 +79,7 @@ def test_settings_that_do_not_fit(asked, options, says):
 
 
 def test_files_that_are_split_make_a_given_split():
-    assert data_settings("mine", Asked(train=Path("a"), test=Path("b"))).split == "given"
+    assert data_settings("mine", SourceOptions(train=Path("a"), test=Path("b"))).split == "given"
 
 
 @pytest.mark.parametrize("template", ["{}.json.gz", "{}.json", "reviews_{}.json.gz", "reviews_{}_5.json.gz"])
@@ -167,14 +167,14 @@ def test_files_that_are_split_already():
         ({"a": Path("a.csv"), "interactions": Path("b.csv")}, "in one way"),
         ({"a": Path("a.csv"), "download": True}, "in one way"),
         ({"a": Path("a.csv")}, "two domains or more"),
-        ({"a": Path("x/log.csv"), "b": Path("y/log.csv")}, "one name"),
+        ({"a": Path("x/log.csv"), "b": Path("y/log.csv")}, "the same name"),
         ({"a": Path("a.csv"), "b": Path("b.csv"), "domains": "one"}, "names 1 domains"),
-        ({"a": Path("a.csv"), "b": Path("b.csv"), "domains": "one,[red]"}, "no name for a domain"),
+        ({"a": Path("a.csv"), "b": Path("b.csv"), "domains": "one,[red]"}, "not a valid name for a domain"),
         ({"domain_files": ["a.csv", "b.csv"]}, "DOMAIN=FILE"),
         ({"train": Path("a.csv")}, "--train and --test"),
         ({"download": True}, "--download knows"),
-        ({"a": Path("a.csv"), "b": Path("b.csv"), "header": False}, "what stands where"),
-        ({}, "no built-in pair"),
+        ({"a": Path("a.csv"), "b": Path("b.csv"), "header": False}, "roles by position"),
+        ({}, "not a built-in pair"),
     ],
 )
 def test_options_that_contradict_each_other(asked, says):
@@ -197,7 +197,7 @@ def test_download_goes_to_the_workspace_and_is_read_from_there(tmp_path, monkeyp
         return touch(folder, *(f"{category}.json.gz" for _, category in PAIRS[name]))
 
     monkeypatch.setattr("edt_cli.data.options.fetch_pair", fetched)
-    found = find_sources("elec-phone", Asked(download=True), Workspace(tmp_path), Events())
+    found = find_sources("elec-phone", SourceOptions(download=True), Workspace(tmp_path), Events())
     assert [file.path for file in found.interactions] == [
         tmp_path / "raw" / "Electronics.json.gz",
         tmp_path / "raw" / "Cell_Phones_and_Accessories.json.gz",

@@ -61,7 +61,7 @@ def test_after_an_error_nothing_new_begins_and_what_runs_ends():
 
     with pytest.raises(BackendError) as caught:
         do((partial(job, number) for number in range(50)), 50, 4)
-    assert str(caught.value) == "money spent (try: 3 of 50 done, 47 left; the same command goes on there)"
+    assert str(caught.value) == "money spent (try: 3 of 50 done, 47 left; run the same command again to continue)"
     assert sorted(begun) == [0, 1, 2, 3]
     assert sorted(ended) == [0, 2, 3]
 
@@ -114,9 +114,9 @@ def test_a_run_says_how_it_stands(tmp_path, monkeypatch):
             bill.fail(Failed("refused"))
 
     do((partial(job, number) for number in range(8)), 8, 2, Events(tmp_path), bill)
-    reports = [record for record in read_events(tmp_path) if record["event"] == "calls"]
+    reports = [event for event in read_events(tmp_path) if event.event == "calls"]
     last = reports[-1]
-    assert last | {"n": 0, "time": 0, "calls_per_s": 0, "seconds_left": 0} == {
+    assert last.to_json() | {"n": 0, "time": 0, "calls_per_s": 0, "seconds_left": 0} == {
         "n": 0,
         "time": 0,
         "event": "calls",
@@ -136,7 +136,7 @@ def test_a_run_says_how_it_stands(tmp_path, monkeypatch):
         "seconds_left": 0,
         "last": {"user": "U1", "prompt": "try@1", "text": "red"},
     }
-    assert [record["left"] for record in reports[:3]] == [7, 6, 5]
+    assert [event.left for event in reports[:3]] == [7, 6, 5]
 
 
 def test_answers_lie_on_disk_in_their_order():

@@ -68,7 +68,7 @@ def test_the_last_titles_of_each_cluster_and_where_they_come_from(seed, domains,
                 (start + place, cluster) for cluster in sorted(of_cluster) for place in of_cluster[cluster][-most:]
             ]
             rows = found.of(user * domains + domain)
-            assert list(zip(found.places[rows], found.labels[rows], strict=True)) == expected
+            assert list(zip(found.indices[rows], found.labels[rows], strict=True)) == expected
             for place, _ in expected:
                 if not own[place - start]:
                     used.add((user, int((~own[: place - start]).sum()), int(sequence[place - start])))
@@ -82,7 +82,7 @@ def test_the_last_titles_of_each_cluster_and_where_they_come_from(seed, domains,
 def test_nothing_to_group():
     view = make_view([[], [1]], [1, 1], [None, None])
     found = group_sequences(view, Augmentation.none(view), embed(view), None)
-    assert found.offsets.tolist() == [0] * 5 and not len(found.places)
+    assert found.offsets.tolist() == [0] * 5 and not len(found.indices)
 
 
 def test_five_degrees_by_r():

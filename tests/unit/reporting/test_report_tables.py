@@ -391,7 +391,7 @@ def test_table_1_of_one_augmented_and_one_plain_dataset():
 
 
 def test_a_row_has_as_many_cells_as_the_table_columns():
-    with pytest.raises(ValueError, match="has not 1 cells"):
+    with pytest.raises(ValueError, match="does not have 1 cells"):
         Table("t", (Column("a"),), (Row("x", (None, None)),))
 
 

@@ -92,7 +92,7 @@ def test_a_run_weighs_its_memory_once_and_nothing_else(tmp_path):
         assert json.loads(file.metadata()["notes"])["side_weights"] == after["side_weights"]
     events = Events(tmp_path / "weighed")
     assert train(plain, s, tmp_path / "weighed", events)["side_weights"] == after["side_weights"]
-    assert [e["event"] for e in read_events(tmp_path / "weighed")].count("calibrated") == 1
+    assert [e.event for e in read_events(tmp_path / "weighed")].count("calibrated") == 1
 
 
 def test_where_nothing_is_held_out_an_earlier_run_s_weights_are_taken(tmp_path):
@@ -100,7 +100,7 @@ def test_where_nothing_is_held_out_an_earlier_run_s_weights_are_taken(tmp_path):
     *_, done = learned(tmp_path / "final", calibrate=True, train_on="all", side_weights=weights)
     assert done["side_weights"] == [list(row) for row in weights]
     *_, done = learned(tmp_path / "no", calibrate=True, train_on="all")
-    assert "calibrated" not in {e["event"] for e in read_events(tmp_path / "no")}
+    assert "calibrated" not in {e.event for e in read_events(tmp_path / "no")}
 
 
 def test_without_a_memory_there_is_nothing_to_weigh():

@@ -43,7 +43,7 @@ def test_every_model_trains_and_ranks_there_as_on_the_cpu(kind, device, tmp_path
     s = settings_of(kind, {"epochs": 1, "loss": "ce", "negatives": 4})
     for place, given in (("here", material), ("there", moved(material, device))):
         train(given, s, tmp_path / place, Events(tmp_path / place))
-        losses[place] = [e["losses"] for e in read_events(tmp_path / place) if e["event"] == "epoch"]
+        losses[place] = [e.losses for e in read_events(tmp_path / place) if e.event == "epoch"]
         asked = given.queries("test")
         scorer = load_trained(given, s, tmp_path / place).scorer(asked.inputs, asked.targets.domains)
         ranks[place] = rank(scorer, asked).full

@@ -104,7 +104,7 @@ def test_every_loss_learns(loss, tmp_path):
     made = dataset(cycle())
     s = settings_of("sasrec", {"epochs": 40, "lr": 0.02, "loss": loss, "negatives": 2, "patience": 40}, hidden=32)
     train(data_of(made), s, tmp_path, Events(tmp_path))
-    losses = [e["losses"]["next_item"] for e in read_events(tmp_path) if e["event"] == "epoch" and e["losses"]]
+    losses = [e.losses["next_item"] for e in read_events(tmp_path) if e.event == "epoch" and e.losses]
     least = 0.5 if loss == "top1" else 0  # sigmoid of a negative's squared score
     assert losses[-1] - least < 0.3 * (losses[0] - least)
 
@@ -118,7 +118,7 @@ def test_every_model_trains_in_bfloat16_as_in_float32(kind, tmp_path, monkeypatc
         s = settings_of(kind, training, hidden=32)
         train(data_of(made), s, tmp_path / dtype, Events(tmp_path / dtype))
         events = read_events(tmp_path / dtype)
-        first[dtype] = next(e["losses"] for e in events if e["event"] == "epoch" and e["losses"])
+        first[dtype] = next(e.losses for e in events if e.event == "epoch" and e.losses)
         assert all(w.dtype != torch.bfloat16 for w in weights(tmp_path / dtype).values())
     assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.04, abs=0.005)
 
@@ -131,7 +131,7 @@ def test_a_processor_without_bfloat16_trains_in_float32_and_says_so(has, tmp_pat
         folder = tmp_path / dtype
         done = train(data_of(made), settings_of("sasrec", {"epochs": 1, "dtype": dtype}), folder, Events(folder))
         found[dtype] = weights(folder), done["phases"]["pre-training"]["dtype"]
-        told = [e["message"] for e in read_events(folder) if e["event"] == "precision"]
+        told = [e.message for e in read_events(folder) if e.event == "precision"]
         fell_back = dtype == "bfloat16" and not has
         assert told == (["this processor has no bfloat16: trained in float32"] if fell_back else [])
     assert found["float32"][1] == "float32"
@@ -178,7 +178,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(stop_at, kind, tmp_pa
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert [e["n"] for e in read_events(tmp_path / "broken")] == list(
+    assert [e.n for e in read_events(tmp_path / "broken")] == list(
         range(1, 1 + len(read_events(tmp_path / "broken")))
     )
 
@@ -205,7 +205,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
     code = KILLED.format(path=[str(here.parent), str(here.parents[2] / "support")], folder=str(folder))
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 60
-    while sum(e["event"] == "epoch" for e in read_events(folder)) < 3 and time.monotonic() < deadline:
+    while sum(e.event == "epoch" for e in read_events(folder)) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -302,7 +302,7 @@ def test_requests_from_outside_are_obeyed_between_steps(tmp_path):
     (tmp_path / "control.json").write_text(json.dumps({"request": "stop-after-epoch"}))
     with pytest.raises(Stopped):
         train(data_of(made), s, tmp_path, Events(tmp_path))
-    epochs = [e["epoch"] for e in read_events(tmp_path) if e["event"] == "epoch"]
+    epochs = [e.epoch for e in read_events(tmp_path) if e.event == "epoch"]
     assert epochs == [0, 1]
     assert not (tmp_path / "control.json").exists()
 
@@ -320,7 +320,7 @@ def test_the_watched_ranking_chooses_the_epoch(tmp_path):
     for watch in ("full", "sampled"):
         folder = tmp_path / watch
         train(data_of(made), settings_of("sasrec", {"watch": watch}), folder, Events(folder))
-        told[watch] = [e["ndcg"]["mean"] for e in read_events(folder) if e["event"] == "epoch"]
+        told[watch] = [e.ndcg["mean"] for e in read_events(folder) if e.event == "epoch"]
         phase = read_json(folder / "phases.json")["pre-training"]
         assert phase["best"] == max(told[watch]) == told[watch][phase["best_epoch"]]
     # At the start both hold the same weights, and a hundred of 150 items are easier to be ahead of.
@@ -334,12 +334,10 @@ def test_the_second_phase_of_joint_threads_starts_where_the_first_ended(tmp_path
         "llm-edt with joint threads", {"finetune_lr": 0.05, "seen_negatives": False, "loss": "ce"}, threads="joint"
     )
     train(material, s, tmp_path, Events(tmp_path))
-    told = [e for e in read_events(tmp_path) if e["event"] == "epoch"]
-    fine = [e for e in told if e["phase"] == "fine-tuning"]
-    assert fine[0]["ndcg"] == max(
-        (e["ndcg"] for e in told if e["phase"] == "pre-training"), key=lambda n: n["mean"]
-    )
-    assert fine[0]["domain_to_global"] == 0 < fine[-1]["domain_to_global"]
+    told = [e for e in read_events(tmp_path) if e.event == "epoch"]
+    fine = [e for e in told if e.phase == "fine-tuning"]
+    assert fine[0].ndcg == max((e.ndcg for e in told if e.phase == "pre-training"), key=lambda n: n["mean"])
+    assert fine[0].domain_to_global == 0 < fine[-1].domain_to_global
 
 
 def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
@@ -356,7 +354,7 @@ def test_what_a_user_has_had_is_no_negative_of_the_second_phase_either():
         phase.loss(positions)
     assert sum(len(at.targets) for at in heard) == int((rows.lengths - 1).clamp_min(0).sum())
     for at in heard:
-        for target, had in zip(at.targets.tolist(), at.had.tolist(), strict=True):
+        for target, had in zip(at.targets.tolist(), at.seen.tolist(), strict=True):
             histories = [set(material.sequences.of(u).tolist()) for u in range(len(material.sequences))]
             assert target in had and set(had) - {0} in histories
 

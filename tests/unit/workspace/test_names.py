@@ -47,7 +47,7 @@ def test_a_folder_is_listed(tmp_path):
 
 
 def test_what_is_no_plan_stays_as_it_is():
-    for plan in ({}, {"settings": None}, {"settings": {"model": 3}}):
+    for plan in ([], None, {}, {"settings": None}, {"settings": {"model": 3}}):
         assert current_plan(plan) == plan
 
 
