@@ -28,7 +28,7 @@ with (folder / "shop.csv").open("w") as a, (folder / "outlet.csv").open("w") as 
             files[shop].writerow((f"c{user}", item, 1_700_000_000 + 86_400 * step, f"{theme} {kind} no. {model}, size {size}"))
 PYTHON
 
-edt data prepare mine --a "$folder/shop.csv" --b "$folder/outlet.csv"
+edt data prepare mine --domain-file "$folder/shop.csv" --domain-file "$folder/outlet.csv"
 edt data stats mine
 edt train --data mine --preset paper --epochs 10 --set training.finetune_epochs=40 --set training.batch=64
 edt train --data mine --model item-knn

@@ -29,11 +29,13 @@ def prepare(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the pair's public files (gigabytes).")
     ] = False,
-    a: Annotated[Path | None, typer.Option("--a", help="Interactions of the first domain.")] = None,
-    b: Annotated[Path | None, typer.Option("--b", help="Interactions of the second domain.")] = None,
     domain_file: Annotated[
         list[str] | None,
-        typer.Option("--domain-file", metavar="DOMAIN=FILE", help="A domain's interactions; repeatable."),
+        typer.Option(
+            "--domain-file",
+            metavar="[DOMAIN=]FILE",
+            help="A domain's interactions; repeatable. Without DOMAIN= it is called as the file.",
+        ),
     ] = None,
     interactions: Annotated[
         Path | None, typer.Option("--interactions", help="One file for all domains, with a domain column.")
@@ -41,11 +43,9 @@ def prepare(
     train: Annotated[Path | None, typer.Option("--train", help="Training part of data that is split.")] = None,
     valid: Annotated[Path | None, typer.Option("--valid", help="Its validation part.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="Its test part.")] = None,
-    a_items: Annotated[Path | None, typer.Option("--a-items", help="Item text of the first domain.")] = None,
-    b_items: Annotated[Path | None, typer.Option("--b-items", help="Item text of the second domain.")] = None,
     items: Annotated[
         list[str] | None,
-        typer.Option("--items", metavar="[DOMAIN=]FILE", help="Item text of any domain; repeatable."),
+        typer.Option("--items", metavar="[DOMAIN=]FILE", help="Item text, of one domain or of any; repeatable."),
     ] = None,
     domains: Annotated[
         str | None, typer.Option("--domains", help="Names of the domains, in order: food,kitchen.")
@@ -88,7 +88,7 @@ def prepare(
 
     Example: edt data prepare food-kitchen --raw DIR --window none --k-core none
 
-    Example: edt data prepare mine --a shop.csv --b outlet.csv --a-items goods.csv
+    Example: edt data prepare mine --domain-file shop.csv --domain-file outlet.csv --items shop=goods.csv
     """
     from edt_cli.data.options import SourceOptions, data_settings
     from edt_cli.data.prepare import prepare_from_options
@@ -97,15 +97,11 @@ def prepare(
     options = SourceOptions(
         raw=raw,
         download=download,
-        a=a,
-        b=b,
         domain_files=domain_file or (),
         interactions=interactions,
         train=train,
         valid=valid,
         test=test,
-        a_items=a_items,
-        b_items=b_items,
         items=items or (),
         domains=domains,
         columns=columns,

@@ -32,20 +32,16 @@ from edt_cli.workspace.layout import Workspace
 class SourceOptions:
     """Options that name files.
 
-    `domain_files` are DOMAIN=FILE, `items` are FILE or DOMAIN=FILE.
+    `domain_files` and `items` are FILE or DOMAIN=FILE each.
     """
 
     raw: Path | None = None
     download: bool = False
-    a: Path | None = None
-    b: Path | None = None
     domain_files: Sequence[str] = ()
     interactions: Path | None = None
     train: Path | None = None
     valid: Path | None = None
     test: Path | None = None
-    a_items: Path | None = None
-    b_items: Path | None = None
     items: Sequence[str] = ()
     domains: str | None = None
     columns: str | None = None
@@ -63,7 +59,7 @@ class SourceOptions:
         named = {
             "--raw": self.raw,
             "--download": self.download,
-            "--a, --b or --domain-file": self.a or self.b or self.domain_files,
+            "--domain-file": self.domain_files,
             "--interactions": self.interactions,
             "--train and --test": self.split_already,
         }
@@ -123,7 +119,7 @@ def find_sources(name: str, options: SourceOptions, workspace: Workspace, events
         raise UserError(f"{name} is not here yet: {how_to_get(name)}")
     raise UsageError(
         f"{name!r} is not a built-in pair ({', '.join(PAIRS)}); to use your data, name its files: "
-        f"edt data prepare {name} --a FILE --b FILE, or --interactions FILE, or --raw DIR"
+        f"edt data prepare {name} --domain-file FILE --domain-file FILE, or --interactions FILE, or --raw DIR"
     )
 
 
@@ -188,15 +184,12 @@ def _file_sources(options: SourceOptions, domains: tuple[str, ...]) -> Sources:
         parts = (options.train, options.valid, options.test)
         files = tuple(File(path, None, part) for part, path in enumerate(parts) if path)
         return _one_stream(files, items, options, domains, columns, item_columns)
-    named = [(bare_name(path), path) for path in (options.a, options.b) if path] + [
-        _named(text) for text in options.domain_files
-    ]
+    named = [(name or bare_name(path), path) for name, path in map(_maybe_named, options.domain_files)]
     if domains and len(domains) != len(named):
         raise UsageError(f"--domains names {len(domains)} domains, but the files have {len(named)}")
     names = domains or [name for name, _ in named]
     interactions = [(name, path) for name, (_, path) in zip(names, named, strict=True)]
-    short = [(name, path) for name, path in zip(names, (options.a_items, options.b_items), strict=False) if path]
-    return files_per_domain(interactions, [*short, *items], columns=columns, item_columns=item_columns)
+    return files_per_domain(interactions, items, columns=columns, item_columns=item_columns)
 
 
 def _one_stream(
@@ -208,27 +201,21 @@ def _one_stream(
     item_columns: Columns,
 ) -> Sources:
     """Make sources of files that hold all domains, which a column or the files of items tell apart."""
-    short = [path for path in (options.a_items, options.b_items) if path]
-    names = domains or tuple(bare_name(path) for path in short)
-    of_domain = [*zip(names, short, strict=False), *items]
-    known = domains or tuple(dict.fromkeys(name for name, _ in of_domain if name))
+    known = domains or tuple(dict.fromkeys(name for name, _ in items if name))
     return Sources(
         interactions=files,
-        items=tuple(File(path, name) for name, path in of_domain),
+        items=tuple(File(path, name) for name, path in items),
         domains=checked_domains(known) if known else None,
         columns=columns,
         item_columns=item_columns,
     )
 
 
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not name or not path:
-        raise UsageError(f"--domain-file takes DOMAIN=FILE, such as sport=outlet.csv; got {text!r}")
-    return name, Path(path)
-
-
 def _maybe_named(text: str) -> tuple[str | None, Path]:
-    if "=" not in text or Path(text).exists():
+    """Split DOMAIN=FILE; the domain is None for a FILE, in whose name there may be a `=`."""
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
         return None, Path(text)
-    return _named(text)
+    if not name or not path:
+        raise UsageError(f"a file is named as FILE or DOMAIN=FILE, such as sport=outlet.csv; got {text!r}")
+    return name, Path(path)

@@ -87,7 +87,9 @@ def recbole_folder(folder: Path) -> Sources:
     _require_folder(folder)
     paths = sorted(folder.glob("*.inter"))
     if not paths:
-        raise UserError(f"{folder} holds no .inter file; name your files with --a FILE --b FILE")
+        raise UserError(
+            f"{folder} holds no .inter file; name your files with --domain-file FILE, once for each domain"
+        )
     return files_per_domain([(path.stem, path) for path in paths], [])
 
 

@@ -152,7 +152,7 @@ def run(folder: Path, *, users: int, kills: int, seed: int, faults: float = 0.2,
     draw, workspace = random.Random(seed), folder / "ws"
     if whole:
         write_shop(folder, users)
-        files = ("--a", str(folder / "a.csv"), "--b", str(folder / "b.csv"))
+        files = ("--domain-file", str(folder / "a.csv"), "--domain-file", str(folder / "b.csv"))
         output(edt("data", "prepare", "shop", *files, workspace=workspace))
     with server(seconds=0.02, faults=faults, hang=TIMEOUT + 2, seed=seed, log=True) as url:
         log = log_of(url)

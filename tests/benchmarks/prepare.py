@@ -97,7 +97,17 @@ def main() -> None:
     for name, options in RECIPES.items():
         with tempfile.TemporaryDirectory(dir=asked.folder) as workspace:
             edt = [sys.executable, "-c", "from edt_cli.cli.app import main; main()", "data", "prepare", "bench"]
-            files = ["--a", str(path), "--b", str(other), "--domains", "a,b", "--workspace", workspace, "--json"]
+            files = [
+                "--domain-file",
+                str(path),
+                "--domain-file",
+                str(other),
+                "--domains",
+                "a,b",
+                "--workspace",
+                workspace,
+                "--json",
+            ]
             seconds, peak = measured([*edt, *files, *options])
         say(
             f"edt data prepare, {name}: {seconds:.2f} s, {asked.lines / seconds:,.0f} lines/s, "

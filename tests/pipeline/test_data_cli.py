@@ -68,11 +68,30 @@ def error(done):
 
 
 def test_own_data_prepared_listed_shown_and_removed(edt, shops):
-    done = edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv")
+    done = edt(
+        "data",
+        "prepare",
+        "mine",
+        "--domain-file",
+        "shop.csv",
+        "--domain-file",
+        "outlet.csv",
+        "--items",
+        "shop=goods.csv",
+    )
     assert "1 missing field" in done.stdout
     assert "mine: 6 users" in done.stdout
     again = edt(
-        "data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv", "--json"
+        "data",
+        "prepare",
+        "mine",
+        "--domain-file",
+        "shop.csv",
+        "--domain-file",
+        "outlet.csv",
+        "--items",
+        "shop=goods.csv",
+        "--json",
     )
     document = json.loads(again.stdout)
     assert document["prepared_now"] is False
@@ -96,7 +115,17 @@ def test_own_data_prepared_listed_shown_and_removed(edt, shops):
 
 
 def test_titles_come_out_clean(edt, shops):
-    edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--a-items", "goods.csv")
+    edt(
+        "data",
+        "prepare",
+        "mine",
+        "--domain-file",
+        "shop.csv",
+        "--domain-file",
+        "outlet.csv",
+        "--items",
+        "shop=goods.csv",
+    )
     items = pl.read_parquet(shops / "ws" / "data" / "mine" / "items.parquet")
     assert items.filter(id="s1")["title"].item() == "[31m[bold]Red[/bold] & hot"
 
@@ -105,19 +134,39 @@ def test_titles_come_out_clean(edt, shops):
     ("arguments", "code", "says"),
     [
         (["prepare", "cloth-sport"], 1, "--download fetches them"),
-        (["prepare", "mine"], 2, "--a FILE --b FILE"),
-        (["prepare", "mine", "--a", "gone.csv", "--b", "shop.csv"], 1, "cannot read gone.csv"),
-        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--window", "soon"], 2, "--window"),
-        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--ties", "id"], 2, "ties"),
-        (["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--k-core", "99"], 1, "k-core"),
-        (["prepare", "mine", "--a", "shop.csv", "--b", "goods.csv"], 1, "no column known as user"),
+        (["prepare", "mine"], 2, "--domain-file FILE --domain-file FILE"),
+        (["prepare", "mine", "--domain-file", "gone.csv", "--domain-file", "shop.csv"], 1, "cannot read gone.csv"),
         (
-            ["prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv", "--name", "a/b"],
+            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--window", "soon"],
+            2,
+            "--window",
+        ),
+        (
+            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--ties", "id"],
+            2,
+            "ties",
+        ),
+        (
+            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--k-core", "99"],
+            1,
+            "k-core",
+        ),
+        (
+            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "goods.csv"],
+            1,
+            "no column known as user",
+        ),
+        (
+            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--name", "a/b"],
             2,
             "not a valid name for a dataset",
         ),
-        (["prepare", "demo", "--a", "shop.csv"], 2, "demo is built in"),
-        (["prepare", "x", "--a", "shop.csv", "--b", "outlet.csv", "--name", "demo"], 2, "choose another"),
+        (["prepare", "demo", "--domain-file", "shop.csv"], 2, "demo is built in"),
+        (
+            ["prepare", "x", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--name", "demo"],
+            2,
+            "choose another",
+        ),
         (["stats", "nothing"], 1, "edt data prepare nothing"),
     ],
 )
@@ -165,7 +214,7 @@ def test_as_a_process_of_its_own(edt, shops):
     wrong = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert len(wrong.stderr.strip().splitlines()) == 1
-    command += ["--a", "shop.csv", "--b", "outlet.csv"]
+    command += ["--domain-file", "shop.csv", "--domain-file", "outlet.csv"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert json.loads(done.stdout)["prepared_now"] is True
@@ -237,7 +286,7 @@ def test_users_of_one_domain_or_both_and_what_the_floors_reach_on_them(edt):
 
 
 def test_clean(edt, shops):
-    edt("data", "prepare", "mine", "--a", "shop.csv", "--b", "outlet.csv")
+    edt("data", "prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv")
     lost = shops / "ws" / "artefacts" / "embeddings" / "0123456789abcdef"
     lost.mkdir(parents=True)
     (lost / "manifest.json").write_text(json.dumps({"dataset": "gone"}))

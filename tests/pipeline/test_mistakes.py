@@ -27,7 +27,7 @@ def place(tmp_path_factory) -> Path:
         each = len(names) // 40
         lines = [f"u{i // each},{name},{1000 + 10 * (i % each)}" for i, name in enumerate(names)]
         (root / f"{domain}.csv").write_text("user,item,time\n" + "\n".join(lines) + "\n")
-    files = ("--a", str(root / "a.csv"), "--b", str(root / "b.csv"))
+    files = ("--domain-file", str(root / "a.csv"), "--domain-file", str(root / "b.csv"))
     edt(root, "data", "prepare", "tiny", *files, "--window", "none", "--k-core", "none")
     edt(root, "train", "--data", "tiny", "--model", "popularity")
     return root
@@ -112,8 +112,26 @@ def test_settings_that_do_not_go_together_are_told_in_one_line_without_what_else
             2,
             "a price is",
         ),
-        (("data", "prepare", "../evil", "--a", "{}/a.csv", "--b", "{}/b.csv"), 2, "not a valid name for a dataset"),
-        (("data", "prepare", "q", "--a", "{}/a.csv", "--b", "{}/b.csv", "--items", "zzz={}/b.csv"), 2, "'zzz'"),
+        (
+            ("data", "prepare", "../evil", "--domain-file", "{}/a.csv", "--domain-file", "{}/b.csv"),
+            2,
+            "not a valid name for a dataset",
+        ),
+        (
+            (
+                "data",
+                "prepare",
+                "q",
+                "--domain-file",
+                "{}/a.csv",
+                "--domain-file",
+                "{}/b.csv",
+                "--items",
+                "zzz={}/b.csv",
+            ),
+            2,
+            "'zzz'",
+        ),
         (("recommend", "--data", "tiny", "--export-items", "{}/a.csv", "--run", "tiny-gru"), 1, "tiny-gru"),
     ],
 )

@@ -90,7 +90,7 @@ def prepared(tmp_path_factory):
     """A workspace with the data and its embeddings."""
     folder = tmp_path_factory.mktemp("shop")
     write_shop(folder, USERS)
-    files = ("--a", str(folder / "a.csv"), "--b", str(folder / "b.csv"))
+    files = ("--domain-file", str(folder / "a.csv"), "--domain-file", str(folder / "b.csv"))
     assert edt("data", "prepare", "shop", *files, workspace=folder / "ws").code == 0
     assert edt("augment", "--data", "shop", "--json", workspace=folder / "ws").code == 0
     return folder / "ws"

@@ -27,10 +27,10 @@ def place(edt, tmp_path) -> Workspace:
             domain = ("shop", "outlet")[draw.integers(2)]
             rows[domain].append((f"u{user}", f"{domain[0]}{draw.integers(12)}", 100 + step))
     files = []
-    for (domain, lines), option in zip(rows.items(), ("--a", "--b"), strict=True):
+    for domain, lines in rows.items():
         lines.append(lines[0])
         pl.DataFrame(lines, schema=["user", "item", "time"], orient="row").write_csv(f"{domain}.csv")
-        files += [option, f"{domain}.csv"]
+        files += ["--domain-file", f"{domain}.csv"]
     edt("data", "prepare", "again", *files)
     edt("data", "prepare", "once", *files, "--repeats", "drop")
     return Workspace(tmp_path / "ws")

@@ -159,7 +159,7 @@ def test_the_same_data_has_the_same_key_from_any_format(tmp_path, workspace):
     _, from_json = made(workspace, amazon(tmp_path, FOOD, KITCHEN), name="json")
     for name, rows in (("food", FOOD[:4]), ("kitchen", KITCHEN)):
         pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_csv(tmp_path / f"{name}.csv")
-    asked = SourceOptions(a=tmp_path / "food.csv", b=tmp_path / "kitchen.csv")
+    asked = SourceOptions(domain_files=[str(tmp_path / "food.csv"), str(tmp_path / "kitchen.csv")])
     _, from_csv = made(workspace, find_sources("mine", asked, workspace, Events()), name="csv")
     assert from_csv["data_key"] == from_json["data_key"]
     assert from_csv["recipe"] != from_json["recipe"]
@@ -248,12 +248,13 @@ def test_item_text_in_the_interactions_themselves(tmp_path, workspace):
     named = pl.DataFrame(rows, schema=columns, orient="row").drop("title").with_columns(item="o" + pl.col("item"))
     named.write_parquet(tmp_path / "outlet.parquet")
     pl.DataFrame({"item": ["y"], "name": ["The Pot"]}).write_csv(tmp_path / "goods.csv")
-    asked = SourceOptions(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", a_items=tmp_path / "goods.csv")
+    files = [str(tmp_path / "shop.csv"), str(tmp_path / "outlet.parquet")]
+    asked = SourceOptions(domain_files=files, items=[f"shop={tmp_path / 'goods.csv'}"])
     dataset, manifest = made(workspace, find_sources("mine", asked, workspace, Events()))
     titles = dict(dataset.catalogue.select("id", "title").iter_rows())
     assert titles == {"x": "A Pan", "y": "The Pot", "ox": None, "oy": None}
     assert [file["what"] for file in manifest["tally"]["files"]] == ["interactions", "interactions", "items"]
-    asked = SourceOptions(a=tmp_path / "shop.csv", b=tmp_path / "outlet.parquet", columns="title=name")
+    asked = SourceOptions(domain_files=files, columns="title=name")
     dataset, _ = made(workspace, find_sources("mine", asked, workspace, Events()), name="named")
     assert dict(dataset.catalogue.select("id", "title").iter_rows())["ox"] == "Ann"
 
@@ -286,7 +287,7 @@ def test_data_that_is_split_already(tmp_path, workspace, with_column):
     pl.DataFrame({"item": ["x", "y"], "title": ["X", "Y"]}).write_csv(tmp_path / "a.csv")
     pl.DataFrame({"item": ["k", "k2"], "title": ["K", "K2"]}).write_csv(tmp_path / "b.csv")
     paths = {part: tmp_path / f"{part}.csv" for part in parts}
-    items = {} if with_column else {"a_items": tmp_path / "a.csv", "b_items": tmp_path / "b.csv"}
+    items = {} if with_column else {"items": [f"{name}={tmp_path / name}.csv" for name in "ab"]}
     asked = SourceOptions(**paths, **items)
     settings = data_settings("m", asked, ties="file")
     dataset, _ = made(workspace, find_sources("m", asked, workspace, Events()), settings)
@@ -305,8 +306,7 @@ def test_items_of_no_known_domain_are_counted(tmp_path, workspace):
     asked = SourceOptions(
         train=tmp_path / "train.csv",
         test=tmp_path / "test.csv",
-        a_items=tmp_path / "a.csv",
-        b_items=tmp_path / "b.csv",
+        items=[f"{name}={tmp_path / name}.csv" for name in "ab"],
     )
     settings = data_settings("m", asked)
     _, manifest = made(workspace, find_sources("m", asked, workspace, Events()), settings)

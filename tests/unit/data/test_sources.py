@@ -113,7 +113,7 @@ def test_recbole_folder_with_item_files_beside(tmp_path):
 
 
 def test_two_files_of_ones_own():
-    found = sources("mine", a=Path("shop.csv"), b=Path("outlet.csv.gz"), b_items=Path("goods.csv"))
+    found = sources("mine", domain_files=["shop.csv", "outlet.csv.gz"], items=["outlet=goods.csv"])
     assert shape(found) == (
         ("shop", "outlet"),
         [("shop.csv", "shop", None), ("outlet.csv.gz", "outlet", None)],
@@ -122,10 +122,10 @@ def test_two_files_of_ones_own():
 
 
 def test_names_for_the_domains():
-    found = sources("mine", a=Path("x/log.csv"), b=Path("y/log.csv"), domains="food, kitchen")
+    found = sources("mine", domain_files=["x/log.csv", "y/log.csv"], domains="food, kitchen")
     assert found.domains == ("food", "kitchen")
     assert [file.domain for file in found.interactions] == ["food", "kitchen"]
-    assert sources("food-kitchen", a=Path("x.json"), b=Path("y.json")).domains == ("food", "kitchen")
+    assert sources("food-kitchen", domain_files=["x.json", "y.json"]).domains == ("food", "kitchen")
 
 
 def test_three_domains():
@@ -150,8 +150,7 @@ def test_files_that_are_split_already():
         train=Path("tr.csv"),
         valid=Path("va.csv"),
         test=Path("te.csv"),
-        a_items=Path("f.csv"),
-        b_items=Path("k.csv"),
+        items=["f=f.csv", "k=k.csv"],
     )
     assert shape(found) == (
         ("f", "k"),
@@ -164,16 +163,16 @@ def test_files_that_are_split_already():
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"a": Path("a.csv"), "interactions": Path("b.csv")}, "in one way"),
-        ({"a": Path("a.csv"), "download": True}, "in one way"),
-        ({"a": Path("a.csv")}, "two domains or more"),
-        ({"a": Path("x/log.csv"), "b": Path("y/log.csv")}, "the same name"),
-        ({"a": Path("a.csv"), "b": Path("b.csv"), "domains": "one"}, "names 1 domains"),
-        ({"a": Path("a.csv"), "b": Path("b.csv"), "domains": "one,[red]"}, "not a valid name for a domain"),
-        ({"domain_files": ["a.csv", "b.csv"]}, "DOMAIN=FILE"),
+        ({"domain_files": ["a.csv"], "interactions": Path("b.csv")}, "in one way"),
+        ({"domain_files": ["a.csv"], "download": True}, "in one way"),
+        ({"domain_files": ["a.csv"]}, "two domains or more"),
+        ({"domain_files": ["x/log.csv", "y/log.csv"]}, "the same name"),
+        ({"domain_files": ["a.csv", "b.csv"], "domains": "one"}, "names 1 domains"),
+        ({"domain_files": ["a.csv", "b.csv"], "domains": "one,[red]"}, "not a valid name for a domain"),
+        ({"domain_files": ["a.csv", "=b.csv"]}, "DOMAIN=FILE"),
         ({"train": Path("a.csv")}, "--train and --test"),
         ({"download": True}, "--download knows"),
-        ({"a": Path("a.csv"), "b": Path("b.csv"), "header": False}, "roles by position"),
+        ({"domain_files": ["a.csv", "b.csv"], "header": False}, "roles by position"),
         ({}, "not a built-in pair"),
     ],
 )
