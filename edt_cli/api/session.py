@@ -24,6 +24,7 @@ from edt_cli.models.systems import checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.data import TrainingData
 from edt_cli.training.device import open_device
+from edt_cli.workspace.documents import Result
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
@@ -238,16 +239,14 @@ def results(
     """
     about = ("label", "variant", "model", "preset", "seed", "run", "data")
     rows = [
-        {name: document[name] for name in about} | {"domain": domain} | metrics
+        {name: value for name, value in document.items() if name in about} | {"domain": domain} | metrics
         for document in result_documents(runs, split, _evaluation(protocol, negatives, keep_seen))
         for domain, metrics in document["domains"].items()
     ]
     return pl.DataFrame(rows)
 
 
-def result_documents(
-    runs: Sequence[TrainedRun], split: Split, settings: EvaluationSettings
-) -> list[dict[str, Any]]:
+def result_documents(runs: Sequence[TrainedRun], split: Split, settings: EvaluationSettings) -> list[Result]:
     """Evaluate runs; return their labelled documents, and those of first phases where there is a second."""
     documents = [
         document

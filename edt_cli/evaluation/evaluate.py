@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -12,11 +11,10 @@ from edt_cli.evaluation.groups import user_groups
 from edt_cli.evaluation.metrics import list_metrics, ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import Ranks
+from edt_cli.workspace.documents import Figures, Measured
 
 
-def figures(
-    dataset: Dataset, queries: EvalQueries, ranks: Ranks, protocol: str, has_text: np.ndarray
-) -> dict[str, Any]:
+def figures(dataset: Dataset, queries: EvalQueries, ranks: Ranks, protocol: str, has_text: np.ndarray) -> Measured:
     """Compute the metrics of a run from the ranks of its targets.
 
     Args:
@@ -34,11 +32,12 @@ def figures(
     assert target_ranks is not None
     popularity = dataset.training_view().popularity()
     all_rows = np.ones(len(queries), dtype=bool)
-    domains = {}
+    domains: dict[str, Figures] = {}
     for number, name, rows in _by_domain(dataset, queries, all_rows):
         size = len(dataset.domains.range(number))
-        domains[name] = _measured(target_ranks[rows]) | list_metrics(ranks.top[rows], size, popularity)
-    overall = _measured(target_ranks) | list_metrics(ranks.top, dataset.domains.items, popularity)
+        domains[name] = {**_measured(target_ranks[rows]), **list_metrics(ranks.top[rows], size, popularity)}
+    of_lists = list_metrics(ranks.top, dataset.domains.items, popularity)
+    overall: Figures = {**_measured(target_ranks), **of_lists}
     groups = {
         group: {
             label: {name: _measured(target_ranks[rows]) for _, name, rows in _by_domain(dataset, queries, members)}
@@ -50,7 +49,7 @@ def figures(
     return {"domains": domains, "overall": overall, "groups": groups}
 
 
-def _measured(ranks: np.ndarray) -> dict[str, float]:
+def _measured(ranks: np.ndarray) -> Figures:
     return {"users": len(ranks), **ranking_metrics(ranks)}
 
 

@@ -30,6 +30,7 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.stages import OFF
 from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
 from edt_cli.reporting.grouping import shown_system
+from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import EpochEnded, Event, Remark
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import Launched, launch
@@ -200,7 +201,7 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
         phases = _phases(run)
         for s in c.plan.evaluations:
             document = evaluate(c.workspace, run, "test", s, events or Events(), device)[0]
-            outcomes.append(_outcome({**document, **identity(run)}, label, phases))
+            outcomes.append(_outcome(document, identity(run), label, phases))
             ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
     grid = Grid(domains, list(rows.values()), c.plan.method)
@@ -212,9 +213,10 @@ def _row_label(cell: Cell, pipeline: Pipeline) -> str:
     return shown_system(cell.label, "", pipeline.llm_name if has_llm(pipeline.settings) else "")
 
 
-def _outcome(document: dict[str, Any], label: str, phases: dict[str, PhaseCost]) -> Outcome:
+def _outcome(document: RunResult, names: dict[str, str], label: str, phases: dict[str, PhaseCost]) -> Outcome:
     cut = any(phase["ended"] != "patience" for phase in phases.values())
-    return {**document, "label": label, "phases": phases, "cut": cut}  # type: ignore[typeddict-item]
+    preset, variant = names["preset"], names["variant"]
+    return {**document, "preset": preset, "variant": variant, "label": label, "phases": phases, "cut": cut}
 
 
 def _phases(run: Run) -> dict[str, PhaseCost]:

@@ -10,6 +10,7 @@ from edt_cli.config import Settings
 from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.systems import OURS, preset_settings, presets_of, systems, title_of
 from edt_cli.paper.ablations import ABLATIONS
+from edt_cli.workspace.documents import Result, RunResult
 from edt_cli.workspace.runs import Run
 
 KEEP_SEEN = "evaluation.keep_seen"
@@ -128,7 +129,7 @@ def name_of(run: Run) -> str:
     return f"{label} {names['variant']}".rstrip()
 
 
-def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+def labelled(documents: Sequence[RunResult], runs: Sequence[Run]) -> list[Result]:
     """Return result documents with `preset`, `variant` and `label` added.
 
     The label has the system's name, its preset, the settings that differ from the preset, and those that tell the
@@ -136,15 +137,15 @@ def labelled(documents: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[
     run is returned once, as that run.
     """
     by_name = {run.name: run for run in runs}
-    named = [
-        {**document, **identity(by_name[document["run"]], first_phase=document["first_phase"])}
-        for document in documents
-    ]
+    named: list[RunResult] = []
+    for document in documents:
+        names = identity(by_name[document["run"]], first_phase=document["first_phase"])
+        named.append({**document, "preset": names["preset"], "variant": names["variant"]})
     settings = {run.name: all_settings(run.settings) | _candidates(run) for run in runs}
     kinds: dict[tuple[str, ...], set[str]] = {}
     for document in named:
         kinds.setdefault(_kind(document), set()).add(document["run"])
-    labelled_documents = []
+    labelled_documents: list[Result] = []
     for document in named:
         values = settings[document["run"]]
         others = [settings[run] for run in kinds[_kind(document)]]

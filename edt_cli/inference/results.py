@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,15 @@ from edt_cli.models.scorers import Ensemble
 from edt_cli.models.systems import asks_llm
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.data import TrainingData
+from edt_cli.workspace.documents import (
+    DomainStatistics,
+    Header,
+    PairStatistics,
+    Result,
+    RunResult,
+    Seen,
+    Statistics,
+)
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, read_json, write_atomic
 from edt_cli.workspace.runs import RESULTS, Run
@@ -54,7 +63,7 @@ def training_data_of(workspace: Workspace, run: Run, events: Events, device: str
 
 def evaluate(
     workspace: Workspace, run: Run, split: Split, s: EvaluationSettings, events: Events, device: str = "cpu"
-) -> list[dict[str, Any]]:
+) -> list[RunResult]:
     """Return the result documents of a run under `s.protocol`.
 
     A run with two phases also has a document for the model after the first phase. The documents are computed once
@@ -116,8 +125,9 @@ def _compute(
         seconds = time.perf_counter() - started
         for protocol in ("full", "sampled"):
             protocol_settings = s.model_copy(update={"protocol": protocol})
-            document = {
-                "file": _file(split, protocol_settings, dft),
+            name = _file(split, protocol_settings, dft)
+            document: RunResult = {
+                "file": name,
                 **_header(workspace, run, dataset, dft),
                 "split": split,
                 "protocol": protocol,
@@ -126,8 +136,8 @@ def _compute(
                 "rank_seconds": round(seconds, 3),
                 **figures(dataset, queries, ranks, protocol, training_data.has_text),
             }
-            run.write_result(document["file"], document)
-            _save_ranks(run, queries, ranks, protocol, f"{document['file']}{RANKS}")
+            run.write_result(name, document)
+            _save_ranks(run, queries, ranks, protocol, f"{name}{RANKS}")
         events.progress(f"evaluate {run.name}", 1 + variants.index(dft), len(variants))
 
 
@@ -138,7 +148,7 @@ def evaluate_together(
     s: EvaluationSettings,
     events: Events,
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> Result:
     """Return the result document of an ensemble of runs on the same data.
 
     Parameters and seconds are sums over the runs.
@@ -170,11 +180,11 @@ def evaluate_together(
         "protocol": s.protocol,
         "negatives": s.negatives if s.protocol == "sampled" else None,
         **_seen(dataset, s),
-        **figures(dataset, queries[0], ranks, s.protocol, training_data[0].has_text),
+        **figures(dataset, queries[0], ranks, s.protocol, training_data[0].has_text),  # type: ignore[typeddict-item]
     }
 
 
-def _seen(dataset: Dataset, s: EvaluationSettings) -> dict[str, Any]:
+def _seen(dataset: Dataset, s: EvaluationSettings) -> Seen:
     """Return whether seen items are candidates, why, and the share of the dataset's targets that are repeats."""
     return {
         "keep_seen": dataset.keeps_seen(s.keep_seen),
@@ -183,9 +193,9 @@ def _seen(dataset: Dataset, s: EvaluationSettings) -> dict[str, Any]:
     }
 
 
-def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict[str, Any]:
+def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> Header:
     """Return the fields of a result document that say which run it is of."""
-    manifest = run.manifest()
+    manifest, names = run.manifest(), identity(run, first_phase=not dft)
     phases = manifest.get("phases", {}).values()
     return {
         "run": run.name,
@@ -193,7 +203,8 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> dict
         "data_key": dataset.key,
         "synthetic": _synthetic(workspace, dataset),
         "model": run.settings.model.name,
-        **identity(run, first_phase=not dft),
+        "preset": names["preset"],
+        "variant": names["variant"],
         "first_phase": not dft,
         "llm": run.plan["llm"] if asks_llm(run.settings.model) else "",
         "seed": run.settings.training.seed,
@@ -217,7 +228,7 @@ def _save_ranks(run: Run, queries: EvalQueries, ranks: Ranks, protocol: str, nam
     write_atomic(run.folder / RESULTS / name, buffer.getvalue())
 
 
-def ranks_of(run: Run, document: dict[str, Any]) -> pl.DataFrame:
+def ranks_of(run: Run, document: RunResult) -> pl.DataFrame:
     """Return the ranks behind a result document, with columns user, item, domain and rank.
 
     Raises:
@@ -238,22 +249,28 @@ def _file(split: Split, s: EvaluationSettings, dft: bool) -> str:
     return "-".join(parts + seen + ["without-dft"] * (not dft))
 
 
-def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> dict[str, Any]:
+def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> Statistics:
     """Return the figures of table 1 for a dataset: before augmentation and, with an LLM-EDT run, after it."""
     counts = dataset.sequences.domain_counts(dataset.domains)
-    domains = {
+    domains: dict[str, DomainStatistics] = {
         name: {"users": int((counts[:, number] > 0).sum()), "items": len(dataset.domains.range(number))}
         for number, name in enumerate(dataset.domains.names)
     }
     length = float(dataset.sequences.lengths.mean())
-    before = {"domains": domains, "average_length": length}
+    before: PairStatistics = {"domains": domains, "average_length": length}
     synthetic = _synthetic(workspace, dataset)
-    document = {"data": dataset.name, "synthetic": synthetic, "llm": "", "before": before, "after": None}
+    document: Statistics = {
+        "data": dataset.name,
+        "synthetic": synthetic,
+        "llm": "",
+        "before": before,
+        "after": None,
+    }
     if run is None or run.plan["data_key"] != dataset.key:
         return document
     augmentation = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
     pseudo = np.bincount(augmentation.pseudo["domain"].to_numpy(), minlength=len(dataset.domains))
-    after = {
+    after: PairStatistics = {
         "domains": {
             name: {"users": figures["users"], "items": figures["items"] + int(pseudo[number])}
             for number, (name, figures) in enumerate(domains.items())

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypedDict
 
 from edt_cli.reporting import paper_tables as paper
-from edt_cli.reporting.grouping import Result, by_protocol, data_names, measure, seeds_note, seen_notes, users_note
+from edt_cli.reporting.grouping import by_protocol, data_names, measure, seeds_note, seen_notes, users_note
 from edt_cli.reporting.table import Cell, Column, Measure, PValue, Table, improvement, mark_best
 from edt_cli.reporting.table import Row as TableRow
 from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
+from edt_cli.workspace.documents import Result
 
 MISSING, CUT = "–", "†"
 
@@ -35,8 +36,6 @@ class Outcome(Result):
     phases: dict[str, PhaseCost]
     cut: bool
     """Whether the budget ended a phase."""
-    rank_seconds: float | None
-    """Seconds from the weights on disk to the rank of every user, under all protocols."""
 
 
 class Row(NamedTuple):

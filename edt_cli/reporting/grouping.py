@@ -4,46 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple
 
 from edt_cli.config import MANY_REPEATS, UserError
 from edt_cli.reporting.table import Measure
-
-Figures = dict[str, float | None]
-
-
-class Result(TypedDict):
-    """Result of one run under one protocol."""
-
-    run: str
-    data: str
-    data_key: NotRequired[str]
-    synthetic: bool
-    model: str
-    preset: str
-    """Name of the preset it was made with, "" if it has none."""
-    variant: str
-    """Name of its ablation in table 3, or ""."""
-    label: str
-    """Name of the system; in brackets its preset and the settings that tell it from other runs, except the seed."""
-    llm: str
-    """Name of the LLM, such as `local (no LLM)`; "" if no LLM is involved."""
-    seed: int
-    split: str
-    protocol: str
-    negatives: int | None
-    keep_seen: NotRequired[bool]
-    """Whether items that a user has interacted with stay candidates."""
-    keep_seen_by: NotRequired[str]
-    """What decided `keep_seen`: "repeats" (their share in the dataset) or "setting"."""
-    repeats: NotRequired[float]
-    """Share of the dataset's targets that are repeats."""
-    domains: dict[str, Figures]
-    """Metrics by domain, each with the number of targets as `users`."""
-    overall: Figures
-    groups: dict[str, dict[str, dict[str, Figures]]]
-    seconds: float | None
-    parameters: int | None
+from edt_cli.workspace.documents import Figures, Result
 
 
 class Protocol(NamedTuple):

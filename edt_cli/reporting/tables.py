@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple
 
 from edt_cli.config import UserError
 from edt_cli.reporting import paper_tables as paper
 from edt_cli.reporting.grouping import (
-    Figures,
     Kind,
     Protocol,
-    Result,
     by_kind,
     by_protocol,
     data_names,
@@ -24,6 +22,7 @@ from edt_cli.reporting.grouping import (
     users_note,
 )
 from edt_cli.reporting.table import Cell, Column, Measure, Row, Table, improvement, mark_best
+from edt_cli.workspace.documents import Figures, Result, Statistics
 
 OURS = "llm-edt"
 METRICS = ("hr@10", "ndcg@10")
@@ -48,32 +47,6 @@ GROUPS = dict.fromkeys(("popularity", "item-knn", "content-knn"), SIMPLE) | _PAP
 ORDER = [*(system for system in GROUPS if system != OURS), OTHER, OURS]
 VARIANTS = ["", *(row.label.rstrip(".") for row in paper.TABLES[3].rows[1:])]
 """Rows of table 3, the full method first."""
-
-
-class DomainStatistics(TypedDict):
-    """Number of users and items of a domain."""
-
-    users: int
-    items: int
-
-
-class PairStatistics(TypedDict):
-    """Statistics of a dataset; `average_length` is that of the mixed sequences."""
-
-    domains: dict[str, DomainStatistics]
-    average_length: float
-
-
-class Statistics(TypedDict):
-    """Statistics of a dataset for table 1, before and after augmentation."""
-
-    data: str
-    synthetic: bool
-    llm: str
-    """Name of the LLM that augmented the dataset."""
-    before: PairStatistics
-    after: NotRequired[PairStatistics | None]
-    """None or absent if the dataset was not augmented."""
 
 
 class _Line(NamedTuple):

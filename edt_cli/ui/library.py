@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edt_cli.config import UserError
 from edt_cli.inference.labels import name_of, preset_of
 from edt_cli.models.systems import title_of
 from edt_cli.ui.state import RunState
+from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import MANIFEST, Workspace
 from edt_cli.workspace.names import current_plan
@@ -164,13 +165,14 @@ def fold_all(folder: Path) -> RunState:
     return state
 
 
-def results_of(folder: Path) -> list[dict[str, Any]]:
+def results_of(folder: Path) -> list[RunResult]:
     """Return the result documents of a run, without those that cannot be read."""
     documents = (_json(path) for path in sorted((folder / RESULTS).glob("*.json")))
-    return [document for document in documents if document is not None and "first_phase" in document]
+    readable = [document for document in documents if document is not None and "first_phase" in document]
+    return cast(list[RunResult], readable)
 
 
-def main_results_of(folder: Path) -> list[dict[str, Any]]:
+def main_results_of(folder: Path) -> list[RunResult]:
     """Return the test results with full ranking and the default candidates, including those `w/o DFT`."""
     files = (MAIN_RESULT, f"{MAIN_RESULT}-without-dft")
     return [document for document in results_of(folder) if document.get("file") in files]

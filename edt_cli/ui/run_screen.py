@@ -151,10 +151,10 @@ class RunScreen(EdtScreen):
                     for domain, figures in domains.items():
                         values = (_figure(figures.get(metric)) for metric in SHOWN)
                         groups.append((name, grouping, group, domain, *values))
-        figures = [Col(name, 7, right=True) for name in SHOWN]
-        self.pane("Results").show([Col("result", 16), Col("domain", 12), *figures], results)
+        metrics = [Col(name, 7, right=True) for name in SHOWN]
+        self.pane("Results").show([Col("result", 16), Col("domain", 12), *metrics], results)
         heads = [Col("result", 16), Col("by", 9), Col("group", 12), Col("domain", 12)]
-        self.pane("Groups").show([*heads, *figures], groups)
+        self.pane("Groups").show([*heads, *metrics], groups)
         settings = row.plan.get("settings", {}) if row.plan else {}
         setting_columns = [Col("name", 30), Col("value", 44)]
         began_with = {f"run.{name}": value for name, value in row.plan.items() if name != "settings"}

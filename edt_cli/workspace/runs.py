@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UserError
+from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import Waiting
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import MANIFEST, Workspace, read_json, write_json
@@ -74,11 +75,11 @@ class Run:
         manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[RunResult]:
         """Read all result documents of this run."""
         return [read_json(path) for path in sorted((self.folder / RESULTS).glob("*.json"))]
 
-    def write_result(self, name: str, document: dict[str, Any]) -> None:
+    def write_result(self, name: str, document: RunResult) -> None:
         """Write a result document to the run's folder."""
         (self.folder / RESULTS).mkdir(exist_ok=True)
         write_json(self.folder / RESULTS / f"{name}.json", document)

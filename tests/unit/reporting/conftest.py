@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from edt_cli.reporting.grouping import Result
+from edt_cli.workspace.documents import Result
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""Form of the result documents in a run's folder, and of the statistics that tables show."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+Figures = dict[str, float | None]
+"""Metrics by name, with the number of targets as `users`."""
+
+
+class Measured(TypedDict):
+    """Metrics of one run under one protocol."""
+
+    domains: dict[str, Figures]
+    overall: Figures
+    groups: dict[str, dict[str, dict[str, Figures]]]
+    """By group, label and domain."""
+
+
+class Header(TypedDict):
+    """The run that a result is of."""
+
+    run: str
+    data: str
+    data_key: NotRequired[str]
+    synthetic: bool
+    model: str
+    preset: str
+    """Name of the preset it was made with, "" if it has none."""
+    variant: str
+    """Name of its ablation in table 3, or ""."""
+    first_phase: bool
+    """Whether the model is that after the first of two phases."""
+    llm: str
+    """Name of the LLM, such as `local (no LLM)`; "" if no LLM is involved."""
+    seed: int
+    parameters: int | None
+    seconds: float | None
+
+
+class Seen(TypedDict):
+    """Whether items that a user has interacted with are candidates."""
+
+    keep_seen: NotRequired[bool]
+    keep_seen_by: NotRequired[str]
+    """What decided it: "repeats" (their share in the dataset) or "setting"."""
+    repeats: NotRequired[float]
+    """Share of the dataset's targets that are repeats."""
+
+
+class RunResult(Header, Seen, Measured):
+    """Result of one run under one protocol: a file in its folder."""
+
+    file: NotRequired[str]
+    """Name of the file, without its ending; an ensemble has none."""
+    split: str
+    protocol: str
+    negatives: int | None
+    rank_seconds: NotRequired[float]
+    """Seconds from the weights on disk to the rank of every user, under all protocols."""
+
+
+class Result(RunResult):
+    """A result as tables show it."""
+
+    label: str
+    """Name of the system; in brackets its preset and the settings that tell it from other runs, except the seed."""
+
+
+class DomainStatistics(TypedDict):
+    """Number of users and items of a domain."""
+
+    users: int
+    items: int
+
+
+class PairStatistics(TypedDict):
+    """Statistics of a dataset; `average_length` is that of the mixed sequences."""
+
+    domains: dict[str, DomainStatistics]
+    average_length: float
+
+
+class Statistics(TypedDict):
+    """Statistics of a dataset for table 1, before and after augmentation."""
+
+    data: str
+    synthetic: bool
+    llm: str
+    """Name of the LLM that augmented the dataset."""
+    before: PairStatistics
+    after: NotRequired[PairStatistics | None]
+    """None or absent if the dataset was not augmented."""
