@@ -31,10 +31,10 @@ def measure(users: int, ranked: int) -> dict:
     from edt_cli.data.dataset import Domains, Sequences
     from edt_cli.evaluation.metrics import ranking_metrics
     from edt_cli.models.batch import item_table
-    from edt_cli.models.inputs import ModelInputs, NoOptions
+    from edt_cli.models.inputs import ModelInputs
     from edt_cli.models.kernels import map_large_blocks
     from edt_cli.models.phases import Phase
-    from edt_cli.models.systems import make_model
+    from edt_cli.models.systems import make_model, options_of
 
     draw = np.random.default_rng(0)
     items = min(200_000, users // 5)
@@ -66,7 +66,7 @@ def measure(users: int, ranked: int) -> dict:
 
     found = {"users": users, "items": items, "interactions": len(sequences.items)}
     with tempfile.TemporaryDirectory() as folder:
-        given = ModelInputs(table, s, t, NoOptions(), sequences, profiles=profiles, folder=Path(folder))
+        given = ModelInputs(table, s, t, options_of(s.name, {}), sequences, profiles=profiles, folder=Path(folder))
         model = make_model(given)
         first, second = model.phases(given)
         model.train()
