@@ -273,14 +273,14 @@ class TrainingSettings(Section):
     batch: int = Field(512, ge=1, description="users per step")
     epochs: int = Field(200, ge=1, description="maximum number of epochs")
     patience: int = Field(20, ge=1, description="validations without a better NDCG@10 after which a phase ends")
-    min_steps: int = Field(600, ge=0, description="steps of pre-training before patience counts")
+    min_steps: int = Field(600, ge=0, description="steps of a phase before patience counts")
     validate_steps: int = Field(
         1, ge=1, description="steps of pre-training between validations, rounded to whole epochs"
     )
     watch: Literal["full", "sampled"] = Field(
         "full", description="validation protocol whose NDCG@10 selects the epoch; `sampled`: among 100 negatives"
     )
-    lr: float = Field(1e-3, gt=0, description="learning rate of pre-training (AdamW)")
+    lr: float = Field(1e-3, gt=0, description="learning rate of AdamW, in each phase without its own")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     decay_epochs: float | None = Field(
         None,

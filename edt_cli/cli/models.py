@@ -46,12 +46,14 @@ def _list(dataset: Dataset | None, *, as_json: bool) -> None:
     from rich.text import Text
 
     from edt_cli.config import UserError, load_settings
-    from edt_cli.models.systems import broken, systems
+    from edt_cli.models.systems import BUILT_IN, broken, model_class, systems
 
     rows: list[dict[str, Any]] = []
     bad = dict(broken())
     for name, system in systems().items():
         try:
+            if system.trained and system not in BUILT_IN:
+                model_class(name)
             rows.append(_row(system, load_settings(system.preset, environment={}), dataset))
         except UserError as error:
             bad[name] = str(error)

@@ -40,7 +40,10 @@ def report(
     data: OptionalDataOption = None,
     run: RunOption = None,
     table: Annotated[
-        int | None, typer.Option("--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations.")
+        int | None,
+        typer.Option(
+            "--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations, and first phases."
+        ),
     ] = None,
     plan: Annotated[
         Path | None,
@@ -123,8 +126,8 @@ def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
 
     plain = [document for document in main if not document["variant"]]
     tables = build.table_2(plain) if plain else []
-    ours = [document for document in every if document["model"] == OURS]
-    return tables + (build.table_3(ours) if any(document["variant"] for document in ours) else [])
+    parted = any(d["first_phase"] or (d["model"] == OURS and d["variant"]) for d in every)
+    return tables + (build.table_3(every) if parted else [])
 
 
 def _write(tables: list[Table], form: str, out: Path | None) -> None:

@@ -86,13 +86,15 @@ def train(
         int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.", rich_help_panel=TRAINING)
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="At most, of pre-training.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option("--epochs", min=1, help="At most, of each phase without its own.", rich_help_panel=TRAINING),
     ] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Users a step.", rich_help_panel=TRAINING)
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate of pre-training.", rich_help_panel=TRAINING)
+        float | None,
+        typer.Option("--lr", help="Learning rate of each phase without its own.", rich_help_panel=TRAINING),
     ] = None,
     llm: LLMOptions = NOT_GIVEN,
     final: Annotated[

@@ -26,7 +26,7 @@ from edt_cli.config import (
 )
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
-from edt_cli.models.phases import PREPARATION, PRETRAINING
+from edt_cli.models.phases import PREPARATION
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.event_types import Remark
@@ -187,9 +187,13 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
     Raises:
         optuna.TrialPruned: If the pruner stops the trial.
     """
+    seen: list[str] = []
 
     def watch(record: dict[str, Any]) -> None:
-        if record["event"] == "epoch" and record["phase"] == PRETRAINING and record["epoch"]:
+        if record["event"] != "epoch" or record["phase"] == PREPARATION:
+            return
+        seen.append(record["phase"])
+        if record["phase"] == seen[0] and record["epoch"]:
             trial.report(record["ndcg"]["mean"], record["epoch"])
             if trial.should_prune():
                 raise optuna.TrialPruned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edt_cli.config import Settings
-from edt_cli.models.phases import PRETRAINING
+from edt_cli.models.phases import main_phase
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.systems import make_model, system, without_training
 from edt_cli.training.checkpoint import load_weights
@@ -24,16 +24,18 @@ def load_trained(
         training_data: Data and artefacts of the run.
         settings: Settings of the run.
         folder: The run's folder.
-        first_phase: Load the weights from the end of pre-training (LLM-EDT's `w/o DFT`).
+        first_phase: Load the weights from the end of the main phase (LLM-EDT's `w/o DFT`).
     """
     model_inputs = training_data.given(settings)
     if not system(settings.model.name).trained:
         return without_training(model_inputs)
     model = make_model(model_inputs)
-    for phase in model.phases(model_inputs):
+    phases = model.phases(model_inputs)
+    main = main_phase(phase.name for phase in phases)
+    for phase in phases:
         phase.enter()
         last = phase
-        if first_phase and phase.name == PRETRAINING:
+        if first_phase and phase.name == main:
             break
     load_weights(folder / weights_file(last), model)
     return model.eval()

@@ -99,7 +99,7 @@ class Batch:
         items: Long [B, L], oldest first, 0 after the end.
         lengths: Long [B], the number of items in each row.
         targets: Long [B, L], the next item at each position, 0 if there is none.
-        domains: Long [B, L], the domain of the next item to predict at each position.
+        domains: Long [B, L], the domain of the next item to predict at each position; a valid domain everywhere.
         inserted: Bool [B, L], generated items that are not targets; None if there are none.
         times: Long [B, L], unix seconds, 0 after the end; None if unknown.
     """

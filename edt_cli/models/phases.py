@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,19 @@ from edt_cli.models.scorers import Scorer
 PREPARATION = "preparation"
 """Name of a phase that trains another model first, which the main model starts from."""
 PRETRAINING = "pre-training"
-"""Name of the main phase of every system, and the only phase of most."""
+"""Name of a system's main phase unless it gives it another, and the only phase of most."""
+
+
+def main_phase(names: Iterable[str]) -> str:
+    """Return the first phase that trains the model itself: what a first phase is judged by."""
+    return next(name for name in names if name != PREPARATION)
 
 
 class Phase(ABC):
     """One training phase, as the training loop sees it.
 
     Attributes:
-        name: Its weights are saved under this name.
+        name: Unique within the model; its weights are saved under this name.
         model: The model that is trained, validated and saved.
         own: A second optimiser, or None. It minimises `own_loss`, in a step before each step on `loss`, and its
             parameters are not among those of the loop's AdamW.

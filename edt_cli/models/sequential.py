@@ -35,6 +35,14 @@ class SequentialModel(nn.Module):
     The score of an item is the inner product of `encode_positions` and `encode_items`; `side_score`, if set, is
     added to it. A system overrides `encode_positions`, and whatever else differs. `phases` lists its training
     phases, by default a single one.
+
+    Attributes:
+        settings: The section `[model]` of the run.
+        encoder: Module of the item vectors, by the setting `model.encoder`.
+        domains: Number of domains.
+        domain_of: long [1 + N + P], the domain of each item, 0 for none.
+        context_length: Number of a history's newest items that are read at inference.
+        side_score: What is added to the inner product, or None.
     """
 
     Options: type[Section] = NoOptions
@@ -206,7 +214,10 @@ class SequentialModel(nn.Module):
 
 
 class NextItemPhase(Phase):
-    """Training on the model's `loss` over whole sequences: eq. 9 and 14 for LLM-EDT."""
+    """Training on the model's `loss` over whole sequences: eq. 9 and 14 for LLM-EDT.
+
+    AdamW learns the parameters that require a gradient; a phase that freezes some does so in `enter`.
+    """
 
     model: SequentialModel
 
@@ -216,12 +227,21 @@ class NextItemPhase(Phase):
         given: ModelInputs,
         name: str = PRETRAINING,
         enter: Callable[[], object] | None = None,
+        lr: float | None = None,
     ) -> None:
-        """Create the phase; `enter`, if given, is called when the phase begins."""
+        """Create the phase.
+
+        Args:
+            model: The model that is trained.
+            given: What it was made of.
+            name: Unique within the system.
+            enter: Called when the phase begins, and when it is only loaded.
+            lr: Its learning rate. Default: that of `[training]`, like all else.
+        """
         s = given.training
         self.name, self.model, self.own = name, model, model.own_optimizer()
         self.sequences = given.on_device
-        self.size, self.lr, self.epochs = s.batch, s.lr, s.epochs
+        self.size, self.lr, self.epochs = s.batch, lr or s.lr, s.epochs
         self.min_steps, self.validate_steps = s.min_steps, s.validate_steps
         self.steps_per_epoch = math.ceil(int((self.sequences.lengths > 0).sum()) / s.batch)
         self.order, drawn = seeded(s.seed, given.table.domain_of.device)

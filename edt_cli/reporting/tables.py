@@ -121,26 +121,37 @@ def table_2(results: Sequence[Result]) -> list[Table]:
 def table_3(results: Sequence[Result]) -> list[Table]:
     """Return table 3, the ablations of LLM-EDT, for each protocol; named and ordered as in the paper.
 
+    Another system with a second phase gets a table of its own, with what it was worth after its first.
+
     Raises:
-        UserError: If there is no run of LLM-EDT, or if runs cannot be compared.
+        UserError: If there is no run of such a system, or if runs cannot be compared.
     """
+    models = {r["model"] for r in results if r["model"] == OURS or r["first_phase"]}
     tables = []
-    for protocol, protocol_results in by_protocol(
-        _require_results(r for r in results if r["model"] == OURS)
-    ).items():
-        kinds = sorted(by_kind(protocol_results).items(), key=lambda entry: _variant_position(entry[0]))
-        llms = {kind.llm for kind, _ in kinds if kind.llm}
-        lines = []
-        for kind, runs in kinds:
-            # The ablation replaces the system's name: `w/o Aug. (llm-edt-ce)`.
-            title, bracket, rest = kind.label.partition(" (")
-            llm = kind.llm if not kind.variant or len(llms) > 1 else ""
-            lines.append(_Line(shown_system(f"{kind.variant or title}{bracket}{rest}", "", llm), "", runs))
-        by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
-        title = f"{paper.TABLES[3].title} of LLM-EDT{by_whom}"
-        table = _table(title, protocol, protocol_results, lines, METRICS)
-        tables.append(mark_best(replace(table, stub=("", "Variant"), number=3)))
+    for model in sorted(models, key=lambda name: (name != OURS, name)):
+        of_model = _require_results(r for r in results if r["model"] == model)
+        for protocol, protocol_results in by_protocol(of_model).items():
+            tables.append(_ablations(model, protocol, protocol_results))
+    if not tables:
+        raise UserError(
+            "table 3 has the ablations of LLM-EDT, and there is no run of it; make one with: edt train"
+        )
     return tables
+
+
+def _ablations(model: str, protocol: Protocol, results: Sequence[Result]) -> Table:
+    kinds = sorted(by_kind(results).items(), key=lambda entry: _variant_position(entry[0]))
+    llms = {kind.llm for kind, _ in kinds if kind.llm}
+    lines, name = [], model
+    for kind, runs in kinds:
+        # The ablation replaces the system's name: `w/o Aug. (llm-edt-ce)`.
+        name, bracket, rest = kind.label.partition(" (")
+        llm = kind.llm if not kind.variant or len(llms) > 1 else ""
+        lines.append(_Line(shown_system(f"{kind.variant or name}{bracket}{rest}", "", llm), "", runs))
+    by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
+    title = f"{paper.TABLES[3].title} of {name}{by_whom}"
+    table = _table(title, protocol, results, lines, METRICS)
+    return mark_best(replace(table, stub=("", "Variant"), number=3 if model == OURS else None))
 
 
 def free_tables(

@@ -16,7 +16,7 @@ from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import rank
 from edt_cli.models.kernels import map_large_blocks
-from edt_cli.models.phases import PRETRAINING, Phase
+from edt_cli.models.phases import Phase, main_phase
 from edt_cli.models.scorers import Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model
@@ -60,7 +60,10 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     progress = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
     side_weights: list[list[float]] | None = None
-    done = 0 if progress is None else [phase.name for phase in phases].index(progress.phase)
+    names = [phase.name for phase in phases]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{settings.model.name} has two phases named {repeated[0]!r}: give each a name of its own")
+    done = 0 if progress is None else names.index(progress.phase)
     for number, phase in enumerate(phases):
         if number:
             load_weights(folder / weights_file(phases[number - 1]), phases[number - 1].model)
@@ -68,7 +71,7 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
         if number >= done:
             validate = None if validation is None else partial(validation.ndcg_of, phase)
             _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
-        if phase.name == PRETRAINING and model.side_score is not None:
+        if phase.name == main_phase(names) and model.side_score is not None:
             side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

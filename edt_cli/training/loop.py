@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edt_cli.config import PhaseSchedule, TrainingSettings
+from edt_cli.config import PhaseSchedule, TrainingSettings, UserError
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.kernels import trim_heap
 from edt_cli.models.phases import Phase
@@ -46,11 +46,14 @@ def run_phase(
 
     Raises:
         Diverged: If a loss is not finite.
+        UserError: If all parameters of the model are frozen.
         events.Stopped: If a stop was requested.
     """
     checkpoint = folder / CHECKPOINT
     weights = folder / weights_file(phase)
     trained = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError(f"phase {phase.name!r} has nothing to train: its enter() must leave parameters unfrozen")
     optimizer = optimizer_of(phase, s)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)

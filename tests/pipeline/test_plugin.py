@@ -24,6 +24,7 @@ from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.systems import broken, make_model, model_class, options_of, system, systems, title_of
 from edt_cli.pipeline import Pipeline
+from edt_cli.reporting.tables import table_3
 from edt_cli.training.sizes import parameters
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.layout import Workspace
@@ -95,6 +96,8 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
     shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
     assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
+    (table,) = table_3(labelled(documents, [run]))
+    assert [row.label for row in table.rows] == ["LastItem", "first phase"] and table.number is None
     monkeypatch.setattr(module, "_installed", lambda: ({}, {}))
     assert [one["label"] for one in labelled(documents, [run])] == ["last-item", "last-item"]
     monkeypatch.undo()
@@ -150,7 +153,7 @@ def test_a_broken_one_is_named_and_takes_nothing_else_away(site):
     assert system("sasrec").title == "SASRec" and title_of("raises") == "raises"
     listed = shown("models")
     assert {"llm-edt", "sasrec", "last-item", "newest"} <= {one["model"] for one in listed["models"]}
-    assert {one["model"] for one in listed["broken"]} == {*broken(), "no-preset"}
+    assert {one["model"] for one in listed["broken"]} == {*broken(), "no-class", "no-model", "no-preset"}
     with pytest.raises(UserError, match=r"'raises' cannot be loaded \(RuntimeError: on\)"):
         system("raises")
     with pytest.raises(UserError, match="Missing"):

@@ -28,6 +28,7 @@ def result() -> Callable[..., Result]:
             "synthetic": False,
             "preset": "",
             "variant": "",
+            "first_phase": False,
             "label": model,
             "llm": "",
             "seed": 42,

@@ -235,6 +235,17 @@ def test_table_3_has_the_papers_names_and_order(result):
     ]
 
 
+def test_a_system_with_two_phases_has_a_table_of_its_own_beside_table_3(result):
+    runs = [
+        result("mine", label="Mine", food=(0.5, 0.3)),
+        result("mine", label="Mine", variant="first phase", first_phase=True, food=(0.4, 0.2)),
+        result("llm-edt", label="LLM-EDT", llm=LOCAL, food=(0.5, 0.3)),
+    ]
+    ours, mine = table_3(runs)
+    assert ours.number == 3 and mine.number is None and mine.title.startswith("Ablation study of Mine")
+    assert [row.label for row in mine.rows] == ["Mine", "first phase"]
+
+
 def test_table_3_tells_rows_of_one_variant_apart(result):
     runs = [
         result("llm-edt", label="LLM-EDT", variant=variant, llm=llm, food=(0.5, 0.3))

@@ -20,9 +20,12 @@ from toy import KINDS, dataset, generated_items, model_settings, random_dataset
 from edt_cli.config import Settings, TrainingSettings, UserError
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.ranking import rank
+from edt_cli.inference import trained
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.batch import domain_rows, item_table
 from edt_cli.models.batches import epoch_batches
+from edt_cli.models.plain import PlainModel
+from edt_cli.models.sequential import NextItemPhase
 from edt_cli.models.systems import make_model
 from edt_cli.training import fit, loop
 from edt_cli.training.data import TrainingData
@@ -376,3 +379,48 @@ def test_validation_and_negatives_follow_the_candidates(asked, kept, tmp_path, m
         ranks, domains = rank(scorer, valid).full, valid.targets.domains
         found[keep] = np.mean([ranking_metrics(ranks[domains == one])["ndcg@10"] for one in range(2)])
     assert best == pytest.approx(found[kept]) and found[True] < found[False]
+
+
+class TwoPhases(PlainModel):
+    """`names` of its phases; the second learns nothing but the item vectors, unless they are `frozen`."""
+
+    names = ("mean", "scaling")
+    frozen = False
+
+    def phases(self, given):
+        second = NextItemPhase(self, given, self.names[1], enter=self.only_items, lr=0.02)
+        return [NextItemPhase(self, given, self.names[0]), second]
+
+    def only_items(self):
+        self.backbone.requires_grad_(False)
+        self.encoder.requires_grad_(not self.frozen)
+
+
+@pytest.fixture
+def two_phases(monkeypatch):
+    for module in (fit, trained):
+        monkeypatch.setattr(module, "make_model", lambda given: TwoPhases(given))
+    return data_of(random_dataset()), settings_of("sasrec", {"epochs": 2, "lr": 0.01, "min_steps": 0})
+
+
+def test_a_first_phase_of_any_name_is_what_it_was_after_it(two_phases, tmp_path):
+    material, s = two_phases
+    train(material, s, tmp_path, Events(tmp_path))
+    rates = {phase.name: phase.lr for phase in TwoPhases(material.given(s)).phases(material.given(s))}
+    assert rates == {"mean": 0.01, "scaling": 0.02}
+    for first_phase, name in ((True, "mean"), (False, "scaling")):
+        found = load_trained(material, s, tmp_path, first_phase=first_phase).state_dict()
+        kept = load_file(tmp_path / f"{name}.safetensors")
+        assert all(torch.equal(found[part], weight) for part, weight in kept.items())
+    first, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("mean", "scaling"))
+    assert {part for part in first if not torch.equal(first[part], last[part])} <= {"encoder.weight"}
+
+
+def test_phases_that_cannot_be_told_apart_or_learn_nothing_are_one_line(two_phases, tmp_path, monkeypatch):
+    material, s = two_phases
+    monkeypatch.setattr(TwoPhases, "frozen", True)
+    with pytest.raises(UserError, match="'scaling' has nothing to train"):
+        train(material, s, tmp_path / "frozen", Events(tmp_path / "frozen"))
+    monkeypatch.setattr(TwoPhases, "names", ("one", "one"))
+    with pytest.raises(UserError, match="two phases named 'one'"):
+        train(material, s, tmp_path / "twice", Events(tmp_path / "twice"))
