@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,6 +82,10 @@ def prepare(
     split: Annotated[str | None, typer.Option("--split", help="leave-one-out (default) or global-time.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of ties, overlap and candidates.")] = 42,
     variant: Annotated[str | None, typer.Option("--name", help="Keep it under another name.")] = None,
+    a: Annotated[Path | None, typer.Option("--a", hidden=True)] = None,
+    b: Annotated[Path | None, typer.Option("--b", hidden=True)] = None,
+    a_items: Annotated[Path | None, typer.Option("--a-items", hidden=True)] = None,
+    b_items: Annotated[Path | None, typer.Option("--b-items", hidden=True)] = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -97,12 +102,12 @@ def prepare(
     options = SourceOptions(
         raw=raw,
         download=download,
-        domain_files=domain_file or (),
+        domain_files=[*map(str, filter(None, (a, b))), *(domain_file or ())],
         interactions=interactions,
         train=train,
         valid=valid,
         test=test,
-        items=items or (),
+        items=[*_short_items(domains, (a, b), (a_items, b_items)), *(items or ())],
         domains=domains,
         columns=columns,
         item_columns=item_columns,
@@ -129,6 +134,16 @@ def prepare(
         [*_tally(manifest["tally"]), _plain(_size(artefact.key, manifest))],
         as_json=json_,
     )
+
+
+def _short_items(domains: str | None, files: Sequence[Path | None], items: Sequence[Path | None]) -> Iterator[str]:
+    """Name the files of --a-items and --b-items as --items does. Scripts use these short forms of the past."""
+    from edt_cli.data.formats import bare_name
+
+    names = domains.split(",") if domains else [bare_name(file) if file else "" for file in files]
+    for name, path in zip(names, items, strict=False):
+        if path:
+            yield f"{name.strip()}={path}" if name else f"{bare_name(path)}={path}"
 
 
 @app.command("list")

@@ -133,9 +133,7 @@ def table_3(results: Sequence[Result]) -> list[Table]:
         for protocol, protocol_results in by_protocol(of_model).items():
             tables.append(_ablations(model, protocol, protocol_results))
     if not tables:
-        raise UserError(
-            "table 3 has the ablations of LLM-EDT, and there is no run of it; make one with: edt train"
-        )
+        raise UserError("table 3 has the ablations of LLM-EDT, and there is no run of it; make one with: edt train")
     return tables
 
 

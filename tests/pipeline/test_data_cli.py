@@ -97,6 +97,11 @@ def test_own_data_prepared_listed_shown_and_removed(edt, shops):
     assert document["prepared_now"] is False
     assert document["domains"] == ["shop", "outlet"]
     assert "nothing to do" in again.stderr
+    # The short forms of scripts of the past, which no help shows.
+    short = edt(
+        "data", "prepare", "mine", "--b", "outlet.csv", "--a", "shop.csv", "--a-items", "goods.csv", "--json"
+    )
+    assert json.loads(short.stdout)["data_key"] == document["data_key"]
 
     listed = json.loads(edt("data", "list", "--json").stdout)["datasets"]
     assert [(entry["data"], entry["users"], entry["synthetic"]) for entry in listed] == [("mine", 6, False)]
