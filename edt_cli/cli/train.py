@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from edt_cli.cli.common import (
     NoUiOption,
     SetOption,
     WorkspaceOption,
+    emit_json,
     note,
     open_workspace,
     progress,
@@ -26,8 +28,11 @@ from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_ll
 from edt_cli.cli.watch import stopping, viewed, watch
 
 if TYPE_CHECKING:
+    from edt_cli.config import Settings
     from edt_cli.pipeline import Pipeline
     from edt_cli.workspace.events import Events
+    from edt_cli.workspace.layout import Workspace
+    from edt_cli.workspace.runs import Run
 
 
 @takes_llm_options
@@ -120,17 +125,20 @@ def train(
     Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
     """
     from edt_cli.config import UsageError, model_named, preset_name
-    from edt_cli.inference.labels import is_ablated
     from edt_cli.models.systems import OURS, asks_llm, checked, system
-    from edt_cli.paper.ablations import ABLATED, ABLATIONS, MATCH_PAPER
+    from edt_cli.paper.ablations import ABLATED, MATCH_PAPER
+    from edt_cli.training.device import open_device
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
 
     named = model_named(config, set_ or [])
     if model and named and model != named:
         raise UsageError(f"--model {model}, and model.name = {named} in other settings: leave one of them out")
+    if final and refit:
+        raise UsageError("--final holds out nothing, --refit holds out the test set: take one of them")
+    if match_paper and (batch or any(one.startswith(("model.hidden=", "training.batch=")) for one in set_ or [])):
+        raise UsageError("--match-paper sets model.hidden and training.batch; leave them to it")
     model = model or named or OURS
-    train_on: Literal["all", "train+valid"] | None = "all" if final else "train+valid" if refit else None
     changes: dict[str, dict[str, Any]] = llm.settings()
     changes["model"] = {"name": model, "encoder": encoder, "backbone": backbone, "sequence": sequence}
     changes["training"] = {
@@ -139,87 +147,109 @@ def train(
         "epochs": epochs,
         "batch": batch,
         "lr": lr,
-        "train_on": train_on,
+        "train_on": "all" if final else "train+valid" if refit else None,
     }
-    for name in ablate or []:
-        if name not in ABLATIONS:
-            raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
-    if final and refit:
-        raise UsageError("--final holds out nothing, --refit holds out the test set: take one of them")
-    if ablate and model != OURS:
-        raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
-    if match_paper and (batch or any(one.startswith(("model.hidden=", "training.batch=")) for one in set_ or [])):
-        raise UsageError("--match-paper sets model.hidden and training.batch; leave them to it")
     for section, fields in MATCH_PAPER.items() if match_paper else ():
         changes[section] |= fields
     chosen = preset or (ABLATED if ablate else system(model).preset)
-    name_of_preset = preset_name(chosen)
-    settings = settings_from(chosen, config, set_, **changes)
-    for name in dict.fromkeys(ablate or []):
-        if is_ablated(settings, name):
-            already = f"the settings of {name_of_preset} are {ABLATIONS[name][0]} already"
-            raise UsageError(f"--ablate {name} changes nothing: {already}")
-        settings = settings.changed(**ABLATIONS[name][1])
-    settings = checked(settings)
-    final = settings.training.train_on == "all"
-
-    from edt_cli.data.open import open_dataset
-    from edt_cli.llm.providers import Providers
-    from edt_cli.pipeline import Pipeline
-    from edt_cli.training.device import open_device
-
-    workspace = open_workspace(workspace_)
-    numbers = [settings.training.seed] if seeds is None else _seeds(seeds)
-    asks = asks_llm(settings.model)
-
-    def pipelines(events: Events, device: str) -> list[Pipeline]:
-        providers = Providers(workspace, settings, device)
+    settings = _without(settings_from(chosen, config, set_, **changes), ablate or [], preset_name(chosen))
+    work = _Work(
+        workspace=open_workspace(workspace_),
+        data=data,
+        settings=checked(settings),
+        preset=preset_name(chosen),
+        seeds=[settings.training.seed] if seeds is None else _seeds(seeds),
+    )
+    final, asks = settings.training.train_on == "all", asks_llm(settings.model)
+    if llm.dry_run or viewed(no_ui, json_):
+        if asks or llm.dry_run:
+            ask_before_spending(work.pipelines(Events(), "cpu")[0], llm, as_json=json_)
+        watch(work.workspace, "train", data)
+    device = str(open_device(device))
+    with (
+        stopping(),
+        at_work(work.workspace, "train", data, model=model, seeds=work.seeds, final=final) as events,
+    ):
+        pipelines = work.pipelines(events, device)
         if asks:
+            ask_before_spending(pipelines[0], llm, as_json=json_)
+        with progress() as listen:
+            events.listeners = (listen,)
+            if asks:
+                pipelines[0] = pipelines[0].retried()  # the others find the artefacts there
+            runs = [pipeline.run((listen,)) for pipeline in pipelines]
+        if final:
+            _show_final(runs, work, as_json=json_)
+        else:
+            show_results(work.workspace, runs, "test", settings.evaluation, device, as_json=json_)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Runs to make: one system with one preset on one dataset, once for each seed."""
+
+    workspace: Workspace
+    data: str
+    settings: Settings
+    preset: str
+    seeds: list[int]
+
+    def pipelines(self, events: Events, device: str) -> list[Pipeline]:
+        """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
+        from edt_cli.data.open import open_dataset
+        from edt_cli.llm.providers import Providers
+        from edt_cli.models.systems import asks_llm
+        from edt_cli.pipeline import Pipeline
+
+        providers = Providers(self.workspace, self.settings, device)
+        if asks_llm(self.settings.model):
             providers.check()
         with progress() as listen:
             events.listeners = (listen,)
-            dataset = open_dataset(workspace, data)
-        each = [settings.changed(training={"seed": seed}) for seed in numbers]
+            dataset = open_dataset(self.workspace, self.data)
         return [
             Pipeline(
-                workspace=workspace,
+                workspace=self.workspace,
                 dataset=dataset,
-                settings=one,
+                settings=self.settings.changed(training={"seed": seed}),
                 events=events,
                 device=device,
                 shared=providers,
-                preset=name_of_preset,
+                preset=self.preset,
             )
-            for one in each
+            for seed in self.seeds
         ]
 
-    if llm.dry_run or viewed(no_ui, json_):
-        if asks or llm.dry_run:
-            ask_before_spending(pipelines(Events(), "cpu")[0], llm, as_json=json_)
-        watch(workspace, "train", data)
-    chosen = str(open_device(device))
-    runs = []
-    with stopping(), at_work(workspace, "train", data, model=model, seeds=numbers, final=final) as events:
-        made = pipelines(events, chosen)
-        if asks:
-            ask_before_spending(made[0], llm, as_json=json_)
-        with progress() as listen:
-            events.listeners = (listen,)
-            for number, pipeline in enumerate(made):
-                if asks and number == 0:
-                    pipeline = pipeline.retried()  # which the others find done
-                runs.append(pipeline.run((listen,)))
-        if not final:
-            show_results(workspace, runs, "test", settings.evaluation, chosen, as_json=json_)
-            return
+
+def _without(settings: Settings, ablations: list[str], preset: str) -> Settings:
+    """Take parts of the method out of settings.
+
+    Raises:
+        UsageError: If there is no such part, the system is another, or the part is out already.
+    """
+    from edt_cli.config import UsageError
+    from edt_cli.inference.labels import is_ablated
+    from edt_cli.models.systems import OURS
+    from edt_cli.paper.ablations import ABLATIONS
+
+    for name in dict.fromkeys(ablations):
+        if name not in ABLATIONS:
+            raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
+        if settings.model.name != OURS:
+            raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
+        if is_ablated(settings, name):
+            already = f"the settings of {preset} are {ABLATIONS[name][0]} already"
+            raise UsageError(f"--ablate {name} changes nothing: {already}")
+        settings = settings.changed(**ABLATIONS[name][1])
+    return settings
+
+
+def _show_final(runs: list[Run], work: _Work, *, as_json: bool) -> None:
     for run in runs:
         note(f"{run.name} is trained on everything; use it with: edt recommend --run {run.name} --user NAME")
-    if json_:
-        from edt_cli.cli.common import emit_json
-
-        emit_json(
-            {"data": data, "runs": [{"run": run.name, "preset": name_of_preset, "final": True} for run in runs]}
-        )
+    if as_json:
+        rows = [{"run": run.name, "preset": work.preset, "final": True} for run in runs]
+        emit_json({"data": work.data, "runs": rows})
 
 
 def _seeds(text: str) -> list[int]:
