@@ -14,6 +14,7 @@ import torch
 
 from edt_cli.config import EvaluationSettings, KeepSeen, Settings, UserError, load_settings, validated
 from edt_cli.data.dataset import Dataset, Split
+from edt_cli.data.formats import normal_id
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled
 from edt_cli.inference.recommend import UserHistories, known_users, new_users, recommend
@@ -182,7 +183,7 @@ class TrainedRun:
             self._queries(users, histories),
             count=count,
             domains=range(len(domains)) if domain is None else [domains.number(domain)],
-            exclude=exclude,
+            exclude=self._excluded(exclude),
             keep_seen=keep_seen,
         )
 
@@ -206,12 +207,28 @@ class TrainedRun:
             return known_users(self.data, users)
         if users is not None:
             raise UserError("say users or histories, not both")
-        items_of_users = {name: list(items) for name, items in histories.items()}
-        queries, unknown = new_users(self.data.dataset, items_of_users)
+        items_of_users = {name: [normal_id(item) for item in items] for name, items in histories.items()}
+        queries, unknown, left_out = new_users(self.data.dataset, items_of_users)
         if unknown:
             message = f"{unknown} items of the histories are not in the catalogue and were passed over"
             self.events.emit(Remark(message=message))
+        if left_out:
+            some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+            message = f"{len(left_out)} users without an item of the catalogue are left out: {some}"
+            self.events.emit(Remark(message=message))
         return queries
+
+    def _excluded(self, ids: Collection[str]) -> list[str]:
+        """Return the ids as the catalogue has them, after saying how many it has."""
+        ids = [normal_id(name) for name in ids]
+        known = sum(self.data.dataset.item_number(name) is not None for name in ids)
+        if ids and not known:
+            raise UserError(
+                f"none of the {len(ids)} ids to exclude is in the catalogue of {self.data.dataset.name}"
+            )
+        if ids:
+            self.events.emit(Remark(message=f"{known} of {len(ids)} ids to exclude are in the catalogue"))
+        return ids
 
 
 def results(

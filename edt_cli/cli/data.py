@@ -59,6 +59,10 @@ def prepare(
         str | None, typer.Option("--item-columns", help="The same for item files: item=..,title=..,brand=..")
     ] = None,
     no_header: Annotated[bool, typer.Option("--no-header", help="CSV files begin with data.")] = False,
+    time_format: Annotated[
+        str | None,
+        typer.Option("--time-format", help="auto, s, ms, us, ns, excel, ymd, ymdhms, or a pattern: %d.%m.%Y."),
+    ] = None,
     window: Annotated[
         str | None, typer.Option("--window", help="none or START:END, dates or unix seconds. Own data: none.")
     ] = None,
@@ -112,6 +116,7 @@ def prepare(
         columns=columns,
         item_columns=item_columns,
         header=not no_header,
+        time_format=time_format,
     )
     settings = data_settings(
         name,
@@ -237,7 +242,9 @@ def _tally(tally: dict[str, Any]) -> list[RenderableType]:
 def _size(name: str, manifest: dict[str, Any]) -> str:
     items = " + ".join(f"{count:,} {domain}" for domain, count in manifest["items"].items())
     what = f"{manifest['users']:,} users, {items} items, {manifest['interactions']:,} interactions"
-    return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']})"
+    several = manifest.get("users_in_several_domains")
+    overlap = "" if several is None else f"; {several:,} users in several domains"
+    return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']}){overlap}"
 
 
 def _statistics(document: dict[str, Any]) -> list[RenderableType]:

@@ -32,7 +32,13 @@ def recommend(
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user of the data; repeatable.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every user of the data; goes with --out.")] = False,
     history: Annotated[
-        Path | None, typer.Option("--history", help="CSV or Parquet (user, item): users the model never saw.")
+        Path | None,
+        typer.Option(
+            "--history", help="Users the model never saw: a file as data prepare reads it (user, item, time)."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Columns of --history: user=..,item=..,time=..")
     ] = None,
     exclude: Annotated[Path | None, typer.Option("--exclude", help="Item ids that are out of stock.")] = None,
     export_items: Annotated[
@@ -56,12 +62,15 @@ def recommend(
     """
     from edt_cli.api.session import TrainedRun
     from edt_cli.config import UsageError
+    from edt_cli.data.columns import parse_columns
+    from edt_cli.data.lists import read_histories, read_items
     from edt_cli.inference import recommend as core
     from edt_cli.training.device import open_device
 
     ways = [bool(user), every, history is not None, export_items is not None]
     if sum(ways) != 1:
         raise UsageError("say for whom: one of --user NAME, --all, --history FILE, or --export-items FOLDER")
+    chosen_columns = parse_columns(columns, header=True)
     if every and out is None:
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
     if out is not None:
@@ -80,10 +89,10 @@ def recommend(
         return
     frame = trained.recommend(
         user,
-        None if history is None else core.read_histories(history),
+        None if history is None else read_histories(history, chosen_columns),
         count=count,
         domain=domain,
-        exclude=core.read_items(exclude) if exclude else (),
+        exclude=read_items(exclude) if exclude else (),
         keep_seen="auto" if keep_seen is None else keep_seen,
     )
     if out is not None:

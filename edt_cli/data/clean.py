@@ -6,6 +6,7 @@ shop's page in place of the title.
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 from collections.abc import Iterable
@@ -23,6 +24,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile(r"[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
+_NOTHING = {"nan", "none", "null", "n/a", "<na>", "[]", "{}", "['']", '[""]'}
+"""Words that other programs write for a text that is not there."""
+
+
+def is_nothing(text: str) -> bool:
+    """Check whether a text only says that there is none."""
+    return text.strip().lower() in _NOTHING
+
+
 def clean_text(text: str) -> str | None:
     """Convert to one line of plain text of at most MAX_CHARACTERS; None if nothing is left."""
     text = html.unescape(html.unescape(text[:MAX_RAW_CHARACTERS]))
@@ -31,6 +41,17 @@ def clean_text(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         text = text[:MAX_CHARACTERS].rsplit(" ", 1)[0]
     return text or None
+
+
+def unlisted(text: str) -> str:
+    """Return the texts of a Python list that was written as text, joined; any other text as it is."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    try:
+        value = ast.literal_eval(text[:MAX_RAW_CHARACTERS])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return flatten(value) or "" if isinstance(value, list) else text
 
 
 def is_page_source(title: str) -> bool:

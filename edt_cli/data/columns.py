@@ -13,7 +13,7 @@ ROLES = ("user", "item", "time", "domain", *TEXT_ROLES)
 # In order of preference; case and the type suffix of RecBole (`user_id:token`) are ignored.
 NAMES: dict[str, tuple[str, ...]] = {
     "user": ("user", "user_id", "userid", "reviewerID", "customer_id", "uid"),
-    "item": ("item", "item_id", "itemid", "asin", "parent_asin", "sku", "product_id"),
+    "item": ("item", "item_id", "itemid", "parent_asin", "asin", "sku", "product_id"),
     "time": ("time", "timestamp", "unixReviewTime", "datetime", "date"),
     "domain": ("domain",),
     "title": ("title", "name", "item_name", "product_name"),
@@ -34,6 +34,8 @@ class Columns:
     header: bool = True
     passed_over: tuple[str, ...] = ()
     """Usual names in lower case that are not matched; `names` may still name these columns."""
+    time_format: str = ""
+    """How times are written, as `times.check_format` returns it."""
 
 
 def parse_columns(text: str | None, *, header: bool) -> Columns:
@@ -63,6 +65,12 @@ def _check_roles(roles: Sequence[str]) -> None:
             raise UsageError(f"{role!r} is not a role of a column; the roles are: {', '.join(ROLES)}")
         if roles.count(role) > 1:
             raise UsageError(f"the role {role!r} is named twice")
+
+
+def item_columns(available: Sequence[str]) -> dict[str, str]:
+    """Return the columns that are known as ids of items, best first: {usual name in lower case: column}."""
+    plain = {name.split(":")[0].strip().lower(): name for name in reversed(available)}
+    return {name.lower(): plain[name.lower()] for name in NAMES["item"] if name.lower() in plain}
 
 
 def match(available: Sequence[str], columns: Columns, *, needed: Sequence[str], file: str) -> dict[str, str]:

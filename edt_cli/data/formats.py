@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ RECBOLE_SUFFIXES = (".inter", ".item")
 SUFFIXES = (*JSON_SUFFIXES, *RECBOLE_SUFFIXES, ".csv", ".tsv", ".txt", ".parquet")
 IDS = ("user", "item")
 QUOTE = """'"'"""
+WHOLE = r"-?\d+\.0"
+"""A whole number as a float is written."""
 BACKSLASH = "\\"
 
 
@@ -64,7 +67,9 @@ def rows(
     if is_json(path):
         return _json_rows(path, matches, roles, as_json)
     if path.suffix.lower() == ".parquet":
-        return Rows(_column_rows(f"read_parquet({text(path)})", matches, roles))
+        relation = f"read_parquet({text(path)})"
+        lists = {name for name, kind, *_ in _described(connection, relation) if kind.endswith("]")}
+        return Rows(_column_rows(relation, matches, roles, lists))
     return Rows(_column_rows(_delimited(path, names, columns.header), matches, roles), _REJECTED)
 
 
@@ -79,8 +84,7 @@ def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Col
         if is_json(path):
             return _json_names(connection, path)
         if path.suffix.lower() == ".parquet":
-            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({text(path)})").fetchall()
-            return [name for name, *_ in described]
+            return [name for name, *_ in _described(connection, f"read_parquet({text(path)})")]
     except duckdb.Error as error:
         raise unreadable(path, error) from None
     cells = _first_cells(path)
@@ -135,6 +139,13 @@ def first_line(path: Path) -> bytes:
     return line
 
 
+def decoded(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark, or in UTF-16."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return data.decode(encoding, "replace")
+
+
 def unreadable(path: Path, error: Exception) -> UserError:
     """Make the message for an error in reading a file."""
     message = str(error).split("\n")[0]
@@ -166,6 +177,11 @@ def _check(path: Path) -> None:
     first_line(path)
 
 
+def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, ...]]:
+    """Return name and type of each column."""
+    return connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+
+
 def _is_gzip(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
@@ -186,7 +202,7 @@ def _json_rows(path: Path, matches: Mapping[str, str], roles: Sequence[str], as_
         if role not in cell
         else f"{cell[role]} AS {role}"
         if role in as_json
-        else f"{_string(cell[role])} AS {role}"
+        else f"{_normal(_string(cell[role]), role)} AS {role}"
         for role in roles
     )
     return Rows(
@@ -225,11 +241,32 @@ def _objects(path: Path) -> str:
     )
 
 
-def _column_rows(relation: str, matches: Mapping[str, str], roles: Sequence[str]) -> str:
-    cell = {role: f"trim({_identifier(name)}::VARCHAR)" for role, name in matches.items()}
+def _column_rows(
+    relation: str, matches: Mapping[str, str], roles: Sequence[str], lists: Collection[str] = ()
+) -> str:
+    """Select the columns of a relation as text; those of `lists` with a comma between their elements."""
+    values = {
+        role: f"array_to_string({_identifier(name)}, ', ')" if name in lists else f"{_identifier(name)}::VARCHAR"
+        for role, name in matches.items()
+    }
+    cell = {role: _normal(f"trim({value})", role) for role, value in values.items()}
     odd = " OR ".join(_control(cell[role]) for role in IDS if role in roles and role in cell)
-    values = (f"{cell.get(role, 'NULL::VARCHAR')} AS {role}" for role in roles)
-    return f"SELECT false AS broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM {relation}"
+    selected = (f"{cell.get(role, 'NULL::VARCHAR')} AS {role}" for role in roles)
+    return f"SELECT false AS broken, coalesce({odd}, false) AS odd, {', '.join(selected)} FROM {relation}"
+
+
+def _normal(value: str, role: str) -> str:
+    """Return SQL for the one form of an id: pandas writes whole numbers as 100.0 once one of them is missing."""
+    if role not in IDS:
+        return value
+    whole = f"ends_with({value}, '.0') AND regexp_full_match({value}, {text(WHOLE)})"
+    return f"CASE WHEN {whole} THEN left({value}, -2) ELSE {value} END"
+
+
+def normal_id(value: str) -> str:
+    """Return the one form of an id, as `rows` does."""
+    value = value.strip()
+    return value[:-2] if re.fullmatch(WHOLE, value) else value
 
 
 def _delimited(path: Path, names: Sequence[str], header: bool) -> str:

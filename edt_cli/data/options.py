@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from edt_cli.data.sources import (
     recbole_folder,
     renamed,
 )
+from edt_cli.data.times import check_format
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 
@@ -47,6 +48,7 @@ class SourceOptions:
     columns: str | None = None
     item_columns: str | None = None
     header: bool = True
+    time_format: str | None = None
 
     @property
     def split_already(self) -> bool:
@@ -173,6 +175,7 @@ def _file_sources(options: SourceOptions, domains: tuple[str, ...]) -> Sources:
     columns, item_columns = (
         parse_columns(text, header=options.header) for text in (options.columns, options.item_columns)
     )
+    columns = replace(columns, time_format=check_format(options.time_format))
     if not options.header and not columns.positions:
         raise UsageError("without a header, give the roles by position: --columns user,item,time")
     items = [_maybe_named(text) for text in options.items]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import DataSettings, UsageError, UserError
+from edt_cli.data.columns import Columns
 from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
@@ -23,10 +26,14 @@ from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
 
-RECIPE = 1  # Increase when the same files and options yield another dataset.
+RECIPE = 2  # Increase when the same files and options yield another dataset.
 NO_FILTER = DataSettings(window=None, k_core=None)
 TIE_SAMPLE_USERS = 10_000
 OTHER_DOMAIN = 255
+YEAR = 365 * 86_400
+OLDEST = 20 * YEAR  # 1989
+PLACES = 1_000_000  # numbers below it are places in a sequence
+FEW_KNOWN = 0.5  # share of a domain's items with metadata below which this may be a mistake
 MANY_SHARED = 0.05  # share of items with an id in several domains above which this may be a mistake
 
 
@@ -91,8 +98,13 @@ def prepare(
         if texts is None:
             texts = _texts(reader, sources, domains, frame["item"], tally)
         items = _items(frame, texts)
+        _check_metadata(items, texts, domains, sources, events)
         manifest |= _write(folder, frame, items, domains, settings, tally)
     _report_oddities(items, domains, tally, events)
+    _report_times(artefact.manifest()["spans"], events)
+    if not artefact.manifest()["users_in_several_domains"]:
+        message = "no user is in several domains: do all files write the ids of users alike?"
+        events.emit(Remark(message=message))
     return artefact, True
 
 
@@ -118,6 +130,49 @@ def ensure_demo(workspace: Workspace) -> None:
     """Prepare `demo` if it does not exist, which takes about a second."""
     if not workspace.dataset("demo").complete:
         prepare_demo(workspace, NO_FILTER, Events())
+
+
+def _report_times(spans: Mapping[str, Sequence[int]], events: Events) -> None:
+    """Report domains that do not overlap in time, and times that are hardly dates."""
+    shown = {name: f"{name}: {_date(first)} to {_date(last)}" for name, (first, last) in spans.items()}
+    for (one, (first, last)), (other, (begin, end)) in combinations(spans.items(), 2):
+        if first > end or begin > last:
+            apart = f"{shown[one]}; {shown[other]}"
+            events.emit(
+                Remark(message=f"domains do not overlap in time ({apart}): are their units right? --time-format")
+            )
+    now = time.time()
+    for name, (_, last) in spans.items():
+        if last < OLDEST and last > PLACES:
+            events.emit(Remark(message=f"times before 1990 ({shown[name]}): is their unit right? --time-format"))
+        elif last > now + YEAR:
+            events.emit(Remark(message=f"times in the future ({shown[name]}): is their unit right? --time-format"))
+
+
+def _check_metadata(
+    items: pl.DataFrame, texts: pl.DataFrame, domains: Sequence[str], sources: Sources, events: Events
+) -> None:
+    """Compare the items of each domain with those of its files of items.
+
+    Raises:
+        UserError: If a domain has such a file, and not one item is in it.
+    """
+    known = texts["item"].unique()
+    for number, name in enumerate(domains):
+        files = " or ".join(file.path.name for file in sources.items if file.domain == name)
+        ids = items.filter(domain=number)["item"]
+        there = ids.is_in(known.implode())
+        if not files or ids.is_empty():
+            continue
+        missing = ", ".join(ids.filter(~there).sort().head(3))
+        if not there.any():
+            raise UserError(
+                f"no item of {name} is in {files}, such as {missing}: do both use the same ids? "
+                "--columns item=NAME and --item-columns item=NAME choose the column of the ids"
+            )
+        if int(there.sum()) < FEW_KNOWN * len(ids):
+            message = f"only {int(there.sum()):,} of {len(ids):,} items of {name} are in {files}; not {missing}"
+            events.emit(Remark(message=message))
 
 
 def _report_oddities(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:
@@ -173,7 +228,8 @@ def _interactions(
     read: list[tuple[File, pl.LazyFrame]] = []
     for file in sources.interactions:
         domain_needed = file.domain is None and not sources.items
-        rows, counts = reader.interactions(file.path, sources.columns, domain_needed=domain_needed)
+        columns = _shared_columns(reader, file, sources)
+        rows, counts = reader.interactions(file.path, columns, domain_needed=domain_needed)
         tally["files"].append(_file_tally("interactions", file, counts))
         read.append((file, rows))
     domains = sources.domains or _domains_of_column(pl.concat([rows for _, rows in read]))
@@ -200,6 +256,25 @@ def _interactions(
             f"no interaction is of the domains {', '.join(domains)}; does --domains name them as the files do?"
         )
     return known, domains, tally
+
+
+def _shared_columns(reader: Reader, file: File, sources: Sources) -> Columns:
+    """Return the columns of a file of interactions, its item the id that the files of items have, too.
+
+    Reviews of Amazon's 2023 release have `asin` and `parent_asin`, its metadata only the latter.
+    """
+    columns = sources.columns
+    if not columns.header or "item" in columns.names:
+        return columns
+    known = reader.item_columns(file.path, columns)
+    beside = [
+        other for other in sources.items if None in (other.domain, file.domain) or other.domain == file.domain
+    ]
+    if len(known) < 2 or not beside or "item" in sources.item_columns.names:
+        return columns
+    of_items = [reader.item_columns(one.path, sources.item_columns) for one in beside]
+    shared = [column for name, column in known.items() if all(name in names for names in of_items)]
+    return replace(columns, names={**columns.names, "item": shared[0]}) if shared else columns
 
 
 def _domains_of_column(rows: pl.LazyFrame) -> tuple[str, ...]:
@@ -318,6 +393,7 @@ def _write(
     keyed = settings.model_dump(mode="json", exclude={"repeats"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
+    counts = dataset.sequences.domain_counts(dataset.domains)
     saved = save(dataset, folder)
     return saved | {
         "data_key": digest({**saved, "settings": keyed}),
@@ -325,9 +401,17 @@ def _write(
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),
         "items": dict(zip(domains, np.diff(dataset.domains.starts).tolist(), strict=True)),
+        "users_in_several_domains": int(((counts > 0).sum(1) > 1).sum()),
+        "spans": _spans(frame, domains),
         "tie_order": tie_order,
         "tally": tally,
     }
+
+
+def _spans(frame: pl.DataFrame, domains: Sequence[str]) -> dict[str, list[int]]:
+    """Return the first and the last time of each domain that has an interaction."""
+    rows = frame.group_by("domain").agg(first=pl.min("time"), last=pl.max("time")).sort("domain")
+    return {domains[number]: [first, last] for number, first, last in rows.iter_rows()}
 
 
 def _tie_order(frame: pl.DataFrame, items: pl.DataFrame) -> dict[str, int]:

@@ -10,7 +10,7 @@ import ast
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import duckdb
 import polars as pl
 
 from edt_cli.config import UserError
-from edt_cli.data.clean import clean_text, flatten, is_page_source
-from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns, match
+from edt_cli.data.clean import clean_text, flatten, is_nothing, is_page_source, unlisted
+from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns, item_columns, match
 from edt_cli.data.formats import (
     Rows,
     column_names,
@@ -31,6 +31,7 @@ from edt_cli.data.formats import (
     text,
     unreadable,
 )
+from edt_cli.data.times import TIME_NAMES, TimeSql, to_seconds
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 
@@ -41,12 +42,6 @@ PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zer
 StageProgress = dict[str, int]
 """Counts of a file's rows: `lines`, `usable`, and the problems of the others."""
 
-_NUMBER = "try_cast(floor(try_cast(time AS DOUBLE)) AS BIGINT)"
-# A number is in seconds, milliseconds, microseconds or nanoseconds, by its size; other times are dates, in UTC
-# unless they name a zone.
-_SECONDS = """CASE WHEN number IS NULL THEN try_cast(epoch(try_cast(time AS TIMESTAMPTZ)) AS BIGINT)
-    WHEN number < 100000000000 THEN number WHEN number < 100000000000000 THEN number // 1000
-    WHEN number < 100000000000000000 THEN number // 1000000 ELSE number // 1000000000 END"""
 _ITEM_SCHEMA = dict.fromkeys(("item", "domain", *TEXT_ROLES), pl.String())
 
 
@@ -77,21 +72,28 @@ class Reader:
         roles = ("user", "item", "time", "domain")
         needed = roles if domain_needed else roles[:3]
         missing = " OR ".join(f"coalesce({role}, '') = ''" for role in needed)
+        time = TimeSql.of(columns.time_format)
         with _connection(self.scratch) as connection:
             source = rows(connection, path, columns, roles, needed=needed)
             target, tally = self._write(
                 connection,
-                f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2 WHEN odd OR seconds IS NULL THEN 3
-                                 WHEN seconds <= 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
-                           "user", item, seconds AS time, domain
-                    FROM (SELECT *, {_SECONDS} AS seconds
-                          FROM (SELECT *, {_NUMBER} AS number FROM ({source.sql})))""",
+                f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2
+                                 WHEN odd OR coalesce(number, date) IS NULL THEN 3
+                                 WHEN coalesce(number, date) <= 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
+                           "user", item, number, date, domain
+                    FROM (SELECT *, {time.number} AS number, {time.date} AS date FROM ({source.sql}))""",
                 source,
                 path,
             )
         if not tally["usable"]:
             raise UserError(f"{path.name} has no usable row: {describe(tally)}")
-        return pl.scan_parquet(target).filter(problem=0).drop("problem"), tally
+        usable, unit = to_seconds(pl.scan_parquet(target).filter(problem=0).drop("problem"), columns.time_format)
+        if unit in TIME_NAMES:
+            self.events.emit(Remark(message=f"the times of {path.name} are read as {TIME_NAMES[unit]}"))
+            early = usable.select((pl.col("time") <= 0).fill_null(True).sum()).collect().item()
+            if early:
+                tally |= {"usable": tally["usable"] - early, PROBLEMS[4]: tally.get(PROBLEMS[4], 0) + early}
+        return usable.filter(pl.col("time") > 0).select("user", "item", "time", "domain"), tally
 
     def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
         """Read the cleaned text of the wanted items.
@@ -121,12 +123,43 @@ class Reader:
         usable = pl.scan_parquet(target).filter(pl.col("problem") == 0, pl.col("item").is_in(wanted.implode()))
         distinct = usable.unique(maintain_order=True).collect(engine="streaming")
         decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
-        texts, page_sources = _cleaned(decode(distinct))
+        texts, page_sources, empty = _cleaned(decode(distinct))
         counts = {
             "repeated item": usable.select(pl.len()).collect().item() - len(texts),
             "page source for a title": page_sources,
+            "empty text, such as nan or None": empty,
         }
         return texts, tally | {name: count for name, count in counts.items() if count}
+
+    def records(self, path: Path, columns: Columns, roles: Sequence[str]) -> pl.DataFrame:
+        """Read a small file in which only the items are needed.
+
+        Returns:
+            The roles of each row that has an item, null where there is no such column; `time` in the file's unit.
+
+        Raises:
+            UserError: If the file cannot be read or has no column of items.
+        """
+        time = TimeSql.of(columns.time_format)
+        with _connection(self.scratch) as connection:
+            source = rows(connection, path, columns, ("time", *(r for r in roles if r != "time")), needed=("item",))
+            others = ", ".join(f'"{role}"' for role in roles if role != "time")
+            order = f", coalesce({time.number}, {time.date}) AS time" if "time" in roles else ""
+            target, _ = self._write(
+                connection,
+                f"""SELECT (CASE WHEN broken THEN 1 WHEN coalesce(item, '') = '' THEN 2 WHEN odd THEN 3
+                                 ELSE 0 END)::UTINYINT AS problem, {others}{order} FROM ({source.sql})""",
+                source,
+                path,
+            )
+        return pl.scan_parquet(target).filter(problem=0).drop("problem").collect()
+
+    def item_columns(self, path: Path, columns: Columns) -> dict[str, str]:
+        """Return the columns of a file that are known as ids of items, best first."""
+        if is_python_literals(path):
+            return {"asin": "asin"}
+        with _connection(self.scratch) as connection:
+            return item_columns(column_names(connection, path, columns))
 
     def has_item_text(self, path: Path, columns: Columns) -> bool:
         """Check whether a file of interactions has text of its items.
@@ -229,16 +262,21 @@ def _literal(line: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     """Clean text, with one row per item and the first text of each field.
 
-    Also returns the number of titles that were the source of a page.
+    Also returns the number of titles that were the source of a page, and of texts that say that there is none.
     """
+    nothing = {role: [value is not None and is_nothing(value) for value in frame[role]] for role in TEXT_ROLES}
+    frame = frame.with_columns(
+        pl.when(pl.Series(nothing[role], dtype=pl.Boolean)).then(None).otherwise(pl.col(role)).alias(role)
+        for role in TEXT_ROLES
+    )
     page = pl.Series([title is not None and is_page_source(title) for title in frame["title"]], dtype=pl.Boolean)
     frame = frame.with_columns(pl.when(page).then(None).otherwise(pl.col("title")).alias("title"))
     frame = frame.with_columns(
-        pl.Series(role, [clean_text(value) if value else None for value in frame[role]], pl.String)
+        pl.Series(role, [clean_text(unlisted(value)) if value else None for value in frame[role]], pl.String)
         for role in TEXT_ROLES
     )
     once = frame.group_by("item", maintain_order=True).agg(pl.col("domain", *TEXT_ROLES).drop_nulls().first())
-    return once.select(_ITEM_SCHEMA.keys()), int(page.sum())
+    return once.select(_ITEM_SCHEMA.keys()), int(page.sum()), sum(map(sum, nothing.values()))

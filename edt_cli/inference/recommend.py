@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -45,75 +45,49 @@ def known_users(training_data: TrainingData, names: Sequence[str] | None = None)
         UserError: If the dataset has no such user.
     """
     dataset = training_data.dataset
-    users = np.arange(len(dataset.user_ids)) if names is None else np.array([dataset.user(name) for name in names])
+    if names is None:
+        users = np.arange(len(dataset.user_ids))
+    else:
+        users = np.array([dataset.user(name) for name in dict.fromkeys(names)])
     inputs, history = complete_histories(
         dataset, users, training_data.sequences, training_data.view.prefixes.lengths
     )
-    return UserHistories([dataset.user_ids[user] for user in users], inputs, history)
+    return UserHistories([dataset.user_ids[user] for user in users.tolist()], inputs, history)
 
 
-def new_users(dataset: Dataset, histories: dict[str, list[str]]) -> tuple[UserHistories, int]:
+class NewUsers(NamedTuple):
+    """Users that the model was not trained on, and what of their histories is not in the catalogue."""
+
+    users: UserHistories
+    unknown_items: int
+    left_out: list[str]
+    """Users without a known item."""
+
+
+def new_users(dataset: Dataset, histories: Mapping[str, Sequence[str]]) -> NewUsers:
     """Return users that the model was not trained on.
 
     Args:
         dataset: The dataset whose catalogue holds the items.
         histories: Item ids of each user, oldest first.
 
-    Returns:
-        The users, and the number of item ids that the catalogue lacks.
-
     Raises:
-        UserError: If none of a user's items is in the catalogue.
+        UserError: If no item of any user is in the catalogue.
     """
-    rows, unknown = [], 0
+    names, rows, unknown, left_out = [], [], 0, []
     for name, ids in histories.items():
         numbers = [number for item in ids if (number := dataset.item_number(item)) is not None]
         unknown += len(ids) - len(numbers)
-        if not numbers:
-            raise UserError(f"none of the items of user {name!r} is in the catalogue of {dataset.name}")
-        rows.append(numbers)
+        if numbers:
+            names.append(name)
+            rows.append(numbers)
+        else:
+            left_out.append(name)
+    if not names:
+        raise UserError(f"no item of these histories is in the catalogue of {dataset.name}")
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     sequences = Sequences(offsets, np.array([number for row in rows for number in row], dtype=np.int64))
-    return UserHistories(list(histories), sequences, sequences), unknown
-
-
-def read_histories(path: Path) -> dict[str, list[str]]:
-    """Read item ids by user from a CSV or Parquet file with columns `user` and `item`, oldest first.
-
-    Without the column `user`, all items are one user's.
-
-    Raises:
-        UserError: If the file cannot be read, has no column `item`, or is empty.
-    """
-    frame = _table(path)
-    if "item" not in frame.columns:
-        raise UserError(f"{path} needs a column `item` (and `user` for several users); it has {frame.columns}")
-    if "user" not in frame.columns:
-        frame = frame.with_columns(user=pl.lit("new user"))
-    frame = frame.select(pl.col("user").cast(pl.String), pl.col("item").cast(pl.String)).drop_nulls()
-    if frame.is_empty():
-        raise UserError(f"{path} holds no history")
-    grouped = frame.group_by("user", maintain_order=True).agg("item")
-    return dict(zip(grouped["user"].to_list(), grouped["item"].to_list(), strict=True))
-
-
-def read_items(path: Path) -> set[str]:
-    """Read item ids, such as those out of stock.
-
-    The file has one id per line, or is a CSV or Parquet file with a column `item`.
-
-    Raises:
-        UserError: If the file cannot be read or has no column `item`.
-    """
-    if path.suffix in (".csv", ".parquet"):
-        frame = _table(path)
-        if "item" not in frame.columns:
-            raise UserError(f"{path} needs a column `item`; it has {frame.columns}")
-        return set(frame["item"].cast(pl.String).drop_nulls())
-    try:
-        return {line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    return NewUsers(UserHistories(names, sequences, sequences), unknown, left_out)
 
 
 def recommend(
@@ -261,11 +235,3 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
             frame.write_ndjson(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from None
-
-
-def _table(path: Path) -> pl.DataFrame:
-    """Read a Parquet or CSV file."""
-    try:
-        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from None

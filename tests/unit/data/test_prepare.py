@@ -211,7 +211,115 @@ def test_what_is_odd_is_said(tmp_path, workspace):
         "kitchen is left without any item",
         "5 of 5 items have an id that several domains use; if these are different items, "
         "give them different ids (food-17, kitchen-17)",
+        "no user is in several domains: do all files write the ids of users alike?",
     ]
+
+
+def told(tmp_path, workspace, files, **options):
+    """The dataset of files in other people's forms, and what was said while it was prepared."""
+    events = Events(listeners=((records := []).append,))
+    asked = SourceOptions(domain_files=[str(tmp_path / name) for name in files], **options)
+    artefact, _ = prepare(workspace, "m", find_sources("m", asked, workspace, events), NO_FILTER, events)
+    return load(artefact), [record["message"] for record in records if record["event"] == "remark"]
+
+
+def test_ids_are_one_whether_they_are_written_as_whole_numbers_or_as_floats(tmp_path, workspace):
+    """pandas writes 100.0 as soon as one id of a column is missing."""
+    (tmp_path / "a.csv").write_text("user,item,time\n100,1.0,10\n101,2.0,11\n")
+    pl.DataFrame({"user": [100.0, 101.0], "item": [7.0, 8.0], "time": [20, 21]}).write_parquet(
+        tmp_path / "b.parquet"
+    )
+    dataset, said = told(tmp_path, workspace, ["a.csv", "b.parquet"])
+    assert sequences(dataset) == {"100": ["1", "7"], "101": ["2", "8"]}
+    assert not any("several domains" in message for message in said)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ("u,x,1500000000", "u,y,1500000300", None),
+        ("u,x,1500000000", "u,y,20170714", "the times of b.csv are read as dates such as 20170714"),
+        ("u,x,1500000000", "u,y,1600000000", "do not overlap"),
+        ("u,x,400000000", "u,y,400000000", "times before 1990"),
+        ("u,x,9500000000", "u,y,9500000000", "times in the future"),
+        ("u,x,1", "u,y,1", None),  # places in a sequence
+    ],
+)
+def test_times_that_look_wrong_are_told(first, second, says, tmp_path, workspace):
+    (tmp_path / "a.csv").write_text(f"user,item,time\n{first}\n")
+    (tmp_path / "b.csv").write_text(f"user,item,time\n{second}\n")
+    _, said = told(tmp_path, workspace, ["a.csv", "b.csv"])
+    if says is None:
+        assert not [message for message in said if "times" in message and "overlap" not in message]
+    else:
+        assert any(says in message for message in said)
+
+
+REVIEWS = [
+    {
+        "user_id": f"u{n % 3}",
+        "asin": f"V{n}",
+        "parent_asin": f"P{n % 2}",
+        "timestamp": 1_600_000_000_000 + n * 10**6,
+    }
+    for n in range(8)
+]
+
+
+@pytest.mark.parametrize("key", ["parent_asin", "asin"])
+def test_items_have_the_id_that_their_metadata_has(key, tmp_path, workspace):
+    """Reviews of Amazon's 2023 release have the id of a variant and of its product, its metadata the latter."""
+    for name in ("a", "b"):
+        rows = [
+            json.dumps(row | {"asin": name + row["asin"], "parent_asin": name + row["parent_asin"]})
+            for row in REVIEWS
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+        ids = {name + row[key] for row in REVIEWS}
+        goods = [
+            json.dumps({key: item, "title": f"The {item}", "categories": ["Home", "Tea"]}) for item in sorted(ids)
+        ]
+        (tmp_path / f"meta_{name}.jsonl").write_text("\n".join(goods))
+    items = [f"{name}={tmp_path}/meta_{name}.jsonl" for name in ("a", "b")]
+    dataset, _ = told(tmp_path, workspace, ["a.jsonl", "b.jsonl"], items=items)
+    assert set(dataset.catalogue["id"]) == {name + row[key] for name in ("a", "b") for row in REVIEWS}
+    assert dataset.catalogue["title"].null_count() == 0
+    assert dataset.times.max() == 1_600_007_000
+
+
+def test_metadata_of_other_items_is_an_error_and_of_few_a_warning(tmp_path, workspace):
+    for name in ("a", "b"):
+        rows = [f"u,{name}{n},{1_500_000_000 + n}" for n in range(5)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user,item,time", *rows]))
+    (tmp_path / "few.csv").write_text("item,title\na0,A\n")
+    (tmp_path / "other.csv").write_text("item,title\nz,Z\n")
+    _, said = told(tmp_path, workspace, ["a.csv", "b.csv"], items=[f"a={tmp_path / 'few.csv'}"])
+    assert "only 1 of 5 items of a are in few.csv; not a1, a2, a3" in said
+    with pytest.raises(UserError, match=r"no item of a is in other\.csv, such as a0, a1, a2: .*--item-columns"):
+        told(tmp_path, workspace, ["a.csv", "b.csv"], items=[f"a={tmp_path / 'other.csv'}"])
+
+
+def test_words_for_a_text_that_is_not_there_are_no_text(tmp_path, workspace):
+    for name in ("a", "b"):
+        rows = [f"u,{name}{n},{1_500_000_000 + n}" for n in range(4)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user,item,time", *rows]))
+    goods = {
+        "item": ["a0", "a1", "a2", "a3"],
+        "title": ["nan", "None", "A Pan of None", " N/A "],
+        "description": ["[]", "['big', 'red']", "[not a list", "<NA>"],
+    }
+    pl.DataFrame(goods).write_csv(tmp_path / "goods.csv")
+    lists = {"item": ["b0", "b1"], "title": ["B", "C"], "category": [["Home", "Tea"], []]}
+    pl.DataFrame(lists).write_parquet(tmp_path / "lists.parquet")
+    items = [f"a={tmp_path / 'goods.csv'}", f"b={tmp_path / 'lists.parquet'}"]
+    dataset, _ = told(tmp_path, workspace, ["a.csv", "b.csv"], items=items)
+    texts = {row["id"]: row for row in dataset.catalogue.iter_rows(named=True)}
+    assert [texts[f"a{n}"]["title"] for n in range(4)] == [None, None, "A Pan of None", None]
+    assert [texts[f"a{n}"]["description"] for n in range(4)] == [None, "big, red", "[not a list", None]
+    assert (texts["b0"]["category"], texts["b1"]["category"]) == ("Home, Tea", None)
+    empty = "empty text, such as nan or None"
+    tally = workspace.dataset("m").manifest()["tally"]["files"]
+    assert [file.get(empty) for file in tally if file["what"] == "items"] == [5, None]
 
 
 def test_overlap(tmp_path, workspace):
@@ -328,7 +436,7 @@ def test_a_failed_step_leaves_no_dataset(tmp_path, workspace):
 def test_statistics_by_hand(tmp_path, workspace):
     food = [("u1", "f1", 1), ("u1", "f2", 1), ("u1", "f3", 2), ("u2", "f1", 1), ("u2", "f2", 2), ("u2", "f3", 2)]
     kitchen = [("u1", "k1", 3), ("u3", "k1", 1)]
-    sources = amazon(tmp_path, food, kitchen, {"food": [{"asin": "f1", "title": "F"}], "kitchen": [{"asin": "z"}]})
+    sources = amazon(tmp_path, food, kitchen, {"food": [{"asin": "f1", "title": "F"}], "kitchen": [{"asin": "k1"}]})
     dataset, manifest = made(workspace, sources)
     found = statistics(dataset, manifest)
     assert (found["users"], found["interactions"], found["users_in_several_domains"]) == (3, 8, 1)

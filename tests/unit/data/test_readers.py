@@ -10,6 +10,7 @@ from edt_cli.config import UsageError, UserError
 from edt_cli.data.columns import Columns, match, parse_columns
 from edt_cli.data.formats import bare_name
 from edt_cli.data.readers import Reader, describe
+from edt_cli.data.times import check_format
 from edt_cli.workspace.events import Events
 
 
@@ -204,20 +205,46 @@ def test_damaged_csv_rows_are_counted(reader, tmp_path):
     assert describe(tally).startswith("9 lines, ")
 
 
-def test_times_of_any_unit(reader, tmp_path):
-    at = 1_577_836_800
-    texts = [
-        at,
-        at * 1000,
-        at * 10**6,
-        at * 10**9,
-        f"{at}.75",
-        f"{at / 1e9}e9",
-        "2020-01-01",
-        "2020-01-01 00:00:00Z",
-    ]
-    path = write(tmp_path / "t.csv", ["user,item,time", *(f"u,i,{text}" for text in texts)])
-    assert {time for _, _, time in read(reader, path)[0]} == {at}
+AT = [1_577_836_800, 1_580_515_200, 1_583_107_200]  # 2020-01-01, 2020-02-01, 2020-03-02
+TIMES = {
+    "s": AT,
+    "ms": [at * 1000 for at in AT],
+    "us": [at * 10**6 for at in AT],
+    "ns": [at * 10**9 for at in AT],
+    "fractions": [f"{at}.75" for at in AT],
+    "exponents": [f"{at / 1e9}e9" for at in AT],
+    "dates": ["2020-01-01", "2020-02-01", "2020-03-02"],
+    "zones": ["2020-01-01 00:00:00Z", "2020-02-01 01:00:00+01", "2020-03-02"],
+    "ymd": [20200101, 20200201, 20200302],
+    "ymdhms": [20200101000000, 20200201000000, 20200302000000],
+    "excel": [43831, 43862, 43892.0],
+    "dates and seconds": [AT[0], "2020-02-01", AT[2]],
+}
+
+
+@pytest.mark.parametrize("unit", TIMES)
+def test_times_of_any_unit(unit, reader, tmp_path):
+    """The unit is that of the column: one value among them is what the others say that it is."""
+    path = write(tmp_path / "t.csv", ["user,item,time", *(f"u,i{n},{at}" for n, at in enumerate(TIMES[unit]))])
+    assert [time for _, _, time in read(reader, path)[0]] == AT
+
+
+def test_places_in_a_sequence_stay_what_they_are(reader, tmp_path):
+    path = write(tmp_path / "t.csv", ["user,item,time", *(f"u,i,{place}" for place in (1, 2, 40_000, 3))])
+    assert [time for _, _, time in read(reader, path)[0]] == [1, 2, 40_000, 3]
+
+
+def test_a_format_that_is_named_is_taken(reader, tmp_path):
+    lines = ["user,item,time", "u,i,01.02.2020", "u,j,soon", "u,k,02.03.2020"]
+    columns = Columns(time_format=check_format("%d.%m.%Y"))
+    rows, tally = read(reader, write(tmp_path / "t.csv", lines), columns)
+    assert [time for _, _, time in rows] == AT[1:] and tally["wrong type"] == 1
+    days = write(tmp_path / "d.csv", ["user,item,time", "u,i,43831", "u,j,12"])
+    rows, tally = read(reader, days, Columns(time_format=check_format("excel")))
+    assert [time for *_, time in rows] == AT[:1] and tally["time zero or negative"] == 1 == tally["usable"]
+    assert check_format("auto") == check_format(None) == ""
+    with pytest.raises(UsageError, match=r"--time-format takes auto, s, .*got 'weeks'"):
+        check_format("weeks")
 
 
 def test_parquet_with_numbers_and_dates(reader, tmp_path):

@@ -10,7 +10,7 @@ from toy import dataset
 
 from edt_cli.config import UsageError, UserError
 from edt_cli.data.dataset import Sequences
-from edt_cli.inference.recommend import known_users, new_users, read_histories, read_items, recommend, write_table
+from edt_cli.inference.recommend import known_users, new_users, recommend, write_table
 from edt_cli.models.batch import item_table
 from edt_cli.training.data import TrainingData
 
@@ -54,27 +54,15 @@ def test_what_was_had_and_what_is_out_of_stock_is_left_out(data):
 
 
 def test_new_users_are_asked_by_their_ids(data):
-    asked, unknown = new_users(MADE, {"new": ["a1", "gone", "b2"], "other": ["b1"]})
-    assert unknown == 1 and list(asked.names) == ["new", "other"]
+    asked, unknown, left_out = new_users(MADE, {"new": ["a1", "gone", "b2"], "cold": ["gone"], "other": ["b1"]})
+    assert unknown == 2 and left_out == ["cold"] and list(asked.names) == ["new", "other"]
     frame = recommend(data, ByNumber(), asked, count=9, domains=[0, 1])
     assert items(frame, "new", "a") == ["a3", "a2"] and items(frame, "other", "b") == ["b3", "b2"]
-    with pytest.raises(UserError, match="none of the items of user 'x'"):
+    with pytest.raises(UserError, match="no item of these histories"):
         new_users(MADE, {"x": ["gone"]})
     with pytest.raises(UserError, match="nobody"):
         known_users(data, ["nobody"])
-
-
-def test_histories_and_items_are_read(tmp_path):
-    (tmp_path / "h.csv").write_text("user,item\nx,a1\ny,b1\nx,b2\n")
-    assert read_histories(tmp_path / "h.csv") == {"x": ["a1", "b2"], "y": ["b1"]}
-    (tmp_path / "one.csv").write_text("item\na1\n")
-    assert read_histories(tmp_path / "one.csv") == {"new user": ["a1"]}
-    (tmp_path / "i.txt").write_text("a1\n\n b2 \n")
-    assert read_items(tmp_path / "i.txt") == {"a1", "b2"}
-    for name, text, says in (("no.csv", "user\nx\n", "column `item`"), ("none.csv", "item\n", "no history")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(UserError, match=says):
-            read_histories(tmp_path / name)
+    assert list(known_users(data, ["u", "w", "u"]).names) == ["u", "w"]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])

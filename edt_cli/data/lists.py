@@ -1,0 +1,70 @@
+"""Lists that come with a request: histories of new users, and items to leave out. Read as datasets are."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from edt_cli.config import UserError
+from edt_cli.data.columns import Columns
+from edt_cli.data.formats import SUFFIXES, decoded, normal_id
+from edt_cli.data.readers import Reader
+from edt_cli.workspace.events import Events
+
+NEW_USER = "new user"
+"""Name of the user of a file of items alone."""
+
+
+def read_histories(path: Path, columns: Columns | None = None) -> dict[str, list[str]]:
+    """Read the item ids of each user, oldest first: by time if the file has one, else in the order of its rows.
+
+    Args:
+        path: A file as `edt data prepare` reads it; without a column of users, all items are one user's.
+        columns: The roles of its columns. Default: by their usual names.
+
+    Raises:
+        UserError: If the file cannot be read, has no column of items, or no row with one.
+    """
+    rows = _rows(path, columns or Columns(), ("user", "item", "time"))
+    if rows.is_empty():
+        raise UserError(f"{path} has no item")
+    rows = rows.with_columns(pl.col("user").fill_null(NEW_USER))
+    if rows["time"].null_count() < len(rows):
+        rows = rows.sort("time", maintain_order=True)
+    by_user = rows.group_by("user", maintain_order=True).agg("item")
+    return dict(zip(by_user["user"].to_list(), by_user["item"].to_list(), strict=True))
+
+
+def read_items(path: Path) -> list[str]:
+    """Read item ids, such as those out of stock.
+
+    The file has a column of items, as `edt data prepare` reads it, or ids alone, on lines or between separators.
+
+    Raises:
+        UserError: If the file cannot be read or has no id.
+    """
+    if _has_format(path) and not path.name.lower().endswith(".txt"):
+        ids = _rows(path, Columns(), ("item",))["item"].to_list()
+    else:
+        try:
+            text = decoded(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        lines = text.splitlines()
+        ids = [normal_id(cell.strip("\"' ")) for line in lines for cell in re.split(r"[,;|\t]", line)]
+    ids = list(dict.fromkeys(name for name in ids if name))
+    if not ids:
+        raise UserError(f"{path} has no id of an item")
+    return ids
+
+
+def _rows(path: Path, columns: Columns, roles: tuple[str, ...]) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory(prefix=".edt-") as scratch:
+        return Reader(Path(scratch), Events()).records(path, columns, roles)
+
+
+def _has_format(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
