@@ -518,7 +518,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: If the file cannot be read or is not valid TOML.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

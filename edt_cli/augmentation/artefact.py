@@ -53,7 +53,7 @@ def empty_frames(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def read_frames(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     """Read the Parquet tables of those names from a folder."""
-    return {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
+    return {name: pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in names}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 from typing import Annotated
@@ -76,6 +77,10 @@ def main() -> None:
     """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
     # Else the collector goes through all that torch and transformers brought along, for seconds, before the end.
     atexit.register(gc.freeze)
+    for stream in (sys.stdout, sys.stderr):
+        # A console or a pipe that is not UTF-8 shows ? for what it cannot.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KeyboardInterrupt:

@@ -141,7 +141,8 @@ def note(message: str) -> None:
 
 
 def emit_json(document: Any) -> None:
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    whole = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(document, indent=1, ensure_ascii=not whole, allow_nan=False)
     # JSON itself escapes control characters below 0x20 only; an LLM's reply may hold any.
     sys.stdout.write(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 

@@ -59,6 +59,10 @@ def prepare(
         str | None, typer.Option("--item-columns", help="The same for item files: item=..,title=..,brand=..")
     ] = None,
     no_header: Annotated[bool, typer.Option("--no-header", help="CSV files begin with data.")] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option("--encoding", help="Of CSV files: utf-8, utf-16 or latin-1."),
+    ] = None,
     time_format: Annotated[
         str | None,
         typer.Option("--time-format", help="auto, s, ms, us, ns, excel, ymd, ymdhms, or a pattern: %d.%m.%Y."),
@@ -117,6 +121,7 @@ def prepare(
         item_columns=item_columns,
         header=not no_header,
         time_format=time_format,
+        encoding=encoding,
     )
     settings = data_settings(
         name,

@@ -34,6 +34,8 @@ class Columns:
     header: bool = True
     passed_over: tuple[str, ...] = ()
     """Usual names in lower case that are not matched; `names` may still name these columns."""
+    encoding: str = ""
+    """Of a delimited file; "" for UTF-8, or UTF-16 where a file begins with its mark."""
     time_format: str = ""
     """How times are written, as `times.check_format` returns it."""
 

@@ -440,7 +440,7 @@ def load(artefact: Artefact) -> Dataset:
         )
     manifest = artefact.manifest()
     try:
-        interactions, users, catalogue = (pl.read_parquet(artefact.path / name) for name in FILES)
+        interactions, users, catalogue = (pl.read_parquet(artefact.path / name, glob=False) for name in FILES)
         counts = np.bincount(interactions["user"].to_numpy(), minlength=len(users))
         return Dataset(
             name=artefact.key,

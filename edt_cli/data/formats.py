@@ -19,6 +19,7 @@ import duckdb
 
 from edt_cli.config import UserError
 from edt_cli.data.columns import Columns, match
+from edt_cli.data.heads import UTF_16, Head, head_of
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 RECBOLE_SUFFIXES = (".inter", ".item")
@@ -36,6 +37,8 @@ class Rows:
 
     sql: str
     """Selects the rows."""
+    roles: frozenset[str] = frozenset()
+    """Roles that have a column."""
     rejected: str = ""
     """Counts the rows that DuckDB could not parse, by kind; may be empty."""
 
@@ -69,15 +72,24 @@ def rows(
     if path.suffix.lower() == ".parquet":
         relation = f"read_parquet({text(path)})"
         lists = {name for name, kind, *_ in _described(connection, relation) if kind.endswith("]")}
-        return Rows(_column_rows(relation, matches, roles, lists))
-    return Rows(_column_rows(_delimited(path, names, columns.header), matches, roles), _REJECTED)
+        return Rows(_column_rows(relation, matches, roles, lists), frozenset(matches))
+    head = _head(path, columns)
+    for role in needed if columns.header else ():
+        if matches[role] in head.repeated:
+            raise UserError(
+                f"{path.name} has several columns named {matches[role]!r}: choose one with --columns {role}=NAME "
+                f"({', '.join(head.names)})"
+            )
+    return Rows(
+        _column_rows(_delimited(path, names, head, columns.header), matches, roles), frozenset(matches), _REJECTED
+    )
 
 
 def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Columns) -> list[str]:
     """Return the names of the columns of a file; for JSON, the keys of its first thousand objects.
 
     Raises:
-        UserError: If the file cannot be read, or its columns have no distinct names.
+        UserError: If the file cannot be read.
     """
     _check(path)
     try:
@@ -87,11 +99,8 @@ def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Col
             return [name for name, *_ in _described(connection, f"read_parquet({text(path)})")]
     except duckdb.Error as error:
         raise unreadable(path, error) from None
-    cells = _first_cells(path)
-    names = cells if columns.header else [f"column {number}" for number in range(1, len(cells) + 1)]
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"{path.name}: its first line has an empty or a repeated column name")
-    return names
+    head = _head(path, columns)
+    return head.names if columns.header else [f"column {number}" for number in range(1, len(head.cells) + 1)]
 
 
 def python_literals(path: Path) -> Rows:
@@ -142,7 +151,7 @@ def first_line(path: Path) -> bytes:
 def decoded(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark, or in UTF-16."""
     data = path.read_bytes()
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = "utf-16" if data[:2] in UTF_16 else "utf-8-sig"
     return data.decode(encoding, "replace")
 
 
@@ -207,7 +216,8 @@ def _json_rows(path: Path, matches: Mapping[str, str], roles: Sequence[str], as_
     )
     return Rows(
         f"SELECT broken, coalesce({odd}, false) AS odd, {', '.join(values)} FROM "
-        f"(SELECT json IS NULL AS broken, json_extract(json, [{paths}])::VARCHAR[] AS f FROM {_objects(path)})"
+        f"(SELECT json IS NULL AS broken, json_extract(json, [{paths}])::VARCHAR[] AS f FROM {_objects(path)})",
+        frozenset(matches),
     )
 
 
@@ -269,32 +279,30 @@ def normal_id(value: str) -> str:
     return value[:-2] if re.fullmatch(WHOLE, value) else value
 
 
-def _delimited(path: Path, names: Sequence[str], header: bool) -> str:
+def _delimited(path: Path, names: Sequence[str], head: Head, header: bool) -> str:
     """Return the DuckDB relation of a CSV, TSV or RecBole file."""
     types = ", ".join(f"{text(name)}: 'VARCHAR'" for name in names)
-    delimiter, quote = _dialect(path)
+    quote = '"' if _is_quoted(path) else ""
+    line_end = ", new_line = '\\r'" if head.carriage_returns else ""
     return (
-        f"read_csv({text(path)}, columns = {{{types}}}, header = {str(header).lower()}, delim = {text(delimiter)}, "
-        f"quote = {text(quote)}, escape = {text(quote)}, auto_detect = false, ignore_errors = true, "
+        f"read_csv({text(path)}, columns = {{{types}}}, header = {str(header).lower()}, skip = {head.skip}, "
+        f"delim = {text(head.delimiter)}, quote = {text(quote)}, escape = {text(quote)}, "
+        f"encoding = {text(head.encoding)}{line_end}, auto_detect = false, ignore_errors = true, "
         f"store_rejects = true{_compression(path)})"
     )
 
 
-def _dialect(path: Path) -> tuple[str, str]:
-    """Guess delimiter and quote from the first line; DuckDB's detection fails for files with damaged rows."""
-    if path.suffix.lower() in RECBOLE_SUFFIXES:
-        return "\t", ""
-    return max(",;\t|", key=_first_text(path).count), '"'
+def _head(path: Path, columns: Columns) -> Head:
+    try:
+        return head_of(path, _is_quoted(path), columns.encoding)
+    except (EOFError, OSError) as error:
+        raise unreadable(path, error) from None
+    except csv.Error as error:
+        raise UserError(f"{path.name}: its first line is no line of a table ({error})") from None
 
 
-def _first_cells(path: Path) -> list[str]:
-    delimiter, quote = _dialect(path)
-    line = _first_text(path)
-    return next(csv.reader([line], delimiter=delimiter), []) if quote else line.split(delimiter)
-
-
-def _first_text(path: Path) -> str:
-    return first_line(path).decode("utf-8-sig", "replace").rstrip("\r\n")
+def _is_quoted(path: Path) -> bool:
+    return not path.name.lower().removesuffix(".gz").endswith(RECBOLE_SUFFIXES)
 
 
 def _control(value: str) -> str:

@@ -13,6 +13,7 @@ from edt_cli.config import DataSettings, UsageError, UserError, validated
 from edt_cli.data.columns import Columns, parse_columns
 from edt_cli.data.download import fetch_pair
 from edt_cli.data.formats import bare_name
+from edt_cli.data.heads import ENCODINGS
 from edt_cli.data.sources import (
     PAIRS,
     File,
@@ -49,6 +50,7 @@ class SourceOptions:
     item_columns: str | None = None
     header: bool = True
     time_format: str | None = None
+    encoding: str | None = None
 
     @property
     def split_already(self) -> bool:
@@ -175,7 +177,11 @@ def _file_sources(options: SourceOptions, domains: tuple[str, ...]) -> Sources:
     columns, item_columns = (
         parse_columns(text, header=options.header) for text in (options.columns, options.item_columns)
     )
-    columns = replace(columns, time_format=check_format(options.time_format))
+    if options.encoding is not None and options.encoding not in ENCODINGS:
+        raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}; got {options.encoding!r}")
+    encoding = options.encoding or ""
+    columns = replace(columns, time_format=check_format(options.time_format), encoding=encoding)
+    item_columns = replace(item_columns, encoding=encoding)
     if not options.header and not columns.positions:
         raise UsageError("without a header, give the roles by position: --columns user,item,time")
     items = [_maybe_named(text) for text in options.items]

@@ -22,6 +22,7 @@ from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item
 from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
 from edt_cli.data.sources import File, Sources, checked_domains
+from edt_cli.data.times import STEPS
 from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
@@ -32,7 +33,6 @@ TIE_SAMPLE_USERS = 10_000
 OTHER_DOMAIN = 255
 YEAR = 365 * 86_400
 OLDEST = 20 * YEAR  # 1989
-PLACES = 1_000_000  # numbers below it are places in a sequence
 FEW_KNOWN = 0.5  # share of a domain's items with metadata below which this may be a mistake
 MANY_SHARED = 0.05  # share of items with an id in several domains above which this may be a mistake
 
@@ -101,6 +101,9 @@ def prepare(
         _check_metadata(items, texts, domains, sources, events)
         manifest |= _write(folder, frame, items, domains, settings, tally)
     _report_oddities(items, domains, tally, events)
+    if not artefact.manifest()["test_targets"]:
+        message = "no user has a test target: nothing can be measured on this data"
+        events.emit(Remark(message=message))
     _report_times(artefact.manifest()["spans"], events)
     if not artefact.manifest()["users_in_several_domains"]:
         message = "no user is in several domains: do all files write the ids of users alike?"
@@ -143,7 +146,7 @@ def _report_times(spans: Mapping[str, Sequence[int]], events: Events) -> None:
             )
     now = time.time()
     for name, (_, last) in spans.items():
-        if last < OLDEST and last > PLACES:
+        if last < OLDEST and last > STEPS:
             events.emit(Remark(message=f"times before 1990 ({shown[name]}): is their unit right? --time-format"))
         elif last > now + YEAR:
             events.emit(Remark(message=f"times in the future ({shown[name]}): is their unit right? --time-format"))
@@ -226,6 +229,12 @@ def _interactions(
     """
     tally: dict[str, Any] = {"files": [], "steps": []}
     read: list[tuple[File, pl.LazyFrame]] = []
+    without = [f for f in sources.interactions if not reader.has_times(f.path, sources.columns)]
+    if without and len(sources.interactions) > 1 and any(file.part is None for file in sources.interactions):
+        raise UserError(
+            f"{without[0].path.name} has no times, so what came first in it and in the other files is not known: "
+            "add a column of times, or put all into one file with a column `domain`"
+        )
     for file in sources.interactions:
         domain_needed = file.domain is None and not sources.items
         columns = _shared_columns(reader, file, sources)
@@ -403,6 +412,7 @@ def _write(
         "items": dict(zip(domains, np.diff(dataset.domains.starts).tolist(), strict=True)),
         "users_in_several_domains": int(((counts > 0).sum(1) > 1).sum()),
         "spans": _spans(frame, domains),
+        "test_targets": len(dataset.targets("test").users),
         "tie_order": tie_order,
         "tally": tally,
     }

@@ -63,23 +63,24 @@ class Reader:
             domain_needed: Whether a row without a domain is unusable.
 
         Returns:
-            The usable rows in file order, as user, item (str), time (i64, unix seconds) and domain (str, null if
-            unknown); and counts of all rows.
+            The usable rows in file order, as user, item (str), time (i64, unix seconds; the number of the line
+            in a file without times) and domain (str, null if unknown); and counts of all rows.
 
         Raises:
             UserError: If the file cannot be read, lacks a needed column, or has no usable row.
         """
         roles = ("user", "item", "time", "domain")
-        needed = roles if domain_needed else roles[:3]
+        timed = self.has_times(path, columns)
+        needed = ["user", "item", *["time"] * timed, *["domain"] * domain_needed]
         missing = " OR ".join(f"coalesce({role}, '') = ''" for role in needed)
-        time = TimeSql.of(columns.time_format)
+        time = TimeSql.of(columns.time_format) if timed else TimeSql("1::DOUBLE", "NULL::BIGINT")
         with _connection(self.scratch) as connection:
             source = rows(connection, path, columns, roles, needed=needed)
             target, tally = self._write(
                 connection,
                 f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2
                                  WHEN odd OR coalesce(number, date) IS NULL THEN 3
-                                 WHEN coalesce(number, date) <= 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
+                                 WHEN coalesce(number, date) < 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
                            "user", item, number, date, domain
                     FROM (SELECT *, {time.number} AS number, {time.date} AS date FROM ({source.sql}))""",
                 source,
@@ -87,13 +88,25 @@ class Reader:
             )
         if not tally["usable"]:
             raise UserError(f"{path.name} has no usable row: {describe(tally)}")
-        usable, unit = to_seconds(pl.scan_parquet(target).filter(problem=0).drop("problem"), columns.time_format)
+        if foreign := tally.get("invalid encoding"):
+            message = f"{foreign:,} lines of {path.name} are not UTF-8: try --encoding latin-1"
+            self.events.emit(Remark(message=message))
+        if not timed:
+            in_order = pl.scan_parquet(target, glob=False).filter(problem=0).with_row_index("time", offset=1)
+            return in_order.select("user", "item", pl.col("time").cast(pl.Int64), "domain"), tally
+        usable, unit = to_seconds(
+            pl.scan_parquet(target, glob=False).filter(problem=0).drop("problem"), columns.time_format
+        )
         if unit in TIME_NAMES:
             self.events.emit(Remark(message=f"the times of {path.name} are read as {TIME_NAMES[unit]}"))
-            early = usable.select((pl.col("time") <= 0).fill_null(True).sum()).collect().item()
-            if early:
-                tally |= {"usable": tally["usable"] - early, PROBLEMS[4]: tally.get(PROBLEMS[4], 0) + early}
-        return usable.filter(pl.col("time") > 0).select("user", "item", "time", "domain"), tally
+        # A step of a sequence may be 0; in reviews, and among dates, 0 is a time that is not there.
+        right = pl.col("time") >= 0 if unit == "steps" and not is_json(path) else pl.col("time") > 0
+        wrong = usable.select((~right).fill_null(True).sum()).collect().item()
+        if wrong:
+            tally |= {"usable": tally["usable"] - wrong, PROBLEMS[4]: tally.get(PROBLEMS[4], 0) + wrong}
+        if not tally["usable"]:
+            raise UserError(f"{path.name} has no usable row: {describe(tally)}")
+        return usable.filter(right).select("user", "item", "time", "domain"), tally
 
     def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
         """Read the cleaned text of the wanted items.
@@ -120,7 +133,9 @@ class Reader:
                 source,
                 path,
             )
-        usable = pl.scan_parquet(target).filter(pl.col("problem") == 0, pl.col("item").is_in(wanted.implode()))
+        usable = pl.scan_parquet(target, glob=False).filter(
+            pl.col("problem") == 0, pl.col("item").is_in(wanted.implode())
+        )
         distinct = usable.unique(maintain_order=True).collect(engine="streaming")
         decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
         texts, page_sources, empty = _cleaned(decode(distinct))
@@ -152,7 +167,14 @@ class Reader:
                 source,
                 path,
             )
-        return pl.scan_parquet(target).filter(problem=0).drop("problem").collect()
+        return pl.scan_parquet(target, glob=False).filter(problem=0).drop("problem").collect()
+
+    def has_times(self, path: Path, columns: Columns) -> bool:
+        """Check whether a file has a column of times, or is said to have one."""
+        if "time" in (*columns.names, *columns.positions):
+            return True
+        with _connection(self.scratch) as connection:
+            return "time" in match(column_names(connection, path, columns), columns, needed=(), file=path.name)
 
     def item_columns(self, path: Path, columns: Columns) -> dict[str, str]:
         """Return the columns of a file that are known as ids of items, best first."""
@@ -186,7 +208,7 @@ class Reader:
             rejected = dict(connection.execute(source.rejected).fetchall()) if source.rejected else {}
         except duckdb.Error as error:
             raise unreadable(path, error) from None
-        counts = dict(pl.scan_parquet(target).group_by("problem").len().collect().iter_rows())
+        counts = dict(pl.scan_parquet(target, glob=False).group_by("problem").len().collect().iter_rows())
         problems = {name: counts.get(number, 0) for number, name in enumerate(PROBLEMS) if number} | rejected
         tally = {"lines": sum(problems.values()) + counts.get(0, 0), "usable": counts.get(0, 0)}
         return target, tally | {name: count for name, count in problems.items() if count}
@@ -218,21 +240,24 @@ def _execute(connection: duckdb.DuckDBPyConnection, sql: str, tick: Callable[[in
     """Run a statement in a second thread, while this one shows the progress and can be interrupted."""
     failure: list[BaseException] = []
 
+    # Not Thread.join: a KeyboardInterrupt within it marks a running thread as ended (bpo-45274).
+    ended = threading.Event()
+
     def run() -> None:
         try:
             connection.execute(sql)
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)
+        while not ended.wait(0.1):
             tick(max(0, int(connection.query_progress())))
     except BaseException:
         connection.interrupt()
-        thread.join()
+        ended.wait()
         raise
     if failure:
         raise failure[0]

@@ -16,11 +16,12 @@ TIME_NAMES = {
     "ymdhms": "dates such as 20170714093000",
 }
 LARGEST = 9.2e18  # above it, a number is no time in any unit
+STEPS = 1e6  # below it, numbers are steps of a sequence
 DAY = 86_400
 EXCEL_EPOCH = 25_569  # days from Excel's day 0 to 1970-01-01
 EXCEL_DAYS = (32_874, 55_153)  # 1990 to 2050
 _PATTERNS = {"ymd": "%Y%m%d", "ymdhms": "%Y%m%d%H%M%S"}
-_DIVISORS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_DIVISORS = {"steps": 1, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def check_format(text: str | None) -> str:
@@ -59,7 +60,7 @@ def to_seconds(rows: pl.LazyFrame, time_format: str) -> tuple[pl.LazyFrame, str]
     """Replace the columns `number` and `date` by `time`, unix seconds, null for a number that is no such date.
 
     Returns:
-        The rows, and the unit of their numbers; "" if there are none.
+        The rows, and the unit of their numbers, "steps" for those that are none; "" without numbers.
     """
     unit = time_format if time_format in UNITS else _unit(rows)
     seconds = pl.col("date") if not unit else pl.coalesce(_seconds(unit), "date")
@@ -94,5 +95,5 @@ def _unit(rows: pl.LazyFrame) -> str:
             dates = rows.select(_seconds(unit).drop_nulls().len(), number.len().alias("n")).collect().row(0)
             if dates[0] == dates[1]:
                 return unit
-    limits = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": LARGEST}
+    limits = {"steps": STEPS, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": LARGEST}
     return next(unit for unit, limit in limits.items() if middle < limit)

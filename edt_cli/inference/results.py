@@ -236,7 +236,7 @@ def ranks_of(run: Run, document: RunResult) -> pl.DataFrame:
     """
     path = run.folder / RESULTS / f"{document['file']}{RANKS}"
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
         return frame.select("user", "item", "domain", pl.col(f"rank_{document['protocol']}").alias("rank"))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"cannot read {path} ({type(error).__name__}); remove it and evaluate again") from None

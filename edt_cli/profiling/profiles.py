@@ -78,7 +78,7 @@ class Profiles:
         """
         with undamaged(folder):
             return cls(
-                texts=pl.read_parquet(folder / TEXTS)["text"].to_list(),
+                texts=pl.read_parquet(folder / TEXTS, glob=False)["text"].to_list(),
                 vectors=load_file(folder / VECTORS)["vectors"],
                 **read_frames(folder, FRAMES),
                 summary=read_json(folder / SUMMARY),

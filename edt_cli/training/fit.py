@@ -57,6 +57,10 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     for message in model.remarks():
         events.emit(Remark(message=message))
     validation = None if s.train_on != "train" else Validation.of(data, settings)
+    if validation is not None and not len(validation.queries):
+        validation = None
+        message = "there is no validation target: training ends with its last epoch, and the last weights count"
+        events.emit(Remark(message=message))
     progress = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
     side_weights: list[list[float]] | None = None
@@ -137,7 +141,7 @@ class Validation:
         queries = data.queries("valid", settings.evaluation.keep_seen)
         seed = data.dataset.settings.seed
         sampled = settings.training.watch == "sampled"
-        drawn = draw_candidates(queries, WATCHED_NEGATIVES, seed) if sampled else None
+        drawn = draw_candidates(queries, WATCHED_NEGATIVES, seed) if sampled and len(queries) else None
         return cls(queries, drawn)
 
     def ndcg_of(self, phase: Phase) -> dict[str, float]:

@@ -171,7 +171,7 @@ def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> l
 
     def ranks(row: RunRow) -> pl.DataFrame:
         try:
-            return pl.read_parquet(_ranks(row)).select("user", "item", "domain", "rank_full")
+            return pl.read_parquet(_ranks(row), glob=False).select("user", "item", "domain", "rank_full")
         except pl.exceptions.PolarsError:
             raise ValueError(f"the ranks of {row.name} are damaged: remove them, then edt eval") from None
 

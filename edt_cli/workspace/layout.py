@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -181,7 +182,7 @@ class Workspace:
         Raises:
             UsageError: If `name` cannot name a folder.
         """
-        if not name or name.startswith(".") or "/" in name or "\\" in name:
+        if not re.fullmatch(r"\w[\w .&@+-]{0,99}", name):
             raise UsageError(f"{name!r} is not a valid name for a dataset: use letters, digits and dashes")
         return Artefact("data", name, self.data / name)
 

@@ -121,7 +121,7 @@ def test_what_is_odd_but_usable(reader, tmp_path):
         ("bad.json", (review(time=0) + "\n").encode(), "no usable row: 1 lines, 1 time zero"),
         ("no.parquet", b"hello", "cannot read no.parquet"),
         ("header.csv", b"user,item,time\n", "no usable row"),
-        ("twice.csv", b"user,user,time\n1,2,3\n", "repeated column name"),
+        ("twice.csv", b"user,item,item,time\n1,2,3,4\n", "several columns named 'item'.*user, item, item 2, time"),
         ("data.xlsx", b"PK", "does not show its format"),
         ("star*.csv", b"user,item,time\n1,2,3\n", "rename it"),
     ],
@@ -230,8 +230,46 @@ def test_times_of_any_unit(unit, reader, tmp_path):
 
 
 def test_places_in_a_sequence_stay_what_they_are(reader, tmp_path):
-    path = write(tmp_path / "t.csv", ["user,item,time", *(f"u,i,{place}" for place in (1, 2, 40_000, 3))])
-    assert [time for _, _, time in read(reader, path)[0]] == [1, 2, 40_000, 3]
+    path = write(tmp_path / "t.csv", ["user,item,time", *(f"u,i,{place}" for place in (0, 2, 40_000, 3))])
+    assert [time for _, _, time in read(reader, path)[0]] == [0, 2, 40_000, 3]
+
+
+HEADERS = {
+    "pandas_index.csv": b",user,item,time\n0,u,i,1500000000\n",
+    "comma_at_the_end.csv": b"user,item,time,\nu,i,1500000000,\n",
+    "twice_what_nobody_needs.csv": b"user,item,price,price,time\nu,i,3,4,1500000000\n",
+    "excel.csv": b"sep=;\nuser;item;time\nu;i;1500000000\n",
+    "blank_and_comment.csv": b"\n# exported\nuser,item,time\nu,i,1500000000\n",
+    "old_mac.csv": b"user,item,time\ru,i,1500000000\r",
+    "utf16.csv": "user,item,time\nu,i,1500000000\n".encode("utf-16"),
+    "spaces.txt": b"user item time\nu i 1500000000\n",
+    "spaces_around.csv": b" user , item , time \n u , i , 1500000000 \n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_files_as_other_programs_begin_them(name, reader, tmp_path):
+    (tmp_path / name).write_bytes(HEADERS[name])
+    assert read(reader, tmp_path / name)[0] == [("u", "i", 1_500_000_000)]
+
+
+def test_letters_of_other_encodings(reader, tmp_path):
+    lines = "user,item,time\nJos\u00e9,caf\u00e9,1500000000\nAnn,tea,1500000001\n"
+    path = tmp_path / "l.csv"
+    path.write_bytes(lines.encode("latin-1"))
+    assert [user for user, *_ in read(reader, path)[0]] == ["Ann"]
+    assert [user for user, *_ in read(reader, path, Columns(encoding="latin-1"))[0]] == ["Jos\u00e9", "Ann"]
+
+
+def test_a_file_without_times_keeps_its_order(reader, tmp_path):
+    path = tmp_path / "order.txt"
+    path.write_bytes(b"u a\nv b\nu c\n")
+    columns = Columns(positions=("user", "item"), header=False)
+    assert read(reader, path, columns)[0] == [("u", "a", 1), ("v", "b", 2), ("u", "c", 3)]
+    wide = tmp_path / "wide.csv"
+    wide.write_bytes(b"x" * 200_000 + b"\n")
+    with pytest.raises(UserError, match="its first line is no line of a table"):
+        read(reader, wide)
 
 
 def test_a_format_that_is_named_is_taken(reader, tmp_path):

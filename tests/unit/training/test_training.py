@@ -424,3 +424,16 @@ def test_phases_that_cannot_be_told_apart_or_learn_nothing_are_one_line(two_phas
     monkeypatch.setattr(TwoPhases, "names", ("one", "one"))
     with pytest.raises(UserError, match="two phases named 'one'"):
         train(material, s, tmp_path / "twice", Events(tmp_path / "twice"))
+
+
+def test_without_a_validation_target_the_last_weights_count(tmp_path):
+    made = dataset(
+        {f"u{n}": [f"a{(n + k) % 3}" if k % 2 else f"b{(n + k) % 4}" for k in range(6)] for n in range(12)}
+    )
+    made.target_positions["valid"][:] = 0
+    s = settings_of("sasrec", {"epochs": 3, "watch": "sampled"})
+    train(data_of(made), s, tmp_path, Events(tmp_path))
+    events = read_events(tmp_path)
+    assert [e.epoch for e in events if e.event == "epoch"] == [0, 1, 2, 3]
+    assert [e.best_epoch for e in events if e.event == "epoch"][-1] == 3
+    assert any("no validation target" in e.message for e in events)
