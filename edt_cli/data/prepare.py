@@ -229,18 +229,18 @@ def _interactions(
     """
     tally: dict[str, Any] = {"files": [], "steps": []}
     read: list[tuple[File, pl.LazyFrame]] = []
-    without = [f for f in sources.interactions if not reader.has_times(f.path, sources.columns)]
-    if without and len(sources.interactions) > 1 and any(file.part is None for file in sources.interactions):
-        raise UserError(
-            f"{without[0].path.name} has no times, so what came first in it and in the other files is not known: "
-            "add a column of times, or put all into one file with a column `domain`"
-        )
     for file in sources.interactions:
         domain_needed = file.domain is None and not sources.items
         columns = _shared_columns(reader, file, sources)
         rows, counts = reader.interactions(file.path, columns, domain_needed=domain_needed)
         tally["files"].append(_file_tally("interactions", file, counts))
         read.append((file, rows))
+    without = [f for f in sources.interactions if not reader.has_times(f.path, sources.columns)]
+    if without and len(sources.interactions) > 1 and any(file.part is None for file in sources.interactions):
+        raise UserError(
+            f"{without[0].path.name} has no times, so what came first in it and in the other files is not known: "
+            "add a column of times, or put all into one file with a column `domain`"
+        )
     domains = sources.domains or _domains_of_column(pl.concat([rows for _, rows in read]))
     lazy = pl.concat(
         rows.with_columns(domain=_domain_number(file.domain, domains), part=pl.lit(file.part, pl.UInt8))

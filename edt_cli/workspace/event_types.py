@@ -80,11 +80,11 @@ class Warned(Event):
 
 
 class Retrying(Event):
-    """The `failed` questions of an earlier process are asked again."""
+    """The failed questions of an earlier process are asked again."""
 
     event: Literal["retrying"] = "retrying"
     step: str = ""
-    failed: int = 0
+    failed: dict[str, int] = Field({}, description="how many, by cause")
 
 
 class Calls(Event):

@@ -160,7 +160,8 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on(place, served):
     done = edt("augment", *at(served, "--yes", "--max-cost", "0.01"), workspace=place)
     assert done.code == 1 and not done.out
     assert (
-        done.error.startswith("the limit of 0.01 USD is reached: ") and " left; the same command goes" in done.error
+        done.error.startswith("the limit of 0.01 USD is reached: ")
+        and " left; run the same command again" in done.error
     )
     asked = len(served.asked)
     assert asked > 0 and bill(served) <= 0.01

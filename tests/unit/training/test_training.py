@@ -254,7 +254,7 @@ def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
 
 def test_a_loss_that_is_no_number_is_one_clear_line(tmp_path):
     s = settings_of("sasrec", {"lr": 1e30})
-    with pytest.raises((UserError, ValueError), match=r"no number|NaN"):
+    with pytest.raises((UserError, ValueError), match="not finite"):
         train(data_of(random_dataset()), s, tmp_path, Events())
 
 
