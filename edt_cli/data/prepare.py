@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,11 @@ from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.columns import Columns
 from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
+from edt_cli.data.doubts import check_metadata, report_doubts, shown_date
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
 from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
 from edt_cli.data.sources import File, Sources, checked_domains
-from edt_cli.data.times import STEPS
 from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
@@ -31,10 +28,6 @@ RECIPE = 2  # Increase when the same files and options yield another dataset.
 NO_FILTER = DataSettings(window=None, k_core=None)
 TIE_SAMPLE_USERS = 10_000
 OTHER_DOMAIN = 255
-YEAR = 365 * 86_400
-OLDEST = 20 * YEAR  # 1989
-FEW_KNOWN = 0.5  # share of a domain's items with metadata below which this may be a mistake
-MANY_SHARED = 0.05  # share of items with an id in several domains above which this may be a mistake
 
 
 def prepare_from_options(
@@ -98,16 +91,9 @@ def prepare(
         if texts is None:
             texts = _texts(reader, sources, domains, frame["item"], tally)
         items = _items(frame, texts)
-        _check_metadata(items, texts, domains, sources, events)
+        check_metadata(items, texts, domains, sources, events)
         manifest |= _write(folder, frame, items, domains, settings, tally)
-    _report_oddities(items, domains, tally, events)
-    if not artefact.manifest()["test_targets"]:
-        message = "no user has a test target: nothing can be measured on this data"
-        events.emit(Remark(message=message))
-    _report_times(artefact.manifest()["spans"], events)
-    if not artefact.manifest()["users_in_several_domains"]:
-        message = "no user is in several domains: do all files write the ids of users alike?"
-        events.emit(Remark(message=message))
+    report_doubts(items, domains, artefact.manifest(), events)
     return artefact, True
 
 
@@ -133,68 +119,6 @@ def ensure_demo(workspace: Workspace) -> None:
     """Prepare `demo` if it does not exist, which takes about a second."""
     if not workspace.dataset("demo").complete:
         prepare_demo(workspace, NO_FILTER, Events())
-
-
-def _report_times(spans: Mapping[str, Sequence[int]], events: Events) -> None:
-    """Report domains that do not overlap in time, and times that are hardly dates."""
-    shown = {name: f"{name}: {_date(first)} to {_date(last)}" for name, (first, last) in spans.items()}
-    for (one, (first, last)), (other, (begin, end)) in combinations(spans.items(), 2):
-        if first > end or begin > last:
-            apart = f"{shown[one]}; {shown[other]}"
-            events.emit(
-                Remark(message=f"domains do not overlap in time ({apart}): are their units right? --time-format")
-            )
-    now = time.time()
-    for name, (_, last) in spans.items():
-        if last < OLDEST and last > STEPS:
-            events.emit(Remark(message=f"times before 1990 ({shown[name]}): is their unit right? --time-format"))
-        elif last > now + YEAR:
-            events.emit(Remark(message=f"times in the future ({shown[name]}): is their unit right? --time-format"))
-
-
-def _check_metadata(
-    items: pl.DataFrame, texts: pl.DataFrame, domains: Sequence[str], sources: Sources, events: Events
-) -> None:
-    """Compare the items of each domain with those of its files of items.
-
-    Raises:
-        UserError: If a domain has such a file, and not one item is in it.
-    """
-    known = texts["item"].unique()
-    for number, name in enumerate(domains):
-        files = " or ".join(file.path.name for file in sources.items if file.domain == name)
-        ids = items.filter(domain=number)["item"]
-        there = ids.is_in(known.implode())
-        if not files or ids.is_empty():
-            continue
-        missing = ", ".join(ids.filter(~there).sort().head(3))
-        if not there.any():
-            raise UserError(
-                f"no item of {name} is in {files}, such as {missing}: do both use the same ids? "
-                "--columns item=NAME and --item-columns item=NAME choose the column of the ids"
-            )
-        if int(there.sum()) < FEW_KNOWN * len(ids):
-            message = f"only {int(there.sum()):,} of {len(ids):,} items of {name} are in {files}; not {missing}"
-            events.emit(Remark(message=message))
-
-
-def _report_oddities(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:
-    """Report what is not an error, but probably unintended."""
-    has_text = pl.any_horizontal(pl.col(TEXT_FIELDS).is_not_null())
-    for number, name in enumerate(domains):
-        of_domain = items.filter(domain=number)
-        if of_domain.is_empty():
-            events.emit(Remark(message=f"{name} is left without any item"))
-        elif not of_domain.select(has_text.any()).item():
-            events.emit(Remark(message=f"no item of {name} has text: its metadata is missing or has other ids"))
-    shared = tally.get("items in several domains", 0)
-    if shared > MANY_SHARED * len(items):
-        events.emit(
-            Remark(
-                message=f"{shared:,} of {len(items):,} items have an id that several domains use; "
-                "if these are different items, give them different ids (food-17, kitchen-17)"
-            )
-        )
 
 
 def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
@@ -255,8 +179,9 @@ def _interactions(
         _step(tally, "outside the window", total - len(frame))
         if frame.is_empty():
             raise UserError(
-                f"no interaction lies between {_date(start)} and {_date(end)} (the data runs from {_date(first)} "
-                f"to {_date(last)}); for data that is older or filtered already: --window none --k-core none"
+                f"no interaction lies between {shown_date(start)} and {shown_date(end)} "
+                f"(the data runs from {shown_date(first)} to {shown_date(last)}); "
+                "for data that is older or filtered already: --window none --k-core none"
             )
     known = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
     _step(tally, "of a domain that --domains leaves out", len(frame) - len(known))
@@ -456,10 +381,3 @@ def _step(tally: dict[str, Any], what: str, left_out: int) -> None:
 
 def _file_tally(what: str, file: File, counts: StageProgress) -> dict[str, Any]:
     return {"what": what, "file": file.path.name, "domain": file.domain, **counts}
-
-
-def _date(seconds: int) -> str:
-    try:
-        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
-    except (OverflowError, ValueError, OSError):
-        return str(seconds)
