@@ -48,6 +48,14 @@ def prepare(
         list[str] | None,
         typer.Option("--items", metavar="[DOMAIN=]FILE", help="Item text, of one domain or of any; repeatable."),
     ] = None,
+    item_vectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--item-vectors",
+            metavar="[DOMAIN=]FILE",
+            help="Vectors in place of an embedder's: .parquet, or .npy or .safetensors with NAME.ids.txt.",
+        ),
+    ] = None,
     domains: Annotated[
         str | None, typer.Option("--domains", help="Names of the domains, in order: food,kitchen.")
     ] = None,
@@ -116,6 +124,7 @@ def prepare(
         valid=valid,
         test=test,
         items=[*_short_items(domains, (a, b), (a_items, b_items)), *(items or ())],
+        item_vectors=item_vectors or (),
         domains=domains,
         columns=columns,
         item_columns=item_columns,
@@ -141,7 +150,7 @@ def prepare(
     manifest = artefact.manifest()
     show(
         {"data": artefact.key, "prepared_now": made, **manifest},
-        [*_tally(manifest["tally"]), _plain(_size(artefact.key, manifest))],
+        [*_tally(manifest["tally"]), _plain(_size(artefact.key, manifest)), *_vectors(manifest)],
         as_json=json_,
     )
 
@@ -252,6 +261,15 @@ def _size(name: str, manifest: dict[str, Any]) -> str:
     return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']}){overlap}"
 
 
+def _vectors(document: dict[str, Any]) -> list[RenderableType]:
+    """Vectors that the items came with, if they did."""
+    given = document.get("item_vectors")
+    if not given:
+        return []
+    items = " + ".join(f"{count:,} {domain}" for domain, count in given["items"].items())
+    return [_plain(f"item vectors: given ({given['label']}), {given['dimension']} numbers each, of {items} items")]
+
+
 def _statistics(document: dict[str, Any]) -> list[RenderableType]:
     from edt_cli.reporting.figures import bar_chart
 
@@ -286,7 +304,7 @@ def _statistics(document: dict[str, Any]) -> list[RenderableType]:
         for key, what in (("one_domain", "one domain"), ("several_domains", "several domains"))
         if document["sample"][key]
     ]
-    return [table, *map(_plain, lines), chart, *map(_plain, sample)]
+    return [table, *map(_plain, lines), *_vectors(document), chart, *map(_plain, sample)]
 
 
 def _repeats(repeats: dict[str, Any], option: str) -> str:

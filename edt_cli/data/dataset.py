@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, TrainOn, UserError
+from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.workspace.layout import Artefact
 
 Split = Literal["valid", "test"]
@@ -165,6 +166,16 @@ class Dataset:
     target_positions: dict[Split, Numbers]
     catalogue: pl.DataFrame
     """One row per item, row i for item i + 1: id, title, brand, category, description (null where absent)."""
+    vectors: ItemVectors | None = None
+    """Text vectors that models read in place of an embedder's; None if there are none."""
+
+    @cached_property
+    def has_text(self) -> np.ndarray:
+        """Whether each item has text, or a vector where the dataset has them: bool [N + 1]."""
+        if self.vectors is not None:
+            return self.vectors.known
+        text = self.catalogue.select(pl.any_horizontal(pl.col(TEXT_FIELDS).is_not_null()))
+        return np.append(False, text.to_series().to_numpy())
 
     @property
     def times(self) -> np.ndarray:
@@ -460,6 +471,7 @@ def load(artefact: Artefact) -> Dataset:
                 "test": users["test_position"].to_numpy(),
             },
             catalogue=catalogue,
+            vectors=ItemVectors.of_manifest(artefact.path, manifest),
         )
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
         raise UserError(

@@ -12,8 +12,9 @@ import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.dataset import TEXT_FIELDS
-from edt_cli.data.sources import Sources
+from edt_cli.data.sources import File, Sources
 from edt_cli.data.times import STEPS
+from edt_cli.data.vector_files import VectorTable
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 
@@ -61,20 +62,41 @@ def check_metadata(
     """
     known = texts["item"].unique()
     for number, name in enumerate(domains):
-        files = " or ".join(file.path.name for file in sources.items if file.domain == name)
-        ids = items.filter(domain=number)["item"]
-        there = ids.is_in(known.implode())
-        if not files or ids.is_empty():
-            continue
-        missing = ", ".join(ids.filter(~there).sort().head(3))
-        if not there.any():
-            raise UserError(
-                f"no item of {name} is in {files}, such as {missing}: do both use the same ids? "
-                "--columns item=NAME and --item-columns item=NAME choose the column of the ids"
-            )
-        if int(there.sum()) < FEW_KNOWN * len(ids):
-            message = f"only {int(there.sum()):,} of {len(ids):,} items of {name} are in {files}; not {missing}"
-            events.emit(Remark(message=message))
+        files = [file for file in sources.items if file.domain == name]
+        _check_known(items.filter(domain=number)["item"], name, known, files, events)
+
+
+def check_vectors(
+    ids: pl.Series, domains: Mapping[str, range], tables: Sequence[tuple[File, VectorTable]], events: Events
+) -> None:
+    """Compare the items of each domain with those of its files of vectors, as with its metadata.
+
+    Raises:
+        UserError: If not one item is in a file.
+    """
+    for file, table in tables:
+        span = range(1, len(ids) + 1) if file.domain is None else domains.get(file.domain, range(1, 1))
+        of = "the data" if file.domain is None else file.domain
+        _check_known(ids[span.start - 1 : span.stop - 1], of, table.ids, [file], events)
+
+
+def _check_known(ids: pl.Series, of: str, known: pl.Series, files: Sequence[File], events: Events) -> None:
+    """Report if fewer than half of a domain's items are in its files, with some ids of each side."""
+    names = " or ".join(file.path.name for file in files)
+    there = ids.is_in(known.implode())
+    if not names or ids.is_empty():
+        return
+    missing = ", ".join(ids.filter(~there).sort().head(3))
+    others = ", ".join(known.filter(~known.is_in(ids.implode())).sort().head(3))
+    unlike = f"{missing} (there: {others})" if others else missing
+    if not there.any():
+        raise UserError(
+            f"no item of {of} is in {names}, such as {unlike}: do both use the same ids? "
+            "--columns item=NAME and --item-columns item=NAME choose the column of the ids"
+        )
+    if int(there.sum()) < FEW_KNOWN * len(ids):
+        message = f"only {int(there.sum()):,} of {len(ids):,} items of {of} are in {names}; not {unlike}"
+        events.emit(Remark(message=message))
 
 
 def _report_items(items: pl.DataFrame, domains: Sequence[str], tally: Mapping[str, Any], events: Events) -> None:

@@ -34,7 +34,7 @@ from edt_cli.workspace.layout import Workspace
 class SourceOptions:
     """Options that name files.
 
-    `domain_files` and `items` are FILE or DOMAIN=FILE each.
+    `domain_files`, `items` and `item_vectors` are FILE or DOMAIN=FILE each.
     """
 
     raw: Path | None = None
@@ -45,6 +45,7 @@ class SourceOptions:
     valid: Path | None = None
     test: Path | None = None
     items: Sequence[str] = ()
+    item_vectors: Sequence[str] = ()
     domains: str | None = None
     columns: str | None = None
     item_columns: str | None = None
@@ -105,6 +106,12 @@ def find_sources(name: str, options: SourceOptions, workspace: Workspace, events
         UsageError: If options contradict each other or do not name files.
         UserError: If the files are missing; for a pair, the message says how to get them.
     """
+    sources = _sources(name, options, workspace, events)
+    vectors = tuple(File(path, domain) for domain, path in map(_maybe_named, options.item_vectors))
+    return replace(sources, vectors=vectors) if vectors else sources
+
+
+def _sources(name: str, options: SourceOptions, workspace: Workspace, events: Events) -> Sources:
     if len(options.kinds) > 1:
         raise UsageError(f"name the interactions in one way, not by {' and '.join(options.kinds)}")
     domains = _listed(options.domains)

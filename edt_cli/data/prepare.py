@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ import polars as pl
 
 from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.columns import Columns
-from edt_cli.data.dataset import TEXT_FIELDS, assemble, save
+from edt_cli.data.dataset import TEXT_FIELDS, Dataset, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
-from edt_cli.data.doubts import check_metadata, report_doubts, shown_date
+from edt_cli.data.doubts import check_metadata, check_vectors, report_doubts, shown_date
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
+from edt_cli.data.item_vectors import FILE, matched_vectors, save_vectors
 from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
 from edt_cli.data.sources import File, Sources, checked_domains
+from edt_cli.data.vector_files import read_vectors, vector_files
 from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
@@ -51,7 +53,7 @@ def prepare_from_options(
     target = keep_as or name
     workspace.dataset(target)
     if name == "demo":
-        if options.kinds:
+        if options.kinds or options.item_vectors:
             raise UsageError("demo is built in and reads no files; give your data another name")
         return prepare_demo(workspace, settings, events, target)
     if target == "demo":
@@ -71,6 +73,9 @@ def prepare(
         UserError: If a file cannot be read or has no usable row, or no interaction is left.
     """
     files = [("interactions", file) for file in sources.interactions] + [("items", file) for file in sources.items]
+    files += [
+        ("item vectors", replace(one, path=path)) for one in sources.vectors for path in vector_files(one.path)
+    ]
     source = [_file_record(what, file, events) for what, file in files]
     columns = [asdict(sources.columns), asdict(sources.item_columns)]
     recipe = digest(RECIPE, source, sources.domains, columns, settings)
@@ -92,7 +97,7 @@ def prepare(
             texts = _texts(reader, sources, domains, frame["item"], tally)
         items = _items(frame, texts)
         check_metadata(items, texts, domains, sources, events)
-        manifest |= _write(folder, frame, items, domains, settings, tally)
+        manifest |= _write(folder, frame, items, domains, settings, tally, sources, events)
     report_doubts(items, domains, artefact.manifest(), events)
     return artefact, True
 
@@ -111,7 +116,7 @@ def prepare_demo(
         frame = interactions.join(items.select("item", "domain"), on="item", maintain_order="left")
         frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
         frame = _filtered(frame, len(DEMO_DOMAINS), settings, tally)
-        manifest |= _write(folder, frame, items, DEMO_DOMAINS, settings, tally)
+        manifest |= _write(folder, frame, items, DEMO_DOMAINS, settings, tally, Sources(()), Events())
     return artefact, True
 
 
@@ -320,15 +325,21 @@ def _write(
     items: pl.DataFrame,
     domains: Sequence[str],
     settings: DataSettings,
-    tally: Mapping[str, Any],
+    tally: dict[str, Any],
+    sources: Sources,
+    events: Events,
 ) -> dict[str, Any]:
-    """Write the tables, and return the rest of the manifest."""
+    """Write the tables and item vectors, and return the rest of the manifest."""
     # The setting of repeats is left out of the key, since the content shows its effect.
     keyed = settings.model_dump(mode="json", exclude={"repeats"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
     counts = dataset.sequences.domain_counts(dataset.domains)
     saved = save(dataset, folder)
+    vectors = {}
+    if sources.vectors:
+        vectors["item_vectors"] = _write_vectors(folder, dataset, sources, tally, events)
+        saved["content"][FILE] = vectors["item_vectors"]["key"]
     return saved | {
         "data_key": digest({**saved, "settings": keyed}),
         "split": settings.split,
@@ -340,7 +351,19 @@ def _write(
         "test_targets": len(dataset.targets("test").users),
         "tie_order": tie_order,
         "tally": tally,
+        **vectors,
     }
+
+
+def _write_vectors(
+    folder: Path, dataset: Dataset, sources: Sources, tally: dict[str, Any], events: Events
+) -> dict[str, Any]:
+    """Write the vectors that the user has for the items, and return what the manifest says of them."""
+    ids = dataset.catalogue["id"]
+    domains = {name: dataset.domains.range(number) for number, name in enumerate(dataset.domains.names)}
+    tables = [(file, read_vectors(file.path, sources.item_columns)) for file in sources.vectors]
+    check_vectors(ids, domains, tables, events)
+    return save_vectors(matched_vectors(tables, ids, domains, tally), sources.vectors, domains, folder)
 
 
 def _spans(frame: pl.DataFrame, domains: Sequence[str]) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edt_cli.config import UsageError, UserError
@@ -43,6 +43,8 @@ class Sources:
     """Names of the domains in order; None if they are to be taken from the domain column."""
     columns: Columns = field(default_factory=Columns)
     item_columns: Columns = field(default_factory=Columns)
+    vectors: tuple[File, ...] = ()
+    """Files of item vectors."""
 
 
 def amazon_pair(name: str, folder: Path) -> Sources:
@@ -164,27 +166,15 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
     """
     new = checked_domains(names)
     if sources.domains is None:
-        return Sources(
-            interactions=sources.interactions,
-            items=sources.items,
-            domains=new,
-            columns=sources.columns,
-            item_columns=sources.item_columns,
-        )
+        return replace(sources, domains=new)
     if len(new) != len(sources.domains):
         raise UsageError(f"--domains names {len(new)} domains, but the files have {len(sources.domains)}")
     name: Mapping[str | None, str | None] = {None: None, **dict(zip(sources.domains, new, strict=True))}
-    interactions, items = (
+    interactions, items, vectors = (
         tuple(File(file.path, name[file.domain], file.part) for file in files)
-        for files in (sources.interactions, sources.items)
+        for files in (sources.interactions, sources.items, sources.vectors)
     )
-    return Sources(
-        interactions=interactions,
-        items=items,
-        domains=new,
-        columns=sources.columns,
-        item_columns=sources.item_columns,
-    )
+    return replace(sources, interactions=interactions, items=items, vectors=vectors, domains=new)
 
 
 def _first_existing(folder: Path, stems: Iterable[str]) -> Path | None:

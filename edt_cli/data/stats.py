@@ -36,6 +36,7 @@ def statistics(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
         "r": {"edges": edges.round(1).tolist(), "users": np.histogram(degrees, edges)[0].tolist()},
         "ties": _ties(dataset, manifest),
         "repeats": _repeats(dataset),
+        "item_vectors": manifest.get("item_vectors"),
         "sample": _sample(dataset, degrees),
         "tally": manifest.get("tally", {}),
     }

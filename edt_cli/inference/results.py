@@ -134,7 +134,7 @@ def _compute(
                 "negatives": s.negatives if protocol == "sampled" else None,
                 **_seen(dataset, s),
                 "rank_seconds": round(seconds, 3),
-                **figures(dataset, queries, ranks, protocol, training_data.has_text),
+                **figures(dataset, queries, ranks, protocol, dataset.has_text),
             }
             run.write_result(name, document)
             _save_ranks(run, queries, ranks, protocol, f"{name}{RANKS}")
@@ -180,7 +180,7 @@ def evaluate_together(
         "protocol": s.protocol,
         "negatives": s.negatives if s.protocol == "sampled" else None,
         **_seen(dataset, s),
-        **figures(dataset, queries[0], ranks, s.protocol, training_data[0].has_text),  # type: ignore[typeddict-item]
+        **figures(dataset, queries[0], ranks, s.protocol, dataset.has_text),  # type: ignore[typeddict-item]
     }
 
 
@@ -197,7 +197,7 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> Head
     """Return the fields of a result document that say which run it is of."""
     manifest, names = run.manifest(), identity(run, first_phase=not dft)
     phases = manifest.get("phases", {}).values()
-    return {
+    header: Header = {
         "run": run.name,
         "data": dataset.name,
         "data_key": dataset.key,
@@ -211,6 +211,9 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, dft: bool) -> Head
         "parameters": manifest.get("parameters"),
         "seconds": sum(phase["seconds"] for phase in phases) if phases else None,
     }
+    if "item_vectors" in run.plan:
+        header["item_vectors"] = run.plan["item_vectors"]
+    return header
 
 
 def _save_ranks(run: Run, queries: EvalQueries, ranks: Ranks, protocol: str, name: str) -> None:

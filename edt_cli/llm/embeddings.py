@@ -19,11 +19,11 @@ from edt_backends.base import BackendError, EmbeddingBackend
 from edt_backends.wrappers import MappedEmbeddings
 from edt_cli.config import UserError
 from edt_cli.data.dataset import TEXT_FIELDS
+from edt_cli.data.item_vectors import FILE
 from edt_cli.workspace.events import Events
 
 DESCRIPTION_CHARACTERS = 1000
 PACE_SECONDS = 10.0
-FILE = "embeddings.safetensors"
 
 
 def item_text(row: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from edt_backends.cache import CachedChat
 from edt_backends.store import Observed
 from edt_backends.wrappers import request_bytes
 from edt_cli.config import LimitSettings
-from edt_cli.models.systems import needs
+from edt_cli.models.systems import has_llm, needs
 from edt_cli.paper.facts import COST_PER_USER
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
 def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Estimate | None:
     """Estimate the embedding of new texts: catalogue items, generated items and profiles."""
     embedder = pipeline.providers.embedder
-    if not embedder.paid:
+    if not embedder.paid or (pipeline.dataset.vectors is not None and not has_llm(pipeline.settings)):
         return None
     from edt_cli.llm.embeddings import item_texts
 

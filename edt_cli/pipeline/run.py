@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from edt_cli.config import UserError
-from edt_cli.models.systems import checked, options_of, system
+from edt_cli.models.systems import checked, needs, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
@@ -68,6 +68,8 @@ class Pipeline(Stages):
         return replace(self, settings=self.settings.changed(training=changes), shared=self.providers)
 
     def _plan(self) -> dict[str, Any]:
+        given = self.dataset.vectors
+        vectors = {"item_vectors": given.label} if given and "item text" in needs(self.settings.model) else {}
         return {
             "data": self.dataset.name,
             "data_key": self.view.key,
@@ -77,6 +79,7 @@ class Pipeline(Stages):
             "keep_seen": self.keep_seen,
             "artefacts": self.artefact_keys(),
             "llm": self.llm_name,
+            **vectors,
             "device": self.device,
         }
 

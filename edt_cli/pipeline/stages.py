@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edt_cli.config import Settings
+from edt_cli.config import Settings, UsageError
 from edt_cli.llm.providers import Providers
 from edt_cli.models.systems import asks_llm, has_llm, needs, system
 from edt_cli.pipeline import keys
@@ -52,6 +52,20 @@ class Stages:
     device: str = "cpu"
     shared: Providers | None = None
     preset: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that generated items will have vectors.
+
+        Raises:
+            UsageError: If an LLM writes new items for a dataset whose vectors are of no embedder that edt has.
+        """
+        s = self.settings
+        writes = s.augmentation.enabled and s.llm.provider != "local" and "generated items" in needs(s.model)
+        if self.dataset.vectors is not None and writes and s.augmentation.ground != "match":
+            raise UsageError(
+                f"{self.dataset.name} has item vectors of its own, and texts that an LLM writes have none of them: "
+                "set augmentation.ground = match, so that real items stand for these texts"
+            )
 
     @cached_property
     def view(self) -> TrainingView:
@@ -123,7 +137,7 @@ class Stages:
         """Return the keys of the artefacts that a run of these settings reads, by kind."""
         needed = needs(self.settings.model)
         by_kind: dict[Kind, str] = {}
-        if "item text" in needed:
+        if "item text" in needed and self.dataset.vectors is None:
             by_kind["embeddings"] = self.embeddings_key
         if "generated items" in needed:
             by_kind["augmentation"] = self.augmentation_key
@@ -145,8 +159,15 @@ class Stages:
     # Stages.
 
     def embeddings(self) -> ItemEmbeddings:
-        """Get or make the item embeddings."""
+        """Get or make the embeddings of the items' texts, which the LLM stages compare with other texts."""
         return self._embeddings
+
+    def item_vectors(self) -> ItemEmbeddings:
+        """Return what models read of the items' texts: the vectors of the dataset, or else the embeddings."""
+        from edt_cli.llm.embeddings import ItemEmbeddings
+
+        given = self.dataset.vectors
+        return self.embeddings() if given is None else ItemEmbeddings.load(given.folder)
 
     def augmentation(self) -> Augmentation:
         """Get or make S_aug (section 3.2), checked for leaks; with `w/o Aug.` nothing is made."""
@@ -264,7 +285,7 @@ class Stages:
             self.dataset,
             self.view,
             self.device,
-            embeddings=self.embeddings() if "item text" in needed else None,
+            embeddings=self.item_vectors() if "item text" in needed else None,
             augmentation=self.augmentation() if "generated items" in needed else None,
             augmented=system(self.settings.model.name).augmented,
             profiles=self.profiles() if "user profiles" in needed and self.settings.profiling.enabled else None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypedDict
 
 from edt_cli.reporting import paper_tables as paper
-from edt_cli.reporting.grouping import by_protocol, data_names, measure, seeds_note, seen_notes, users_note
+from edt_cli.reporting.grouping import by_protocol, data_names, data_notes, measure, seeds_note, users_note
 from edt_cli.reporting.table import Cell, Column, Measure, PValue, Table, improvement, mark_best
 from edt_cli.reporting.table import Row as TableRow
 from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
@@ -139,7 +139,7 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     gains = [row for row in gains if any(row.cells)]
     runs_by_row = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
     seeds = seeds_note([(label, runs) for label, runs in runs_by_row if runs])
-    notes = [seeds, users_note(outcomes), *seen_notes(outcomes)]
+    notes = [seeds, users_note(outcomes), *data_notes(outcomes)]
     data = ", ".join(names.get(name, name) for name in grid.domains)
     title = f"{paper.TABLES[2].title} on {data}: {protocol}"
     everything = [cell_value for row in rows for cell_value in row.cells]

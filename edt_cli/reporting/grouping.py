@@ -157,7 +157,24 @@ def users_note(results: Sequence[Result]) -> str:
     return f"Users: {'; '.join(parts)}."
 
 
-def seen_notes(results: Sequence[Result]) -> list[str]:
+def data_notes(results: Sequence[Result]) -> list[str]:
+    """Return notes on the data behind the figures: its item vectors, and seen items."""
+    return [*_vector_notes(results), *_seen_notes(results)]
+
+
+def _vector_notes(results: Sequence[Result]) -> list[str]:
+    """Return a note for each dataset whose items came with vectors."""
+    of = {result["data"]: result["item_vectors"] for result in results if "item_vectors" in result}
+    shown = data_names(results)
+    several = len(shown) > 1
+    return [
+        f"Item vectors{f' of {shown[data]}' if several else ''}: given ({of[data]})."
+        for data in shown
+        if data in of
+    ]
+
+
+def _seen_notes(results: Sequence[Result]) -> list[str]:
     """Return a note on seen items for each dataset that keeps them as candidates or has many repeats."""
     names = data_names(results)
     notes = []

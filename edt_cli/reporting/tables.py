@@ -14,9 +14,9 @@ from edt_cli.reporting.grouping import (
     by_kind,
     by_protocol,
     data_names,
+    data_notes,
     measure,
     seeds_note,
-    seen_notes,
     shown_data,
     shown_system,
     users_note,
@@ -208,7 +208,7 @@ def group_tables(results: Sequence[Result], by: str | None = None, metrics: Sequ
             table = _table(title, protocol, data_results, blocks, ("users", *metrics))
             notes = (
                 seeds_note([(line.label, line.runs) for line in _lines(data_results)]),
-                *seen_notes(data_results),
+                *data_notes(data_results),
             )
             tables.append(mark_best(replace(table, stub=(by, "Model"), notes=notes), within_groups=True))
     return tables
@@ -261,7 +261,7 @@ def _table(
     rows = tuple(Row(line.label, tuple(_cell(line, source) for source in sources), line.group) for line in lines)
     data = ", ".join(data_names(results).values())
     seeds = seeds_note([(line.label, line.runs) for line in lines])
-    notes = (seeds, users_note(results), *seen_notes(results))
+    notes = (seeds, users_note(results), *data_notes(results))
     columns = tuple(source.column for source in sources)
     return Table(f"{title} on {data}: {protocol}", columns, rows, notes=notes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,15 +68,6 @@ class TrainingData:
             inserted=inserted,
             folder=folder,
         )
-
-    @cached_property
-    def has_text(self) -> np.ndarray:
-        """Whether each item of the catalogue has text, bool [1 + N]."""
-        catalogue = self.dataset.catalogue
-        text = np.zeros(len(catalogue), dtype=bool)
-        for field in catalogue.columns[1:]:
-            text |= catalogue[field].is_not_null().to_numpy()
-        return np.append(False, text)
 
     def queries(self, split: Split, keep_seen: KeepSeen = "auto") -> EvalQueries:
         """Return the evaluation queries of a split.

@@ -7,7 +7,6 @@ import torch
 
 from edt_cli.config import Settings
 from edt_cli.data.dataset import Dataset
-from edt_cli.llm.embeddings import item_texts
 from edt_cli.models.batch import item_table
 from edt_cli.models.inputs import GeneratedItems
 from edt_cli.models.systems import make_model, needs, system
@@ -30,8 +29,9 @@ def parameters(dataset: Dataset, settings: Settings) -> int:
     vectors = profiles = None
     random = np.random.default_rng(0)
     if "item text" in needed:
-        has_text = np.array([False, *(text is not None for text in item_texts(dataset.catalogue))])
-        vectors = random.normal(size=(len(has_text), TEXT_WIDTH)).astype(np.float32) * has_text[:, None]
+        has_text = dataset.has_text
+        width = TEXT_WIDTH if dataset.vectors is None else dataset.vectors.dimension
+        vectors = random.normal(size=(len(has_text), width)).astype(np.float32) * has_text[:, None]
     if "user profiles" in needed and settings.profiling.enabled:
         profiles = torch.zeros(len(view.prefixes), TEXT_WIDTH)
     table = item_table(dataset.domains, view.prefixes, vectors=vectors)

@@ -128,6 +128,8 @@ class Runs(Pane):
             lines.append("space marks a run; what this one sets otherwise is then shown here")
         llm = row.plan.get("llm")
         llm_name = f", {llm}" if llm else ""
+        if given := row.plan.get("item_vectors"):
+            llm_name += f", item vectors: given ({given})"
         lines.append(safe(f"{row.title} on {row.data}{llm_name}, {row.plan.get('device', '')}", 300))
         return "\n".join(line[:600] for line in lines)
 

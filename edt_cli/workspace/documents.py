@@ -33,6 +33,8 @@ class Header(TypedDict):
     """Whether the model is that after the first of two phases."""
     llm: str
     """Name of the LLM, such as `local (no LLM)`; "" if no LLM is involved."""
+    item_vectors: NotRequired[str]
+    """Files of the vectors that the model read in place of an embedder's."""
     seed: int
     parameters: int | None
     seconds: float | None

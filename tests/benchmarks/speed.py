@@ -134,7 +134,7 @@ def ranking(data: str) -> dict:
         scorer = model.scorer(asked.inputs, asked.targets.domains)
         ranks = rank(scorer, asked, candidates=drawn, top=10)
         for protocol in ("full", "sampled"):
-            figures(made.dataset, asked, ranks, protocol, material.has_text)
+            figures(made.dataset, asked, ranks, protocol, made.dataset.has_text)
 
     return timed(one)
 
