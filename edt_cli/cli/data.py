@@ -27,6 +27,9 @@ def prepare(
     raw: Annotated[
         Path | None, typer.Option("--raw", help="Folder of the pair's Amazon files, or of RecBole .inter files.")
     ] = None,
+    handled: Annotated[
+        Path | None, typer.Option("--handled", help="Folder of the data released with LLM4CDSR and LLM-EDT.")
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the pair's public files (gigabytes).")
     ] = False,
@@ -117,6 +120,7 @@ def prepare(
 
     options = SourceOptions(
         raw=raw,
+        handled=handled,
         download=download,
         domain_files=[*map(str, filter(None, (a, b))), *(domain_file or ())],
         interactions=interactions,

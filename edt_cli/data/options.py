@@ -13,6 +13,7 @@ from edt_cli.config import DataSettings, UsageError, UserError, validated
 from edt_cli.data.columns import Columns, parse_columns
 from edt_cli.data.download import fetch_pair
 from edt_cli.data.formats import bare_name
+from edt_cli.data.handled import handled_folder
 from edt_cli.data.heads import ENCODINGS
 from edt_cli.data.sources import (
     PAIRS,
@@ -38,6 +39,7 @@ class SourceOptions:
     """
 
     raw: Path | None = None
+    handled: Path | None = None
     download: bool = False
     domain_files: Sequence[str] = ()
     interactions: Path | None = None
@@ -63,6 +65,7 @@ class SourceOptions:
         """Ways of naming interactions that were used; only one may be."""
         named = {
             "--raw": self.raw,
+            "--handled": self.handled,
             "--download": self.download,
             "--domain-file": self.domain_files,
             "--interactions": self.interactions,
@@ -82,7 +85,7 @@ def data_settings(
 ) -> DataSettings:
     """Make the settings of dataset `name` from options.
 
-    By default, a pair of the paper is filtered by the released recipe, and other data is not filtered.
+    By default, raw files of a pair of the paper are filtered by the released recipe, other data is not filtered.
 
     Raises:
         UsageError: If a value is not valid, or options contradict each other.
@@ -92,9 +95,10 @@ def data_settings(
     if split == "given" and not options.split_already:
         raise UsageError("--split given needs --train FILE and --test FILE")
     values["split"] = "given" if options.split_already else split or "leave-one-out"
-    if window is not None or name not in PAIRS:
+    raw_pair = name in PAIRS and not options.handled
+    if window is not None or not raw_pair:
         values["window"] = parse_window(window or "none")
-    if k_core is not None or name not in PAIRS:
+    if k_core is not None or not raw_pair:
         values["k_core"] = parse_k_core(k_core or "none")
     return validated(DataSettings, values)
 
@@ -121,6 +125,8 @@ def _sources(name: str, options: SourceOptions, workspace: Workspace, events: Ev
         folder = options.raw or fetch_pair(name, workspace.root / "raw", events)
         sources = amazon_pair(name, folder)
         return renamed(sources, domains) if domains else sources
+    if options.handled:
+        return handled_folder(options.handled, domains or _pair_domains(name))
     if options.raw:
         sources = recbole_folder(options.raw)
         return renamed(sources, domains) if domains else sources

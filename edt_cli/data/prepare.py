@@ -17,6 +17,7 @@ from edt_cli.data.dataset import TEXT_FIELDS, Dataset, assemble, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
 from edt_cli.data.doubts import check_metadata, check_vectors, report_doubts, shown_date
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
+from edt_cli.data.handled import converted
 from edt_cli.data.item_vectors import FILE, matched_vectors, save_vectors
 from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
@@ -76,6 +77,7 @@ def prepare(
     files += [
         ("item vectors", replace(one, path=path)) for one in sources.vectors for path in vector_files(one.path)
     ]
+    files += [("ids", File(sources.id_map))] if sources.id_map else []
     source = [_file_record(what, file, events) for what, file in files]
     columns = [asdict(sources.columns), asdict(sources.item_columns)]
     recipe = digest(RECIPE, source, sources.domains, columns, settings)
@@ -87,6 +89,8 @@ def prepare(
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=workspace.root) as scratch,
     ):
         reader = Reader(Path(scratch), events)
+        if sources.id_map:
+            sources = converted(sources, Path(scratch) / "converted", events)
         frame, domains, tally = _interactions(reader, sources, settings)
         texts: pl.DataFrame | None = None
         if frame["domain"].null_count():
@@ -165,6 +169,8 @@ def _interactions(
         tally["files"].append(_file_tally("interactions", file, counts))
         read.append((file, rows))
     without = [f for f in sources.interactions if not reader.has_times(f.path, sources.columns)]
+    if without and settings.split == "global-time":
+        raise UserError(f"{without[0].path.name} has no times: --split global-time needs them")
     if without and len(sources.interactions) > 1 and any(file.part is None for file in sources.interactions):
         raise UserError(
             f"{without[0].path.name} has no times, so what came first in it and in the other files is not known: "

@@ -45,6 +45,8 @@ class Sources:
     item_columns: Columns = field(default_factory=Columns)
     vectors: tuple[File, ...] = ()
     """Files of item vectors."""
+    id_map: Path | None = None
+    """Ids behind the numbers in files of the released code's layout, which are to be converted first; else None."""
 
 
 def amazon_pair(name: str, folder: Path) -> Sources:
@@ -55,7 +57,7 @@ def amazon_pair(name: str, folder: Path) -> Sources:
     Raises:
         UserError: If a file of reviews is missing.
     """
-    _require_folder(folder)
+    require_folder(folder)
     interactions, items = [], []
     for domain, category in PAIRS[name]:
         stems = (category, f"reviews_{category}", f"{category}_5", f"reviews_{category}_5")
@@ -86,7 +88,7 @@ def recbole_folder(folder: Path) -> Sources:
     Raises:
         UserError: If there is no .inter file.
     """
-    _require_folder(folder)
+    require_folder(folder)
     paths = sorted(folder.glob("*.inter"))
     if not paths:
         raise UserError(
@@ -182,6 +184,6 @@ def _first_existing(folder: Path, stems: Iterable[str]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _require_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")

@@ -33,7 +33,8 @@ class VectorTable:
 
 def vector_files(path: Path) -> list[Path]:
     """Return the file of vectors, and the file of their ids if its format has none."""
-    return [path] if path.suffix.lower() == ".parquet" else [path, path.with_suffix(".ids.txt")]
+    beside = [path.with_suffix(".ids.txt")] if path.suffix.lower() in (".npy", ".safetensors") else []
+    return [path, *beside]
 
 
 def read_vectors(path: Path, columns: Columns) -> VectorTable:

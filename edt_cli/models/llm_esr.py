@@ -143,7 +143,7 @@ class LLMESR(SequentialModel):
         states = torch.zeros(len(users), self.width, device=users.device)
         training = self.training
         self.eval()
-        for rows in torch.argsort(self.histories.lengths[users]).split(CHUNK):
+        for rows in torch.argsort(self.histories.lengths[users]).split(CHUNK) if len(users) else ():
             states[rows] = self.encode_last(self.histories.batch(users[rows])).float()
         self.train(training)
         real = (similar >= 0).unsqueeze(-1)

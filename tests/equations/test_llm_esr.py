@@ -106,6 +106,7 @@ def test_the_distance_to_the_mean_state_of_similar_users(training):
     assert model.training and not found.requires_grad
     torch.testing.assert_close(found[0], last[model.similar[0]].mean(0))
     torch.testing.assert_close(found[1], last[model.similar[2, 0]])
+    assert model._teachers(model.similar[:0]).shape == (0, model.width), "a batch without anybody who has a profile"
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])

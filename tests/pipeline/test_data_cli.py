@@ -4,11 +4,13 @@ import csv
 import gzip
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -288,6 +290,37 @@ def test_users_of_one_domain_or_both_and_what_the_floors_reach_on_them(edt):
         (run,) = json.loads(edt("train", "--data", "open", "--model", model, "--json").stdout)["runs"]
         gains = [run["domains"][domain]["ndcg@10"] for domain in ("food", "kitchen")]
         assert tuple(round(gain, 4) for gain in gains) == expected
+
+
+def test_vectors_of_one_s_own_and_what_tables_say_of_them(edt, shops):
+    ids = [f"{prefix}{item}" for prefix in "so" for item in range(5)]
+    np.save("v.npy", np.random.default_rng(0).normal(size=(10, 4)))
+    Path("v.ids.txt").write_text("\n".join(ids))
+    files = ["--domain-file", "shop.csv", "--domain-file", "outlet.csv"]
+    shown = edt("data", "prepare", "mine", *files, "--item-vectors", "v.npy").stdout
+    label = f"v.npy, {Workspace(shops / 'ws').dataset('mine').manifest()['item_vectors']['key'][:8]}"
+    assert f"item vectors: given ({label}), 4 numbers each, of 5 shop + 5 outlet items" in " ".join(shown.split())
+    assert label in " ".join(edt("data", "stats", "mine").stdout.split())
+    assert f"Item vectors: given ({label})." in edt("train", "--data", "mine", "--model", "content-knn").stdout
+    assert "Item vectors" not in edt("train", "--data", "mine", "--model", "item-knn").stdout
+    Path("v.ids.txt").unlink()
+    message = error(edt("data", "prepare", "mine", *files, "--item-vectors", "v.npy", code=1))
+    assert "v.ids.txt" in message
+    assert (shops / "ws" / "data" / "mine" / "manifest.json").exists()
+
+
+def test_the_released_folder(edt, tmp_path):
+    folder = tmp_path / "[x] handled"
+    folder.mkdir()
+    mapped = {"id2str": {1: "a", 2: "b", 3: "c"}}
+    (folder / "id_map.json").write_text(json.dumps({"user_dict": mapped, "item_dict": {"0": mapped, "1": mapped}}))
+    (folder / "cloth_sport.pkl").write_bytes(pickle.dumps(({1: [1, 2, 3, 1]}, {1: [0, 1, 0, 1]})))
+    document = json.loads(edt("data", "prepare", "cloth-sport", "--handled", folder, "--json").stdout)
+    assert document["interactions"] == 4 and document["domains"] == ["cloth", "sport"]
+    proof = tmp_path / "ran"
+    (folder / "cloth_sport.pkl").write_bytes(b"cbuiltins\nopen\n(X\x01\0\0\0" + b"rX\x01\0\0\0wtR.")
+    message = error(edt("data", "prepare", "other", "--handled", folder, code=1))
+    assert "names 'builtins.open'" in message and not proof.exists()
 
 
 def test_clean(edt, shops):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from toy import random_dataset
 
 from edt_cli.config import LimitSettings, load_settings
+from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.estimate import TOKENS_A_BYTE, Known, Span, estimates
 from edt_cli.workspace.layout import Workspace
@@ -46,6 +49,14 @@ def test_what_is_switched_off_or_made_costs_nothing(tmp_path):
     local = Pipeline(Workspace(tmp_path), random_dataset(), load_settings("llm-edt-ce"))
     local.profiles()
     assert estimates(local) == []
+
+
+def test_items_with_vectors_are_not_embedded(tmp_path):
+    settings = load_settings("content-knn", flags={"embedding": {"embedder": "openai/text-embedding-3-small"}})
+    plain = random_dataset()
+    given = replace(plain, vectors=ItemVectors(tmp_path, "v.npy, 12345678", 4))
+    stages = [estimates(Pipeline(Workspace(tmp_path), dataset, settings)) for dataset in (plain, given)]
+    assert [[one.stage for one in of] for of in stages] == [["embed"], []]
 
 
 @pytest.mark.parametrize(

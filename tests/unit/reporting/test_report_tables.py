@@ -428,3 +428,12 @@ def test_what_was_asked_for_stands_apart_from_what_the_data_says(result):
         "test, full ranking, seen items left out",
     ]
     assert tables[1].notes[2] == "Seen items are no candidates, as asked: 4.2% of the targets are repeats."
+
+
+def test_a_note_names_the_vectors_that_items_came_with(result):
+    """Of the data whose runs read them."""
+    read = result("sasrec", food=(0.5, 0.3), item_vectors="v.npy, 1a2b3c4d")
+    (table,) = table_2([read, result("item-knn", food=(0.4, 0.2))])
+    assert table.notes[2:] == ("Item vectors: given (v.npy, 1a2b3c4d).",)
+    (table,) = table_2([read, result("sasrec", data="mall", toys=(0.4, 0.2))])
+    assert table.notes[2:] == ("Item vectors of shop: given (v.npy, 1a2b3c4d).",)
