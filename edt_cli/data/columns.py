@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edt_cli.config import UsageError, UserError
 
 TEXT_ROLES = ("title", "brand", "category", "description")
-ROLES = ("user", "item", "time", "domain", *TEXT_ROLES)
+ROLES = ("user", "item", "time", "domain", "rating", *TEXT_ROLES)
+STAND_INS = {"category": "main_category", "description": "features"}
+"""Columns of text that are read where another says nothing, as in Amazon's release of 2023."""
 
-# In order of preference; case and the type suffix of RecBole (`user_id:token`) are ignored.
+# In order of preference; case, spaces, `_`, `-` and the type suffix of RecBole (`user_id:token`) are ignored.
 NAMES: dict[str, tuple[str, ...]] = {
     "user": ("user", "user_id", "userid", "reviewerID", "customer_id", "uid"),
     "item": ("item", "item_id", "itemid", "parent_asin", "asin", "sku", "product_id"),
     "time": ("time", "timestamp", "unixReviewTime", "datetime", "date"),
     "domain": ("domain",),
+    "rating": ("rating", "overall", "stars", "star_rating", "score"),
     "title": ("title", "name", "item_name", "product_name"),
     "brand": ("brand", "store"),
     "category": ("category", "categories"),
     "description": ("description",),
+    **{name: (name,) for name in STAND_INS.values()},
 }
 
 
@@ -33,7 +38,7 @@ class Columns:
     """Roles by position, for files without a header."""
     header: bool = True
     passed_over: tuple[str, ...] = ()
-    """Usual names in lower case that are not matched; `names` may still name these columns."""
+    """Usual names that are not matched; `names` may still name these columns."""
     encoding: str = ""
     """Of a delimited file; "" for UTF-8, or UTF-16 where a file begins with its mark."""
     time_format: str = ""
@@ -70,9 +75,18 @@ def _check_roles(roles: Sequence[str]) -> None:
 
 
 def item_columns(available: Sequence[str]) -> dict[str, str]:
-    """Return the columns that are known as ids of items, best first: {usual name in lower case: column}."""
-    plain = {name.split(":")[0].strip().lower(): name for name in reversed(available)}
-    return {name.lower(): plain[name.lower()] for name in NAMES["item"] if name.lower() in plain}
+    """Return the columns that are known as ids of items, best first: {usual name: column}."""
+    known = _by_plain_name(available)
+    return {name: known[_plain(name)] for name in NAMES["item"] if _plain(name) in known}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name.split(":")[0]).lower()
+
+
+def _by_plain_name(available: Sequence[str]) -> dict[str, str]:
+    """Return the columns by their plain names, the first of those that are alike."""
+    return {_plain(name): name for name in reversed(available)}
 
 
 def match(available: Sequence[str], columns: Columns, *, needed: Sequence[str], file: str) -> dict[str, str]:
@@ -93,14 +107,14 @@ def match(available: Sequence[str], columns: Columns, *, needed: Sequence[str], 
     if not columns.header:
         matches = {role: name for role, name in zip(columns.positions, available, strict=False) if role != "-"}
     else:
-        plain = {name.split(":")[0].strip().lower(): name for name in reversed(available)}
+        plain = _by_plain_name(available)
         matches = {}
         for role, names in NAMES.items():
             wanted = columns.names.get(role)
             if wanted is not None and wanted in available:
                 matches[role] = wanted
             elif wanted is None:
-                usual = (name.lower() for name in names if name.lower() not in columns.passed_over)
+                usual = (_plain(name) for name in names if name not in columns.passed_over)
                 known = [plain[name] for name in usual if name in plain]
                 matches |= {role: known[0]} if known else {}
     for role in needed:

@@ -1,8 +1,8 @@
 """File formats, each as DuckDB SQL that yields the same rows.
 
-The formats are JSON lines (the Amazon releases), Parquet, CSV and similar, and the atomic files of RecBole, all
-also compressed by gzip if the name ends in .gz. Each row has `broken` (it is not a record), `odd` (an id has a
-wrong type or control characters) and a text for each requested role.
+The formats are JSON (an object a line, as in the Amazon releases, or a list of objects), Parquet, CSV and similar,
+and the atomic files of RecBole, all also compressed by gzip. Each row has `broken` (it is not a record), `odd` (an
+id has a wrong type or control characters) and a text for each requested role.
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ import duckdb
 
 from edt_cli.config import UserError
 from edt_cli.data.columns import Columns, match
-from edt_cli.data.heads import UTF_16, Head, head_of
+from edt_cli.data.heads import UTF_16, Head, head_of, is_gzip, start_of
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 RECBOLE_SUFFIXES = (".inter", ".item")
-SUFFIXES = (*JSON_SUFFIXES, *RECBOLE_SUFFIXES, ".csv", ".tsv", ".txt", ".parquet")
+SUFFIXES = (*JSON_SUFFIXES, *RECBOLE_SUFFIXES, ".csv", ".tsv", ".txt", ".dat", ".parquet")
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save it as CSV",
+    b"PAR1": "Parquet: let its name end in .parquet",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zXZ": "compressed by xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: unpack it",
+}
+"""What files are that cannot be read as they are, by their first bytes, and what to do."""
 IDS = ("user", "item")
 QUOTE = """'"'"""
 WHOLE = r"-?\d+\.0"
@@ -69,7 +78,7 @@ def rows(
     matches = match(names, columns, needed=needed, file=path.name)
     if is_json(path):
         return _json_rows(path, matches, roles, as_json)
-    if path.suffix.lower() == ".parquet":
+    if is_parquet(path):
         relation = f"read_parquet({text(path)})"
         lists = {name for name, kind, *_ in _described(connection, relation) if kind.endswith("]")}
         return Rows(_column_rows(relation, matches, roles, lists), frozenset(matches))
@@ -95,7 +104,7 @@ def column_names(connection: duckdb.DuckDBPyConnection, path: Path, columns: Col
     try:
         if is_json(path):
             return _json_names(connection, path)
-        if path.suffix.lower() == ".parquet":
+        if is_parquet(path):
             return [name for name, *_ in _described(connection, f"read_parquet({text(path)})")]
     except duckdb.Error as error:
         raise unreadable(path, error) from None
@@ -117,7 +126,12 @@ def python_literals(path: Path) -> Rows:
 
 def is_json(path: Path) -> bool:
     """Check by its name whether a file is JSON lines."""
-    return path.name.lower().removesuffix(".gz").endswith(JSON_SUFFIXES)
+    return has_suffix(path, JSON_SUFFIXES)
+
+
+def is_parquet(path: Path) -> bool:
+    """Check by its name whether a file is Parquet."""
+    return path.suffix.lower() == ".parquet"
 
 
 def is_python_literals(path: Path) -> bool:
@@ -125,9 +139,14 @@ def is_python_literals(path: Path) -> bool:
     return is_json(path) and first_line(path).lstrip().startswith(b"{'")
 
 
+def has_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Check whether a file's name ends in one of the suffixes, with or without .gz."""
+    return path.name.lower().removesuffix(".gz").endswith(suffixes)
+
+
 def bare_name(path: Path) -> str:
     """Return a file's name without the suffixes of its format and compression."""
-    name = path.name[: -len(".gz")] if _is_gzip(path) else path.name
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
     return next((name[: -len(end)] for end in SUFFIXES if name.lower().endswith(end)), name)
 
 
@@ -137,7 +156,7 @@ def first_line(path: Path) -> bytes:
     Raises:
         UserError: If the file is missing or empty, or its name ends in .gz and it is not gzip.
     """
-    opener: Callable[..., Any] = gzip.open if _is_gzip(path) else open
+    opener: Callable[..., Any] = gzip.open if is_gzip(path) else open
     try:
         with opener(path, "rb") as file:
             line: bytes = file.readline(1 << 20)
@@ -178,7 +197,11 @@ _REJECTED = """SELECT lower(kind::VARCHAR), count(*) FROM
 
 
 def _check(path: Path) -> None:
-    if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
+    start = start_of(path, 8)
+    other = next((what for mark, what in OTHER_FORMATS.items() if start.startswith(mark)), None)
+    if other and not (is_parquet(path) and start.startswith(b"PAR1")):
+        raise UserError(f"{path.name} is {other}")
+    if not has_suffix(path):
         known = ", ".join(SUFFIXES)
         raise UserError(f"{path.name}: its name does not show its format; use one of {known}, with or without .gz")
     if any(character in str(path) for character in "*?["):
@@ -191,12 +214,8 @@ def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tup
     return connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
 
 
-def _is_gzip(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
 def _compression(path: Path) -> str:
-    return ", compression = 'gzip'" if _is_gzip(path) else ""
+    return ", compression = 'gzip'" if is_gzip(path) else ""
 
 
 def _json_rows(path: Path, matches: Mapping[str, str], roles: Sequence[str], as_json: Sequence[str]) -> Rows:
@@ -246,9 +265,9 @@ def _json_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
 
 
 def _objects(path: Path) -> str:
-    return (
-        f"read_json_objects({text(path)}, format = 'newline_delimited', ignore_errors = true{_compression(path)})"
-    )
+    lines = "'newline_delimited', ignore_errors = true"
+    form = "'array'" if first_line(path).lstrip(b"\xef\xbb\xbf \t").startswith(b"[") else lines
+    return f"read_json_objects({text(path)}, format = {form}{_compression(path)})"
 
 
 def _column_rows(
@@ -282,7 +301,7 @@ def normal_id(value: str) -> str:
 def _delimited(path: Path, names: Sequence[str], head: Head, header: bool) -> str:
     """Return the DuckDB relation of a CSV, TSV or RecBole file."""
     types = ", ".join(f"{text(name)}: 'VARCHAR'" for name in names)
-    quote = '"' if _is_quoted(path) else ""
+    quote = '"' if head.quoted else ""
     line_end = ", new_line = '\\r'" if head.carriage_returns else ""
     return (
         f"read_csv({text(path)}, columns = {{{types}}}, header = {str(header).lower()}, skip = {head.skip}, "
@@ -302,7 +321,7 @@ def _head(path: Path, columns: Columns) -> Head:
 
 
 def _is_quoted(path: Path) -> bool:
-    return not path.name.lower().removesuffix(".gz").endswith(RECBOLE_SUFFIXES)
+    return not has_suffix(path, RECBOLE_SUFFIXES)
 
 
 def _control(value: str) -> str:

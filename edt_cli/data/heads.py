@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 HEAD_BYTES = 1 << 20
-DELIMITERS = ",;\t|"
+DELIMITERS = (",", ";", "\t", "|", "::")
 ENCODINGS = ("utf-8", "utf-16", "latin-1")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+GZIP = b"\x1f\x8b"
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_WORD_IN_QUOTES = re.compile(r"""(?:^|\t)"(?:[^"\t\r\n]|"")*"[^"\t\r\n]""", re.MULTILINE)
+"""A cell that begins with a quote and does not end with it: `"Best" pan`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Head:
         carriage_returns: Whether lines end in carriage returns alone, as on an old Mac.
         skip: Lines before the first one with cells: blank ones, comments, Excel's `sep=;`.
         delimiter: Between cells.
+        quoted: Whether quotes enclose cells; else they are part of them.
         cells: Those of the first line.
     """
 
@@ -33,6 +37,7 @@ class Head:
     carriage_returns: bool
     skip: int
     delimiter: str
+    quoted: bool
     cells: list[str]
 
     @property
@@ -65,10 +70,11 @@ def head_of(path: Path, quoted: bool = True, encoding: str = "") -> Head:
         OSError, EOFError: If the file cannot be read.
         csv.Error: If its first line is no line of cells.
     """
-    opener: Callable[..., Any] = gzip.open if path.name.lower().endswith(".gz") else open
+    opener: Callable[..., Any] = gzip.open if is_gzip(path) else open
     with opener(path, "rb") as file:
         data: bytes = file.read(HEAD_BYTES)
-    encoding = encoding or ("utf-16" if data[:2] in UTF_16 else "utf-8")
+    utf_16 = data[:2] in UTF_16 or data[1:2] == b"\0"
+    encoding = encoding or ("utf-16" if utf_16 else "utf-8")
     text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace")
     skip, separator, line = 0, "", ""
     for line in _LINE_END.split(text):
@@ -78,14 +84,31 @@ def head_of(path: Path, quoted: bool = True, encoding: str = "") -> Head:
             break
         skip += 1
     delimiter = separator or ("\t" if not quoted else _most_frequent(line))
-    cells = next(csv.reader([line], delimiter=delimiter), []) if quoted else line.split(delimiter)
+    quoted = quoted and not (delimiter == "\t" and _WORD_IN_QUOTES.search(text))
+    plain = not quoted or len(delimiter) > 1
+    cells = line.split(delimiter) if plain else next(csv.reader([line], delimiter=delimiter), [])
     return Head(
         encoding=encoding,
         carriage_returns="\r" in text and "\n" not in text,
         skip=skip,
         delimiter=delimiter,
+        quoted=quoted,
         cells=[cell.strip() for cell in cells],
     )
+
+
+def is_gzip(path: Path) -> bool:
+    """Check whether a file is compressed by gzip: by its name, or else by its first bytes."""
+    return path.name.lower().endswith(".gz") or start_of(path, 2) == GZIP
+
+
+def start_of(path: Path, size: int) -> bytes:
+    """Read the first bytes of a file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 def _most_frequent(line: str) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.columns import Columns
-from edt_cli.data.formats import SUFFIXES, decoded, normal_id
+from edt_cli.data.formats import decoded, has_suffix, normal_id
 from edt_cli.data.readers import Reader
 from edt_cli.workspace.events import Events
 
@@ -46,7 +46,7 @@ def read_items(path: Path) -> list[str]:
     Raises:
         UserError: If the file cannot be read or has no id.
     """
-    if _has_format(path) and not path.name.lower().endswith(".txt"):
+    if has_suffix(path) and not path.name.lower().endswith(".txt"):
         ids = _rows(path, Columns(), ("item",))["item"].to_list()
     else:
         try:
@@ -64,7 +64,3 @@ def read_items(path: Path) -> list[str]:
 def _rows(path: Path, columns: Columns, roles: tuple[str, ...]) -> pl.DataFrame:
     with tempfile.TemporaryDirectory(prefix=".edt-") as scratch:
         return Reader(Path(scratch), Events()).records(path, columns, roles)
-
-
-def _has_format(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)

@@ -20,7 +20,7 @@ import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.clean import clean_text, flatten, is_nothing, is_page_source, unlisted
-from edt_cli.data.columns import NAMES, TEXT_ROLES, Columns, item_columns, match
+from edt_cli.data.columns import NAMES, STAND_INS, TEXT_ROLES, Columns, item_columns, match
 from edt_cli.data.formats import (
     Rows,
     column_names,
@@ -42,7 +42,8 @@ PROBLEMS = ("", "cut off or no record", "missing field", "wrong type", "time zer
 StageProgress = dict[str, int]
 """Counts of a file's rows: `lines`, `usable`, and the problems of the others."""
 
-_ITEM_SCHEMA = dict.fromkeys(("item", "domain", *TEXT_ROLES), pl.String())
+_TEXTS = (*TEXT_ROLES, *STAND_INS.values())
+_ITEM_SCHEMA = dict.fromkeys(("item", "domain", *_TEXTS), pl.String())
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reader:
     events: Events
 
     def interactions(
-        self, path: Path, columns: Columns, *, domain_needed: bool = False
+        self, path: Path, columns: Columns, *, domain_needed: bool = False, rated: bool = False
     ) -> tuple[pl.LazyFrame, StageProgress]:
         """Read a file of interactions.
 
@@ -61,39 +62,45 @@ class Reader:
             path: The file.
             columns: The roles of its columns.
             domain_needed: Whether a row without a domain is unusable.
+            rated: Whether ratings are read; the file then needs a column of them.
 
         Returns:
             The usable rows in file order, as user, item (str), time (i64, unix seconds; the number of the line
-            in a file without times) and domain (str, null if unknown); and counts of all rows.
+            in a file without times), domain (str, null if unknown) and rating (f64, null if there is none); and
+            counts of all rows.
 
         Raises:
             UserError: If the file cannot be read, lacks a needed column, or has no usable row.
         """
-        roles = ("user", "item", "time", "domain")
+        roles = ("user", "item", "time", "domain", *["rating"] * rated)
         timed = self.has_times(path, columns)
         needed = ["user", "item", *["time"] * timed, *["domain"] * domain_needed]
         missing = " OR ".join(f"coalesce({role}, '') = ''" for role in needed)
         time = TimeSql.of(columns.time_format) if timed else TimeSql("1::DOUBLE", "NULL::BIGINT")
         with _connection(self.scratch) as connection:
-            source = rows(connection, path, columns, roles, needed=needed)
+            source = rows(connection, path, columns, roles, needed=[*needed, *["rating"] * rated])
+            rating = (
+                "nullif(try_cast(replace(rating, ',', '.') AS DOUBLE), 'nan'::DOUBLE)" if rated else "NULL::DOUBLE"
+            )
             target, tally = self._write(
                 connection,
                 f"""SELECT (CASE WHEN broken THEN 1 WHEN {missing} THEN 2
                                  WHEN odd OR coalesce(number, date) IS NULL THEN 3
                                  WHEN coalesce(number, date) < 0 THEN 4 ELSE 0 END)::UTINYINT AS problem,
-                           "user", item, number, date, domain
+                           "user", item, number, date, domain, {rating} AS rating
                     FROM (SELECT *, {time.number} AS number, {time.date} AS date FROM ({source.sql}))""",
                 source,
                 path,
             )
         if not tally["usable"]:
-            raise UserError(f"{path.name} has no usable row: {describe(tally)}")
+            hint = "; if its times have another form, name it with --time-format" if PROBLEMS[3] in tally else ""
+            raise UserError(f"{path.name} has no usable row: {describe(tally)}{hint}")
         if foreign := tally.get("invalid encoding"):
             message = f"{foreign:,} lines of {path.name} are not UTF-8: try --encoding latin-1"
             self.events.emit(Remark(message=message))
         if not timed:
             in_order = pl.scan_parquet(target, glob=False).filter(problem=0).with_row_index("time", offset=1)
-            return in_order.select("user", "item", pl.col("time").cast(pl.Int64), "domain"), tally
+            return in_order.select("user", "item", pl.col("time").cast(pl.Int64), "domain", "rating"), tally
         usable, unit = to_seconds(
             pl.scan_parquet(target, glob=False).filter(problem=0).drop("problem"), columns.time_format
         )
@@ -106,7 +113,7 @@ class Reader:
             tally |= {"usable": tally["usable"] - wrong, PROBLEMS[4]: tally.get(PROBLEMS[4], 0) + wrong}
         if not tally["usable"]:
             raise UserError(f"{path.name} has no usable row: {describe(tally)}")
-        return usable.filter(right).select("user", "item", "time", "domain"), tally
+        return usable.filter(right).select("user", "item", "time", "domain", "rating"), tally
 
     def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
         """Read the cleaned text of the wanted items.
@@ -119,12 +126,12 @@ class Reader:
             UserError: If the file cannot be read or lacks a column of items.
         """
         literals = is_python_literals(path)
-        roles = ("item", "domain", *TEXT_ROLES)
+        roles = ("item", "domain", *_TEXTS)
         with _connection(self.scratch) as connection:
             source = (
                 python_literals(path)
                 if literals
-                else rows(connection, path, columns, roles, needed=("item",), as_json=TEXT_ROLES)
+                else rows(connection, path, columns, roles, needed=("item",), as_json=_TEXTS)
             )
             target, tally = self._write(
                 connection,
@@ -266,7 +273,7 @@ def _execute(connection: duckdb.DuckDBPyConnection, sql: str, tick: Callable[[in
 def _from_json(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
         pl.Series(role, [flatten(json.loads(value)) if value else None for value in frame[role]], pl.String)
-        for role in TEXT_ROLES
+        for role in _TEXTS
     )
 
 
@@ -274,7 +281,7 @@ def _from_literals(frame: pl.DataFrame) -> pl.DataFrame:
     records = [_literal(line) for line in frame["line"]]
     texts = {
         role: [flatten(next((record[name] for name in NAMES[role] if name in record), None)) for record in records]
-        for role in TEXT_ROLES
+        for role in _TEXTS
     }
     return pl.DataFrame({"item": frame["item"], "domain": None, **texts}, schema=_ITEM_SCHEMA)
 
@@ -292,11 +299,12 @@ def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
 
     Also returns the number of titles that were the source of a page, and of texts that say that there is none.
     """
-    nothing = {role: [value is not None and is_nothing(value) for value in frame[role]] for role in TEXT_ROLES}
+    nothing = {role: [value is not None and is_nothing(value) for value in frame[role]] for role in _TEXTS}
     frame = frame.with_columns(
         pl.when(pl.Series(nothing[role], dtype=pl.Boolean)).then(None).otherwise(pl.col(role)).alias(role)
-        for role in TEXT_ROLES
+        for role in _TEXTS
     )
+    frame = frame.with_columns(pl.coalesce(pl.col(role, other)).alias(role) for role, other in STAND_INS.items())
     page = pl.Series([title is not None and is_page_source(title) for title in frame["title"]], dtype=pl.Boolean)
     frame = frame.with_columns(pl.when(page).then(None).otherwise(pl.col("title")).alias("title"))
     frame = frame.with_columns(
@@ -304,4 +312,8 @@ def _cleaned(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
         for role in TEXT_ROLES
     )
     once = frame.group_by("item", maintain_order=True).agg(pl.col("domain", *TEXT_ROLES).drop_nulls().first())
-    return once.select(_ITEM_SCHEMA.keys()), int(page.sum()), sum(map(sum, nothing.values()))
+    return (
+        once.select("item", "domain", *TEXT_ROLES),
+        int(page.sum()),
+        sum(sum(nothing[role]) for role in TEXT_ROLES),
+    )

@@ -20,6 +20,8 @@ STEPS = 1e6  # below it, numbers are steps of a sequence
 DAY = 86_400
 EXCEL_EPOCH = 25_569  # days from Excel's day 0 to 1970-01-01
 EXCEL_DAYS = (32_874, 55_153)  # 1990 to 2050
+# A comma after four digits or more is decimal, and not between thousands.
+NUMBER = r"CASE WHEN contains(time, ',') THEN regexp_replace(time, '^(\d{4,}),(\d+)$', '\1.\2') ELSE time END"
 _PATTERNS = {"ymd": "%Y%m%d", "ymdhms": "%Y%m%d%H%M%S"}
 _DIVISORS = {"steps": 1, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -51,7 +53,7 @@ class TimeSql:
         if "%" in time_format:
             pattern = time_format.replace("'", "''")
             return cls("NULL::DOUBLE", f"try_cast(epoch(try_strptime(time, '{pattern}')) AS BIGINT)")
-        number = "try_cast(time AS DOUBLE)"
+        number = f"try_cast({NUMBER} AS DOUBLE)"
         date = "try_cast(epoch(try_cast(time AS TIMESTAMPTZ)) AS BIGINT)"
         return cls(f"CASE WHEN abs({number}) < {LARGEST:.0f} THEN {number} END", date)
 

@@ -404,3 +404,66 @@ def test_columns_are_found_by_the_names_of_the_field():
 )
 def test_bare_name(tmp_path, name, bare):
     assert bare_name(tmp_path / name) == bare
+
+
+PURCHASES = [("u1", "a", 1_500_000_000), ("u2", "b", 1_500_000_060), ("u1", "b", 1_500_000_120)]
+OBJECTS = [dict(zip(("user", "item", "time"), row, strict=True)) for row in PURCHASES]
+
+
+def table(header="user,item,time", delimiter=",", more=""):
+    lines = [*([header] if header else []), *(",".join(map(str, row)) for row in PURCHASES)]
+    text = "\n".join(line.replace(",", delimiter) + more * (line != header) for line in lines)
+    return text.encode()
+
+
+OTHER_PROGRAMS = {
+    "packed.csv": gzip.compress(table()),
+    "array.json": json.dumps(OBJECTS).encode(),
+    "array.json.gz": gzip.compress(json.dumps(OBJECTS, indent=2).encode()),
+    "utf-16-without-mark.csv": table().decode().encode("utf-16-le"),
+    "words.csv": table("User ID,item-id,Time"),
+    "decimal-comma.csv": table(delimiter=";", more=",25"),
+    "ratings.dat": table("", "::"),
+    "quotes-are-text.tsv": table("user,item,time,title", "\t", '\t"Best" 5" pan'),
+    "quotes-enclose.tsv": table("user,item,time,title", "\t", '\t"The ""Best""\n5"" pan"'),
+    "repeated-column.csv": table("user,item,time,note,note", more=",,"),
+    "empty-column.csv": table("user,item,time,title", more=","),
+    "zones.csv": table()
+    .replace(b"1500000000", b"2017-07-14T08:10+05:30")
+    .replace(b"1500000060", b"2017-07-14T02:41Z"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PROGRAMS)
+def test_files_as_other_programs_write_them(reader, tmp_path, name):
+    (tmp_path / name).write_bytes(OTHER_PROGRAMS[name])
+    columns = parse_columns("user,item,time" if name.endswith(".dat") else None, header=not name.endswith(".dat"))
+    assert read(reader, tmp_path / name, columns) == (PURCHASES, {"lines": 3, "usable": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.zip", b"PK\x03\x04...", "a zip archive .*unpack it"),
+        ("a.csv", b"PK\x03\x04...", "a zip archive or an Excel workbook: .*save it as CSV"),
+        ("a.xls", b"\xd0\xcf\x11\xe0...", "Excel workbook: save it as CSV"),
+        ("a.pq", b"PAR1...", r"Parquet: let its name end in \.parquet"),
+        ("a.csv.xz", b"\xfd7zXZ...", "compressed by xz: unpack it"),
+        ("a.csv", b"user,item,time\nu,x,13.07.2017\n", "1 wrong type; .*--time-format"),
+        ("a.csv", b"user,item,time\n", "no usable row: 0 lines"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(reader, tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=says):
+        reader.interactions(tmp_path / name, Columns())
+
+
+@pytest.mark.parametrize("ids", [("007", "7"), ("9007199254740993", "9007199254740992"), ("1e3", "1000")])
+def test_ids_that_look_like_numbers_stay_as_they_are(reader, tmp_path, ids):
+    lines = ["user,item,time", *(f"{name},{name},{1_500_000_000 + n}" for n, name in enumerate(ids))]
+    rows, _ = read(reader, write(tmp_path / "a.csv", lines))
+    assert tuple(user for user, _, _ in rows) == tuple(item for _, item, _ in rows) == ids
+    objects = [json.dumps({"user": name, "item": name, "time": 1_500_000_000}) for name in ids]
+    rows, _ = read(reader, write(tmp_path / "a.jsonl", objects))
+    assert tuple(user for user, _, _ in rows) == ids
