@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_OPTION = "EDT_OPTIONS_"
@@ -98,6 +107,16 @@ class DataSettings(Section):
     )
     split: Literal["leave-one-out", "global-time", "given"] = "leave-one-out"
     seed: int = Field(42, description="random seed for ties, overlap and candidates")
+    min_rating: float | None = Field(
+        None, allow_inf_nan=False, description="lowest rating of an interaction that is kept"
+    )
+    descriptions: dict[str, str] = Field(default_factory=dict, description="what a domain sells, for prompts")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer settings that are not used, so that the keys of older datasets stay."""
+        unused: dict[str, Any] = {"min_rating": None, "descriptions": {}}
+        return {name: value for name, value in serialize(self).items() if unused.get(name, ...) != value}
 
 
 class EmbeddingSettings(Section):

@@ -169,7 +169,7 @@ def generation_requests(
     """Yield the request of each question, in order."""
     prompt = load_prompt(PROMPT)
     rows = list(view.catalogue.select("id", *TEXT_FIELDS).iter_rows(named=True))
-    names = view.domains.names
+    names, described = view.domains.names, view.domains.described
     starts = view.domains.starts
     examples = [[label(rows[item - 1]) for item in medoids] for medoids in clusters.medoids]
     for user, source, target in zip(questions.users, questions.sources, questions.targets, strict=True):
@@ -181,8 +181,8 @@ def generation_requests(
             llm,
             Items[GeneratedItem],
             {
-                "source": names[source],
-                "target": names[target],
+                "source": described[source],
+                "target": described[target],
                 "items": [_shown(row) for row in chosen],
                 "examples": examples[target],
                 "count": settings.ask,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,8 @@ class Domains:
 
     names: tuple[str, ...]
     starts: Numbers
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    """What domains sell, in the user's words, by name; may lack any of them."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,6 +47,12 @@ class Domains:
     def items(self) -> int:
         """Number of catalogue items, N."""
         return int(self.starts[-1]) - 1
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """Names as prompts introduce them: with the description of a domain that has one."""
+        texts = (self.descriptions.get(name) for name in self.names)
+        return tuple(f"{name} ({text})" if text else name for name, text in zip(self.names, texts, strict=True))
 
     def of(self, items: np.ndarray) -> np.ndarray:
         """Return the domain numbers of catalogue items (1..N), in the same shape."""
@@ -308,7 +316,7 @@ def assemble(
         name="",
         key="",
         settings=settings,
-        domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)])),
+        domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)]), settings.descriptions),
         user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
         sequences=Sequences(offsets, sequence[rows].astype(np.int64), times),
         train_lengths=train_lengths,
@@ -316,8 +324,8 @@ def assemble(
         catalogue=used.select(
             pl.col("item").alias("id"),
             *(
-                pl.col(field) if field in used.columns else pl.lit(None, pl.String).alias(field)
-                for field in TEXT_FIELDS
+                pl.col(name) if name in used.columns else pl.lit(None, pl.String).alias(name)
+                for name in TEXT_FIELDS
             ),
         ),
     )
@@ -453,12 +461,14 @@ def load(artefact: Artefact) -> Dataset:
     try:
         interactions, users, catalogue = (pl.read_parquet(artefact.path / name, glob=False) for name in FILES)
         counts = np.bincount(interactions["user"].to_numpy(), minlength=len(users))
+        # Datasets without this setting are older and contain duplicates.
+        settings = DataSettings.model_validate({"repeats": "keep", **manifest["settings"]})
+        starts = np.array(manifest["domain_starts"])
         return Dataset(
             name=artefact.key,
             key=manifest["data_key"],
-            # Datasets without this setting are older and contain duplicates.
-            settings=DataSettings.model_validate({"repeats": "keep", **manifest["settings"]}),
-            domains=Domains(tuple(manifest["domains"]), np.array(manifest["domain_starts"])),
+            settings=settings,
+            domains=Domains(tuple(manifest["domains"]), starts, settings.descriptions),
             user_ids=users["id"].to_list(),
             sequences=Sequences(
                 np.concatenate([[0], np.cumsum(counts)]),

@@ -108,7 +108,7 @@ class Chain:
         self._titles += [label(row) for row in augmentation.pseudo.select(TEXT_FIELDS).iter_rows(named=True)]
         self._background = {
             name: [self._titles[item] for item in medoids]
-            for name, medoids in zip(view.domains.names, clusters.medoids, strict=True)
+            for name, medoids in zip(view.domains.described, clusters.medoids, strict=True)
         }
         counts = view.prefixes.domain_counts(view.domains)
         self.degrees, self.dominants = degree(imbalance(counts)), dominant(counts)
@@ -223,7 +223,7 @@ class Chain:
 
     def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
         clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
-        facts = {"domain": self._view.domains.names[domain], "clusters": clusters}
+        facts = {"domain": self._view.domains.described[domain], "clusters": clusters}
         return self._request("summarize", Summaries, facts, user, len(clusters))
 
     def _reform_request(self, number: int, domain: int) -> ChatRequest:
@@ -240,7 +240,7 @@ class Chain:
         return self._request("analyze", ProfileText, {"instruction": text, "summaries": summaries}, user)
 
     def _naive_request(self, user: int) -> ChatRequest:
-        names = self._view.domains.names
+        names = self._view.domains.described
         titles = {names[domain]: groups[0] for domain, groups in self._titles_of(user).items()}
         return self._request("naive", ProfileText, {"titles": titles}, user)
 

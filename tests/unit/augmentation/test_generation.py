@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,17 @@ def test_the_question_quotes_titles_and_hands_a_retriever_the_facts():
     }
     assert request.schema["$defs"]["GeneratedItem"]["required"] == ["title"]
     assert "id" not in request.schema["$defs"]["GeneratedItem"]["properties"]
+
+
+def test_a_described_domain_is_introduced_and_retrieved_by_its_name():
+    view = make_view([[1, 2, 3, 5], [5, 6]], [4, 3], ["Tea", "Kettle", "Mint", "Oak", "Pan", "Pot", "Lid"])
+    described = replace(view, domains=replace(view.domains, descriptions={"kitchen": HOSTILE}))
+    for before, request in zip(requests_of(view), requests_of(described), strict=True):
+        assert request.prompt == before.prompt and request.inputs == before.inputs
+        texts = [message.content for message in request.messages]
+        shown = json.dumps(f"kitchen ({HOSTILE})")
+        assert any(shown in text for text in texts)
+        assert [text.replace(shown, '"kitchen"') for text in texts] == [m.content for m in before.messages]
 
 
 def test_long_titles_are_cut_and_items_without_a_title_show_what_they_have():

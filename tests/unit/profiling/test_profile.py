@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +109,28 @@ def test_titles_are_quoted_in_every_prompt():
         for request in seen:
             text = "\n".join(message.content for message in request.messages)
             assert HOSTILE not in text and json.dumps(HOSTILE)[1:-1] in text
+
+
+@pytest.mark.parametrize("chain", ["summarize-reform-analyze", "naive"])
+def test_a_described_domain_is_introduced_where_its_titles_are(chain):
+    view, settings = shop(), ProfilingSettings(chain=chain)
+    described = replace(view, domains=replace(view.domains, descriptions={"food": "Groceries"}))
+    (_, before, _), (_, after, _) = run(view, settings), run(described, settings)
+    for plain, request in zip(before.requests, after.requests, strict=True):
+        text, said = (message.content for message in request.messages)
+        task = request.inputs["task"]
+        of_food = '"food' in said and task != "analyze"
+        assert said.count("food (Groceries)") == of_food
+        assert (text, said.replace("food (Groceries)", "food")) == tuple(m.content for m in plain.messages)
+
+
+@pytest.mark.parametrize(
+    ("chain", "digest"), [("summarize-reform-analyze", "abd6d26a45937ee5"), ("naive", "0e6bc0c28f83cf72")]
+)
+def test_prompts_without_descriptions_stay_so_that_their_replies_are_found(chain, digest):
+    _, chat, _ = run(shop(), ProfilingSettings(chain=chain))
+    sent = [[request.prompt, [message.content for message in request.messages]] for request in chat.requests]
+    assert hashlib.sha256(json.dumps(sent).encode()).hexdigest()[:16] == digest
 
 
 def test_every_interaction_in_a_prompt_is_a_source_and_no_other():
