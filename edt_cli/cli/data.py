@@ -25,7 +25,7 @@ def prepare(
         str, typer.Argument(help="cloth-sport, elec-phone, food-kitchen, demo, or a name of your own.")
     ],
     raw: Annotated[
-        Path | None, typer.Option("--raw", help="Folder of the pair's Amazon files, or of RecBole .inter files.")
+        Path | None, typer.Option("--raw", help="Folder of Amazon's files, or of RecBole .inter files.")
     ] = None,
     handled: Annotated[
         Path | None, typer.Option("--handled", help="Folder of the data released with LLM4CDSR and LLM-EDT.")
@@ -33,12 +33,17 @@ def prepare(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the pair's public files (gigabytes).")
     ] = False,
+    release: Annotated[
+        int | None,
+        typer.Option("--release", metavar="2018|2023", help="Amazon's release, for --raw and --download."),
+    ] = None,
     domain_file: Annotated[
         list[str] | None,
         typer.Option(
             "--domain-file",
             metavar="[DOMAIN=]FILE",
-            help="A domain's interactions; repeatable. Without DOMAIN= it is called as the file.",
+            help="A domain's interactions; repeatable, also for several files, or a folder of them, of one domain. "
+            "Without DOMAIN= it is called as the file.",
         ),
     ] = None,
     interactions: Annotated[
@@ -64,7 +69,9 @@ def prepare(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option("--columns", help="user=..,item=..,time=..,domain=..; user,item,time with --no-header."),
+        typer.Option(
+            "--columns", help="user=..,item=..,time=..,domain=..,rating=..; user,item,time with --no-header."
+        ),
     ] = None,
     item_columns: Annotated[
         str | None, typer.Option("--item-columns", help="The same for item files: item=..,title=..,brand=..")
@@ -95,6 +102,13 @@ def prepare(
             "drop: what a user has had before goes too.",
         ),
     ] = "drop-duplicates",
+    min_rating: Annotated[
+        float | None, typer.Option("--min-rating", help="Leave out interactions with a lower rating, or none.")
+    ] = None,
+    describe: Annotated[
+        list[str] | None,
+        typer.Option("--describe", metavar="DOMAIN=TEXT", help="What a domain sells, for prompts; repeatable."),
+    ] = None,
     overlap: Annotated[
         float | None, typer.Option("--overlap", help="Share of users left in several domains, such as 0.25.")
     ] = None,
@@ -122,6 +136,7 @@ def prepare(
         raw=raw,
         handled=handled,
         download=download,
+        release=release,
         domain_files=[*map(str, filter(None, (a, b))), *(domain_file or ())],
         interactions=interactions,
         train=train,
@@ -144,6 +159,8 @@ def prepare(
         split=split,
         ties=ties,
         repeats=repeats,
+        min_rating=min_rating,
+        describe=describe or (),
         overlap=overlap,
         seed=seed,
     )
@@ -195,7 +212,12 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
         )
     if not datasets:
         note("no dataset yet; make one with: edt data prepare demo")
-    show({"datasets": documents}, [table] if datasets else [], as_json=json_)
+    described = [
+        _plain(f"{artefact.key}, {line}")
+        for artefact, manifest in datasets
+        for line in _descriptions(manifest["settings"])
+    ]
+    show({"datasets": documents}, [table, *described] if datasets else [], as_json=json_)
 
 
 @app.command()
@@ -252,9 +274,17 @@ def _tally(tally: dict[str, Any]) -> list[RenderableType]:
         others = ", ".join(f"{count:,} {what}" for what, count in file.items() if what not in known)
         name = f"{file['file']} ({file['domain']})" if file["domain"] else file["file"]
         _row(files, name, f"{file['lines']:,}", f"{file['usable']:,}", others)
-    lines = [f"{step['left_out']:,} interactions left out: {step['what']}" for step in tally["steps"]]
+    lines = _steps(tally)
     lines += [f"{count:,} {what}" for what, count in tally.items() if what not in ("files", "steps") and count]
     return [*([files] if tally["files"] else []), *map(_plain, lines)]
+
+
+def _steps(tally: dict[str, Any]) -> list[str]:
+    return [f"{step['left_out']:,} interactions left out: {step['what']}" for step in tally.get("steps", ())]
+
+
+def _descriptions(settings: dict[str, Any]) -> list[str]:
+    return [f"{domain}: {text}" for domain, text in settings.get("descriptions", {}).items()]
 
 
 def _size(name: str, manifest: dict[str, Any]) -> str:
@@ -262,7 +292,8 @@ def _size(name: str, manifest: dict[str, Any]) -> str:
     what = f"{manifest['users']:,} users, {items} items, {manifest['interactions']:,} interactions"
     several = manifest.get("users_in_several_domains")
     overlap = "" if several is None else f"; {several:,} users in several domains"
-    return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']}){overlap}"
+    release = f"; {_amazon(manifest)}" if "release" in manifest else ""
+    return f"{_titled(name, manifest['synthetic'])}: {what} ({manifest['split']}){overlap}{release}"
 
 
 def _vectors(document: dict[str, Any]) -> list[RenderableType]:
@@ -278,10 +309,11 @@ def _statistics(document: dict[str, Any]) -> list[RenderableType]:
     from edt_cli.reporting.figures import bar_chart
 
     title = _titled(document["data"], document["synthetic"])
+    release = f", {_amazon(document)}" if document["release"] else ""
     table = _table(
         "domain", "users:r", "items:r", "with text:r", "interactions:r", "with text:r", "valid:r", "test:r"
     )
-    table.title = f"Table 1: {title}"
+    table.title = f"Table 1: {title}{release}"
     for domain in document["domains"]:
         users, items, interactions, valid, test = (
             f"{domain[key]:,}" for key in ("users", "items", "interactions", "valid_targets", "test_targets")
@@ -290,6 +322,7 @@ def _statistics(document: dict[str, Any]) -> list[RenderableType]:
         _row(table, domain["domain"], users, items, of_items, interactions, of_interactions, valid, test)
     several, ties = document["users_in_several_domains"], document["ties"]
     lines = [
+        *_descriptions(document["settings"]),
         f"{document['users']:,} users, {several:,} of them in several domains; "
         f"{document['interactions']:,} interactions; "
         f"average length {document['average_length']:.2f} (mixed sequences)",
@@ -300,6 +333,7 @@ def _statistics(document: dict[str, Any]) -> list[RenderableType]:
         ascending = _percent(ties["file_ascending"])
         lines.append(f"in the order of the files {ascending} of the tied steps ascend by item id (50% is no order)")
     lines.append(_repeats(document["repeats"], document["settings"]["repeats"]))
+    lines += _steps(document["tally"])
     edges = document["r"]["edges"]
     labels = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(edges)]
     chart = bar_chart(labels, document["r"]["users"], f"Figure 1: users of {title} by r = |nA - nB| / (nA + nB)")
@@ -315,8 +349,9 @@ def _repeats(repeats: dict[str, Any], option: str) -> str:
     valid, test = (f"{repeats[f'{split}_targets']:,}" for split in ("valid", "test"))
     seen = "stay candidates" if repeats["keep_seen"] else "are no candidates"
     return (
-        f"repeats: of {valid} validation and {test} test targets the user had the item before, "
-        f"{repeats['share']:.1%} of all; seen items {seen} (repeats here: {option})"
+        f"repeats: the user had the item before in {valid} validation and {test} test targets "
+        f"({repeats['share']:.1%} of all, {_percent(repeats['test_share'])} of the test targets); "
+        f"seen items {seen} (repeats here: {option})"
     )
 
 
@@ -345,6 +380,10 @@ def _plain(text: str) -> RenderableType:
     from edt_cli.reporting.text import plain
 
     return Text(plain(text))
+
+
+def _amazon(document: dict[str, Any]) -> str:
+    return f"Amazon's {document['release']} release"
 
 
 def _titled(name: str, synthetic: bool) -> str:

@@ -14,28 +14,37 @@ from pathlib import Path
 from filelock import FileLock
 
 from edt_cli.config import UserError
-from edt_cli.data.sources import PAIRS
+from edt_cli.data.amazon import PAIRS, PAPER_RELEASE, RELEASES
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import write_atomic
 
-BASE_URL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
 CHUNK = 1 << 20
 ATTEMPTS = 5
 TIMEOUT_S = 60
 MB = 1_000_000
 
 
-def fetch_pair(name: str, folder: Path, events: Events, *, base_url: str = BASE_URL) -> Path:
+def fetch_pair(
+    name: str, folder: Path, events: Events, year: int = PAPER_RELEASE, *, url: str | None = None
+) -> Path:
     """Download reviews and metadata of a pair to `folder`, and return it; existing files are kept.
+
+    Args:
+        name: The pair.
+        folder: Where the files go.
+        events: Where progress is reported.
+        year: Year of the release.
+        url: Address of the release's files, if not the usual one.
 
     Raises:
         UserError: If the server cannot be reached, or the download breaks off repeatedly.
     """
+    release = RELEASES[year]
     folder.mkdir(parents=True, exist_ok=True)
     for _, category in PAIRS[name]:
-        fetch(f"{base_url}/categoryFiles/{category}.json.gz", folder / f"{category}.json.gz", events)
-        fetch(f"{base_url}/metaFiles2/meta_{category}.json.gz", folder / f"meta_{category}.json.gz", events)
+        for path in (release.reviews.format(category), release.metadata.format(category)):
+            fetch(f"{url or release.url}/{path}", folder / Path(path).name, events)
     return folder
 
 

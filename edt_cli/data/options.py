@@ -10,25 +10,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edt_cli.config import DataSettings, UsageError, UserError, validated
+from edt_cli.data.amazon import PAIRS, PAPER_RELEASE, RELEASES, amazon_folder, amazon_pair, how_to_get
+from edt_cli.data.clean import clean_text
 from edt_cli.data.columns import Columns, parse_columns
 from edt_cli.data.download import fetch_pair
 from edt_cli.data.formats import bare_name
 from edt_cli.data.handled import handled_folder
 from edt_cli.data.heads import ENCODINGS
 from edt_cli.data.sources import (
-    PAIRS,
     File,
     Sources,
-    amazon_pair,
     checked_domains,
+    data_files,
     files_per_domain,
-    how_to_get,
+    inter_files,
+    is_split,
     recbole_folder,
+    refuse_parts,
     renamed,
+    with_items,
 )
 from edt_cli.data.times import check_format
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
+
+MAX_DESCRIPTION = 200
+"""Most characters of a domain's description, which every prompt repeats."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class SourceOptions:
     raw: Path | None = None
     handled: Path | None = None
     download: bool = False
+    release: int | None = None
     domain_files: Sequence[str] = ()
     interactions: Path | None = None
     train: Path | None = None
@@ -56,9 +64,14 @@ class SourceOptions:
     encoding: str | None = None
 
     @property
+    def parts(self) -> list[tuple[int, Path]]:
+        """Files of a split that were named, with the number of their part."""
+        return [(part, path) for part, path in enumerate((self.train, self.valid, self.test)) if path]
+
+    @property
     def split_already(self) -> bool:
         """Whether the files are already split."""
-        return bool(self.train or self.valid or self.test)
+        return bool(self.parts) or (self.raw is not None and is_split(self.raw))
 
     @property
     def kinds(self) -> list[str]:
@@ -69,7 +82,7 @@ class SourceOptions:
             "--download": self.download,
             "--domain-file": self.domain_files,
             "--interactions": self.interactions,
-            "--train and --test": self.split_already,
+            "--train and --test": self.parts,
         }
         return [option for option, value in named.items() if value]
 
@@ -81,6 +94,7 @@ def data_settings(
     window: str | None = None,
     k_core: str | None = None,
     split: str | None = None,
+    describe: Sequence[str] = (),
     **values: Any,
 ) -> DataSettings:
     """Make the settings of dataset `name` from options.
@@ -91,10 +105,11 @@ def data_settings(
         UsageError: If a value is not valid, or options contradict each other.
     """
     if options.split_already and split not in (None, "given"):
-        raise UsageError(f"--train and --test are a split already: leave out --split {split}")
+        raise UsageError(f"these files are a split already: leave out --split {split}")
     if split == "given" and not options.split_already:
         raise UsageError("--split given needs --train FILE and --test FILE")
     values["split"] = "given" if options.split_already else split or "leave-one-out"
+    values["descriptions"] = _descriptions(describe)
     raw_pair = name in PAIRS and not options.handled
     if window is not None or not raw_pair:
         values["window"] = parse_window(window or "none")
@@ -118,26 +133,26 @@ def find_sources(name: str, options: SourceOptions, workspace: Workspace, events
 def _sources(name: str, options: SourceOptions, workspace: Workspace, events: Events) -> Sources:
     if len(options.kinds) > 1:
         raise UsageError(f"name the interactions in one way, not by {' and '.join(options.kinds)}")
-    domains = _listed(options.domains)
-    if options.download or (options.raw and name in PAIRS):
-        if name not in PAIRS:
-            raise UsageError(f"--download knows {', '.join(PAIRS)}; {name!r} is none of them")
-        folder = options.raw or fetch_pair(name, workspace.root / "raw", events)
-        sources = amazon_pair(name, folder)
-        return renamed(sources, domains) if domains else sources
+    if options.release is not None and options.release not in RELEASES:
+        raise UsageError(f"--release is {' or '.join(map(str, sorted(RELEASES)))}; got {options.release}")
+    if options.release is not None and options.kinds and not (options.raw or options.download):
+        raise UsageError("--release is of Amazon's files: it goes with --raw DIR or --download")
     if options.handled:
-        return handled_folder(options.handled, domains or _pair_domains(name))
-    if options.raw:
-        sources = recbole_folder(options.raw)
-        return renamed(sources, domains) if domains else sources
-    if options.kinds:
-        return _file_sources(options, domains or _pair_domains(name))
-    if name in PAIRS:
-        raise UserError(f"{name} is not here yet: {how_to_get(name)}")
-    raise UsageError(
-        f"{name!r} is not a built-in pair ({', '.join(PAIRS)}); to use your data, name its files: "
-        f"edt data prepare {name} --domain-file FILE --domain-file FILE, or --interactions FILE, or --raw DIR"
-    )
+        return handled_folder(options.handled, _listed(options.domains) or _pair_domains(name))
+    columns, item_columns = _columns(options)
+    items = [(domain, file) for domain, path in map(_maybe_named, options.items) for file in data_files(path)]
+    if options.raw or options.download:
+        sources = with_items(_folder_sources(name, options, workspace, events), items)
+    elif options.kinds:
+        sources = _file_sources(name, options, items)
+    elif name in PAIRS:
+        raise UserError(f"{name} is not here yet: {how_to_get(name, options.release)}")
+    else:
+        raise UsageError(
+            f"{name!r} is not a built-in pair ({', '.join(PAIRS)}); to use your data, name its files: "
+            f"edt data prepare {name} --domain-file FILE --domain-file FILE, or --interactions FILE, or --raw DIR"
+        )
+    return replace(sources, columns=columns, item_columns=item_columns)
 
 
 def parse_window(text: str) -> tuple[int, int] | None:
@@ -186,51 +201,91 @@ def _pair_domains(name: str) -> tuple[str, ...]:
     return tuple(domain for domain, _ in PAIRS.get(name, ()))
 
 
-def _file_sources(options: SourceOptions, domains: tuple[str, ...]) -> Sources:
+def _columns(options: SourceOptions) -> tuple[Columns, Columns]:
+    """Return the columns of interactions and of items."""
     columns, item_columns = (
         parse_columns(text, header=options.header) for text in (options.columns, options.item_columns)
     )
     if options.encoding is not None and options.encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}; got {options.encoding!r}")
-    encoding = options.encoding or ""
-    columns = replace(columns, time_format=check_format(options.time_format), encoding=encoding)
-    item_columns = replace(item_columns, encoding=encoding)
     if not options.header and not columns.positions:
         raise UsageError("without a header, give the roles by position: --columns user,item,time")
-    items = [_maybe_named(text) for text in options.items]
-    if options.interactions:
-        return _one_stream((File(options.interactions),), items, options, domains, columns, item_columns)
-    if options.split_already:
-        if not options.train or not options.test:
-            raise UsageError("data that is already split needs --train and --test (and --valid, if there is one)")
-        parts = (options.train, options.valid, options.test)
-        files = tuple(File(path, None, part) for part, path in enumerate(parts) if path)
-        return _one_stream(files, items, options, domains, columns, item_columns)
-    named = [(name or bare_name(path), path) for name, path in map(_maybe_named, options.domain_files)]
-    if domains and len(domains) != len(named):
-        raise UsageError(f"--domains names {len(domains)} domains, but the files have {len(named)}")
-    names = domains or [name for name, _ in named]
-    interactions = [(name, path) for name, (_, path) in zip(names, named, strict=True)]
-    return files_per_domain(interactions, items, columns=columns, item_columns=item_columns)
+    encoding = options.encoding or ""
+    columns = replace(columns, time_format=check_format(options.time_format), encoding=encoding)
+    return columns, replace(item_columns, encoding=encoding)
 
 
-def _one_stream(
-    files: tuple[File, ...],
-    items: Sequence[tuple[str | None, Path]],
-    options: SourceOptions,
-    domains: tuple[str, ...],
-    columns: Columns,
-    item_columns: Columns,
-) -> Sources:
-    """Make sources of files that hold all domains, which a column or the files of items tell apart."""
-    known = domains or tuple(dict.fromkeys(name for name, _ in items if name))
-    return Sources(
-        interactions=files,
-        items=tuple(File(path, name) for name, path in items),
-        domains=checked_domains(known) if known else None,
-        columns=columns,
-        item_columns=item_columns,
-    )
+def _folder_sources(name: str, options: SourceOptions, workspace: Workspace, events: Events) -> Sources:
+    """Find the files of `--raw` or `--download`: of a pair, of RecBole, or of other categories of Amazon."""
+    raw, year = options.raw, options.release
+    if raw is None:
+        if name not in PAIRS:
+            raise UsageError(f"--download knows {', '.join(PAIRS)}; {name!r} is none of them")
+        year = year or PAPER_RELEASE
+        sources = amazon_pair(name, fetch_pair(name, workspace.root / "raw", events, year), year)
+    elif name in PAIRS:
+        sources = amazon_pair(name, raw, year)
+    elif year is None and inter_files(raw):
+        sources = recbole_folder(raw)
+    else:
+        sources = amazon_folder(name, raw, year)
+    domains = _listed(options.domains)
+    return renamed(sources, domains) if domains else sources
+
+
+def _file_sources(name: str, options: SourceOptions, items: Sequence[tuple[str | None, Path]]) -> Sources:
+    """Make sources of the files that were named one by one."""
+    domains = _listed(options.domains) or _pair_domains(name)
+    if options.domain_files:
+        return files_per_domain(_named_files(name, options, domains), items)
+    if options.parts and not (options.train and options.test):
+        raise UsageError("data that is already split needs --train and --test (and --valid, if there is one)")
+    # Files that hold all domains, which a column or the files of items tell apart.
+    whole = [File(file) for file in _parts_of_one(name, options.interactions)] if options.interactions else []
+    parts = [File(file, None, part) for part, path in options.parts for file in data_files(path)]
+    known = domains or tuple(dict.fromkeys(domain for domain, _ in items if domain))
+    return with_items(Sources((*whole, *parts), domains=checked_domains(known) if known else None), items)
+
+
+def _named_files(name: str, options: SourceOptions, domains: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Return the files of each domain; all that are called DOMAIN=FILE alike are of one."""
+    groups: dict[str | int, list[Path]] = {}
+    for number, text in enumerate(options.domain_files):
+        domain, path = _maybe_named(text)
+        groups.setdefault(domain or number, []).append(path)
+    if not domains:
+        refuse_parts(name, [paths[0] for key, paths in groups.items() if isinstance(key, int)])
+        domains = tuple(bare_name(paths[0]) if isinstance(key, int) else key for key, paths in groups.items())
+    if len(domains) != len(groups):
+        raise UsageError(f"--domains names {len(domains)} domains, but the files have {len(groups)}")
+    files = ([file for path in paths for file in _parts_of_one(name, path)] for paths in groups.values())
+    return dict(zip(checked_domains(domains), files, strict=True))
+
+
+def _parts_of_one(name: str, path: Path) -> list[Path]:
+    """Return the files of a folder whose parts make one file, or the file itself."""
+    files = data_files(path)
+    if path.is_dir():
+        refuse_parts(name, files)
+    return files
+
+
+def _descriptions(texts: Sequence[str]) -> dict[str, str]:
+    """Parse `--describe`: DOMAIN=TEXT each, the text on one line and without markup, as that of a catalogue."""
+    descriptions: dict[str, str] = {}
+    for given in texts:
+        name, _, text = given.partition("=")
+        name, text = name.strip(), clean_text(text) or ""
+        if not name or not text:
+            raise UsageError(
+                f"--describe takes DOMAIN=TEXT, such as food='Groceries and gourmet food'; got {given!r}"
+            )
+        if len(text) > MAX_DESCRIPTION:
+            raise UsageError(f"the description of {name} is too long: at most {MAX_DESCRIPTION} characters")
+        if name in descriptions:
+            raise UsageError(f"{name} is described twice")
+        descriptions[name] = text
+    return descriptions
 
 
 def _maybe_named(text: str) -> tuple[str | None, Path]:

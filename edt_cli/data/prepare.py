@@ -81,17 +81,23 @@ def prepare(
     source = [_file_record(what, file, events) for what, file in files]
     columns = [asdict(sources.columns), asdict(sources.item_columns)]
     recipe = digest(RECIPE, source, sources.domains, columns, settings)
+    if sources.domains:  # else after reading
+        check_described(settings, sources.domains)
     artefact = workspace.dataset(name)
     if not _replaceable(artefact, recipe, events):
         return artefact, False
     with (
-        artefact.create(recipe=recipe, source=source, synthetic=False) as (folder, manifest),
+        artefact.create(recipe=recipe, source=source, release=sources.release, synthetic=False) as (
+            folder,
+            manifest,
+        ),
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=workspace.root) as scratch,
     ):
         reader = Reader(Path(scratch), events)
         if sources.id_map:
             sources = converted(sources, Path(scratch) / "converted", events)
         frame, domains, tally = _interactions(reader, sources, settings)
+        check_described(settings, domains)
         texts: pl.DataFrame | None = None
         if frame["domain"].null_count():
             texts = _texts(reader, sources, domains, frame["item"], tally)
@@ -101,6 +107,7 @@ def prepare(
             texts = _texts(reader, sources, domains, frame["item"], tally)
         items = _items(frame, texts)
         check_metadata(items, texts, domains, sources, events)
+        manifest |= {"release": sources.release} if sources.release else {}
         manifest |= _write(folder, frame, items, domains, settings, tally, sources, events)
     report_doubts(items, domains, artefact.manifest(), events)
     return artefact, True
@@ -111,6 +118,7 @@ def prepare_demo(
 ) -> tuple[Artefact, bool]:
     """Prepare the built-in synthetic dataset, with the same settings as other data."""
     recipe = digest(RECIPE, "demo", DEMO_SEED, settings)
+    check_described(settings, DEMO_DOMAINS)
     artefact = workspace.dataset(name)
     if not _replaceable(artefact, recipe, events):
         return artefact, False
@@ -128,6 +136,16 @@ def ensure_demo(workspace: Workspace) -> None:
     """Prepare `demo` if it does not exist, which takes about a second."""
     if not workspace.dataset("demo").complete:
         prepare_demo(workspace, NO_FILTER, Events())
+
+
+def check_described(settings: DataSettings, domains: Sequence[str]) -> None:
+    """Check that the descriptions are of domains that there are.
+
+    Raises:
+        UsageError: If one is of another.
+    """
+    if unknown := [name for name in settings.descriptions if name not in domains]:
+        raise UsageError(f"--describe {unknown[0]}: the domains are {', '.join(domains)}")
 
 
 def _replaceable(artefact: Artefact, recipe: str, events: Events) -> bool:
@@ -165,7 +183,8 @@ def _interactions(
     for file in sources.interactions:
         domain_needed = file.domain is None and not sources.items
         columns = _shared_columns(reader, file, sources)
-        rows, counts = reader.interactions(file.path, columns, domain_needed=domain_needed)
+        rated = settings.min_rating is not None
+        rows, counts = reader.interactions(file.path, columns, domain_needed=domain_needed, rated=rated)
         tally["files"].append(_file_tally("interactions", file, counts))
         read.append((file, rows))
     without = [f for f in sources.interactions if not reader.has_times(f.path, sources.columns)]
@@ -181,6 +200,9 @@ def _interactions(
         rows.with_columns(domain=_domain_number(file.domain, domains), part=pl.lit(file.part, pl.UInt8))
         for file, rows in read
     )
+    if settings.min_rating is not None:
+        lazy = _rated(lazy, settings.min_rating, tally)
+    lazy = lazy.drop("rating")
     total, first, last = lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect().row(0)
     if settings.window is not None:
         start, end = settings.window
@@ -201,6 +223,19 @@ def _interactions(
             f"no interaction is of the domains {', '.join(domains)}; does --domains name them as the files do?"
         )
     return known, domains, tally
+
+
+def _rated(rows: pl.LazyFrame, least: float, tally: dict[str, Any]) -> pl.LazyFrame:
+    """Drop interactions with a lower rating, and those without one."""
+    rating, low = pl.col("rating"), pl.col("rating") < least
+    summary = rows.select(pl.len(), none=rating.null_count(), low=low.sum(), best=rating.max())
+    total, without, lower, best = summary.collect(engine="streaming").row(0)
+    _step(tally, f"rated below {least:g}", lower)
+    _step(tally, "without a rating", without)
+    if without + lower == total:
+        why = "none has a number" if best is None else f"the best is {best:g}"
+        raise UserError(f"no interaction is rated {least:g} or higher: {why}")
+    return rows.filter(~low)
 
 
 def _shared_columns(reader: Reader, file: File, sources: Sources) -> Columns:
@@ -336,8 +371,8 @@ def _write(
     events: Events,
 ) -> dict[str, Any]:
     """Write the tables and item vectors, and return the rest of the manifest."""
-    # The setting of repeats is left out of the key, since the content shows its effect.
-    keyed = settings.model_dump(mode="json", exclude={"repeats"})
+    # These are left out of the key, since the content shows their effect.
+    keyed = settings.model_dump(mode="json", exclude={"repeats", "min_rating"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
     counts = dataset.sequences.domain_counts(dataset.domains)

@@ -1,4 +1,4 @@
-"""Files of a dataset: a pair of the paper, a RecBole folder, or other files of the user."""
+"""Files of a dataset: a RecBole folder, or other files of the user."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from pathlib import Path
 
 from edt_cli.config import UsageError, UserError
 from edt_cli.data.columns import Columns
-
-# Names of the domains and their categories in the Amazon release, in the order of section 4.1.1.
-PAIRS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
-    "cloth-sport": (("cloth", "Clothing_Shoes_and_Jewelry"), ("sport", "Sports_and_Outdoors")),
-    "elec-phone": (("elec", "Electronics"), ("phone", "Cell_Phones_and_Accessories")),
-    "food-kitchen": (("food", "Grocery_and_Gourmet_Food"), ("kitchen", "Home_and_Kitchen")),
-}
-# Millions of reviews in the 2018 release, according to its page.
-REVIEWS_M = {"cloth-sport": 45, "elec-phone": 31, "food-kitchen": 27}
+from edt_cli.data.formats import SUFFIXES, bare_name, has_suffix
 
 MAX_DOMAINS = 16
+PARTS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+"""Parts of a split by the names that files of them have."""
 
 
 @dataclass(frozen=True)
@@ -47,93 +41,137 @@ class Sources:
     """Files of item vectors."""
     id_map: Path | None = None
     """Ids behind the numbers in files of the released code's layout, which are to be converted first; else None."""
-
-
-def amazon_pair(name: str, folder: Path) -> Sources:
-    """Find the files of a pair in `folder`, named as in the Amazon release of 2018 or 2014.
-
-    Metadata may be missing.
-
-    Raises:
-        UserError: If a file of reviews is missing.
-    """
-    require_folder(folder)
-    interactions, items = [], []
-    for domain, category in PAIRS[name]:
-        stems = (category, f"reviews_{category}", f"{category}_5", f"reviews_{category}_5")
-        reviews = _first_existing(folder, stems)
-        if reviews is None:
-            raise UserError(f"{folder} holds no {category}.json.gz (nor .json); {how_to_get(name)}")
-        interactions.append(File(reviews, domain))
-        metadata = _first_existing(folder, (f"meta_{category}",))
-        if metadata is not None:
-            items.append(File(metadata, domain))
-    return Sources(tuple(interactions), tuple(items), tuple(domain for domain, _ in PAIRS[name]))
-
-
-def how_to_get(name: str) -> str:
-    """Say in half a sentence how to get the files of a pair."""
-    categories = " and ".join(category for _, category in PAIRS[name])
-    return (
-        f"edt data prepare {name} --download fetches them ({REVIEWS_M[name]} million reviews, several gigabytes); "
-        f"--raw DIR reads {categories} (NAME.json.gz, meta_NAME.json.gz) from a folder"
-    )
+    release: int | None = None
+    """Year of the Amazon release; None for other files."""
 
 
 def recbole_folder(folder: Path) -> Sources:
-    """Find the .inter files of a folder, one per domain.
+    """Make sources of a folder's .inter files, one per domain or, as RecBole's benchmark files, one per part.
 
     The .item file of the same name is included if there is one.
 
     Raises:
-        UserError: If there is no .inter file.
+        UsageError: If parts of a split are missing, or stand beside files that are none.
     """
-    require_folder(folder)
-    paths = sorted(folder.glob("*.inter"))
-    if not paths:
-        raise UserError(
-            f"{folder} holds no .inter file; name your files with --domain-file FILE, once for each domain"
-        )
-    return files_per_domain([(path.stem, path) for path in paths], [])
+    paths = inter_files(folder)
+    parts = [(path, *part_of(path)) for path in paths]
+    if not is_split(folder):
+        if part := next((path.name for path, _, part in parts if part is not None), None):
+            raise UsageError(
+                f"{folder} holds {part}, a part of a split, and other .inter files: leave out the ones or the other"
+            )
+        return files_per_domain({bare_name(path): [path] for path in paths}, ())
+    stems = tuple(dict.fromkeys(stem for _, stem, _ in parts))
+    for stem in stems:
+        if not {0, 2} <= {part for _, other, part in parts if other == stem}:
+            raise UsageError(f"{folder} lacks the training or the test part of {stem or 'its split'}")
+    names = dict.fromkeys(stems) if len(stems) == 1 else dict(zip(stems, checked_domains(stems), strict=True))
+    items = [(stem, path) for stem in stems if (path := folder / f"{stem}.item").is_file()]
+    return Sources(
+        interactions=tuple(File(path, names[stem], part) for path, stem, part in parts),
+        items=tuple(File(path, names[stem]) for stem, path in items),
+        domains=checked_domains(stems) if len(stems) > 1 else None,
+    )
+
+
+def inter_files(folder: Path) -> list[Path]:
+    """Return RecBole's files of interactions in a folder."""
+    return sorted(path for path in folder.glob("*") if has_suffix(path, (".inter",)))
+
+
+def is_split(folder: Path) -> bool:
+    """Check whether the .inter files of a folder are the parts of a split."""
+    paths = inter_files(folder)
+    return bool(paths) and all(part_of(path)[1] is not None for path in paths)
+
+
+def part_of(path: Path) -> tuple[str, int | None]:
+    """Tell a part of a split by a file's name: `toys.valid.csv` is part 1 of toys.
+
+    Returns:
+        The name without its part, and 0 for training, 1 for validation, 2 for test or None.
+    """
+    name = bare_name(path)
+    match = re.fullmatch(r"(?:(.*)[._-])?([a-z]+)", name, re.IGNORECASE)
+    part = PARTS.get(match[2].lower()) if match else None
+    return (name, None) if match is None or part is None else (match[1] or "", part)
+
+
+def refuse_parts(name: str, paths: Sequence[Path]) -> None:
+    """Refuse files as domains that are called as parts of a split.
+
+    Args:
+        name: The dataset, for the command that is right.
+        paths: Files whose names are to be names of domains.
+
+    Raises:
+        UsageError: If there are any; the message shows the command.
+    """
+    parts = sorted((part, stem, path) for path in paths for stem, part in [part_of(path)] if part is not None)
+    if not parts:
+        return
+    if len({stem for _, stem, _ in parts}) > 1:
+        how = "joined and split anew"
+        files = [f"--domain-file {stem or 'NAME'}={path}" for _, stem, path in parts]
+    else:
+        how = "as one dataset with a column `domain`"
+        files = [f"{('--train', '--valid', '--test')[part]} {path}" for part, _, path in parts]
+    raise UsageError(
+        f"{', '.join(path.name for _, _, path in parts)}: by their names parts of a split, not domains; {how}: "
+        f"edt data prepare {name} {' '.join(files)}; else name each domain: --domain-file DOMAIN=FILE"
+    )
+
+
+def data_files(path: Path) -> list[Path]:
+    """Return the files of a folder, in the order of their names, or the file itself.
+
+    Raises:
+        UserError: If a folder has no file that can be read.
+    """
+    if not path.is_dir():
+        return [path]
+    files = [file for file in sorted(path.iterdir()) if has_suffix(file) and file.name[0] not in "._"]
+    if not files:
+        raise UserError(f"{path} holds no file that can be read ({', '.join(SUFFIXES)}, with or without .gz)")
+    return files
 
 
 def files_per_domain(
-    interactions: Sequence[tuple[str, Path]],
-    items: Sequence[tuple[str | None, Path]],
-    *,
-    columns: Columns | None = None,
-    item_columns: Columns | None = None,
+    interactions: Mapping[str, Sequence[Path]], items: Sequence[tuple[str | None, Path]]
 ) -> Sources:
-    """Make sources of one file of interactions per domain.
+    """Make sources of the files of each domain.
 
     The .item file beside a RecBole .inter file is included.
 
     Args:
-        interactions: (domain, file) pairs.
-        items: (domain, file) pairs; the domain is None if a column determines it.
-        columns: Columns of the interactions.
-        item_columns: Columns of the items.
+        interactions: Files by domain.
+        items: Files of items, as `with_items` takes them.
 
     Raises:
-        UsageError: If the name of a domain is invalid, repeated or, in `items`, unknown.
+        UsageError: If the name of a domain is invalid or, in `items`, unknown.
     """
-    domains = checked_domains([domain for domain, _ in interactions])
+    domains = checked_domains(interactions)
+    files = [File(path, domain) for domain, paths in interactions.items() for path in paths]
+    beside = [
+        File(path, file.domain)
+        for file in files
+        if file.path.suffix == ".inter" and (path := file.path.with_suffix(".item")).is_file()
+    ]
+    return with_items(Sources(interactions=tuple(files), items=tuple(beside), domains=domains), items)
+
+
+def with_items(sources: Sources, items: Sequence[tuple[str | None, Path]]) -> Sources:
+    """Add files of items: (domain, file) pairs, the domain None if a column determines it.
+
+    Raises:
+        UsageError: If one is of an unknown domain.
+    """
+    domains = sources.domains or ()
     if unknown := [domain for domain, _ in items if domain is not None and domain not in domains]:
         raise UsageError(
             f"items of {unknown[0]!r}, which is not a domain of the interactions: {', '.join(domains)}"
         )
-    beside = [
-        (domain, path.with_suffix(".item"))
-        for domain, path in interactions
-        if path.suffix == ".inter" and path.with_suffix(".item").is_file()
-    ]
-    return Sources(
-        interactions=tuple(File(path, domain) for domain, path in interactions),
-        items=tuple(File(path, domain) for domain, path in [*beside, *items]),
-        domains=domains,
-        columns=columns or Columns(),
-        item_columns=item_columns or Columns(),
-    )
+    return replace(sources, items=(*sources.items, *(File(path, domain) for domain, path in items)))
 
 
 def checked_domains(names: Iterable[str]) -> tuple[str, ...]:
@@ -179,11 +217,7 @@ def renamed(sources: Sources, names: Sequence[str]) -> Sources:
     return replace(sources, interactions=interactions, items=items, vectors=vectors, domains=new)
 
 
-def _first_existing(folder: Path, stems: Iterable[str]) -> Path | None:
-    candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in (".json.gz", ".json"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def require_folder(folder: Path) -> None:
+    """Raise UserError if there is no such folder."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")

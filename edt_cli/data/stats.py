@@ -27,6 +27,7 @@ def statistics(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
         "data": dataset.name,
         "data_key": dataset.key,
         "synthetic": bool(manifest.get("synthetic")),
+        "release": manifest.get("release"),
         "settings": dataset.settings.model_dump(mode="json"),
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),
@@ -85,10 +86,15 @@ def _ties(dataset: Dataset, manifest: dict[str, Any]) -> dict[str, Any]:
 def _repeats(dataset: Dataset) -> dict[str, Any]:
     """Count the targets of each split that are repeats.
 
-    Also returns their share in both splits together, and whether seen items stay candidates by default.
+    Also returns their share in the test split and in both, and whether seen items stay candidates by default.
     """
-    counts = {f"{split}_targets": int(dataset.repeats(split).sum()) for split in dataset.target_positions}
-    return {**counts, "share": dataset.repeat_share, "keep_seen": dataset.keeps_seen()}
+    repeats = {split: dataset.repeats(split) for split in dataset.target_positions}
+    return {
+        **{f"{split}_targets": int(repeated.sum()) for split, repeated in repeats.items()},
+        "test_share": _mean(repeats["test"]),
+        "share": dataset.repeat_share,
+        "keep_seen": dataset.keeps_seen(),
+    }
 
 
 def _sample(dataset: Dataset, degrees: np.ndarray) -> dict[str, list[str]]:

@@ -169,6 +169,8 @@ def test_titles_come_out_clean(edt, shops):
             "not a valid name for a dataset",
         ),
         (["prepare", "demo", "--domain-file", "shop.csv"], 2, "demo is built in"),
+        (["prepare", "cloth-sport", "--release", "2014"], 2, "--release is 2018 or 2023"),
+        (["prepare", "cloth-sport", "--release", "2023"], 1, "--release 2023 --download fetches them"),
         (
             ["prepare", "x", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--name", "demo"],
             2,
@@ -179,6 +181,26 @@ def test_titles_come_out_clean(edt, shops):
 )
 def test_mistakes_are_one_line(edt, shops, arguments, code, says):
     assert says in error(edt("data", *arguments, code=code))
+
+
+def test_ratings_descriptions_and_duplicates_are_told(edt, shops):
+    for name in ("shop", "outlet"):
+        lines = (shops / f"{name}.csv").read_text().splitlines()
+        rated = [f"{line},{n % 5 + 1}" for n, line in enumerate(lines[1:-1])]
+        (shops / f"{name}.csv").write_text("\n".join([f"{lines[0]},rating", *rated, rated[-1]]) + "\n")
+    files = ("--domain-file", "shop.csv", "--domain-file", "outlet.csv")
+    described = ("--describe", "shop=Things [red] to wear")
+    done = edt("data", "prepare", "mine", *files, "--min-rating", "3", *described)
+    assert "20 interactions left out: rated below 3" in done.stdout
+    assert "2 interactions left out: duplicates" in done.stdout
+    stats = " ".join(edt("data", "stats", "mine").stdout.split())
+    document = json.loads(edt("data", "stats", "mine", "--json").stdout)
+    assert (document["settings"]["min_rating"], document["tally"]["steps"][0]["left_out"]) == (3.0, 20)
+    assert "20 interactions left out: rated below 3" in stats
+    assert "shop: Things [red] to wear" in stats
+    assert f"{document['repeats']['test_share']:.1%} of the test targets" in stats
+    assert "mine, shop: Things [red] to wear" in edt("data", "list").stdout
+    assert "too long" in error(edt("data", "prepare", "mine", *files, "--describe", "shop=" + 300 * "x", code=2))
 
 
 def test_damaged_files(edt, shops):
@@ -195,6 +217,7 @@ def test_damaged_files(edt, shops):
     options = ("--raw", ".", "--window", "none", "--k-core", "none")
     done = edt("data", "prepare", "food-kitchen", *options)
     assert "1 cut off or no record, 1 wrong type" in done.stdout
+    assert "Amazon's 2018 release" in done.stdout
     kitchen.write_bytes(kitchen.read_bytes()[:-30])
     assert "breaks off in the middle" in error(
         edt("data", "prepare", "food-kitchen", *options, "--name", "b", code=1)

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from edt_cli.config import UserError
+from edt_cli.data.amazon import PAIRS
 from edt_cli.data.download import fetch, fetch_pair
-from edt_cli.data.sources import PAIRS
 from edt_cli.workspace.events import Events
 
 BODY = hashlib.sha512(b"x").digest() * 40_000  # 2.5 MB that compress to nothing sensible but repeat exactly
@@ -168,12 +168,15 @@ def test_a_full_disk_is_seen_before(server, tmp_path, monkeypatch):
         fetch(f"{server.url}/f", tmp_path / "f", Events())
 
 
-def test_a_pair_is_four_files(server, tmp_path):
-    folder = fetch_pair("cloth-sport", tmp_path / "raw", Events(), base_url=server.url)
+@pytest.mark.parametrize(
+    ("year", "reviews", "metadata"),
+    [
+        (2018, "/categoryFiles/{}.json.gz", "/metaFiles2/meta_{}.json.gz"),
+        (2023, "/review_categories/{}.jsonl.gz", "/meta_categories/meta_{}.jsonl.gz"),
+    ],
+)
+def test_a_pair_is_four_files(server, tmp_path, year, reviews, metadata):
+    folder = fetch_pair("cloth-sport", tmp_path / "raw", Events(), year, url=server.url)
     paths = [path for path, _, _ in server.asked]
-    assert paths == [
-        path
-        for _, category in PAIRS["cloth-sport"]
-        for path in (f"/categoryFiles/{category}.json.gz", f"/metaFiles2/meta_{category}.json.gz")
-    ]
+    assert paths == [path.format(category) for _, category in PAIRS["cloth-sport"] for path in (reviews, metadata)]
     assert {path.name for path in folder.glob("*.gz")} == {path.rsplit("/", 1)[1] for path in paths}

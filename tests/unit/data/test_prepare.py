@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from edt_cli.config import DataSettings, UserError
+from edt_cli.data.amazon import PAIRS, amazon_pair
 from edt_cli.data.dataset import load
 from edt_cli.data.options import SourceOptions, data_settings, find_sources
 from edt_cli.data.prepare import NO_FILTER, prepare, prepare_demo
-from edt_cli.data.sources import PAIRS, amazon_pair
 from edt_cli.data.stats import statistics
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
@@ -365,6 +365,88 @@ def test_item_text_in_the_interactions_themselves(tmp_path, workspace):
     asked = SourceOptions(domain_files=files, columns="title=name")
     dataset, _ = made(workspace, find_sources("mine", asked, workspace, Events()), name="named")
     assert dict(dataset.catalogue.select("id", "title").iter_rows())["ox"] == "Ann"
+
+
+def amazon_2023(folder):
+    """Two products in variants, of which the metadata has the products alone."""
+    texts = [
+        {"title": "Tea", "store": "Leaf", "categories": ["Food", "Tea"], "description": ["Hot", "Fine"]},
+        {"title": "Pan", "store": None, "categories": [], "description": [], "features": ["Iron", "Big"]},
+    ]
+    for (_, category), text in zip(PAIRS["food-kitchen"], texts, strict=True):
+        reviews = [
+            {"rating": rating, "title": "mine", "asin": f"{category}-{n}", "parent_asin": category, "user_id": user,
+             "timestamp": 1_588_687_728_923 + 1000 * n}
+            for n, (user, rating) in enumerate([("u1", 5.0), ("u2", 3.0), ("u1", 1.0)])
+        ]  # fmt: skip
+        (folder / f"{category}.jsonl").write_text("\n".join(map(json.dumps, reviews)))
+        record = {"main_category": category, "parent_asin": category, **text}
+        (folder / f"meta_{category}.jsonl").write_text(json.dumps(record))
+    return amazon_pair("food-kitchen", folder, 2023)
+
+
+def test_amazon_s_release_of_2023(tmp_path, workspace):
+    dataset, manifest = made(workspace, amazon_2023(tmp_path))
+    assert manifest["release"] == statistics(dataset, manifest)["release"] == 2023
+    assert dataset.catalogue.rows() == [
+        ("Grocery_and_Gourmet_Food", "Tea", "Leaf", "Food, Tea", "Hot, Fine"),
+        ("Home_and_Kitchen", "Pan", None, "Home_and_Kitchen", "Iron, Big"),
+    ]
+    assert manifest["spans"]["food"] == [1_588_687_728, 1_588_687_730]
+
+
+def test_low_ratings_are_no_purchases(tmp_path, workspace):
+    sources = amazon_2023(tmp_path)
+    every, _ = made(workspace, sources)
+    settings = FILE_ORDER.model_copy(update={"min_rating": 3.0})
+    dataset, manifest = made(workspace, sources, settings)
+    assert sequences(dataset) == {user: ["Grocery_and_Gourmet_Food", "Home_and_Kitchen"] for user in ("u1", "u2")}
+    assert manifest["tally"]["steps"] == [{"left_out": 2, "what": "rated below 3"}]
+    assert manifest["settings"]["min_rating"] == load(workspace.dataset("x")).settings.min_rating == 3.0
+    assert dataset.key != every.key
+    with pytest.raises(UserError, match="rated 6 or higher: the best is 5"):
+        made(workspace, sources, FILE_ORDER.model_copy(update={"min_rating": 6.0}))
+
+
+def test_who_has_no_rating_is_left_out_and_counted(tmp_path, workspace):
+    ratings = ["5", "4,5", "4.0", "3.9", "NaN", "", "none", "1e1"]
+    lines = [f"u{n};x{n};{n + 1};{rating}" for n, rating in enumerate(ratings)]
+    for name in "ab":
+        text = "\n".join(["user;item;time;Stars", *lines]).replace("x", name)
+        (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / "c.csv").write_text("user;item;time\nu;x;1\n")
+    asked = SourceOptions(domain_files=[str(tmp_path / f"{name}.csv") for name in "ab"])
+    settings = data_settings("m", asked, min_rating=4)
+    dataset, manifest = made(workspace, find_sources("m", asked, workspace, Events()), settings)
+    assert dataset.catalogue["id"].to_list() == ["a0", "a1", "a2", "a7", "b0", "b1", "b2", "b7"]
+    assert manifest["tally"]["steps"] == [
+        {"left_out": 2, "what": "rated below 4"},
+        {"left_out": 6, "what": "without a rating"},
+    ]
+    without = SourceOptions(domain_files=[str(tmp_path / f"{name}.csv") for name in "ac"])
+    with pytest.raises(UserError, match=r"c\.csv has no column known as rating .*--columns rating=NAME"):
+        made(workspace, find_sources("m", without, workspace, Events()), settings)
+
+
+def test_a_description_changes_the_key_of_its_dataset_and_no_other(tmp_path, workspace):
+    sources = amazon(tmp_path, FOOD, KITCHEN)
+    plain, manifest = made(workspace, sources)
+    assert not {"descriptions", "min_rating"} & manifest["settings"].keys()
+    described = FILE_ORDER.model_copy(update={"descriptions": {"food": "Groceries"}})
+    dataset, manifest = made(workspace, sources, described)
+    assert dataset.key != plain.key and manifest["settings"]["descriptions"] == {"food": "Groceries"}
+    assert load(workspace.dataset("x")).training_view().domains.described == ("food (Groceries)", "kitchen")
+    unknown = FILE_ORDER.model_copy(update={"descriptions": {"Food": "Groceries"}})
+    with pytest.raises(UserError, match="--describe Food: the domains are food, kitchen"):
+        made(workspace, sources, unknown)
+    with pytest.raises(UserError, match="the domains are garden, kitchen"):
+        prepare_demo(workspace, unknown, Events())
+
+
+def test_keys_of_datasets_stay(workspace):
+    manifest = prepare_demo(workspace, NO_FILTER, Events())[0].manifest()
+    assert (manifest["data_key"], manifest["recipe"]) == ("7ff6aee4e46c2933", "c8a4c6288446ab9d")
+    assert "release" not in manifest
 
 
 def test_a_domain_column_and_those_that_are_chosen(tmp_path, workspace):

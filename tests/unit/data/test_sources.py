@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from edt_cli.config import DataSettings, UsageError, UserError
+from edt_cli.data.amazon import PAIRS
 from edt_cli.data.options import SourceOptions, data_settings, find_sources, parse_k_core, parse_window
-from edt_cli.data.sources import PAIRS, amazon_pair, checked_domains, recbole_folder
+from edt_cli.data.sources import checked_domains, recbole_folder
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 
@@ -82,25 +83,6 @@ def test_files_that_are_split_make_a_given_split():
     assert data_settings("mine", SourceOptions(train=Path("a"), test=Path("b"))).split == "given"
 
 
-@pytest.mark.parametrize("template", ["{}.json.gz", "{}.json", "reviews_{}.json.gz", "reviews_{}_5.json.gz"])
-def test_amazon_folder(tmp_path, template):
-    names = [template.format(category) for _, category in PAIRS["food-kitchen"]]
-    touch(tmp_path, *names, "meta_Home_and_Kitchen.json.gz")
-    found = shape(amazon_pair("food-kitchen", tmp_path))
-    assert found == (
-        ("food", "kitchen"),
-        [(names[0], "food", None), (names[1], "kitchen", None)],
-        [("meta_Home_and_Kitchen.json.gz", "kitchen")],
-    )
-
-
-def test_a_folder_without_the_files_says_how_to_get_them(tmp_path):
-    with pytest.raises(UserError, match=r"no Clothing_Shoes_and_Jewelry\.json\.gz.*--download.*gigabytes"):
-        amazon_pair("cloth-sport", tmp_path)
-    with pytest.raises(UserError, match="no folder"):
-        amazon_pair("cloth-sport", tmp_path / "gone")
-
-
 def test_recbole_folder_with_item_files_beside(tmp_path):
     found = shape(recbole_folder(touch(tmp_path, "toys.inter", "books.inter", "books.item")))
     assert found == (
@@ -108,8 +90,105 @@ def test_recbole_folder_with_item_files_beside(tmp_path):
         [("books.inter", "books", None), ("toys.inter", "toys", None)],
         [("books.item", "books")],
     )
-    with pytest.raises(UserError, match="no \\.inter"):
-        recbole_folder(tmp_path.parent)
+    with pytest.raises(UserError, match=r"no \.inter file and no Amazon reviews; .*--domain-file FILE"):
+        sources("mine", raw=tmp_path.parent)
+    with pytest.raises(UserError, match="no folder"):
+        sources("mine", raw=tmp_path / "gone")
+
+
+SPLIT = ("train", "valid", "test")
+
+
+def test_recbole_s_parts_of_a_split_are_one_dataset(tmp_path):
+    touch(tmp_path, *(f"toys.{part}.inter" for part in SPLIT), "toys.item")
+    assert shape(sources("mine", raw=tmp_path)) == (
+        None,
+        [("toys.test.inter", None, 2), ("toys.train.inter", None, 0), ("toys.valid.inter", None, 1)],
+        [("toys.item", None)],
+    )
+    assert data_settings("mine", SourceOptions(raw=tmp_path)).split == "given"
+    with pytest.raises(UsageError, match="split already"):
+        data_settings("mine", SourceOptions(raw=tmp_path), split="global-time")
+    touch(tmp_path, *(f"books.{part}.inter" for part in SPLIT))
+    found = sources("mine", raw=tmp_path, domains="read,play")
+    assert found.domains == ("read", "play")
+    assert {(file.domain, file.part) for file in found.interactions} == {
+        (domain, part) for domain in ("read", "play") for part in range(3)
+    }
+    assert [file.domain for file in found.items] == ["play"]
+    (tmp_path / "books.test.inter").unlink()
+    with pytest.raises(UsageError, match=r"lacks .* of books"):
+        sources("mine", raw=tmp_path)
+    with pytest.raises(UsageError, match="a part of a split"):
+        sources("mine", raw=touch(tmp_path, "films.inter"))
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (["train.csv", "valid.csv", "test.csv"], "--train train.csv --valid valid.csv --test test.csv"),
+        (["b.csv", "toys_dev.tsv", "toys_train.tsv.gz"], "--train toys_train.tsv.gz --valid toys_dev.tsv"),
+        (["a.train.csv", "b.train.csv"], "--domain-file a=a.train.csv --domain-file b=b.train.csv"),
+        (["toys.Test.inter", "books.inter"], "--test toys.Test.inter"),
+    ],
+)
+def test_parts_of_a_split_never_become_domains(names, command):
+    with pytest.raises(UsageError, match="parts of a split, not domains") as caught:
+        sources("mine", domain_files=names)
+    assert f"edt data prepare mine {command};" in str(caught.value)
+    named = [f"d{number}={name}" for number, name in enumerate(names)]
+    assert len(sources("mine", domain_files=named).domains) == len(names)
+    assert sources("mine", domain_files=["contest.csv", "latest.csv"]).domains == ("contest", "latest")
+
+
+def test_files_of_one_domain_are_joined(tmp_path):
+    found = sources("mine", domain_files=["food=1.csv", "k.csv", "food=2.csv"])
+    assert shape(found)[:2] == (
+        ("food", "k"),
+        [("1.csv", "food", None), ("2.csv", "food", None), ("k.csv", "k", None)],
+    )
+    assert sources("mine", domain_files=["food=1.csv", "k.csv", "food=2.csv"], domains="a,b").domains == ("a", "b")
+    with pytest.raises(UsageError, match="the same name"):
+        sources("mine", domain_files=["food=1.csv", "food.csv"])
+
+
+def test_a_folder_stands_for_its_files(tmp_path):
+    folder = tmp_path / "food.parquet"
+    folder.mkdir()
+    touch(folder, "part-1.parquet", "part-0.parquet", "_SUCCESS", ".part-0.parquet.crc")
+    files = ["part-0.parquet", "part-1.parquet"]
+    found = sources("mine", domain_files=[str(folder), "k.csv"], items=[f"k={folder}"])
+    assert found.domains == ("food", "k")
+    assert [file.path.name for file in found.interactions] == [*files, "k.csv"]
+    assert [file.path.name for file in found.items] == files
+    assert [file.path.name for file in sources("mine", interactions=folder).interactions] == files
+    split = sources("mine", train=folder, test=Path("t.csv"))
+    assert [(file.path.name, file.part) for file in split.interactions] == [
+        *((name, 0) for name in files),
+        ("t.csv", 2),
+    ]
+    touch(folder, "train.csv", "test.csv")
+    for options in ({"domain_files": [str(folder), "k.csv"]}, {"interactions": folder}, {"raw": folder}):
+        with pytest.raises(UsageError, match=r"--train \S+train.csv --test \S+test.csv;"):
+            sources("mine", **options)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="no file that can be read"):
+        sources("mine", interactions=empty)
+
+
+def test_descriptions_are_one_line_of_plain_text():
+    made = data_settings("mine", SourceOptions(), describe=["food=Tea <b>and</b>\n more = all", " a b =x"])
+    assert made.descriptions == {"food": "Tea and more = all", "a b": "x"}
+    for texts, says in (
+        (["food"], "DOMAIN=TEXT"),
+        (["=x"], "DOMAIN=TEXT"),
+        (["food= <p> "], "DOMAIN=TEXT"),
+        (["food=" + "x" * 201], "at most 200"),
+        (["food=x", "food=y"], "twice"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            data_settings("mine", SourceOptions(), describe=texts)
 
 
 def test_two_files_of_ones_own():
@@ -172,6 +251,9 @@ def test_files_that_are_split_already():
         ({"domain_files": ["a.csv", "=b.csv"]}, "DOMAIN=FILE"),
         ({"train": Path("a.csv")}, "--train and --test"),
         ({"download": True}, "--download knows"),
+        ({"download": True, "release": 2014}, "--release is 2018 or 2023"),
+        ({"domain_files": ["a.csv", "b.csv"], "release": 2023}, "with --raw DIR or --download"),
+        ({"domain_files": ["a.csv", "b.csv"], "items": ["c=i.csv"]}, "items of 'c'"),
         ({"domain_files": ["a.csv", "b.csv"], "header": False}, "roles by position"),
         ({}, "not a built-in pair"),
     ],
@@ -190,16 +272,19 @@ def test_a_pair_without_files_says_both_ways_in_one_line():
         assert part in said
 
 
-def test_download_goes_to_the_workspace_and_is_read_from_there(tmp_path, monkeypatch):
-    def fetched(name, folder, events):
+@pytest.mark.parametrize(("release", "suffix"), [(None, ".json.gz"), (2018, ".json.gz"), (2023, ".jsonl.gz")])
+def test_download_goes_to_the_workspace_and_is_read_from_there(tmp_path, monkeypatch, release, suffix):
+    def fetched(name, folder, events, year):
+        assert year == (release or 2018)
         folder.mkdir()
-        return touch(folder, *(f"{category}.json.gz" for _, category in PAIRS[name]))
+        return touch(folder, *(f"{category}{suffix}" for _, category in PAIRS[name]))
 
     monkeypatch.setattr("edt_cli.data.options.fetch_pair", fetched)
-    found = find_sources("elec-phone", SourceOptions(download=True), Workspace(tmp_path), Events())
+    options = SourceOptions(download=True, release=release)
+    found = find_sources("elec-phone", options, Workspace(tmp_path), Events())
     assert [file.path for file in found.interactions] == [
-        tmp_path / "raw" / "Electronics.json.gz",
-        tmp_path / "raw" / "Cell_Phones_and_Accessories.json.gz",
+        tmp_path / "raw" / f"Electronics{suffix}",
+        tmp_path / "raw" / f"Cell_Phones_and_Accessories{suffix}",
     ]
 
 
