@@ -87,10 +87,7 @@ def prepare(
     if not _replaceable(artefact, recipe, events):
         return artefact, False
     with (
-        artefact.create(recipe=recipe, source=source, release=sources.release, synthetic=False) as (
-            folder,
-            manifest,
-        ),
+        artefact.create(recipe=recipe, source=source, synthetic=False) as (folder, manifest),
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=workspace.root) as scratch,
     ):
         reader = Reader(Path(scratch), events)

@@ -95,9 +95,6 @@ class Reader:
         if not tally["usable"]:
             hint = "; if its times have another form, name it with --time-format" if PROBLEMS[3] in tally else ""
             raise UserError(f"{path.name} has no usable row: {describe(tally)}{hint}")
-        if foreign := tally.get("invalid encoding"):
-            message = f"{foreign:,} lines of {path.name} are not UTF-8: try --encoding latin-1"
-            self.events.emit(Remark(message=message))
         if not timed:
             in_order = pl.scan_parquet(target, glob=False).filter(problem=0).with_row_index("time", offset=1)
             return in_order.select("user", "item", pl.col("time").cast(pl.Int64), "domain", "rating"), tally
@@ -217,6 +214,9 @@ class Reader:
             raise unreadable(path, error) from None
         counts = dict(pl.scan_parquet(target, glob=False).group_by("problem").len().collect().iter_rows())
         problems = {name: counts.get(number, 0) for number, name in enumerate(PROBLEMS) if number} | rejected
+        if foreign := rejected.get("invalid encoding"):
+            message = f"{foreign:,} lines of {path.name} are not UTF-8: try --encoding latin-1"
+            self.events.emit(Remark(message=message))
         tally = {"lines": sum(problems.values()) + counts.get(0, 0), "usable": counts.get(0, 0)}
         return target, tally | {name: count for name, count in problems.items() if count}
 

@@ -406,6 +406,16 @@ def test_bare_name(tmp_path, name, bare):
     assert bare_name(tmp_path / name) == bare
 
 
+def test_a_foreign_encoding_is_told_of_items_too(tmp_path):
+    heard = []
+    (tmp_path / "scratch").mkdir()
+    reader = Reader(tmp_path / "scratch", Events(listeners=(heard.append,)))
+    path = write(tmp_path / "goods.csv", ["item,title", "a,Tea", "b,Käse".encode("latin-1")])
+    texts, tally = reader.items(path, Columns(), pl.Series(["a", "b"]))
+    assert (len(texts), tally["invalid encoding"]) == (1, 1)
+    assert "1 lines of goods.csv are not UTF-8: try --encoding latin-1" in [r.get("message") for r in heard]
+
+
 PURCHASES = [("u1", "a", 1_500_000_000), ("u2", "b", 1_500_000_060), ("u1", "b", 1_500_000_120)]
 OBJECTS = [dict(zip(("user", "item", "time"), row, strict=True)) for row in PURCHASES]
 
