@@ -70,7 +70,7 @@ def prepare(
     columns: Annotated[
         str | None,
         typer.Option(
-            "--columns", help="user=..,item=..,time=..,domain=..,rating=..; user,item,time with --no-header."
+            "--columns", help="user=..,item=.. and time, domain, rating; user,item,time with --no-header."
         ),
     ] = None,
     item_columns: Annotated[
