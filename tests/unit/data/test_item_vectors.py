@@ -181,7 +181,7 @@ def test_the_llm_stages_use_the_embedder(place):
 
 
 def test_renaming_domains_renames_those_of_vectors(place):
-    sources = files_per_domain([("food", place / "food.csv"), ("home", place / "home.csv")], [])
+    sources = files_per_domain({"food": [place / "food.csv"], "home": [place / "home.csv"]}, [])
     vectors = (File(write(place / "v.npy", FOUR), "food"),)
     artefact, _ = prepare(
         Workspace(place / "ws"), "mine", renamed(replace(sources, vectors=vectors), ("a", "b")), NO_FILTER, Events()
