@@ -20,12 +20,19 @@ from edt_cli.cli.common import (
 )
 from edt_cli.cli.llm import LLMOptions, ask_before_spending
 from edt_cli.cli.watch import stopping
+from edt_cli.experiments.files import PLANS, names
 
 if TYPE_CHECKING:
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.plan import Cell
 
-PlanArgument = Annotated[Path, typer.Argument(help="The plan as TOML: data, systems, seeds, budget.")]
+PlanArgument = Annotated[
+    Path,
+    typer.Argument(
+        help=f"A plan that comes with edt ({', '.join(names(PLANS))}), or one as TOML: data, systems, seeds, "
+        "budget."
+    ),
+]
 
 
 def compare(
@@ -44,7 +51,7 @@ def compare(
     What is finished is not made again, what was cut off goes on, and a run that fails stops no other.
     What there is so far: edt report --plan PLAN.
 
-    Example: edt compare examples/table-2.toml --jobs 2
+    Example: edt compare table-2 --jobs 2
     """
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.compare import compare as make

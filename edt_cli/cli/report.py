@@ -47,7 +47,9 @@ def report(
     ] = None,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", help="The tables of a plan of `edt compare`, as far as it is made."),
+        typer.Option(
+            "--plan", help="The tables of a plan of `edt compare`, by name or file, as far as it is made."
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Metrics of a free table, such as mrr or hr@5; repeatable.")

@@ -20,11 +20,16 @@ from edt_cli.cli.common import (
     stdout,
 )
 from edt_cli.cli.watch import stopping
+from edt_cli.experiments.files import SEARCHES, names
 
 
 def search(
     space: Annotated[
-        Path, typer.Argument(help="The search as TOML: trials, seed, preset, \\[settings], \\[space].")
+        Path,
+        typer.Argument(
+            help=f"A search that comes with edt ({', '.join(names(SEARCHES))}), or one as TOML: trials, seed, "
+            "preset, \\[settings], \\[space]."
+        ),
     ],
     data: DataOption = "demo",
     device: DeviceOption = "auto",
@@ -33,7 +38,7 @@ def search(
 ) -> None:
     """Search settings by validation NDCG@10; the test set is not looked at. Goes on where it was cut off.
 
-    Example: edt search examples/search.toml --data food-kitchen
+    Example: edt search best --data food-kitchen
     """
     from rich import box
     from rich.table import Table

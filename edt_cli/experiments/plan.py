@@ -20,6 +20,7 @@ from edt_cli.config import (
     read_toml,
     validated,
 )
+from edt_cli.experiments.files import PLANS, find
 from edt_cli.inference.labels import changed_settings, label_of, shown_preset
 from edt_cli.models.systems import checked, system
 from edt_cli.paper.ablations import MATCH_PAPER
@@ -82,14 +83,14 @@ class Plan(Section):
     settings: Values = Field(default_factory=dict, description="settings of every system, in place of its preset's")
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
-        """Read a plan file.
+    def read(cls, given: Path) -> Plan:
+        """Read a plan: a file, or by its name one that comes with edt.
 
         Raises:
             UserError: If the file cannot be read.
-            UsageError: If it is not a valid plan.
+            UsageError: If there is no such plan, or it is not valid.
         """
-        return validated(cls, read_toml(path))
+        return validated(cls, read_toml(find(given, PLANS)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

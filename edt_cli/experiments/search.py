@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import Field, model_validator
 
 from edt_cli.config import (
@@ -26,12 +24,19 @@ from edt_cli.config import (
 )
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
+from edt_cli.experiments.files import SEARCHES, find
 from edt_cli.models.phases import PREPARATION
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, digest, write_atomic
+
+try:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial, TrialState
+except ModuleNotFoundError as missing:
+    raise UserError("a search needs Optuna: pip install 'edt-cli[search]'") from missing
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,14 +72,14 @@ class SearchSettings(Section):
     space: dict[str, Range | Annotated[list[str | float | int | bool], Field(min_length=1)]] = Field(min_length=1)
 
     @classmethod
-    def read(cls, path: Path) -> SearchSettings:
-        """Read a search file.
+    def read(cls, given: Path) -> SearchSettings:
+        """Read a search: a file, or by its name one that comes with edt.
 
         Raises:
             UserError: If the file cannot be read.
-            UsageError: If it is not a valid search.
+            UsageError: If there is no such search, or it is not valid.
         """
-        return validated(cls, read_toml(path))
+        return validated(cls, read_toml(find(given, SEARCHES)))
 
     def with_choices(self, choices: dict[str, Any]) -> Settings:
         """Return the settings of a trial with the given choices.

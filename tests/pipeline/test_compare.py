@@ -35,7 +35,6 @@ from edt_cli.workspace.runs import all_runs
 
 pytestmark = pytest.mark.e2e
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = """
 data = ["tiny"]
 method = "gru4rec"
@@ -354,7 +353,7 @@ def test_match_paper_on_train(tmp_path):
 
 
 def test_the_example_is_table_2():
-    plan = Plan.read(EXAMPLES / "table-2.toml")
+    plan = Plan.read(Path("table-2"))
     from edt_cli.reporting.tables import ORDER, OTHER
 
     assert {one.model for one in plan.systems} == set(ORDER) - {OTHER}
@@ -368,7 +367,7 @@ def test_the_example_is_table_2():
 
 
 def test_the_example_of_llm_edt_takes_its_parts_out_of_the_fair_preset():
-    plan = Plan.read(EXAMPLES / "llm-edt.toml")
+    plan = Plan.read(Path("llm-edt"))
     ours = [one for one in plan.systems if one.model == OURS]
     assert {one.preset for one in ours} == set(presets_of(OURS))
     assert [one.preset for one in ours if one.settings] == ["llm-edt-ce"] * 2
@@ -376,7 +375,7 @@ def test_the_example_of_llm_edt_takes_its_parts_out_of_the_fair_preset():
 
 
 def test_the_demo_plan_puts_llm_edt_beside_what_needs_no_training(tmp_path):
-    path = EXAMPLES / "demo.toml"
+    path = Path("demo")
     shown = json.loads(edt(tmp_path, "compare", str(path), "--dry-run", "--json").stdout)["cells"]
     assert [(cell["data"], cell["system"], cell["state"]) for cell in shown] == [
         ("demo", label, "to do")

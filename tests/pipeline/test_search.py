@@ -16,7 +16,6 @@ from edt_cli.workspace.runs import all_runs
 
 pytestmark = pytest.mark.e2e
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK = {
     "model": {"hidden": 8, "blocks": 1, "max_length": 12},
     "training": {"epochs": 2, "batch": 16, "loss": "ce", "negatives": 4},
@@ -156,7 +155,7 @@ def test_an_unknown_setting_is_named(tmp_path):
 
 
 def test_the_example_is_a_search_whose_every_corner_is_valid():
-    s = SearchSettings.read(EXAMPLES / "search.toml")
+    s = SearchSettings.read(Path("best"))
     for end in (0, -1):
         settings = s.with_choices(
             {n: v[end] if isinstance(v, list) else (v.low, v.high)[end] for n, v in s.space.items()}

@@ -1,0 +1,32 @@
+"""Files of plans and searches: those that come with edt by name, any other by its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edt_cli.config import UsageError
+
+PLANS = Path(__file__).parent / "plans"
+SEARCHES = Path(__file__).parent / "searches"
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the files that come with edt."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def find(given: Path, folder: Path) -> Path:
+    """Return the file that a name or a path stands for.
+
+    Raises:
+        UsageError: If it is neither; the message lists the names.
+    """
+    if str(given) in names(folder):
+        return folder / f"{given}.toml"
+    if not given.exists():
+        kind = {PLANS: "plan", SEARCHES: "search"}[folder]
+        raise UsageError(
+            f"there is no {kind} {str(given)!r}: give a file, or the name of one that comes "
+            f"with edt ({', '.join(names(folder))})"
+        )
+    return given
