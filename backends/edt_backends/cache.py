@@ -60,13 +60,16 @@ class CachedChat(ChatWrapper):
         facts = self._facts(request)
         key = digest(facts)
         if entry := self._cache.get(key):
-            reply = ChatReply(
-                text=entry["reply"],
-                usage=Usage(**entry["usage"]),
-                model=entry["model"],
-                cached=True,
-                finish_reason=entry["finish_reason"],
-            )
+            try:
+                reply = ChatReply(
+                    text=entry["reply"],
+                    usage=Usage(**entry["usage"]),
+                    model=entry["model"],
+                    cached=True,
+                    finish_reason=entry["finish_reason"],
+                )
+            except KeyError:
+                raise self._cache.foreign_entry() from None
             self._hit(reply, key, request, entry.get("users", ()))
             return reply
         if key in self._in_flight:
@@ -136,7 +139,12 @@ class CachedEmbeddings(EmbeddingWrapper):
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         keys = self._keys(texts)
         entries = await asyncio.to_thread(self._cache.get_many, dict.fromkeys(keys))
-        vectors = {key: np.frombuffer(base64.b64decode(entry["vector"]), "<f4") for key, entry in entries.items()}
+        try:
+            vectors = {
+                key: np.frombuffer(base64.b64decode(entry["vector"]), "<f4") for key, entry in entries.items()
+            }
+        except (KeyError, ValueError):
+            raise self._cache.foreign_entry() from None
         missing = [(key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in vectors]
         missing.sort(key=lambda pair: len(pair[1]))  # texts of similar length need least padding
         spent = Usage()
@@ -152,6 +160,8 @@ class CachedEmbeddings(EmbeddingWrapper):
             spent = _sum(spent, reply.usage)
         if not keys:
             return EmbeddingReply(np.zeros((0, self.dimension or 0), np.float32), spent)
+        if len({len(vector) for vector in vectors.values()}) > 1:
+            raise self._cache.foreign_entry()
         return EmbeddingReply(np.stack([vectors[key] for key in keys]), spent)
 
     def missing(self, texts: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import diskcache
 
 from edt_backends.base import BackendError, Usage
-from edt_backends.json_disk import JSONOnlyDisk
+from edt_backends.json_disk import JSONOnlyDisk, check_database, foreign
 from edt_backends.wrappers import question_bytes
 
 Entry = dict[str, Any]
@@ -86,6 +86,7 @@ class ReplyCache:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         with self._one_line():
+            check_database(self.directory)
             self._cache = diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
 
     def __contains__(self, key: str) -> bool:
@@ -205,6 +206,10 @@ class ReplyCache:
         with self._one_line():
             removed: int = self._cache.clear() if model is None else self._cache.evict(model)
         return removed
+
+    def foreign_entry(self) -> BackendError:
+        """Return the error for an entry that this program did not write."""
+        return foreign(self.directory, "an entry")
 
     def close(self) -> None:
         self._cache.close()
