@@ -88,10 +88,13 @@ def _look(
 
 
 def _keyed() -> list[str]:
-    """Return litellm's providers whose key is in the environment."""
+    """Return litellm's providers whose key is in the environment; none without litellm."""
     from edt_backends.endpoint import library
 
-    known = {str(getattr(name, "value", name)) for name in library().provider_list}
+    try:
+        known = {str(getattr(name, "value", name)) for name in library().provider_list}
+    except BackendError:
+        return []
     with_key = (match[1].lower() for name in os.environ if (match := re.fullmatch(r"(\w+)_API_KEY", name)))
     return sorted(known.intersection(with_key))
 

@@ -31,9 +31,18 @@ SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 @cache
 def library() -> ModuleType:
-    """Import litellm without its logging, its telemetry and its own network requests."""
+    """Import litellm without its logging, its telemetry and its own network requests.
+
+    Raises:
+        BackendError: If it is not installed.
+    """
     os.environ.update(ENVIRONMENT)
-    import litellm
+    try:
+        import litellm
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            "providers and embedders other than `local` need litellm: pip install 'edt-cli[llm]'"
+        ) from error
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True

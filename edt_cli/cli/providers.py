@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edt_cli.cli.common import ApiBaseOption, JsonOption, LlmModelOption, WorkspaceOption, open_workspace, show
+from edt_cli.cli.common import (
+    ApiBaseOption,
+    JsonOption,
+    LlmModelOption,
+    WorkspaceOption,
+    note,
+    open_workspace,
+    show,
+)
 
 if TYPE_CHECKING:
     from edt_backends.directory import Listed
@@ -47,7 +56,11 @@ def providers(
                 "problem": listed.problem,
             }
         )
-    show({"providers": rows}, [_table(rows)], as_json=json_)
+    problems = Counter(str(row["problem"]) for row in rows if row["problem"])
+    shared = {problem for problem, count in problems.items() if count > 1}
+    show({"providers": rows}, [_table(rows, shared)], as_json=json_)
+    for problem in shared:
+        note(problem)
 
 
 def _ping(listed: Listed, workspace: Workspace) -> str:
@@ -67,7 +80,8 @@ def _ping(listed: Listed, workspace: Workspace) -> str:
         return f"no: {error}"
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _table(rows: list[dict[str, Any]], shared: set[str]) -> Any:
+    """Return the table; a problem that several rows share stands below it, in one line."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -83,7 +97,8 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         key = f"{row['key']} {is_set}" if row["key"] else "none needed"
         price = row["usd_per_million"]
         cost = "not known" if price is None else "free" if not any(price) else f"{price[0]:g}, {price[1]:g}"
-        problem = "" if row["has_key"] is False else row["problem"] or ""
+        said_by_the_key = row["has_key"] is False and row["key"] in (row["problem"] or "")
+        problem = "" if said_by_the_key else "see below" if row["problem"] in shared else row["problem"] or ""
         said = row["answers"] if row["answers"] and not row["problem"] else problem
         cells = (row["provider"], row["model"] or "", row["installed"], key, "" if row["problem"] else cost, said)
         table.add_row(*(Text(plain(cell)) for cell in cells))
