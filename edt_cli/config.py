@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,9 +24,20 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_OPTION = "EDT_OPTIONS_"
+Ties = Literal["shuffle", "file"]
+Repeats = Literal["drop-duplicates", "keep", "drop"]
+SplitRule = Literal["leave-one-out", "global-time", "given"]
+Direction = Literal["minority", "both"]
+Ground = Literal["pseudo", "match"]
+Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
+Encoder = Literal["llm", "id", "both"]
+SequenceKind = Literal["mixed", "single"]
+Loss = Literal["bpr", "bce", "ce", "top1", "bpr-max"]
+Protocol = Literal["full", "sampled"]
 TrainOn = Literal["train", "train+valid", "all"]
 """Part of each user's interactions that a model is trained on."""
 KeepSeen = bool | Literal["auto"]
@@ -94,10 +106,10 @@ class DataSettings(Section):
         description="`paper` for the passes of the released code, or a number for a plain k-core over users and "
         "items",
     )
-    ties: Literal["shuffle", "file"] = Field(
+    ties: Ties = Field(
         "shuffle", description="order of a user's interactions that have the same time: shuffled, or as in the file"
     )
-    repeats: Literal["drop-duplicates", "keep", "drop"] = Field(
+    repeats: Repeats = Field(
         "drop-duplicates",
         description="a duplicate has the same user, item and time as another line, a repeat the same user and "
         "item; `drop` removes both, `keep` keeps both",
@@ -105,7 +117,7 @@ class DataSettings(Section):
     overlap: float | None = Field(
         None, ge=0, le=1, description="share of users who stay in several domains; the others keep one domain"
     )
-    split: Literal["leave-one-out", "global-time", "given"] = "leave-one-out"
+    split: SplitRule = "leave-one-out"
     seed: int = Field(42, description="random seed for ties, overlap and candidates")
     min_rating: float | None = Field(
         None, allow_inf_nan=False, description="lowest rating of an interaction that is kept"
@@ -172,7 +184,7 @@ class AugmentationSettings(Section):
         "recent",
         description="item that represents a cluster of a user's items: the newest, or the nearest to its centre",
     )
-    direction: Literal["minority", "both"] = Field(
+    direction: Direction = Field(
         "minority", description="domains to generate items of: each user's less dominant one, or all"
     )
     ask: int = Field(5, ge=1, description="items that the LLM is asked for, per user and direction")
@@ -182,7 +194,7 @@ class AugmentationSettings(Section):
         description="threshold of the filter: a cosine, a quantile such as `q0.80`, or `paper` (the rate of "
         "table 1)",
     )
-    ground: Literal["pseudo", "match"] = Field(
+    ground: Ground = Field(
         "pseudo", description="insert a generated item as a pseudo-item, or as the nearest real item"
     )
     filter: bool = Field(True, description="whether to filter the generated items; off: `w/o Filtering`")
@@ -221,13 +233,13 @@ class ModelSettings(Section):
     """The system, its backbone and their sizes."""
 
     name: str = Field("llm-edt", description="the system; `edt models` lists them")
-    backbone: Literal["sasrec", "gru4rec", "bert4rec"] = Field("sasrec", description="model that encodes a history")
+    backbone: Backbone = Field("sasrec", description="model that encodes a history")
     hidden: int = Field(128, ge=2, description="dimension of hidden states and item vectors (d)")
     blocks: int = Field(2, ge=1, description="number of layers of the backbone")
     heads: int = Field(2, ge=1, description="number of self-attention heads")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout rate in training")
     max_length: int = Field(200, ge=2, description="maximum length of a history; older items are cut off")
-    encoder: Literal["llm", "id", "both"] = Field(
+    encoder: Encoder = Field(
         "llm", description="item vectors: from text (eq. 7), learned per id, or the sum of both"
     )
     id_shrinkage: float = Field(
@@ -251,7 +263,7 @@ class ModelSettings(Section):
         description="sasrec: initialise the blocks to add nothing, so that a state is the vector of its newest "
         "item",
     )
-    sequence: Literal["mixed", "single"] = Field(
+    sequence: SequenceKind = Field(
         "mixed",
         description="`mixed` over all domains, or `single`: one sequence per domain, as the single-domain "
         "systems of table 2",
@@ -296,7 +308,7 @@ class TrainingSettings(Section):
     validate_steps: int = Field(
         1, ge=1, description="steps of pre-training between validations, rounded to whole epochs"
     )
-    watch: Literal["full", "sampled"] = Field(
+    watch: Protocol = Field(
         "full", description="validation protocol whose NDCG@10 selects the epoch; `sampled`: among 100 negatives"
     )
     lr: float = Field(1e-3, gt=0, description="learning rate of AdamW, in each phase without its own")
@@ -322,7 +334,7 @@ class TrainingSettings(Section):
     minutes: float | None = Field(
         None, gt=0, description="maximum minutes of a phase; it ends with the first validation after that"
     )
-    loss: Literal["bpr", "bce", "ce", "top1", "bpr-max"] = Field(
+    loss: Loss = Field(
         "bpr",
         description="loss of eq. 9 and 12; `ce` is sampled softmax, `top1` and `bpr-max` are the losses of GRU4Rec",
     )
@@ -364,7 +376,7 @@ class TrainingSettings(Section):
 class EvaluationSettings(Section):
     """How held-out items are ranked (section 4.1.4)."""
 
-    protocol: Literal["full", "sampled"] = Field(
+    protocol: Protocol = Field(
         "full", description="rank a target among all items of its domain, or among `negatives` sampled ones"
     )
     negatives: int = Field(100, ge=1, description="number of negatives of the sampled protocol")
@@ -474,7 +486,7 @@ def preset_path(name: str) -> Path:
         UsageError: If there is no such preset.
     """
     if name not in preset_names():
-        raise UsageError(f"unknown preset {name!r}; the presets are: {', '.join(preset_names())}")
+        raise UsageError(f"unknown preset {name!r}; {alternatives(name, preset_names())}")
     return PRESETS / f"{name}.toml"
 
 
@@ -490,7 +502,11 @@ def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
     for assignment in assignments:
         match = re.fullmatch(r"([a-z_]+)\.([a-z_][a-z0-9_]*)=(.*)", assignment)
         if not match:
-            raise UsageError(f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}")
+            meant = similar_settings(assignment.partition("=")[0])
+            hint = did_you_mean(meant) or "edt settings lists them"
+            raise UsageError(
+                f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}; {hint}"
+            )
         section, field, value = match.groups()
         values.setdefault(section, {})[field] = None if value == "none" else value
     return values
@@ -512,7 +528,41 @@ def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UsageError(_first_problem(error)) from None
+        raise UsageError(_first_problem(error, kind)) from None
+
+
+def fields_of(kind: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield all fields of a section and of the sections in it, by dotted name."""
+    for name, field in kind.model_fields.items():
+        yield name, field
+        kind_of = get_args(field.annotation)[0] if get_origin(field.annotation) is list else field.annotation
+        if isinstance(kind_of, type) and issubclass(kind_of, Section):
+            yield from ((f"{name}.{rest}", part) for rest, part in fields_of(kind_of))
+
+
+def similar_settings(name: str, kind: type[Section] = Settings) -> list[str]:
+    """Return the settings that a mistyped name may stand for: `training.lr` for `training.learning_rate`, too."""
+    words = name.rpartition(".")[2].replace("_", " ")
+    meant = [field for field, about in fields_of(kind) if (about.description or "").startswith(words)]
+    return similar(name, [field for field, _ in fields_of(kind)]) or meant
+
+
+def similar(name: str, known: Iterable[str]) -> list[str]:
+    """Return at most two known names that a mistyped one may stand for; `lr` may stand for `training.lr`."""
+    last = {other: other.rpartition(".")[2] for other in known}
+    close = get_close_matches(name.rpartition(".")[2], set(last.values()), n=2)
+    return get_close_matches(name, [other for other in last if last[other] in close], n=2, cutoff=0)
+
+
+def alternatives(name: str, known: Iterable[str], otherwise: str = "there are") -> str:
+    """Return `did you mean ...?` with the known names most like `name`, or else all of them."""
+    known = list(known)
+    return did_you_mean(similar(name, known)) or f"{otherwise}: {', '.join(known) or 'none'}"
+
+
+def did_you_mean(names: list[str]) -> str:
+    """Return a question after the names that may be meant, "" if there are none."""
+    return f"did you mean {' or '.join(names)}?" if names else ""
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -554,13 +604,15 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, kind: type[Section]) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        now = f"; it is {RENAMED[where]} now" if where in RENAMED else ""
-        return f"there is no setting {where}{now}{more}"
+        if where in RENAMED:
+            return f"there is no setting {where}; it is {RENAMED[where]} now{more}"
+        close = similar_settings(re.sub(r"\.\d+", "", where), kind)
+        return f"there is no setting {where}{more}; {did_you_mean(close) or 'edt settings lists them'}"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     # A conflict between settings has a whole section as its input; do not show it, since addresses may hold keys.
     if isinstance(problem["input"], dict) and problem["type"] == "value_error":

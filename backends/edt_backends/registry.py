@@ -6,6 +6,7 @@ whole is a model name of litellm's. Names are listed without importing a backend
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 from edt_backends.base import BackendError, BackendSpec, Catalogue, ChatBackend, EmbeddingBackend, Plugin
@@ -103,7 +104,9 @@ def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:
 
 
 def unknown_provider(name: str) -> BackendError:
-    """Return the error for an unknown provider, which lists the known ones."""
+    """Return the error for an unknown provider, which names the one that may be meant, or else lists the known."""
+    if close := get_close_matches(name, provider_names(), n=1):
+        return BackendError(f"unknown provider {name!r}: did you mean {close[0]}?")
     return BackendError(
         f"unknown provider {name!r}: there are {', '.join(provider_names())}, "
         "and any PROVIDER/MODEL that litellm knows, such as openai/gpt-4o-mini"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from edt_cli.config import EvaluationSettings, KeepSeen, Settings, UserError, load_settings, validated
+from edt_cli.config import EvaluationSettings, KeepSeen, Protocol, Settings, UserError, load_settings, validated
 from edt_cli.data.dataset import Dataset, Split
 from edt_cli.data.formats import normal_id
 from edt_cli.data.open import open_dataset
@@ -31,7 +31,6 @@ from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import Run, find_runs
 
-Protocol = Literal["full", "sampled"]
 Listener = Callable[[dict[str, Any]], None]
 
 

@@ -24,6 +24,7 @@ from edt_cli.cli import (
     recommend,
     report,
     search,
+    settings,
     train,
     ui,
 )
@@ -48,6 +49,7 @@ for command in (
     recommend.recommend,
     inspect.inspect,
     models.models,
+    settings.settings,
     search.search,
     compare.compare,
     providers.providers,

@@ -253,13 +253,15 @@ def remove(
 
     Example: edt data remove mine --yes
     """
-    from edt_cli.config import UserError
+    from edt_cli.config import UserError, alternatives
     from edt_cli.workspace.housekeeping import remove_folder
     from edt_cli.workspace.layout import size_on_disk
 
-    artefact = open_workspace(workspace_).dataset(name)
+    workspace = open_workspace(workspace_)
+    artefact = workspace.dataset(name)
     if not artefact.path.is_dir():
-        raise UserError(f"there is no dataset {name!r} in this workspace; edt data list shows what there is")
+        names = [other.key for other in workspace.datasets()]
+        raise UserError(f"there is no dataset {name!r} in this workspace; {alternatives(name, names)}")
     size = size_on_disk(artefact.path)
     ask_before_removing(f"Remove dataset {name} ({size / 1e6:.1f} MB)?", yes)
     remove_folder(artefact.path)

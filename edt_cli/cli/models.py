@@ -90,26 +90,21 @@ def _show(name: str, preset: str | None, dataset: Dataset | None, *, as_json: bo
     from rich.table import Table
     from rich.text import Text
 
-    from edt_cli.config import UsageError, load_settings, preset_path
+    from edt_cli.config import UsageError, alternatives, load_settings, preset_path
+    from edt_cli.models.settings import settings_of
     from edt_cli.models.systems import options_of, presets_of, system
 
     known = system(name)
     names = list(presets_of(name))
     if preset and preset not in names:
-        raise UsageError(f"{name} has no preset {preset!r}; it has: {', '.join(names)}")
+        raise UsageError(f"{name} has no preset {preset!r}; {alternatives(preset, names, 'it has')}")
     chosen = known.preset if preset in (None, known.preset_name) else preset
     settings = load_settings(chosen, environment={})
     row = _row(known, settings, dataset)
     path = preset_path(chosen) if isinstance(chosen, str) else chosen
-    options = options_of(name, settings.options)
     rows = [
-        {
-            "option": field,
-            "value": getattr(options, field),
-            "default": about.get_default(call_default_factory=True),
-            "about": about.description or "",
-        }
-        for field, about in type(options).model_fields.items()
+        {"option": option.name, "value": option.value, "default": option.default, "about": option.about}
+        for option in settings_of("", options_of(name, settings.options))
     ]
     document = {**row, "presets": names, "preset": path.read_text("utf-8"), "options": rows}
     paper = f": {row['paper']}" if row["paper"] else ""

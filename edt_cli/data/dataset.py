@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, TrainOn, UserError
+from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, TrainOn, UserError, similar
 from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.workspace.layout import Artefact
 
@@ -453,8 +453,10 @@ def load(artefact: Artefact) -> Dataset:
         UserError: If it was never prepared, or is damaged.
     """
     if not artefact.complete:
+        close = similar(artefact.key, (path.name for path in artefact.path.parent.glob("[!.]*")))
+        hint = f"did you mean {' or '.join(close)}? Else " if close else ""
         raise UserError(
-            f"there is no dataset {artefact.key!r} in this workspace; "
+            f"there is no dataset {artefact.key!r} in this workspace; {hint}"
             f"make it with: edt data prepare {artefact.key} --raw DIR (or --download)"
         )
     manifest = artefact.manifest()

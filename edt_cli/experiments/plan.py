@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from edt_cli.config import (
     EvaluationSettings,
     KeepSeen,
+    Protocol,
     Section,
     Settings,
     UsageError,
@@ -75,7 +76,7 @@ class Plan(Section):
     seeds: list[int] = Field([42], min_length=1)
     method: str = "llm-edt"
     """Model whose rows are tested against the best of the other systems."""
-    protocols: list[Literal["full", "sampled"]] = Field(["full", "sampled"], min_length=1)
+    protocols: list[Protocol] = Field(["full", "sampled"], min_length=1)
     negatives: int = Field(100, ge=1, description="number of negatives in the sampled protocol")
     keep_seen: KeepSeen = "auto"
     match_paper: bool = Field(False, description="use hidden size 128 and batch size 512 with every preset")

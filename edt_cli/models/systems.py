@@ -19,6 +19,7 @@ from edt_cli.config import (
     Settings,
     UsageError,
     UserError,
+    alternatives,
     load_settings,
     preset_name,
     preset_names,
@@ -233,7 +234,7 @@ def system(name: str) -> System:
     if name in broken():
         raise UserError(f"the model {name!r} cannot be loaded ({broken()[name]})")
     if name not in systems():
-        raise UsageError(f"unknown model {name!r}; there are: {', '.join(systems())}")
+        raise UsageError(f"unknown model {name!r}; {alternatives(name, systems())}")
     return systems()[name]
 
 
@@ -349,7 +350,7 @@ def options_of(name: str, values: Mapping[str, Any]) -> Section:
     kind = model_class(name).Options if system(name).trained else NoOptions
     unknown = [option for option in values if option not in kind.model_fields]
     if unknown:
-        has = f"it has: {', '.join(kind.model_fields)}" if kind.model_fields else "it has no options"
+        has = alternatives(unknown[0], kind.model_fields, "it has") if kind.model_fields else "it has no options"
         raise UsageError(f"{name} has no option {unknown[0]!r}; {has}")
     return validated(kind, values)
 

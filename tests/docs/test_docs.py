@@ -6,16 +6,14 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from edt_cli.cli.app import app
 from edt_cli.config import Settings
-from edt_cli.models.systems import BUILT_IN, model_class
+from edt_cli.models.settings import Setting, list_settings, settings_of, written
+from edt_cli.models.systems import BUILT_IN, options_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -98,22 +96,11 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").split()) < 700
 
 
-def default_of(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    if value is PydanticUndefined:
-        return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else 'none' if value is None else value}`"
-
-
-def rows(prefix: str, fields: dict[str, FieldInfo]) -> list[str]:
-    said = {name: (field.description or "").replace("|", "\\|") for name, field in fields.items()}
-    assert all(said.values()), f"without a description: {[name for name, text in said.items() if not text]}"
-    return [
-        "| setting | default | |",
-        "|---|---|---|",
-        *(f"| `{prefix}{name}` | {default_of(field)} | {said[name]} |" for name, field in fields.items()),
-        "",
-    ]
+def rows(settings: list[Setting]) -> list[str]:
+    assert all(setting.about for setting in settings), "a setting without a description"
+    cells = [(f"`{s.name}`", f"`{s.kind}`", f"`{written(s.default)}`", s.about) for s in settings]
+    escaped = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in cells]
+    return ["| setting | type | default | |", "|---|---|---|---|", *(f"| {row} |" for row in escaped), ""]
 
 
 def settings_reference() -> str:
@@ -121,19 +108,15 @@ def settings_reference() -> str:
         "# Settings",
         "",
         "Strongest first: a flag or `--set section.field=value`, `EDT_SECTION_FIELD` in the environment, a file",
-        "(TOML) with `--config`, the preset, the default. `edt models NAME` shows what a preset says.",
+        "(TOML) with `--config`, the preset, the default. `edt settings` shows them with a preset's values.",
         "",
     ]
-    for name, field in Settings.model_fields.items():
-        kind: Any = field.annotation
-        if name == "options":
-            continue
-        out += [f"## {name}", "", (kind.__doc__ or "").strip() or f"The {name}.", ""]
-        out += rows(f"{name}.", kind.model_fields)
+    for section in list_settings(Settings()):
+        if section.name != "options":
+            out += [f"## {section.name}", "", section.about, "", *rows(section.settings)]
     for system in BUILT_IN:
-        if system.trained and (fields := model_class(system.name).Options.model_fields):
-            out += [f"## options of {system.name}", "", f"What {system.title} alone has.", ""]
-            out += rows("options.", fields)
+        if options := settings_of("options.", options_of(system.name, {})):
+            out += [f"## options of {system.name}", "", f"What {system.title} alone has.", "", *rows(options)]
     return "\n".join(out).rstrip() + "\n"
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edt_cli.config import UsageError, load_settings, parse_assignments
-from edt_cli.models.systems import checked
+from edt_cli.config import UsageError, load_settings, parse_assignments, preset_path
+from edt_cli.models.systems import checked, options_of, system
 
 
 def test_a_flag_counts_over_the_environment_over_a_file_over_the_preset(tmp_path):
@@ -20,6 +20,48 @@ def test_a_flag_counts_over_the_environment_over_a_file_over_the_preset(tmp_path
 def test_options_that_came_as_text_are_what_they_mean():
     found = checked(load_settings("best", flags=parse_assignments(["options.memory=false", "options.calibrate=0"])))
     assert found.options["memory"] is False and found.options["calibrate"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("training.learning_rate", "training.lr"),
+        ("training.lrr", "training.lr"),
+        ("model.lr", "training.lr"),
+        ("trainig.lr", "training"),
+        ("model.hidden_size", "model.hidden"),
+        ("training.batch_size", "training.batch"),
+    ],
+)
+def test_a_mistyped_setting_is_told_the_one_that_is_meant(name, meant, tmp_path):
+    with pytest.raises(UsageError, match=rf"there is no setting [\w.]+; did you mean {meant}( or .*)?\?$"):
+        load_settings("best", flags=parse_assignments([f"{name}=1"]), environment={})
+    section, _, field = name.partition(".")
+    path = tmp_path / "own.toml"
+    path.write_text(f"[{section}]\n{field} = 1\n")
+    with pytest.raises(UsageError, match=f"did you mean {meant}"):
+        load_settings("best", config=path, environment={})
+
+
+def test_a_setting_without_its_section_and_one_like_no_other():
+    with pytest.raises(UsageError, match=r"did you mean training\.lr=?"):
+        parse_assignments(["lr=1"])
+    with pytest.raises(UsageError, match=r"no setting training\.zzzzzz; edt settings lists them"):
+        load_settings("best", flags={"training": {"zzzzzz": 1}}, environment={})
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: preset_path("sasrecce"), "unknown preset 'sasrecce'; did you mean sasrec-ce"),
+        (lambda: preset_path("zzz"), "there are: abxi, "),
+        (lambda: system("llmedt"), "unknown model 'llmedt'; did you mean llm-edt"),
+        (lambda: options_of("llm-edt", {"alpah": 1}), "no option 'alpah'; did you mean alpha?"),
+    ],
+)
+def test_a_mistyped_name_is_told_those_like_it_or_all(ask, message):
+    with pytest.raises(UsageError, match=message):
+        ask()
 
 
 @pytest.mark.parametrize(
