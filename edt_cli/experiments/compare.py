@@ -6,7 +6,6 @@ without the plan count too. A comparison keeps no files besides its runs.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from edt_cli.workspace.event_types import EpochEnded, Event, Remark
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import Launched, launch
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.machine import cores
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.status import RunStatus, status_of
 
@@ -120,7 +120,7 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
     message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
-    threads = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))} if jobs > 1 else {}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     try:
         while waiting or at_work:
             while len(at_work) < jobs and (next_cell := _next(c, waiting, at_work)):
@@ -172,10 +172,6 @@ def _next(
         if not missing & making:
             return cell, missing
     return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import write_json
+from edt_cli.workspace.provenance import recorded
 from edt_cli.workspace.runs import Run, existing_run, open_run
 
 Listener = Callable[[dict[str, Any]], None]
@@ -45,7 +46,14 @@ class Pipeline(Stages):
         pipeline = self if scheduled else self._scheduled(listeners)
         run = open_run(self.workspace, pipeline._plan())
         with run.alone(self.events):
-            return pipeline._made(run, listeners)
+            if run.finished:
+                message = f"run {run.name} is finished already, nothing to do"
+                self.events.emit(Skipped(run=run.name, seed=s.training.seed, message=message))
+                return run
+            from edt_cli.training.device import in_use
+
+            with recorded(run.folder, **in_use(self.device)):
+                return pipeline._made(run, listeners)
 
     def existing(self) -> Run | None:
         """Return the run of these settings, finished or not; None if it was never started."""
@@ -85,10 +93,6 @@ class Pipeline(Stages):
 
     def _made(self, run: Run, listeners: tuple[Listener, ...]) -> Run:
         s = self.settings
-        if run.finished:
-            message = f"run {run.name} is finished already, nothing to do"
-            self.events.emit(Skipped(run=run.name, seed=s.training.seed, message=message))
-            return run
         # A request to pause or stop an earlier process does not apply to this one.
         (run.folder / "control.json").unlink(missing_ok=True)
         self.events.emit(RunBegun(run=run.name, seed=s.training.seed))

@@ -7,6 +7,13 @@ import torch
 from edt_cli.config import UsageError, UserError
 
 
+def in_use(name: str) -> dict[str, str | int | None]:
+    """Return the device, the GPU's name and the number of CPU threads, as a run records them."""
+    device = torch.device(name)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"device": name, "gpu": gpu, "threads": torch.get_num_threads()}
+
+
 def open_device(name: str) -> torch.device:
     """Return the device `cpu`, `cuda`, `cuda:N` or `auto` (a GPU if there is one), checked before any work.
 

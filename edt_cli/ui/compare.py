@@ -12,9 +12,10 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from edt_cli.config import UserError
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
-from edt_cli.ui.library import RunRow, Shelf, fold_all
+from edt_cli.ui.library import Shelf, fold_all
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import flat, safe

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edt_cli.ui.library import live_job, manifest_of, read_run
+from edt_cli.inference.listing import read_run
+from edt_cli.ui.library import live_job, manifest_of
 from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.workspace.event_types import Event
 from edt_cli.workspace.events import Request

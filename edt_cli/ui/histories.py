@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from edt_cli.ui.library import RunRow
+from edt_cli.inference.listing import RunRow
 from edt_cli.workspace.layout import Workspace
 
 if TYPE_CHECKING:

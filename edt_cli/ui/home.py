@@ -11,9 +11,10 @@ from typing import ClassVar
 from textual.app import SystemCommand
 from textual.widget import Widget
 
+from edt_cli.inference.listing import RunRow, read_runs
 from edt_cli.ui.compare import Compare
 from edt_cli.ui.datasets import Datasets
-from edt_cli.ui.library import RunRow, Shelf, read_runs, sign
+from edt_cli.ui.library import Shelf, sign
 from edt_cli.ui.llm import LlmCache
 from edt_cli.ui.messages import OpenRun, ShowUsers, Spent
 from edt_cli.ui.runs import Runs

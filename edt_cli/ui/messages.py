@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.message import Message
 
-from edt_cli.ui.library import RunRow
+from edt_cli.inference.listing import RunRow
 
 
 @dataclass

@@ -13,10 +13,11 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from edt_cli.inference.listing import read_run, results_of
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
-from edt_cli.ui.library import manifest_of, read_run, results_of, sign
+from edt_cli.ui.library import manifest_of, sign
 from edt_cli.ui.machine import read_machine
 from edt_cli.ui.messages import Polled, ShowUsers
 from edt_cli.ui.rows import Col, Rows

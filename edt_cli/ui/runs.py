@@ -10,9 +10,10 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from edt_cli.config import UserError
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.filters import parse
-from edt_cli.ui.library import RunRow, Shelf, sign
+from edt_cli.ui.library import Shelf, sign
 from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
@@ -92,7 +93,15 @@ class Runs(Pane):
         mark = "*" if row.name in self.shelf.marked else " "
         seed = "" if row.seed is None else str(row.seed)
         figures = (f"{row.figures[name]:.4f}" if name in row.figures else "" for name in self._figures)
-        return f"{mark}{row.name}", sign(row.status), *figures, ago(now - row.when), seed, row.title, row.data
+        return (
+            f"{mark}{row.annotations.name or row.name}",
+            sign(row.status),
+            *figures,
+            ago(now - row.when),
+            seed,
+            row.title,
+            row.data,
+        )
 
     def _update_summary(self) -> None:
         marked = f"  {len(self.shelf.marked)} marked" if self.shelf.marked else ""
@@ -106,7 +115,8 @@ class Runs(Pane):
         if number >= len(self.rows):
             return ""
         row = self.rows[number]
-        lines = [f"{safe(row.name, 80)}   {sign(row.status)}"]
+        written = " ".join(filter(None, (row.annotations.name, *(f"#{tag}" for tag in row.annotations.tags))))
+        lines = [f"{safe(row.name, 80)}   {sign(row.status)}   {safe(written, 200)}".rstrip()]
         if row.status == RunStatus.DAMAGED:
             return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
         if row.figures:

@@ -9,8 +9,8 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from edt_cli.config import UserError
+from edt_cli.inference.listing import read_runs
 from edt_cli.ui.app import EdtApp
-from edt_cli.ui.library import read_runs
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 

@@ -13,11 +13,12 @@ from textual.widgets import Static
 
 from edt_cli.config import UserError
 from edt_cli.inference.labels import labelled
+from edt_cli.inference.listing import RunRow
 from edt_cli.reporting import tables as build
 from edt_cli.reporting.paper_tables import TABLES
 from edt_cli.reporting.render import render
 from edt_cli.reporting.table import Cell, Measure, Table
-from edt_cli.ui.library import RunRow, Shelf, main_results_of, open_runs
+from edt_cli.ui.library import Shelf, main_results_of, open_runs
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph

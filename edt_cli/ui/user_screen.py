@@ -13,8 +13,9 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.histories import Histories
-from edt_cli.ui.library import RunRow, Shelf
+from edt_cli.ui.library import Shelf
 from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen

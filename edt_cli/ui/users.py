@@ -8,9 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Static
 
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.histories import Histories, artefacts_of, read_histories
-from edt_cli.ui.library import RunRow, Shelf
+from edt_cli.ui.library import Shelf
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe

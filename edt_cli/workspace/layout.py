@@ -82,6 +82,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is damaged (no JSON); remove its folder and run the command again") from None
 
 
+def json_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, or None if there is none that can be read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 @dataclass(frozen=True)
 class Artefact:
     """A folder that is either complete, with a manifest, or does not exist."""

@@ -11,11 +11,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from edt_cli.config import Settings, UserError
+from edt_cli.config import Settings, UserError, did_you_mean, similar
+from edt_cli.workspace.annotations import annotations_of
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import Waiting
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import MANIFEST, Workspace, read_json, write_json
+from edt_cli.workspace.layout import MANIFEST, Workspace, json_object, read_json, write_json
 from edt_cli.workspace.names import current_plan
 
 PLAN = "run.json"
@@ -131,6 +132,60 @@ def all_runs(workspace: Workspace) -> list[Run]:
     return runs
 
 
+def run_folders(workspace: Workspace) -> list[Path]:
+    """Return the folders of all runs, also of those that cannot be read."""
+    folders = workspace.runs.iterdir() if workspace.runs.is_dir() else ()
+    return sorted(path for path in folders if path.is_dir() and not path.name.startswith("."))
+
+
+def find_folder(workspace: Workspace, name: str) -> Path:
+    """Return the folder of a run.
+
+    Args:
+        workspace: The workspace.
+        name: Its folder, the name that `edt runs rename` gave it, or the beginning of the folder or of the key.
+
+    Raises:
+        UserError: If there is no such run, or more than one.
+    """
+    folders = run_folders(workspace)
+    given = {folder: annotations_of(folder).name for folder in folders}
+    matching = (
+        [folder for folder in folders if folder.name == name]
+        or [folder for folder in folders if given[folder] == name]
+        or [folder for folder in folders if folder.name.startswith(name) or _key(folder).startswith(name)]
+    )
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        some = ", ".join(folder.name for folder in matching[:3]) + (", ..." if len(matching) > 3 else "")
+        raise UserError(f"{len(matching)} runs begin with {name!r}: {some}")
+    close = similar(name, [*filter(None, given.values()), *(folder.name[: len(name)] for folder in folders)])
+    raise UserError(
+        f"no run named {name!r} in {workspace.runs}; {did_you_mean(close) or 'edt runs list shows them'}"
+    )
+
+
+def _key(folder: Path) -> str:
+    return str((json_object(folder / PLAN) or {}).get("key", ""))
+
+
+def _finished(folder: Path) -> Run:
+    """Return the run in a folder.
+
+    Raises:
+        UserError: If it is not finished, or of a version whose settings cannot be read.
+    """
+    run = Run(folder, read_plan(folder))
+    try:
+        run.settings  # noqa: B018
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"run {run.name} has settings that this version of edt cannot read") from None
+    if not run.finished:
+        raise UserError(f"run {run.name} is not finished; continue it with the same edt train")
+    return run
+
+
 def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:
     """Return the named runs, or else all finished runs of `data`.
 
@@ -139,30 +194,18 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
     Args:
         workspace: The workspace.
         data: Name of a dataset; None for all.
-        names: Names or keys of runs; a unique prefix is enough.
+        names: As `find_folder` takes them.
 
     Raises:
         UserError: If there is no such run, a name is not unique, or a named run is not finished.
     """
-    runs = all_runs(workspace)
     if names:
-        named = []
-        for name in names:
-            matching = [run for run in runs if run.name == name] or [
-                run for run in runs if run.name.startswith(name) or run.plan["key"].startswith(name)
-            ]
-            if len(matching) != 1:
-                what = "no run" if not matching else f"{len(matching)} runs"
-                raise UserError(f"{what} named {name!r} in {workspace.runs}")
-            if not matching[0].finished:
-                raise UserError(f"run {matching[0].name} is not finished; continue it with the same edt train")
-            named.append(matching[0])
-        return named
-    finished = [run for run in runs if run.finished and (data is None or run.plan["data"] == data)]
+        return [_finished(find_folder(workspace, name)) for name in names]
+    finished = [run for run in all_runs(workspace) if run.finished and (data is None or run.plan["data"] == data)]
     if not finished:
+        close = did_you_mean(similar(data, (artefact.key for artefact in workspace.datasets()))) if data else ""
         of = f" of {data}" if data else ""
-        raise UserError(
-            f"there is no finished run{of} in {workspace.runs}; make one with: edt train --data {data or 'demo'}"
-        )
+        hint = close or f"make one with: edt train --data {data or 'demo'}"
+        raise UserError(f"there is no finished run{of} in {workspace.runs}; {hint}")
     newest = {run.plan["data"]: run.dataset_key for run in finished}
     return [run for run in finished if run.dataset_key == newest[run.plan["data"]]]

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui import machine, tables
-from edt_cli.ui.library import RunRow
 
 
 class NVMLError(Exception):

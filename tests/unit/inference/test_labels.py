@@ -4,9 +4,9 @@ import pytest
 
 from edt_cli.config import Settings, load_settings
 from edt_cli.inference.labels import all_settings, identity, label_of, labelled, name_of, preset_of
+from edt_cli.inference.listing import RunRow
 from edt_cli.models.systems import BUILT_IN, presets_of
 from edt_cli.paper.ablations import ABLATIONS
-from edt_cli.ui.library import RunRow
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.status import RunStatus
 
