@@ -23,6 +23,7 @@ from edt_cli.cli import (
     providers,
     recommend,
     report,
+    runs,
     search,
     settings,
     train,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
+app.add_typer(runs.app, name="runs")
 for command in (
     augment.augment,
     augment.profile,

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edt_cli.config import UserError
+from edt_cli.workspace.jobs import alive, heartbeat
 from edt_cli.workspace.layout import Workspace, read_json, size_on_disk
 
 KINDS = ("data", "raw", "artefacts", "runs", "searches", "jobs", "cache")
@@ -80,6 +81,11 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
     except OSError as error:
         raise UserError(f"cannot remove {path}: {error.strerror}") from None
+
+
+def at_work(folder: Path) -> bool:
+    """Return whether a process is making the run in this folder."""
+    return alive(heartbeat(folder)) or _locked(folder / ".lock")
 
 
 def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterator[Removable]:
