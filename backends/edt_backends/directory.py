@@ -57,6 +57,13 @@ def providers(
         yield from (_with_key(name) for name in _keyed() if name not in known)
 
 
+def keys() -> dict[str, bool]:
+    """Return the variables of keys and whether each is set: those of the short names, and others that are set."""
+    families = {family for family, _ in SHORT_NAMES.values()} - OWN_SERVERS
+    others = {name for name in os.environ if re.fullmatch(r"\w+_API_KEY", name)}
+    return {name: bool(os.environ.get(name)) for name in sorted(others | {_variable(name) for name in families})}
+
+
 def ping(backend: ChatBackend) -> float:
     """Return the seconds until a backend has answered a question of a few tokens.
 

@@ -17,6 +17,7 @@ from edt_cli.cli import (
     clean,
     compare,
     data,
+    doctor,
     eval,
     inspect,
     models,
@@ -56,6 +57,7 @@ for command in (
     compare.compare,
     providers.providers,
     clean.clean,
+    doctor.doctor,
     ui.ui,
 ):
     app.command()(command)

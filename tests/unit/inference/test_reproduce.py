@@ -38,7 +38,7 @@ def settings_again(command: list[str]) -> Settings:
     [
         ("sasrec", "sasrec", []),
         ("sasrec", "sasrec-ce", ["training.lr=0.0003", "training.minutes=2.5", "training.seed=7"]),
-        ("llm-edt", "best", ["options.memory_period=30", "options.alpha=0.1", "training.decay_epochs=none"]),
+        ("llm-edt", "best", ["options.memory_period=7", "options.alpha=0.3", "training.decay_epochs=none"]),
         ("llm-edt", "paper", ["llm.provider=ollama", "llm.model=a b", "llm.api_base=http://h:1/v1"]),
         ("popularity", "popularity", ["evaluation.keep_seen=true"]),
         ("gru4rec", "sasrec-ce", ["training.train_on=train+valid"]),
