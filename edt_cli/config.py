@@ -38,6 +38,9 @@ Encoder = Literal["llm", "id", "both"]
 SequenceKind = Literal["mixed", "single"]
 Loss = Literal["bpr", "bce", "ce", "top1", "bpr-max"]
 Protocol = Literal["full", "sampled"]
+Split = Literal["valid", "test"]
+GroupKind = Literal["length", "r", "text", "training"]
+"""Properties by which users are grouped in results."""
 TrainOn = Literal["train", "train+valid", "all"]
 """Part of each user's interactions that a model is trained on."""
 KeepSeen = bool | Literal["auto"]
@@ -88,7 +91,7 @@ class UsageError(UserError):
 class Section(BaseModel):
     """Base class of all sections of settings: immutable, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -390,14 +393,14 @@ class EvaluationSettings(Section):
 class Settings(Section):
     """All settings of a run, by section."""
 
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    llm: LLMSettings = LLMSettings()
-    limits: LimitSettings = LimitSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
-    profiling: ProfilingSettings = ProfilingSettings()
-    model: ModelSettings = ModelSettings()
-    training: TrainingSettings = TrainingSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    llm: LLMSettings = Field(default_factory=LLMSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
+    profiling: ProfilingSettings = Field(default_factory=ProfilingSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     options: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="options of the chosen system; `edt models NAME` lists them"
     )

@@ -12,8 +12,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from edt_cli.config import EvaluationSettings, KeepSeen, Protocol, Settings, UserError, load_settings, validated
-from edt_cli.data.dataset import Dataset, Split
+from edt_cli.config import (
+    EvaluationSettings,
+    KeepSeen,
+    Protocol,
+    Settings,
+    Split,
+    UserError,
+    load_settings,
+    validated,
+)
+from edt_cli.data.dataset import Dataset
 from edt_cli.data.formats import normal_id
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled

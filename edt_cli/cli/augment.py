@@ -16,6 +16,7 @@ from edt_cli.cli.common import (
     PresetOption,
     SetOption,
     WorkspaceOption,
+    choice,
     open_workspace,
     progress,
     settings_from,
@@ -25,6 +26,7 @@ from edt_cli.cli.common import (
 )
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 from edt_cli.cli.watch import stopping, viewed, watch
+from edt_cli.config import Direction, Ground
 
 if TYPE_CHECKING:
     from edt_cli.config import Settings
@@ -42,8 +44,12 @@ def augment(
     data: DataOption = "demo",
     llm: LLMOptions = NOT_GIVEN,
     tau: TauOption = None,
-    direction: Annotated[str | None, typer.Option("--direction", help="minority or both.")] = None,
-    ground: Annotated[str | None, typer.Option("--ground", help="pseudo, or match: the nearest real item.")] = None,
+    direction: Annotated[
+        Direction | None, choice("--direction", of=Direction, help="Domains to generate items of.")
+    ] = None,
+    ground: Annotated[
+        Ground | None, choice("--ground", of=Ground, help="What to insert; match: the nearest real item.")
+    ] = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,

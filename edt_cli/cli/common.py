@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+
+from edt_cli.cli import complete
+from edt_cli.config import alternatives
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -23,6 +26,35 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 DATA, MODEL, TRAINING, LLM, BUDGET, OUTPUT = "Data", "Model", "Training", "LLM", "Budget", "Output"
 """Panels of a command's help."""
+
+
+def choice(*names: str, of: Any, help: str, panel: str | None = None) -> Any:
+    """Return an option that takes one of a few values, and shows, refuses and completes by them.
+
+    Typer takes a Literal itself since 0.19 only.
+
+    Args:
+        *names: Names of the option.
+        of: The values: a Literal, or a collection of strings.
+        help: What it does.
+        panel: Panel of the command's help.
+    """
+    values: tuple[str, ...] = get_args(of) or tuple(of)
+
+    def parse(text: str) -> str:
+        if text not in values:
+            raise typer.BadParameter(f"{text!r} is none of them; {alternatives(text, values)}")
+        return text
+
+    return typer.Option(
+        *names,
+        parser=parse,
+        metavar=f"[{'|'.join(values)}]",
+        autocompletion=lambda: list(values),
+        help=help,
+        rich_help_panel=panel,
+    )
+
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -39,12 +71,22 @@ YesOption = Annotated[
 ]
 NoUiOption = Annotated[bool, typer.Option("--no-ui", help="Plain progress, no live view.", rich_help_panel=OUTPUT)]
 DataOption = Annotated[
-    str, typer.Option("--data", "-d", help="A prepared dataset; `demo` makes itself.", rich_help_panel=DATA)
+    str,
+    typer.Option(
+        "--data",
+        "-d",
+        help="A prepared dataset; `demo` makes itself.",
+        rich_help_panel=DATA,
+        autocompletion=complete.datasets,
+    ),
 ]
 ProviderOption = Annotated[
     str | None,
     typer.Option(
-        "--provider", help="local (no LLM), deepseek, gpt-3.5, ollama or any litellm name.", rich_help_panel=LLM
+        "--provider",
+        help="local (no LLM), deepseek, gpt-3.5, ollama or any litellm name.",
+        rich_help_panel=LLM,
+        autocompletion=complete.providers,
     ),
 ]
 LlmModelOption = Annotated[
@@ -67,7 +109,10 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings as
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        "--preset", help="Settings by name. Default: those of `edt train` for llm-edt.", rich_help_panel=MODEL
+        "--preset",
+        help="Settings by name. Default: those of `edt train` for llm-edt.",
+        rich_help_panel=MODEL,
+        autocompletion=complete.presets,
     ),
 ]
 DeviceOption = Annotated[
@@ -76,11 +121,22 @@ DeviceOption = Annotated[
 ]
 RunOption = Annotated[
     list[str] | None,
-    typer.Option("--run", "-r", help="A run's name, or how it begins; repeatable. Default: the finished ones."),
+    typer.Option(
+        "--run",
+        "-r",
+        help="A run's id or name, or how its id begins; repeatable. Default: the finished ones.",
+        autocompletion=complete.runs,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; repeatable.", rich_help_panel=MODEL),
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Any setting; `edt settings` lists them; repeatable.",
+        rich_help_panel=MODEL,
+        autocompletion=complete.assignments,
+    ),
 ]
 
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, progress, show
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, progress, show
+from edt_cli.config import Repeats, SplitRule, Ties
+from edt_cli.data.heads import ENCODINGS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +25,11 @@ app = typer.Typer(help="Prepare, list, show and remove datasets.", no_args_is_he
 @app.command()
 def prepare(
     name: Annotated[
-        str, typer.Argument(help="cloth-sport, elec-phone, food-kitchen, demo, or a name of your own.")
+        str,
+        typer.Argument(
+            help="cloth-sport, elec-phone, food-kitchen, demo, or a name of your own.",
+            autocompletion=complete.pairs,
+        ),
     ],
     raw: Annotated[
         Path | None, typer.Option("--raw", help="Folder of Amazon's files, or of RecBole .inter files.")
@@ -79,7 +86,7 @@ def prepare(
     no_header: Annotated[bool, typer.Option("--no-header", help="CSV files begin with data.")] = False,
     encoding: Annotated[
         str | None,
-        typer.Option("--encoding", help="Of CSV files: utf-8, utf-16 or latin-1."),
+        choice("--encoding", of=ENCODINGS, help="Of CSV files."),
     ] = None,
     time_format: Annotated[
         str | None,
@@ -92,12 +99,13 @@ def prepare(
         str | None, typer.Option("--k-core", help="none, paper (the released passes) or a number. Own data: none.")
     ] = None,
     ties: Annotated[
-        str, typer.Option("--ties", help="Order of equal times: shuffle (seeded) or file.")
+        Ties, choice("--ties", of=Ties, help="Order of equal times: seeded, or the file's.")
     ] = "shuffle",
     repeats: Annotated[
-        str,
-        typer.Option(
+        Repeats,
+        choice(
             "--repeats",
+            of=Repeats,
             help="drop-duplicates: lines with the user, item and time of another; keep: all lines stay; "
             "drop: what a user has had before goes too.",
         ),
@@ -112,7 +120,9 @@ def prepare(
     overlap: Annotated[
         float | None, typer.Option("--overlap", help="Share of users left in several domains, such as 0.25.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="leave-one-out (default) or global-time.")] = None,
+    split: Annotated[
+        SplitRule | None, choice("--split", of=SplitRule, help="What is held out. Default: leave-one-out.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of ties, overlap and candidates.")] = 42,
     variant: Annotated[str | None, typer.Option("--name", help="Keep it under another name.")] = None,
     a: Annotated[Path | None, typer.Option("--a", hidden=True)] = None,
@@ -222,7 +232,7 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
 
 @app.command()
 def stats(
-    name: Annotated[str, typer.Argument(help="A prepared dataset.")] = "demo",
+    name: Annotated[str, typer.Argument(help="A prepared dataset.", autocompletion=complete.datasets)] = "demo",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -244,7 +254,7 @@ def stats(
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="The dataset to remove.")],
+    name: Annotated[str, typer.Argument(help="The dataset to remove.", autocompletion=complete.datasets)],
     workspace_: WorkspaceOption = None,
     yes: YesOption = False,
     json_: JsonOption = False,

@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
     RunOption,
     WorkspaceOption,
+    choice,
     open_workspace,
     progress,
     progress_alone,
     show,
 )
+from edt_cli.config import Protocol, Split
 
 if TYPE_CHECKING:
     from edt_cli.config import EvaluationSettings
-    from edt_cli.data.dataset import Split
     from edt_cli.workspace.layout import Workspace
     from edt_cli.workspace.runs import Run
 
 ProtocolOption = Annotated[
-    str, typer.Option("--protocol", help="full: every item of the domain; sampled: uniform negatives.")
+    Protocol, choice("--protocol", of=Protocol, help="full: every item of the domain; sampled: uniform negatives.")
 ]
 NegativesOption = Annotated[int, typer.Option("--negatives", min=1, help="Of the sampled protocol.")]
 KeepSeenOption = Annotated[
@@ -35,9 +37,15 @@ KeepSeenOption = Annotated[
         show_default=False,
     ),
 ]
-SplitOption = Annotated[str, typer.Option("--split", help="test or valid.")]
+SplitOption = Annotated[Split, choice("--split", of=Split, help="Held-out items to rank.")]
 OptionalDataOption = Annotated[
-    str | None, typer.Option("--data", "-d", help="Runs of this dataset. Default: of the newest run's.")
+    str | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Runs of this dataset. Default: of the newest run's.",
+        autocompletion=complete.datasets,
+    ),
 ]
 
 
@@ -67,9 +75,7 @@ def evaluate(
     runs = runs_of(workspace, data, run)
     if not run and (split == "valid" or together):
         runs = without_refits(runs)
-    show_results(
-        workspace, runs, split_name(split), settings, chosen, as_json=json_, groups=groups, together=together
-    )
+    show_results(workspace, runs, split, settings, chosen, as_json=json_, groups=groups, together=together)
 
 
 def show_results(
@@ -124,16 +130,6 @@ def evaluation_settings(protocol: str, negatives: int, keep_seen: bool | None) -
 
     kept = "auto" if keep_seen is None else keep_seen
     return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": kept})
-
-
-def split_name(split: str) -> Split:
-    from edt_cli.config import UsageError
-
-    if split == "valid":
-        return "valid"
-    if split == "test":
-        return "test"
-    raise UsageError(f"--split is test or valid; got {split!r}")
 
 
 def without_refits(runs: list[Run]) -> list[Run]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     ConfigOption,
     DataOption,
@@ -33,7 +34,12 @@ def inspect(
         bool, typer.Option("--prompts", help="Only what was ever sent about the user, and what came back.")
     ] = False,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Settings by name. Default: llm-edt-ce, which has both stages.")
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Settings by name. Default: llm-edt-ce, which has both stages.",
+            autocompletion=complete.presets,
+        ),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import JsonOption, WorkspaceOption, note, open_workspace, show
 
 if TYPE_CHECKING:
@@ -15,12 +16,26 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="A system, to see its preset and its options.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A system, to see its preset and its options.", autocompletion=complete.models),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="Also how many parameters each has on this dataset.")
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Also how many parameters each has on this dataset.",
+            autocompletion=complete.datasets,
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Of NAME, another than its default, such as `paper` of llm-edt.")
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Of NAME, another than its default, such as `paper` of llm-edt.",
+            autocompletion=complete.presets,
+        ),
     ] = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,

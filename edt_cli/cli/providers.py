@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     ApiBaseOption,
     JsonOption,
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def providers(
-    provider: Annotated[str | None, typer.Argument(help="Only this one, as --provider takes it.")] = None,
+    provider: Annotated[
+        str | None, typer.Argument(help="Only this one, as --provider takes it.", autocompletion=complete.providers)
+    ] = None,
     llm_model: LlmModelOption = None,
     api_base: ApiBaseOption = None,
     ping: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
@@ -49,7 +50,13 @@ def recommend(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .parquet, .csv or .jsonl file.")] = None,
     data: OptionalDataOption = None,
     run: Annotated[
-        str | None, typer.Option("--run", "-r", help="Default: the newest final run, else the newest trained one.")
+        str | None,
+        typer.Option(
+            "--run",
+            "-r",
+            help="Default: the newest final run, else the newest trained one.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     keep_seen: KeepSeenOption = None,
     device: DeviceOption = "auto",

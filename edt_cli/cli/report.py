@@ -13,6 +13,7 @@ from edt_cli.cli.common import (
     JsonOption,
     RunOption,
     WorkspaceOption,
+    choice,
     note,
     open_workspace,
     stdout,
@@ -26,9 +27,10 @@ from edt_cli.cli.eval import (
     evaluation_settings,
     result_documents,
     runs_of,
-    split_name,
     without_refits,
 )
+from edt_cli.config import GroupKind
+from edt_cli.reporting.table import Form
 
 if TYPE_CHECKING:
     from edt_cli.reporting.table import Table
@@ -54,8 +56,8 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Metrics of a free table, such as mrr or hr@5; repeatable.")
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="A table for groups: length, r, text or training.")] = None,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")] = "terminal",
+    by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
+    form: Annotated[Form, choice("--format", of=Form, help="Form of the tables.")] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     protocol: ProtocolOption = "full",
@@ -70,15 +72,11 @@ def report(
 
     Example: edt report --data food-kitchen --table 2 --format latex
     """
-    from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper_tables import TABLES
-    from edt_cli.reporting.render import FORMS
     from edt_cli.training.device import open_device
 
     form = "json" if json_ else form
-    if form not in FORMS:
-        raise UsageError(f"--format is one of {', '.join(FORMS)}; got {form!r}")
     workspace = open_workspace(workspace_)
     tables: list[Table]
     if plan is not None:
@@ -93,7 +91,7 @@ def report(
         if not run and split == "valid":
             runs = without_refits(runs)
         settings = evaluation_settings(protocol, negatives, keep_seen)
-        documents = result_documents(workspace, runs, split_name(split), settings, chosen)
+        documents = result_documents(workspace, runs, split, settings, chosen)
         main = [document for document in documents if not document["first_phase"]]
         if table == 3:
             tables = build.table_3(documents)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, show
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, show
+from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,16 +25,25 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, show, remove and name runs.", no_args_is_help=True)
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run: its id, its name, or how either its id or key begins.")
+    str,
+    typer.Argument(
+        metavar="RUN", help="Its id, its name, or how its id or its key begins.", autocompletion=complete.runs
+    ),
 ]
 
 
 @app.command("list")
 def list_(
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Only of this dataset.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Only of this system.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Only of this status.")] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only with this tag.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Only of this dataset.", autocompletion=complete.datasets)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Only of this system.", autocompletion=complete.models)
+    ] = None,
+    status: Annotated[RunStatus | None, choice("--status", of=RunStatus, help="Only of this status.")] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="Only with this tag.", autocompletion=complete.tags)
+    ] = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -88,7 +99,10 @@ def show_(run: RunArgument, workspace_: WorkspaceOption = None, json_: JsonOptio
 
 @app.command()
 def remove(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, as `edt runs show` takes them.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, as `edt runs show` takes them.", autocompletion=complete.runs),
+    ],
     workspace_: WorkspaceOption = None,
     yes: YesOption = False,
     json_: JsonOption = False,

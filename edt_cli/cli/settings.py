@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import JsonOption, show, stdout
 
 if TYPE_CHECKING:
@@ -20,14 +21,26 @@ INDENT = " " * 6
 def settings(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SECTION[.FIELD]]", help="Only these, such as `training` or `training.lr`."),
+        typer.Argument(
+            metavar="[SECTION[.FIELD]]",
+            help="Only these, such as `training` or `training.lr`.",
+            autocompletion=complete.settings,
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The system whose options are listed. Default: the preset's."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="The system whose options are listed. Default: the preset's.",
+            autocompletion=complete.models,
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Whose values are shown. Default: the system's own.")
+        str | None,
+        typer.Option(
+            "--preset", help="Whose values are shown. Default: the system's own.", autocompletion=complete.presets
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     MODEL,
     TRAINING,
@@ -17,6 +18,7 @@ from edt_cli.cli.common import (
     NoUiOption,
     SetOption,
     WorkspaceOption,
+    choice,
     emit_json,
     note,
     open_workspace,
@@ -26,6 +28,8 @@ from edt_cli.cli.common import (
 from edt_cli.cli.eval import show_results
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 from edt_cli.cli.watch import stopping, viewed, watch
+from edt_cli.config import Backbone, Encoder, Loss, SequenceKind
+from edt_cli.paper.ablations import ABLATIONS
 
 if TYPE_CHECKING:
     from edt_cli.config import Settings
@@ -41,13 +45,20 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A system; `edt models` lists them. Default: llm-edt.", rich_help_panel=MODEL
+            "--model",
+            "-m",
+            help="A system; `edt models` lists them. Default: llm-edt.",
+            rich_help_panel=MODEL,
+            autocompletion=complete.models,
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", help="Settings by name; `edt models NAME` lists a system's.", rich_help_panel=MODEL
+            "--preset",
+            help="Settings by name; `edt models NAME` lists a system's.",
+            rich_help_panel=MODEL,
+            autocompletion=complete.presets,
         ),
     ] = None,
     config: ConfigOption = None,
@@ -58,11 +69,11 @@ def train(
     ] = None,
     ablate: Annotated[
         list[str] | None,
-        typer.Option(
+        choice(
             "--ablate",
-            help="A row of table 3: aug, filtering, inserting, random-inserting, dft, profiling, sra; repeatable. "
-            "Without --preset it is taken out of llm-edt-ce.",
-            rich_help_panel=MODEL,
+            of=ABLATIONS,
+            help="A row of table 3; repeatable. Without --preset it is taken out of llm-edt-ce.",
+            panel=MODEL,
         ),
     ] = None,
     match_paper: Annotated[
@@ -75,17 +86,18 @@ def train(
     ] = False,
     device: DeviceOption = "auto",
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Items by llm, id or both.", rich_help_panel=MODEL)
+        Encoder | None, choice("--encoder", of=Encoder, help="What items are encoded by.", panel=MODEL)
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="sasrec, gru4rec or bert4rec.", rich_help_panel=MODEL)
+        Backbone | None, choice("--backbone", of=Backbone, help="What encodes a history.", panel=MODEL)
     ] = None,
     sequence: Annotated[
-        str | None, typer.Option("--sequence", help="mixed, or single: one domain's items.", rich_help_panel=MODEL)
+        SequenceKind | None,
+        choice("--sequence", of=SequenceKind, help="All domains' items, or one domain's.", panel=MODEL),
     ] = None,
     loss: Annotated[
-        str | None,
-        typer.Option("--loss", help="bpr, bce, ce (sampled softmax), top1 or bpr-max.", rich_help_panel=TRAINING),
+        Loss | None,
+        choice("--loss", of=Loss, help="Loss of a training step; ce is sampled softmax.", panel=TRAINING),
     ] = None,
     negatives: Annotated[
         int | None, typer.Option("--negatives", min=1, help="Negatives of the loss.", rich_help_panel=TRAINING)
@@ -225,16 +237,13 @@ def _without(settings: Settings, ablations: list[str], preset: str) -> Settings:
     """Take parts of the method out of settings.
 
     Raises:
-        UsageError: If there is no such part, the system is another, or the part is out already.
+        UsageError: If the system is another, or the part is out already.
     """
     from edt_cli.config import UsageError
     from edt_cli.inference.labels import is_ablated
     from edt_cli.models.systems import OURS
-    from edt_cli.paper.ablations import ABLATIONS
 
     for name in dict.fromkeys(ablations):
-        if name not in ABLATIONS:
-            raise UsageError(f"unknown ablation {name!r}; there are: {', '.join(ABLATIONS)}")
         if settings.model.name != OURS:
             raise UsageError("--ablate takes parts out of llm-edt; it goes with --model llm-edt")
         if is_ablated(settings, name):

@@ -9,12 +9,18 @@ from typing import Annotated
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import WorkspaceOption, note, open_workspace
 
 
 def ui(
     attach: Annotated[
-        str | None, typer.Option("--attach", help="Follow this run or job, made here or on another machine.")
+        str | None,
+        typer.Option(
+            "--attach",
+            help="Follow this run or job, made here or on another machine.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     ascii_: Annotated[bool, typer.Option("--ascii", help="ASCII alone. [env: EDT_ASCII]")] = False,
     light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,

@@ -12,17 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, TrainOn, UserError, similar
+from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, similar
 from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.workspace.layout import Artefact
 
-Split = Literal["valid", "test"]
 Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
 FILES = ("interactions.parquet", "users.parquet", "items.parquet")

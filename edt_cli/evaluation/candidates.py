@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from edt_cli.data.dataset import Dataset, Split
+from edt_cli.config import Split
+from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.queries import EvalQueries, eval_queries
 from edt_cli.workspace.layout import Workspace, digest
 

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from edt_cli.data.dataset import Dataset, Domains, Sequences, Split, Targets, grouped
+from edt_cli.config import Split
+from edt_cli.data.dataset import Dataset, Domains, Sequences, Targets, grouped
 
 
 @dataclass(frozen=True)

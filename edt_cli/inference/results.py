@@ -11,8 +11,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.augmentation.artefact import Augmentation
-from edt_cli.config import EvaluationSettings, UserError
-from edt_cli.data.dataset import Split
+from edt_cli.config import EvaluationSettings, Split, UserError
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import figures

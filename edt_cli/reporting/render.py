@@ -12,18 +12,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Literal, get_args, overload
+from typing import Any, overload
 
 from rich.console import RenderableType
 
 from edt_cli.config import UsageError
-from edt_cli.reporting.table import Cell, Measure, Row, Table
+from edt_cli.reporting.table import FORMS, Cell, Measure, Row, Table, TextForm
 from edt_cli.reporting.terminal import LEGEND, TerminalTable
 from edt_cli.reporting.text import plain
-
-TextForm = Literal["markdown", "latex", "csv", "json"]
-Form = Literal["terminal", "markdown", "latex", "csv", "json"]
-FORMS: tuple[str, ...] = get_args(Form)
 
 MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|~#!$"} | {"&": "&amp;"})
 LATEX = str.maketrans(

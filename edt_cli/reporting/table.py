@@ -5,8 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
+TextForm = Literal["markdown", "latex", "csv", "json"]
+Form = Literal["terminal", "markdown", "latex", "csv", "json"]
+FORMS: tuple[str, ...] = get_args(Form)
 Mark = Literal["", "best", "second"]
 
 

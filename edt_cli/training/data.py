@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from edt_cli.augmentation.artefact import Augmentation
-from edt_cli.config import KeepSeen, Settings
-from edt_cli.data.dataset import Dataset, Sequences, Split, TrainingView
+from edt_cli.config import KeepSeen, Settings, Split
+from edt_cli.data.dataset import Dataset, Sequences, TrainingView
 from edt_cli.evaluation.queries import EvalQueries, eval_queries
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.batch import ItemTable, domain_rows, item_table

@@ -6,7 +6,6 @@ import json
 from enum import StrEnum
 from pathlib import Path
 
-from edt_cli.workspace.jobs import alive, heartbeat
 from edt_cli.workspace.layout import MANIFEST
 
 TAIL_BYTES = 4096
@@ -41,6 +40,9 @@ class RunStatus(StrEnum):
 
 def status_of(folder: Path) -> RunStatus:
     """Return the status of a run; a folder that cannot be read is damaged, never an error."""
+    # The command line needs the names alone, at its start.
+    from edt_cli.workspace.jobs import alive, heartbeat
+
     if (folder / MANIFEST).is_file():
         return RunStatus.FINISHED if _readable(folder / MANIFEST) else RunStatus.DAMAGED
     beat, last = heartbeat(folder), last_event(folder)

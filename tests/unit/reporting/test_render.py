@@ -13,8 +13,8 @@ from rich.cells import cell_len
 
 from edt_cli.config import UsageError
 from edt_cli.reporting.paper_tables import TABLES
-from edt_cli.reporting.render import FORMS, render
-from edt_cli.reporting.table import Column, Measure, Row, Table
+from edt_cli.reporting.render import render
+from edt_cli.reporting.table import FORMS, Column, Measure, Row, Table
 from edt_cli.reporting.tables import table_2, table_3
 
 HOSTILE = "[red]*x*[/red] <b>|& \\end{tabular} $ # ^ _ ~ % { } \" ' ` é \x1b[2J\x1b]0;t\x07\r\n\u202eevil"
