@@ -7,9 +7,11 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from edt_cli.cli import (
     augment,
@@ -31,37 +33,52 @@ from edt_cli.cli import (
     ui,
 )
 from edt_cli.cli.common import note
+from edt_cli.cli.help import KEEP, LOOK, ROAD, command
 from edt_cli.config import UsageError, UserError
 from edt_cli.workspace.version import __version__
 
+COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
+    (ROAD, "data", data.app),
+    (ROAD, "augment", augment.augment),
+    (ROAD, "profile", augment.profile),
+    (ROAD, "train", train.train),
+    (ROAD, "eval", eval.evaluate),
+    (ROAD, "report", report.report),
+    (ROAD, "compare", compare.compare),
+    (ROAD, "search", search.search),
+    (ROAD, "recommend", recommend.recommend),
+    (LOOK, "inspect", inspect.inspect),
+    (LOOK, "runs", runs.app),
+    (LOOK, "models", models.models),
+    (LOOK, "settings", settings.settings),
+    (LOOK, "providers", providers.providers),
+    (LOOK, "ui", ui.ui),
+    (KEEP, "cache", cache.app),
+    (KEEP, "clean", clean.clean),
+    (KEEP, "doctor", doctor.doctor),
+)
+
+
+class InOrder(TyperGroup):
+    """The commands in the order in which one needs them, not groups of commands last."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [name for _, name, _ in COMMANDS]
+
+
 app = typer.Typer(
     name="edt",
+    cls=InOrder,
     help="LLM-enhanced cross-domain sequential recommendation: LLM-EDT and its rivals, measured honestly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.app, name="data")
-app.add_typer(cache.app, name="cache")
-app.add_typer(runs.app, name="runs")
-for command in (
-    augment.augment,
-    augment.profile,
-    train.train,
-    report.report,
-    recommend.recommend,
-    inspect.inspect,
-    models.models,
-    settings.settings,
-    search.search,
-    compare.compare,
-    providers.providers,
-    clean.clean,
-    doctor.doctor,
-    ui.ui,
-):
-    app.command()(command)
-app.command("eval")(eval.evaluate)
+for panel, name, what in COMMANDS:
+    if isinstance(what, typer.Typer):
+        app.add_typer(what, name=name, rich_help_panel=panel)
+    else:
+        command(app, name, panel)(what)
 
 
 def _version(wanted: bool) -> None:

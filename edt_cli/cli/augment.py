@@ -59,7 +59,10 @@ def augment(
 ) -> None:
     """Generate items for each user's less dominant domain, filter them and insert them (section 3.2).
 
-    Example: edt augment --data food-kitchen --provider ollama --llm-model llama3.1 --limit-users 50
+    Examples:
+        edt augment --data demo
+        edt augment --data mine --provider deepseek --dry-run
+        edt augment --data mine --provider ollama --llm-model llama3.1 --limit-users 50
     """
     from edt_cli.config import preset_name
     from edt_cli.models.systems import OURS, system
@@ -94,7 +97,10 @@ def profile(
 
     Makes the augmentation first, if the preset has one.
 
-    Example: edt profile --data food-kitchen --provider deepseek
+    Examples:
+        edt profile --data demo
+        edt profile --data mine --provider deepseek --max-cost 5
+        edt profile --data mine --provider openai/gpt-4o-mini --dry-run --json
     """
     from edt_cli.models.systems import OURS, system
 

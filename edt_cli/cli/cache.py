@@ -10,6 +10,7 @@ import typer
 
 from edt_cli.cli.clean import ask_before_removing
 from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, show
+from edt_cli.cli.help import command
 
 if TYPE_CHECKING:
     from edt_backends.store import ReplyCache
@@ -27,14 +28,17 @@ def _open(workspace: Workspace) -> ReplyCache:
     return ReplyCache(workspace.cache)
 
 
-@app.command()
+@command(app)
 def stats(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
     """Show entries, size on disk, USD spent and USD saved, by model.
 
     Saved: the original cost of replies that the cache gave again. Unconfirmed is part of spent: calls without an
     answer, counted at their maximum cost.
 
-    Example: edt cache stats
+    Examples:
+        edt cache stats
+        edt cache stats --json
+        edt cache stats --workspace elsewhere
     """
     from edt_backends.ledger import Account, Ledger
     from edt_backends.store import ModelStats
@@ -59,7 +63,7 @@ def stats(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
     show(document, [_table(document)], as_json=json_)
 
 
-@app.command("export")
+@command(app, "export")
 def export(
     out: Annotated[Path | None, typer.Argument(help="A file; without one, stdout.")] = None,
     model: ModelOption = None,
@@ -67,7 +71,10 @@ def export(
 ) -> None:
     """Write replies and vectors as JSON lines, for others to import. Titles are in them, users' ids are not.
 
-    Example: edt cache export replies.jsonl
+    Examples:
+        edt cache export replies.jsonl
+        edt cache export replies.jsonl --model deepseek/deepseek-chat
+        edt cache export | gzip > replies.jsonl.gz
     """
     from edt_backends.exchange import export_lines
     from edt_cli.config import UserError
@@ -90,7 +97,7 @@ def export(
     note(f"{count:,} replies in {out}")
 
 
-@app.command("import")
+@command(app, "import")
 def import_(
     file: Annotated[Path, typer.Argument(help="JSON lines of `edt cache export`.")],
     workspace_: WorkspaceOption = None,
@@ -98,7 +105,10 @@ def import_(
 ) -> None:
     """Add replies that others exported; entries that are here already stay.
 
-    Example: edt cache import replies.jsonl
+    Examples:
+        edt cache import replies.jsonl
+        edt cache import replies.jsonl --json
+        edt cache import replies.jsonl --workspace elsewhere
     """
     from edt_backends.exchange import import_lines
     from edt_cli.config import UserError
@@ -114,7 +124,7 @@ def import_(
     show({"new": taken.new, "known": taken.known}, [_text(line)], as_json=json_)
 
 
-@app.command()
+@command(app)
 def clear(
     model: ModelOption = None,
     workspace_: WorkspaceOption = None,
@@ -122,7 +132,10 @@ def clear(
 ) -> None:
     """Remove replies, which would then have to be paid for again.
 
-    Example: edt cache clear --model deepseek/deepseek-chat
+    Examples:
+        edt cache clear
+        edt cache clear --model deepseek/deepseek-chat
+        edt cache clear --yes
     """
     from edt_cli.config import UserError
 
@@ -137,7 +150,7 @@ def clear(
     note(f"removed {cache.clear(model):,} replies")
 
 
-@app.command()
+@command(app)
 def forget(
     user: Annotated[str, typer.Argument(help="A user's id, as in the data.")],
     workspace_: WorkspaceOption = None,
@@ -145,7 +158,10 @@ def forget(
 ) -> None:
     """Remove all questions about a user and their replies. What was made from them stays: see `edt clean`.
 
-    Example: edt cache forget A2X4HJ
+    Examples:
+        edt cache forget A2X4HJ
+        edt cache forget A2X4HJ --yes
+        edt cache forget A2X4HJ --workspace elsewhere
     """
     cache = _open(open_workspace(workspace_))
     count = sum(1 for _ in cache.asked_about(user))

@@ -42,7 +42,10 @@ def clean(
 ) -> None:
     """Show what the workspace holds and free artefacts that no dataset and no run refers to.
 
-    Example: edt clean --dry-run
+    Examples:
+        edt clean --dry-run
+        edt clean --older-than 30 --yes
+        edt clean --raw --dry-run --json
     """
     from rich.table import Table
 

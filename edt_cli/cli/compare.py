@@ -51,7 +51,10 @@ def compare(
     What is finished is not made again, what was cut off goes on, and a run that fails stops no other.
     What there is so far: edt report --plan PLAN.
 
-    Example: edt compare table-2 --jobs 2
+    Examples:
+        edt compare plan.toml --dry-run
+        edt compare table-2 --jobs 2
+        edt compare plan.toml --yes --json
     """
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.compare import compare as make

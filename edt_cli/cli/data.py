@@ -12,6 +12,7 @@ import typer
 from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
 from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, progress, show
+from edt_cli.cli.help import command
 from edt_cli.config import Repeats, SplitRule, Ties
 from edt_cli.data.heads import ENCODINGS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Prepare, list, show and remove datasets.", no_args_is_help=True)
 
 
-@app.command()
+@command(app)
 def prepare(
     name: Annotated[
         str,
@@ -134,9 +135,10 @@ def prepare(
 ) -> None:
     """Read raw files into a dataset: filter, order, split, and say what became of every line.
 
-    Example: edt data prepare food-kitchen --raw DIR --window none --k-core none
-
-    Example: edt data prepare mine --domain-file shop.csv --domain-file outlet.csv --items shop=goods.csv
+    Examples:
+        edt data prepare food-kitchen --raw DIR --window none --k-core none
+        edt data prepare mine --domain-file shop.csv --domain-file outlet.csv
+        edt data prepare mine --interactions log.parquet --columns domain=shop
     """
     from edt_cli.data.options import SourceOptions, data_settings
     from edt_cli.data.prepare import prepare_from_options
@@ -196,11 +198,14 @@ def _short_items(domains: str | None, files: Sequence[Path | None], items: Seque
             yield f"{name.strip()}={path}" if name else f"{bare_name(path)}={path}"
 
 
-@app.command("list")
+@command(app, "list")
 def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
     """List the datasets of the workspace.
 
-    Example: edt data list --json
+    Examples:
+        edt data list
+        edt data list --json
+        edt data list --workspace elsewhere
     """
     from edt_cli.workspace.layout import size_on_disk
 
@@ -230,7 +235,7 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
     show({"datasets": documents}, [table, *described] if datasets else [], as_json=json_)
 
 
-@app.command()
+@command(app)
 def stats(
     name: Annotated[str, typer.Argument(help="A prepared dataset.", autocompletion=complete.datasets)] = "demo",
     workspace_: WorkspaceOption = None,
@@ -238,7 +243,10 @@ def stats(
 ) -> None:
     """Show table 1 and figure 1 of a dataset, its ties and its text.
 
-    Example: edt data stats food-kitchen
+    Examples:
+        edt data stats
+        edt data stats food-kitchen
+        edt data stats mine --json
     """
     from edt_cli.data.dataset import load
     from edt_cli.data.prepare import ensure_demo
@@ -252,7 +260,7 @@ def stats(
     show(document, _statistics(document), as_json=json_)
 
 
-@app.command()
+@command(app)
 def remove(
     name: Annotated[str, typer.Argument(help="The dataset to remove.", autocompletion=complete.datasets)],
     workspace_: WorkspaceOption = None,
@@ -261,7 +269,10 @@ def remove(
 ) -> None:
     """Remove a prepared dataset; runs and raw files stay.
 
-    Example: edt data remove mine --yes
+    Examples:
+        edt data remove mine
+        edt data remove mine --yes
+        edt data remove mine --yes --json
     """
     from edt_cli.config import UserError, alternatives
     from edt_cli.workspace.housekeeping import remove_folder

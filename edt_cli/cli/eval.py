@@ -66,7 +66,10 @@ def evaluate(
 ) -> None:
     """Rank every held-out item among its candidates: HR, NDCG, MRR per domain, over the users behind each figure.
 
-    Example: edt eval --data food-kitchen --protocol sampled --negatives 100
+    Examples:
+        edt eval --data mine
+        edt eval --data mine --protocol sampled --negatives 100 --groups
+        edt eval --run best-so-far --split valid --json
     """
     from edt_cli.training.device import open_device
 

@@ -48,7 +48,10 @@ def inspect(
 ) -> None:
     """Show a user's history with inserted items marked, why each generated one was kept or not, and the profile.
 
-    Example: edt inspect one-domain --data demo
+    Examples:
+        edt inspect one-domain
+        edt inspect A1 --data mine --preset paper
+        edt inspect A1 --data mine --prompts --json
     """
     from edt_cli.data.open import open_dataset
     from edt_cli.inference.inspection import inspect_user

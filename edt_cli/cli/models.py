@@ -42,7 +42,10 @@ def models(
 ) -> None:
     """List the systems: the paper of each, and what it needs; or show the presets of one, and what the first says.
 
-    Example: edt models llm-edt --data food-kitchen
+    Examples:
+        edt models
+        edt models llm-edt --preset paper
+        edt models sasrec --data mine --json
     """
     from edt_cli.config import UsageError
     from edt_cli.data.open import open_dataset

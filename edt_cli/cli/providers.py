@@ -40,7 +40,10 @@ def providers(
 
     Beside these, --provider takes any PROVIDER/MODEL of litellm. Keys are looked for and never shown.
 
-    Example: edt providers openai/gpt-4o-mini --ping
+    Examples:
+        edt providers
+        edt providers openai/gpt-4o-mini --ping
+        edt providers ollama --llm-model llama3.1 --ping --timeout 60
     """
     from edt_backends import directory
 

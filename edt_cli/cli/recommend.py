@@ -65,7 +65,10 @@ def recommend(
 ) -> None:
     """Show the items that a trained system ranks first for a user, in each domain.
 
-    Example: edt recommend --data food-kitchen --user A1... ; edt recommend --all --out recs.parquet
+    Examples:
+        edt recommend --user A1 --user A2 -k 5
+        edt recommend --all --out recs.parquet --exclude out-of-stock.txt
+        edt recommend --history new-users.csv --domain kitchen --json
     """
     from edt_cli.api.session import TrainedRun
     from edt_cli.config import UsageError

@@ -70,7 +70,10 @@ def report(
 ) -> None:
     """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
 
-    Example: edt report --data food-kitchen --table 2 --format latex
+    Examples:
+        edt report --data mine
+        edt report --data mine --table 2 --format latex --out table.tex
+        edt report --metric mrr --metric hr@5 --by length
     """
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper_tables import TABLES

@@ -13,6 +13,7 @@ import typer
 from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
 from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, show
+from edt_cli.cli.help import command
 from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ RunArgument = Annotated[
 ]
 
 
-@app.command("list")
+@command(app, "list")
 def list_(
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="Only of this dataset.", autocompletion=complete.datasets)
@@ -83,7 +84,7 @@ def list_(
     show({"runs": document}, [_table(rows)] if rows else [], as_json=json_)
 
 
-@app.command("show")
+@command(app, "show")
 def show_(run: RunArgument, workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
     """Show a run: what made it, its settings beside its preset's, its results, and the command that makes it again.
 
@@ -97,7 +98,7 @@ def show_(run: RunArgument, workspace_: WorkspaceOption = None, json_: JsonOptio
     show(document, _facts(document), as_json=json_)
 
 
-@app.command()
+@command(app)
 def remove(
     runs: Annotated[
         list[str],
@@ -135,7 +136,7 @@ def remove(
     show(document, [Text(said)], as_json=json_)
 
 
-@app.command()
+@command(app)
 def rename(
     run: RunArgument,
     name: Annotated[str, typer.Argument(help='A name that --run takes from now on; "" takes it away.')],
@@ -161,7 +162,7 @@ def rename(
     _annotate(folder, replace(annotations_of(folder), name=name), json_)
 
 
-@app.command("tag")
+@command(app, "tag")
 def tag_(
     run: RunArgument,
     tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Words, such as `paper` or `lr-sweep`.")],
@@ -186,7 +187,7 @@ def tag_(
     _annotate(folder, replace(before, tags=tuple(after)), json_)
 
 
-@app.command("note")
+@command(app, "note")
 def note_(
     run: RunArgument,
     text: Annotated[str, typer.Argument(help='What to remember of it, in place of what was; "" takes it away.')],

@@ -38,7 +38,10 @@ def search(
 ) -> None:
     """Search settings by validation NDCG@10; the test set is not looked at. Goes on where it was cut off.
 
-    Example: edt search best --data food-kitchen
+    Examples:
+        edt search best --data food-kitchen
+        edt search space.toml --data mine --device cuda
+        edt search space.toml --data mine --json
     """
     from rich import box
     from rich.table import Table

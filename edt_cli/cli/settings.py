@@ -22,7 +22,7 @@ def settings(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SECTION[.FIELD]]",
+            metavar="SECTION[.FIELD]",
             help="Only these, such as `training` or `training.lr`.",
             autocompletion=complete.settings,
         ),

@@ -134,7 +134,10 @@ def train(
 ) -> None:
     """Train a system, after making whatever it needs, and show how it ranks the held-out items.
 
-    Example: edt train --data food-kitchen --model sasrec --seeds 42,44,46
+    Examples:
+        edt train --data demo
+        edt train --data mine --model sasrec --preset sasrec-ce --seeds 42,44,46
+        edt train --data mine --set training.lr=3e-4 --final
     """
     from edt_cli.config import UsageError, model_named, preset_name
     from edt_cli.models.systems import OURS, asks_llm, checked, system

@@ -31,7 +31,10 @@ def ui(
 ) -> None:
     """Look at datasets, runs, comparisons, tables, users and the LLM cache; watch, pause and stop runs.
 
-    Example: edt ui --attach demo-llm-edt-s42
+    Examples:
+        edt ui
+        edt ui --attach demo-llm-edt-s42
+        edt ui --screenshots shots --light
     """
     from edt_cli.config import UsageError
     from edt_cli.ui.app import EdtApp

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -34,7 +36,31 @@ def commands(page: Path) -> list[str]:
 COMMANDS = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for command in commands(page)]
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def helps(command: Any, path: str = "edt") -> Iterator[tuple[str, Any]]:
+    """Every command by its words, groups of commands left out."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, inner in command.commands.items():
+        yield from helps(inner, f"{path} {name}")
+
+
+HELPS = dict(helps(typer.main.get_command(app)))
+EXAMPLES = [
+    (f"{path} --help", line.partition("|")[0].partition(">")[0])
+    for path, command in HELPS.items()
+    for line in (command.epilog or "").splitlines()
+    if line.startswith("edt ")
+]
+
+
+@pytest.mark.parametrize("path", HELPS)
+def test_the_help_of_a_command_has_three_examples(path):
+    assert [page for page, _ in EXAMPLES].count(f"{path} --help") == 3
+    assert HELPS[path].help.count("Example") == 0
+
+
+@pytest.mark.parametrize(("page", "command"), [*COMMANDS, *EXAMPLES])
 def test_a_command_is_one_that_edt_takes(page, command):
     """Every option and value is parsed as the command line would; nothing is run."""
     words = shlex.split(command, comments=True)[1:]
