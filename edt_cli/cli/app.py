@@ -33,6 +33,7 @@ from edt_cli.cli import (
     ui,
 )
 from edt_cli.cli.common import note
+from edt_cli.cli.errors import errors_as_json
 from edt_cli.cli.help import KEEP, LOOK, ROAD, command
 from edt_cli.config import UsageError, UserError
 from edt_cli.workspace.version import __version__
@@ -96,6 +97,7 @@ def root(
     pass
 
 
+@errors_as_json()
 def main() -> None:
     """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
     # Else the collector goes through all that torch and transformers brought along, for seconds, before the end.

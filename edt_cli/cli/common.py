@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -189,14 +190,28 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+@dataclass
+class Said:
+    """What this process has printed so far: whether a document, and the last line for people."""
+
+    document: bool = False
+    note: str = ""
+
+
+SAID = Said()
+
+
 def note(message: str) -> None:
     """Print one plain line on stderr, without markup or codes that a terminal obeys."""
     from edt_cli.reporting.text import harmless
 
+    SAID.note = message
     stderr().print(harmless(message), markup=False, soft_wrap=True)
 
 
 def emit_json(document: Any) -> None:
+    """Print the one JSON document of a command."""
+    SAID.document = True
     whole = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(document, indent=1, ensure_ascii=not whole, allow_nan=False)
     # JSON itself escapes control characters below 0x20 only; an LLM's reply may hold any.
