@@ -55,12 +55,9 @@ class RunRow:
         undotted = {name.partition(".")[2]: dotted[name] for name in last}
         facts = {"run": self.name, "status": self.status, "data": self.data, "model": model_of(self.plan)}
         figures = {"seed": self.seed, "title": self.title, "preset": self.preset, **self.figures}
-        written = {
-            "name": self.annotations.name,
-            "tag": " ".join(self.annotations.tags),
-            "note": self.annotations.note,
-        }
-        return {**dotted, **undotted, **facts, **figures, **written}
+        written = {"tag": " ".join(self.annotations.tags), "note": self.annotations.note}
+        named = {"name": self.annotations.name} if self.annotations.name else {}
+        return {**dotted, **undotted, **facts, **figures, **written, **named}
 
 
 def results_of(folder: Path) -> list[RunResult]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from edt_backends.base import BackendError
-from edt_backends.registry import chat_backend, embedding_backend, provider_names
+from edt_backends.registry import chat_backend, embedding_backend, provider_names, unknown_provider
 
 ECHO = """
 from edt_backends.base import ChatBackend, ChatReply, Plugin, Usage
@@ -82,7 +82,7 @@ def test_two_packages_for_one_name_are_refused(install):
         chat_backend("local")
 
 
-@pytest.mark.parametrize("provider", ["deepsek", "openai", ""])
+@pytest.mark.parametrize("provider", ["nonesuch", "openai", ""])
 def test_an_unknown_provider_lists_what_there_is(provider):
     with pytest.raises(BackendError) as caught:
         chat_backend(provider)
@@ -104,3 +104,8 @@ def test_an_unknown_provider_lists_what_there_is(provider):
 def test_models_that_are_missing_or_too_many(provider, model, problem):
     with pytest.raises(BackendError, match=problem):
         chat_backend(provider, model)
+
+
+def test_a_mistyped_provider_is_told_the_one_that_is_meant():
+    assert str(unknown_provider("deepsek")) == "unknown provider 'deepsek': did you mean deepseek?"
+    assert "there are local, " in str(unknown_provider("nonesuch"))

@@ -269,3 +269,13 @@ def test_seen_items_stay_candidates_from_one_repeat_in_a_hundred_on():
         assert made.keeps_seen() is kept
         assert [made.keeps_seen(asked) for asked in (True, False)] == [True, False]
     assert assemble(*frames([("u", "w", 1)], {"w": 0}), ["a"], PLAIN).keeps_seen() is False
+
+
+def test_a_mistyped_dataset_is_told_the_one_that_is_meant(tmp_path):
+    workspace = Workspace(tmp_path)
+    with workspace.dataset("food-kitchen").create(data_key="k"):
+        pass
+    with pytest.raises(UserError, match=r"did you mean food-kitchen\? Else make it with: edt data prepare"):
+        load(workspace.dataset("food-kichen"))
+    with pytest.raises(UserError, match=r"in this workspace; make it with: edt data prepare zzz"):
+        load(workspace.dataset("zzz"))
