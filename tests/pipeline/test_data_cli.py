@@ -149,11 +149,6 @@ def test_titles_come_out_clean(edt, shops):
             "--window",
         ),
         (
-            ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--ties", "id"],
-            2,
-            "ties",
-        ),
-        (
             ["prepare", "mine", "--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--k-core", "99"],
             1,
             "k-core",

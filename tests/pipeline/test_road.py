@@ -191,7 +191,6 @@ def test_refit_learns_from_the_validation_items_and_is_tested_as_such(place):
         (("recommend", "--user", "nobody"), 1, "no user 'nobody'"),
         (("recommend",), 2, "say for whom"),
         (("report", "--run", "nothing"), 1, "no run named"),
-        (("eval", "--split", "train"), 2, "test or valid"),
     ],
 )
 def test_a_mistake_ends_in_one_line(place, arguments, code, said):

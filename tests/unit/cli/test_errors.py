@@ -30,6 +30,9 @@ def ended(monkeypatch, *arguments: str) -> int:
     [
         (("runs", "list", "--nonesuch"), 2, "usage", "No such option: --nonesuch"),
         (("runs", "list", "--status", "finishd"), 2, "usage", "did you mean finished?"),
+        (("eval", "--split", "train"), 2, "usage", "'train' is none of them; there are: valid, test"),
+        (("train", "--ablate", "profilng"), 2, "usage", "did you mean profiling?"),
+        (("data", "prepare", "mine", "--ties", "id"), 2, "usage", "'id' is none of them"),
         (("settings", "training.lrr"), 2, "usage", "did you mean training.lr?"),
         (("runs", "show", "nonesuch"), 1, "failed", "no run named 'nonesuch'"),
         (("runs", "show"), 2, "usage", "Missing argument 'RUN'"),
