@@ -51,7 +51,7 @@ def datasets(ctx: typer.Context, incomplete: str) -> Iterable[str]:
 
 @_completes
 def pairs(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    from edt_cli.data.sources import PAIRS
+    from edt_cli.data.amazon import PAIRS
 
     return dict.fromkeys([*PAIRS, *datasets(ctx, incomplete)])
 

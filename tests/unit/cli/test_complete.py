@@ -49,6 +49,7 @@ def bash(line: str, workspace: Workspace, **environment: str) -> list[str]:
         ("edt train --model sa", {"sasrec"}),
         ("edt train --preset sasrec-", {"sasrec-ce"}),
         ("edt train --data ", {"mine", "demo"}),
+        ("edt data prepare food", {"food-kitchen"}),
         ("edt train --loss bpr", {"bpr", "bpr-max"}),
         ("edt train --provider o", {"ollama"}),
         ("edt train --set training.lr", {"training.lr="}),
