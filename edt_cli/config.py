@@ -37,10 +37,12 @@ Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
 Encoder = Literal["llm", "id", "both"]
 SequenceKind = Literal["mixed", "single"]
 Loss = Literal["bpr", "bce", "ce", "top1", "bpr-max"]
-Protocol = Literal["full", "sampled"]
+Protocol = Literal["full", "sampled", "popular"]
 Split = Literal["valid", "test"]
 GroupKind = Literal["length", "r", "text", "training"]
 """Properties by which users are grouped in results."""
+CUTOFFS = (5, 10, 20)
+"""Cutoffs k of the metrics that every result has."""
 TrainOn = Literal["train", "train+valid", "all"]
 """Part of each user's interactions that a model is trained on."""
 KeepSeen = bool | Literal["auto"]
@@ -380,14 +382,33 @@ class EvaluationSettings(Section):
     """How held-out items are ranked (section 4.1.4)."""
 
     protocol: Protocol = Field(
-        "full", description="rank a target among all items of its domain, or among `negatives` sampled ones"
+        "full",
+        description="rank a target among all items of its domain, or among `negatives` of them: drawn uniformly "
+        "(`sampled`), or by their number of interactions in training (`popular`)",
     )
-    negatives: int = Field(100, ge=1, description="number of negatives of the sampled protocol")
+    negatives: int = Field(100, ge=1, description="number of negatives of the protocols that sample")
+    cutoffs: tuple[int, ...] = Field(
+        CUTOFFS,
+        min_length=1,
+        description="k of HR@k and NDCG@k, such as 1,5,50; those at 5, 10 and 20 are always there",
+    )
     keep_seen: KeepSeen = Field(
         "auto",
         description="keep items that the user has seen as candidates; `auto`: if more than 1% of the targets are "
         "repeats",
     )
+
+    @field_validator("cutoffs", mode="before")
+    @classmethod
+    def _cutoffs(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 1:
+            raise ValueError("a cutoff is a whole number from 1 on")
+        return tuple(sorted(set(value)))
 
 
 class Settings(Section):

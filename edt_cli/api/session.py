@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from edt_cli.config import (
+    CUTOFFS,
     EvaluationSettings,
     KeepSeen,
     Protocol,
@@ -26,8 +27,9 @@ from edt_cli.data.dataset import Dataset
 from edt_cli.data.formats import normal_id
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled
+from edt_cli.inference.measure import training_data_of
 from edt_cli.inference.recommend import UserHistories, known_users, new_users, recommend
-from edt_cli.inference.results import evaluate, ranks_of, training_data_of
+from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.systems import checked, system
@@ -149,13 +151,14 @@ class TrainedRun:
         negatives: int = 100,
         *,
         keep_seen: KeepSeen = "auto",
+        cutoffs: Sequence[int] = CUTOFFS,
     ) -> pl.DataFrame:
         """HR, NDCG, MRR and more of every domain; see `results`."""
-        return results([self], split, protocol, negatives, keep_seen=keep_seen)
+        return results([self], split, protocol, negatives, keep_seen=keep_seen, cutoffs=cutoffs)
 
     def ranks(self, split: Split = "test", protocol: Protocol = "full", negatives: int = 100) -> pl.DataFrame:
         """Return the rank of each held-out item (1 is best), with its user, item and domain by number."""
-        s = _evaluation(protocol, negatives, "auto")
+        s = _evaluation(protocol, negatives)
         return ranks_of(self.run, evaluate(self.workspace, self.run, split, s, self.events, self.device)[0])
 
     def recommend(
@@ -246,15 +249,18 @@ def results(
     negatives: int = 100,
     *,
     keep_seen: KeepSeen = "auto",
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> pl.DataFrame:
     """Return HR, NDCG, MRR and more: a row for each run and domain, and for each first phase of two.
 
     Args:
         runs: By `train` or `runs`.
         split: `test`, or `valid`.
-        protocol: `full` ranks a target among its domain's items, `sampled` among `negatives` of them.
-        negatives: Of `sampled`.
+        protocol: `full` ranks a target among its domain's items, `sampled` among `negatives` of them, `popular`
+            among as many that are drawn by popularity.
+        negatives: Of `sampled` and `popular`.
         keep_seen: Whether what a user has had stays a candidate.
+        cutoffs: Values of k; 5, 10 and 20 are always there.
 
     Returns:
         label, variant, model, preset, seed, run, data, domain, users, and metrics: `hr@10`, `ndcg@10`, `mrr`, ...
@@ -265,13 +271,13 @@ def results(
     about = ("label", "variant", "model", "preset", "seed", "run", "data")
     rows = [
         {name: value for name, value in document.items() if name in about} | {"domain": domain} | metrics
-        for document in result_documents(runs, split, _evaluation(protocol, negatives, keep_seen))
+        for document in _result_documents(runs, split, _evaluation(protocol, negatives, keep_seen, cutoffs))
         for domain, metrics in document["domains"].items()
     ]
     return pl.DataFrame(rows)
 
 
-def result_documents(runs: Sequence[TrainedRun], split: Split, settings: EvaluationSettings) -> list[Result]:
+def _result_documents(runs: Sequence[TrainedRun], split: Split, settings: EvaluationSettings) -> list[Result]:
     """Evaluate runs; return their labelled documents, and those of first phases where there is a second."""
     documents = [
         document
@@ -285,5 +291,8 @@ def _workspace(given: str | Path | None) -> Workspace:
     return Workspace.find(None if given is None else Path(given))
 
 
-def _evaluation(protocol: Protocol, negatives: int, keep_seen: KeepSeen) -> EvaluationSettings:
-    return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": keep_seen})
+def _evaluation(
+    protocol: Protocol, negatives: int, keep_seen: KeepSeen = "auto", cutoffs: Sequence[int] = CUTOFFS
+) -> EvaluationSettings:
+    values = {"protocol": protocol, "negatives": negatives, "keep_seen": keep_seen, "cutoffs": cutoffs}
+    return validated(EvaluationSettings, values)

@@ -22,13 +22,31 @@ from edt_cli.config import Protocol, Split
 
 if TYPE_CHECKING:
     from edt_cli.config import EvaluationSettings
+    from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
     from edt_cli.workspace.runs import Run
 
 ProtocolOption = Annotated[
-    Protocol, choice("--protocol", of=Protocol, help="full: every item of the domain; sampled: uniform negatives.")
+    Protocol,
+    choice(
+        "--protocol",
+        of=Protocol,
+        help="full: every item of the domain; sampled: uniform negatives; popular: negatives by their popularity.",
+    ),
 ]
-NegativesOption = Annotated[int, typer.Option("--negatives", min=1, help="Of the sampled protocol.")]
+NegativesOption = Annotated[int, typer.Option("--negatives", min=1, help="Of the protocols that sample.")]
+CutoffsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cutoffs", metavar="K,...", help="k of HR@k and NDCG@k, such as 1,5,50; nothing is ranked again for them."
+    ),
+]
+BeyondOption = Annotated[
+    bool,
+    typer.Option(
+        "--beyond", help="Also what is recommended: coverage, popularity, novelty, Gini, diversity (ILD)."
+    ),
+]
 KeepSeenOption = Annotated[
     bool | None,
     typer.Option(
@@ -56,6 +74,8 @@ def evaluate(
     negatives: NegativesOption = 100,
     keep_seen: KeepSeenOption = None,
     split: SplitOption = "test",
+    cutoffs: CutoffsOption = None,
+    beyond: BeyondOption = False,
     groups: Annotated[bool, typer.Option("--groups", help="Also by history length, r, text and training.")] = False,
     together: Annotated[
         bool, typer.Option("--together", help="One more row: all these runs as an ensemble, their scores added.")
@@ -71,14 +91,25 @@ def evaluate(
         edt eval --data mine --protocol sampled --negatives 100 --groups
         edt eval --run best-so-far --split valid --json
     """
-    from edt_cli.training.device import open_device
+    from edt_cli.training.device import check_device
 
-    workspace, chosen = open_workspace(workspace_), str(open_device(device))
-    settings = evaluation_settings(protocol, negatives, keep_seen)
+    check_device(device)
+    workspace = open_workspace(workspace_)
+    settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs)
     runs = runs_of(workspace, data, run)
     if not run and (split == "valid" or together):
         runs = without_refits(runs)
-    show_results(workspace, runs, split, settings, chosen, as_json=json_, groups=groups, together=together)
+    show_results(
+        workspace,
+        runs,
+        split,
+        settings,
+        device,
+        as_json=json_,
+        beyond=beyond,
+        groups=groups,
+        together=together,
+    )
 
 
 def show_results(
@@ -89,17 +120,18 @@ def show_results(
     device: str,
     *,
     as_json: bool,
+    beyond: bool = False,
     groups: bool = False,
     together: bool = False,
 ) -> None:
     """Evaluate `runs` and show them: a table of HR@10 and NDCG@10, or the document of DESIGN's `--json`."""
     from edt_cli.reporting.render import render
-    from edt_cli.reporting.tables import free_tables, group_tables
+    from edt_cli.reporting.tables import free_tables, group_tables, list_tables
 
-    documents = result_documents(workspace, runs, split, settings, device)
+    documents = result_documents(workspace, runs, split, settings, device, lists=beyond)
     main = [document for document in documents if not document["first_phase"]]
     if together and len(runs) > 1:
-        from edt_cli.inference.results import evaluate_together
+        from edt_cli.inference.measure import evaluate_together
         from edt_cli.workspace.events import Events
 
         main.append(evaluate_together(workspace, runs, split, settings, Events(), device))
@@ -107,32 +139,57 @@ def show_results(
         "data": runs[0].plan["data"],
         "split": split,
         "protocol": settings.protocol,
-        "negatives": settings.negatives if settings.protocol == "sampled" else None,
+        "negatives": None if settings.protocol == "full" else settings.negatives,
         "runs": main,
     }
-    tables = free_tables(main)
+    metrics = metrics_at(settings)
+    tables = free_tables(main, metrics)
+    if beyond:
+        tables += list_tables(main)
     if groups:
-        tables += group_tables(main)
+        tables += group_tables(main, metrics=metrics)
     show(document, [render(table, "terminal") for table in tables], as_json=as_json)
 
 
 def result_documents(
-    workspace: Workspace, runs: list[Run], split: Split, settings: EvaluationSettings, device: str
-) -> list[Any]:
-    """Evaluate runs with a progress bar and return their labelled documents."""
-    from edt_cli.api import session
+    workspace: Workspace,
+    runs: list[Run],
+    split: Split,
+    settings: EvaluationSettings,
+    device: str,
+    *,
+    lists: bool = False,
+) -> list[Result]:
+    """Return the labelled documents of runs; those that are not evaluated yet are, with a progress bar."""
+    from edt_cli.inference.labels import labelled
+    from edt_cli.inference.results import evaluate
 
     with progress() as listen:
         events = progress_alone(listen)
-        trained = [session.TrainedRun(workspace, run, device, events) for run in runs]
-        return session.result_documents(trained, split, settings)
+        documents = [
+            document
+            for run in runs
+            for document in evaluate(workspace, run, split, settings, events, device, lists=lists)
+        ]
+    return labelled(documents, runs)
 
 
-def evaluation_settings(protocol: str, negatives: int, keep_seen: bool | None) -> EvaluationSettings:
+def evaluation_settings(
+    protocol: str, negatives: int, keep_seen: bool | None, cutoffs: str | None = None
+) -> EvaluationSettings:
     from edt_cli.config import EvaluationSettings, validated
 
-    kept = "auto" if keep_seen is None else keep_seen
-    return validated(EvaluationSettings, {"protocol": protocol, "negatives": negatives, "keep_seen": kept})
+    values: dict[str, Any] = {"protocol": protocol, "negatives": negatives}
+    values["keep_seen"] = "auto" if keep_seen is None else keep_seen
+    return validated(EvaluationSettings, values | ({} if cutoffs is None else {"cutoffs": cutoffs}))
+
+
+def metrics_at(settings: EvaluationSettings) -> list[str]:
+    """Return what tables show: HR and NDCG at the cutoffs that were asked for, at 10 if none were."""
+    from edt_cli.config import CUTOFFS
+
+    cutoffs = (10,) if settings.cutoffs == CUTOFFS else settings.cutoffs
+    return [f"{metric}@{k}" for k in cutoffs for metric in ("hr", "ndcg")]
 
 
 def without_refits(runs: list[Run]) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +20,15 @@ from edt_cli.cli.common import (
     stdout,
 )
 from edt_cli.cli.eval import (
+    BeyondOption,
+    CutoffsOption,
     KeepSeenOption,
     NegativesOption,
     OptionalDataOption,
     ProtocolOption,
     SplitOption,
     evaluation_settings,
+    metrics_at,
     result_documents,
     runs_of,
     without_refits,
@@ -34,6 +38,7 @@ from edt_cli.reporting.table import Form
 
 if TYPE_CHECKING:
     from edt_cli.reporting.table import Table
+    from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
     from edt_cli.workspace.runs import Run
 
@@ -54,7 +59,8 @@ def report(
         ),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="Metrics of a free table, such as mrr or hr@5; repeatable.")
+        list[str] | None,
+        typer.Option("--metric", help="Metrics of a free table, such as mrr, hr@5 or ild@10; repeatable."),
     ] = None,
     by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
     form: Annotated[Form, choice("--format", of=Form, help="Form of the tables.")] = "terminal",
@@ -64,6 +70,8 @@ def report(
     negatives: NegativesOption = 100,
     keep_seen: KeepSeenOption = None,
     split: SplitOption = "test",
+    cutoffs: CutoffsOption = None,
+    beyond: BeyondOption = False,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
@@ -77,8 +85,9 @@ def report(
     """
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper_tables import TABLES
-    from edt_cli.training.device import open_device
+    from edt_cli.training.device import check_device
 
+    check_device(device)
     form = "json" if json_ else form
     workspace = open_workspace(workspace_)
     tables: list[Table]
@@ -89,24 +98,33 @@ def report(
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:
-        chosen = str(open_device(device))
         runs = runs_of(workspace, data, run)
         if not run and split == "valid":
             runs = without_refits(runs)
-        settings = evaluation_settings(protocol, negatives, keep_seen)
-        documents = result_documents(workspace, runs, split, settings, chosen)
+        settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
+        lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
+        documents = result_documents(workspace, runs, split, settings, device, lists=lists)
         main = [document for document in documents if not document["first_phase"]]
+        metrics = metric or metrics_at(settings)
         if table == 3:
-            tables = build.table_3(documents)
+            tables = build.table_3(documents, metrics)
         elif by is not None:
-            tables = build.group_tables(main, by, metric or build.METRICS)
+            tables = build.group_tables(main, by, metrics)
         elif metric:
-            tables = build.free_tables(main, metric)
+            tables = build.free_tables(main, metrics)
         elif table == 2:
-            tables = build.table_2(main)
+            tables = build.table_2(main, metrics)
         else:
-            tables = _all_there_is(main, documents)
+            tables = _all_there_is(main, documents, metrics)
+        if beyond:
+            tables += build.list_tables(main)
     _write(tables, form, out)
+
+
+def _cutoffs(metrics: list[str]) -> str | None:
+    """Return the cutoffs of metrics such as hr@5."""
+    found = [k for metric in metrics if (k := metric.partition("@")[2]).isdigit()]
+    return ",".join(found) or None
 
 
 def _of_plan(workspace: Workspace, path: Path, device: str) -> list[Table]:
@@ -122,15 +140,15 @@ def _of_plan(workspace: Workspace, path: Path, device: str) -> list[Table]:
     return comparison_tables(result.grid, result.outcomes, result.claims)
 
 
-def _all_there_is(main: list[Any], every: list[Any]) -> list[Table]:
+def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:
     """Return table 2, and table 3 if there is an ablation to show: what `edt report` prints without --table."""
     from edt_cli.models.systems import OURS
     from edt_cli.reporting import tables as build
 
     plain = [document for document in main if not document["variant"]]
-    tables = build.table_2(plain) if plain else []
+    tables = build.table_2(plain, metrics) if plain else []
     parted = any(d["first_phase"] or (d["model"] == OURS and d["variant"]) for d in every)
-    return tables + (build.table_3(every) if parted else [])
+    return tables + (build.table_3(every, metrics) if parted else [])
 
 
 def _write(tables: list[Table], form: str, out: Path | None) -> None:
@@ -162,7 +180,7 @@ def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
     from edt_cli.config import UserError
     from edt_cli.data.open import open_dataset
-    from edt_cli.inference.results import statistics
+    from edt_cli.inference.statistics import statistics
 
     names = [data] if data else [artefact.key for artefact in workspace.datasets()]
     if not names:

@@ -25,7 +25,7 @@ from edt_cli.cli.common import (
     progress,
     settings_from,
 )
-from edt_cli.cli.eval import show_results
+from edt_cli.cli.eval import CutoffsOption, show_results
 from edt_cli.cli.llm import NOT_GIVEN, LLMOptions, ask_before_spending, takes_llm_options
 from edt_cli.cli.watch import stopping, viewed, watch
 from edt_cli.config import Backbone, Encoder, Loss, SequenceKind
@@ -113,6 +113,7 @@ def train(
         float | None,
         typer.Option("--lr", help="Learning rate of each phase without its own.", rich_help_panel=TRAINING),
     ] = None,
+    cutoffs: CutoffsOption = None,
     llm: LLMOptions = NOT_GIVEN,
     final: Annotated[
         bool,
@@ -164,6 +165,7 @@ def train(
         "lr": lr,
         "train_on": "all" if final else "train+valid" if refit else None,
     }
+    changes["evaluation"] = {"cutoffs": cutoffs}
     for section, fields in MATCH_PAPER.items() if match_paper else ():
         changes[section] |= fields
     chosen = preset or (ABLATED if ablate else system(model).preset)

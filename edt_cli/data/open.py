@@ -23,3 +23,8 @@ def open_dataset(workspace: Workspace, name: str) -> Dataset:
 
         ensure_demo(workspace)
     return load(workspace.dataset(name))
+
+
+def is_synthetic(workspace: Workspace, name: str) -> bool:
+    """Return whether a prepared dataset is made up, as the demo is."""
+    return bool(workspace.dataset(name).manifest().get("synthetic"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,19 +27,21 @@ class Diverged(UserError):
 class Ranks:
     """Ranks of n targets; 1 is best, and ties make half steps."""
 
-    full: np.ndarray
-    """float64 [n], ranks among all candidates."""
-    sampled: np.ndarray | None
-    """float64 [n], ranks among sampled candidates; None if there are none."""
+    by_protocol: Mapping[str, np.ndarray]
+    """float64 [n] each: `full` among all candidates, and those among each given set of them."""
     top: np.ndarray
     """int64 [n, k], the items to recommend, best first, 0 where the domain has too few."""
+
+    @property
+    def full(self) -> np.ndarray:
+        return self.by_protocol["full"]
 
 
 def rank(
     scorer: Scorer,
     queries: EvalQueries,
     *,
-    candidates: np.ndarray | None = None,
+    candidates: Mapping[str, np.ndarray] | None = None,
     top: int = 0,
 ) -> Ranks:
     """Rank the target of each query among the candidates.
@@ -48,14 +51,14 @@ def rank(
     Args:
         scorer: The system that scores all items of a domain.
         queries: n queries; `full` ranks among all catalogue items of the target's domain that are not excluded.
-        candidates: [n, N] columns of the target's domain, among which `sampled` ranks; -1 for none.
+        candidates: By protocol, [n, N] columns of the target's domain, among which it ranks; -1 for none.
         top: Number of items to recommend.
 
     Raises:
         Diverged: If a score is not finite.
     """
-    full = np.zeros(len(queries))
-    sampled = None if candidates is None else np.zeros(len(queries))
+    candidates = candidates or {}
+    ranks = {protocol: np.zeros(len(queries)) for protocol in ("full", *candidates)}
     best = np.zeros((len(queries), top), dtype=np.int64)
     for domain in range(len(queries.domains)):
         start = queries.domains.range(domain).start
@@ -67,10 +70,10 @@ def rank(
                 )
             columns = torch.from_numpy(queries.target_columns[rows]).to(scores.device)
             target_scores = scores.gather(1, columns[:, None])
-            if sampled is not None and candidates is not None:
-                drawn = torch.from_numpy(candidates[rows]).long().to(scores.device)
+            for protocol, of_protocol in candidates.items():
+                drawn = torch.from_numpy(of_protocol[rows]).long().to(scores.device)
                 others = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, float("-inf"))
-                sampled[rows] = _rank(others, target_scores).cpu().numpy()
+                ranks[protocol][rows] = _rank(others, target_scores).numpy()
             index, column = (torch.from_numpy(a).to(scores.device) for a in queries.excluded(rows, domain))
             scores[index, column] = float("-inf")
             if top:
@@ -78,15 +81,15 @@ def rank(
                 items = torch.where(torch.isfinite(values), order + start, 0)
                 best[rows, : items.shape[1]] = items.cpu().numpy()
             # The target is among `scores` and ties with itself, which adds half a step.
-            full[rows] = (_rank(scores, target_scores) - 0.5).cpu().numpy()
-    return Ranks(full, sampled, best)
+            ranks["full"][rows] = (_rank(scores, target_scores) - 0.5).numpy()
+    return Ranks(ranks, best)
 
 
 def _rank(scores: Tensor, target_scores: Tensor) -> Tensor:
     """Count the higher scores and half of the equal ones: higher + equal / 2 = (N + higher - lower) / 2.
 
-    Overwrites `scores`, to need one pass only.
+    Overwrites `scores`, to need one pass only. The result is on the CPU, since some devices have no float64.
     """
     count = scores.shape[1]
-    dtype = torch.float32 if count < COUNTED else torch.float64
-    return 1.0 + (count + scores.sub_(target_scores).sign_().sum(1, dtype=dtype).double()) / 2
+    dtype = torch.float32 if count < COUNTED else torch.int64
+    return 1.0 + (count + scores.sub_(target_scores).sign_().sum(1, dtype=dtype).cpu().double()) / 2

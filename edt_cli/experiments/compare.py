@@ -114,7 +114,8 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
     for dataset in c.datasets.values():
         # Drawn here, as two processes would otherwise both draw them.
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
-        candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen)
+        for protocol in ("sampled", "popular") if "popular" in c.plan.protocols else ("sampled",):
+            candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen, protocol=protocol)
     waiting = [cell for cell in c.cells if c.state(c.run(cell)) != "finished"]
     total, failed = len(c.cells), dict[Cell, str]()
     message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
@@ -305,7 +306,7 @@ def _claim(
     best = max(scored, key=lambda label: scored[label], default=None)
     claim: Claim = {
         "protocol": s.protocol,
-        "negatives": s.negatives if s.protocol == "sampled" else None,
+        "negatives": None if s.protocol == "full" else s.negatives,
         "data": data,
         "domain": domain,
         "method": row.label,

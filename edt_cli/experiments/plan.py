@@ -77,7 +77,7 @@ class Plan(Section):
     method: str = "llm-edt"
     """Model whose rows are tested against the best of the other systems."""
     protocols: list[Protocol] = Field(["full", "sampled"], min_length=1)
-    negatives: int = Field(100, ge=1, description="number of negatives in the sampled protocol")
+    negatives: int = Field(100, ge=1, description="number of negatives of the protocols that sample")
     keep_seen: KeepSeen = "auto"
     match_paper: bool = Field(False, description="use hidden size 128 and batch size 512 with every preset")
     budget: Budget = Budget()

@@ -25,7 +25,7 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.experiments.files import SEARCHES, find
-from edt_cli.models.phases import PREPARATION
+from edt_cli.models.phase_names import PREPARATION
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.event_types import Remark

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edt_cli.config import Settings
-from edt_cli.models.phases import main_phase
+from edt_cli.models.phase_names import main_phase
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.systems import make_model, system, without_training
 from edt_cli.training.checkpoint import load_weights

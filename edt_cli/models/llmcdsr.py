@@ -43,7 +43,8 @@ from edt_cli.models.inputs import GeneratedItems, ModelInputs, mixed_only
 from edt_cli.models.kernels import linear, twice_differentiable
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, two_views
-from edt_cli.models.phases import PREPARATION, Phase
+from edt_cli.models.phase_names import PREPARATION
+from edt_cli.models.phases import Phase
 from edt_cli.models.plain import PlainModel
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import NextItemPhase, SequentialModel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,6 @@ from torch import Tensor, nn
 
 from edt_cli.data.dataset import Sequences
 from edt_cli.models.scorers import Scorer
-
-PREPARATION = "preparation"
-"""Name of a phase that trains another model first, which the main model starts from."""
-PRETRAINING = "pre-training"
-"""Name of a system's main phase unless it gives it another, and the only phase of most."""
-
-
-def main_phase(names: Iterable[str]) -> str:
-    """Return the first phase that trains the model itself: what a first phase is judged by."""
-    return next(name for name in names if name != PREPARATION)
 
 
 class Phase(ABC):

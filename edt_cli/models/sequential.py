@@ -18,7 +18,8 @@ from edt_cli.models.encoders import make_encoder
 from edt_cli.models.inputs import ModelInputs, NoOptions
 from edt_cli.models.losses import mean
 from edt_cli.models.objective import Negatives, NextItem
-from edt_cli.models.phases import PRETRAINING, Phase, seeded
+from edt_cli.models.phase_names import PRETRAINING
+from edt_cli.models.phases import Phase, seeded
 from edt_cli.models.positions import Objective, Positions, seen_items
 from edt_cli.models.scorers import InnerProduct, Scorer, vector_scorer
 from edt_cli.models.side_score import SideContext, SideScore

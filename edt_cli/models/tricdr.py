@@ -34,7 +34,8 @@ from edt_cli.models.inputs import ModelInputs
 from edt_cli.models.kernels import linear
 from edt_cli.models.layers import Linear
 from edt_cli.models.losses import mean, nt_xent
-from edt_cli.models.phases import PREPARATION, Phase
+from edt_cli.models.phase_names import PREPARATION
+from edt_cli.models.phases import Phase
 from edt_cli.models.positions import Objective
 from edt_cli.models.sequential import NextItemPhase, SequentialModel
 from edt_cli.models.typed import ModuleList, Sequential

@@ -21,7 +21,11 @@ class Protocol(NamedTuple):
     """The setting; None if each dataset's share of repeats decides."""
 
     def __str__(self) -> str:
-        candidates = "full ranking" if self.protocol == "full" else f"{self.negatives} sampled negatives"
+        candidates = {
+            "full": "full ranking",
+            "sampled": f"{self.negatives} sampled negatives",
+            "popular": f"{self.negatives} negatives by popularity",
+        }[self.protocol]
         seen = {None: "", True: ", seen items among the candidates", False: ", seen items left out"}
         return f"{self.split}, {candidates}{seen[self.keep_seen]}"
 

@@ -26,6 +26,8 @@ from edt_cli.workspace.documents import Figures, Result, Statistics
 
 OURS = "llm-edt"
 METRICS = ("hr@10", "ndcg@10")
+LIST_METRICS = ("coverage@10", "popularity@10", "novelty@10", "gini@10", "ild@10")
+"""Metrics of what is recommended, whatever the target."""
 RUN_METRICS = ("seconds", "parameters")
 RANKED = ("hr", "ndcg", "mrr")
 SHOWN = {
@@ -34,6 +36,9 @@ SHOWN = {
     "mrr": ("MRR", 4),
     "coverage": ("Cov", 4),
     "popularity": ("Pop", 1),
+    "novelty": ("Nov", 2),
+    "gini": ("Gini", 4),
+    "ild": ("ILD", 4),
     "users": ("Users", 0),
     "seconds": ("Seconds", 1),
     "parameters": ("Parameters", 0),
@@ -93,10 +98,10 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
     return Table(paper.TABLES[1].title, paper.STATISTICS, tuple(rows), stub, tuple(notes), number=1)
 
 
-def table_2(results: Sequence[Result]) -> list[Table]:
+def table_2(results: Sequence[Result], metrics: Sequence[str] = METRICS) -> list[Table]:
     """Return table 2, the overall performance, for each protocol.
 
-    Systems are in the paper's order, with HR@10 and NDCG@10 of each domain of each dataset. The last rows are the
+    Systems are in the paper's order, with the metrics of each domain of each dataset. The last rows are the
     improvements of each LLM-EDT over the best other system. Ablations are left out.
 
     Raises:
@@ -106,7 +111,7 @@ def table_2(results: Sequence[Result]) -> list[Table]:
     for protocol, protocol_results in by_protocol(_require_results(r for r in results if not r["variant"])).items():
         kinds = sorted(by_kind(protocol_results).items(), key=lambda entry: _position(entry[0]))
         lines = [_Line(str(kind), GROUPS.get(kind.model, OTHER), runs) for kind, runs in kinds]
-        table = _table(paper.TABLES[2].title, protocol, protocol_results, lines, METRICS)
+        table = _table(paper.TABLES[2].title, protocol, protocol_results, lines, metrics)
         ours = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model == OURS]
         others = [row for (kind, _), row in zip(kinds, table.rows, strict=True) if kind.model != OURS]
         gains = [
@@ -118,7 +123,7 @@ def table_2(results: Sequence[Result]) -> list[Table]:
     return tables
 
 
-def table_3(results: Sequence[Result]) -> list[Table]:
+def table_3(results: Sequence[Result], metrics: Sequence[str] = METRICS) -> list[Table]:
     """Return table 3, the ablations of LLM-EDT, for each protocol; named and ordered as in the paper.
 
     Another system with a second phase gets a table of its own, with what it was worth after its first.
@@ -131,13 +136,13 @@ def table_3(results: Sequence[Result]) -> list[Table]:
     for model in sorted(models, key=lambda name: (name != OURS, name)):
         of_model = _require_results(r for r in results if r["model"] == model)
         for protocol, protocol_results in by_protocol(of_model).items():
-            tables.append(_ablations(model, protocol, protocol_results))
+            tables.append(_ablations(model, protocol, protocol_results, metrics))
     if not tables:
         raise UserError("table 3 has the ablations of LLM-EDT, and there is no run of it; make one with: edt train")
     return tables
 
 
-def _ablations(model: str, protocol: Protocol, results: Sequence[Result]) -> Table:
+def _ablations(model: str, protocol: Protocol, results: Sequence[Result], metrics: Sequence[str]) -> Table:
     kinds = sorted(by_kind(results).items(), key=lambda entry: _variant_position(entry[0]))
     llms = {kind.llm for kind, _ in kinds if kind.llm}
     lines, name = [], model
@@ -148,12 +153,16 @@ def _ablations(model: str, protocol: Protocol, results: Sequence[Result]) -> Tab
         lines.append(_Line(shown_system(f"{kind.variant or name}{bracket}{rest}", "", llm), "", runs))
     by_whom = f", {llms.pop()}," if len(llms) == 1 else ""
     title = f"{paper.TABLES[3].title} of {name}{by_whom}"
-    table = _table(title, protocol, results, lines, METRICS)
+    table = _table(title, protocol, results, lines, metrics)
     return mark_best(replace(table, stub=("", "Variant"), number=3 if model == OURS else None))
 
 
 def free_tables(
-    results: Sequence[Result], metrics: Sequence[str] = METRICS, *, overall: bool = False
+    results: Sequence[Result],
+    metrics: Sequence[str] = METRICS,
+    *,
+    overall: bool = False,
+    title: str = "Results",
 ) -> list[Table]:
     """Return a table of any runs and metrics for each protocol, with rows in the order of the results.
 
@@ -161,6 +170,7 @@ def free_tables(
         results: Results to show.
         metrics: Names such as `hr@5`, `mrr`, `coverage@10` and `users`; `seconds` and `parameters` are of the run.
         overall: Add columns for all domains together.
+        title: What the tables show.
 
     Raises:
         UserError: If no run has one of the metrics.
@@ -171,8 +181,15 @@ def free_tables(
     tables = []
     for protocol, protocol_results in by_protocol(results).items():
         lines = _lines(protocol_results)
-        tables.append(mark_best(_table("Results", protocol, protocol_results, lines, metrics, overall=overall)))
+        tables.append(mark_best(_table(title, protocol, protocol_results, lines, metrics, overall=overall)))
     return tables
+
+
+def list_tables(results: Sequence[Result]) -> list[Table]:
+    """Return tables of what is recommended, with whatever of LIST_METRICS some run has."""
+    all_figures = [figures for result in results for figures in result["domains"].values()]
+    metrics = [name for name in LIST_METRICS if any(figures.get(name) is not None for figures in all_figures)]
+    return free_tables(results, metrics, title="Recommended lists")
 
 
 def group_tables(results: Sequence[Result], by: str | None = None, metrics: Sequence[str] = METRICS) -> list[Table]:

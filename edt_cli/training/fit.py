@@ -16,7 +16,8 @@ from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import rank
 from edt_cli.models.kernels import map_large_blocks
-from edt_cli.models.phases import Phase, main_phase
+from edt_cli.models.phase_names import main_phase
+from edt_cli.models.phases import Phase
 from edt_cli.models.scorers import Scorer, SideScored
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.models.systems import make_model
@@ -150,8 +151,9 @@ class Validation:
 
     def ndcg(self, scorer: Scorer) -> dict[str, float]:
         """Return NDCG@10 for each domain with a target by name, and their mean as "mean"."""
-        ranks = rank(scorer, self.queries, candidates=self.candidates)
-        watched = ranks.full if ranks.sampled is None else ranks.sampled
+        candidates = {} if self.candidates is None else {"sampled": self.candidates}
+        ranks = rank(scorer, self.queries, candidates=candidates).by_protocol
+        watched = ranks.get("sampled", ranks["full"])
         by_domain = {
             name: ranking_metrics(watched[mask])["ndcg@10"]
             for number, name in enumerate(self.queries.domains.names)

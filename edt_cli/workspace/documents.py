@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from edt_cli.config import EvaluationSettings, Protocol
+
+RANKS, LISTS = "-ranks.parquet", "-lists.parquet"
+"""Endings of the files behind a result document: every user's rank, and the items recommended to them."""
+
 Figures = dict[str, float | None]
 """Metrics by name, with the number of targets as `users`."""
 
@@ -93,3 +98,10 @@ class Statistics(TypedDict):
     before: PairStatistics
     after: NotRequired[PairStatistics | None]
     """None or absent if the dataset was not augmented."""
+
+
+def result_name(split: str, s: EvaluationSettings, protocol: Protocol, *, first_phase: bool) -> str:
+    """Return the name of a result document's file, without its ending."""
+    parts = [split, protocol if protocol == "full" else f"{protocol}-{s.negatives}"]
+    seen = {"auto": [], True: ["with-seen"], False: ["without-seen"]}[s.keep_seen]
+    return "-".join(parts + seen + ["without-dft"] * first_phase)

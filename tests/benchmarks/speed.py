@@ -54,7 +54,7 @@ def epoch(data: str, preset: str = "paper", **flags: dict) -> dict:
     import torch
 
     from edt_cli.models.kernels import map_large_blocks
-    from edt_cli.models.phases import PREPARATION, PRETRAINING
+    from edt_cli.models.phase_names import PREPARATION, PRETRAINING
     from edt_cli.models.systems import make_model
 
     made = pipeline(data, preset, **flags)
@@ -120,7 +120,7 @@ def finetune(data: str) -> dict:
 def ranking(data: str) -> dict:
     """All users of the test split: states, item vectors, both protocols, top lists, every metric and group."""
     from edt_cli.evaluation.candidates import candidates
-    from edt_cli.evaluation.evaluate import figures
+    from edt_cli.evaluation.evaluate import list_figures, rank_figures
     from edt_cli.evaluation.ranking import rank
     from edt_cli.models.systems import make_model
 
@@ -132,9 +132,10 @@ def ranking(data: str) -> dict:
 
     def one() -> None:
         scorer = model.scorer(asked.inputs, asked.targets.domains)
-        ranks = rank(scorer, asked, candidates=drawn, top=10)
-        for protocol in ("full", "sampled"):
-            figures(made.dataset, asked, ranks, protocol, made.dataset.has_text)
+        ranks = rank(scorer, asked, candidates={"sampled": drawn}, top=10)
+        for of_protocol in ranks.by_protocol.values():
+            rank_figures(made.dataset, asked, of_protocol)
+        list_figures(made.dataset, asked, ranks.top, None)
 
     return timed(one)
 

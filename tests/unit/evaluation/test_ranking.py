@@ -43,7 +43,7 @@ def test_ranks_are_those_of_a_slow_count(domains, keep_seen):
     # Few different scores, so that ties are many.
     values = np.random.default_rng(3).integers(0, 5, size=(len(asked), made.domains.items + 1)).astype(float)
     drawn = draw_candidates(asked, 4, seed=1)
-    found = rank(Table(made, values), asked, candidates=drawn, top=3)
+    found = rank(Table(made, values), asked, candidates={"few": drawn, "fewer": drawn[:, :2]}, top=3)
     for row, (target, domain) in enumerate(zip(asked.targets.items, asked.targets.domains, strict=True)):
         own = values[row, target]
         items = made.domains.range(domain)
@@ -52,11 +52,10 @@ def test_ranks_are_those_of_a_slow_count(domains, keep_seen):
         higher = sum(values[row, item] > own for item in pool)
         same = sum(values[row, item] == own for item in pool)
         assert found.full[row] == 1 + higher + same / 2
-        few = [items.start + column for column in drawn[row] if column >= 0]
-        assert (
-            found.sampled[row]
-            == 1 + sum(values[row, i] > own for i in few) + sum(values[row, i] == own for i in few) / 2
-        )
+        for name, columns in (("few", drawn[row]), ("fewer", drawn[row, :2])):
+            few = [items.start + column for column in columns if column >= 0]
+            expected = 1 + sum(values[row, i] > own for i in few) + sum(values[row, i] == own for i in few) / 2
+            assert found.by_protocol[name][row] == expected
         best = [item for item in found.top[row] if item]
         assert all(item in [*pool, target] for item in best)
         assert [values[row, item] for item in best] == sorted(
@@ -94,6 +93,33 @@ def test_candidates_are_uniform():
     counts = np.bincount(drawn.flatten(), minlength=9)
     assert counts[:3].sum() == 0
     assert np.abs(counts[3:] - 1000).max() < 5 * 1000**0.5
+
+
+def test_by_popularity_an_item_is_the_first_drawn_as_often_as_it_is_popular():
+    """And none is drawn that nobody has in training, however few are left."""
+    others = {f"o{n}": ["a3"] * 6 for n in range(3)} | {"p": ["a4"] * 6}
+    others |= {"q": ["a5", "a5", "a6", "a7", "a8"]}  # the last two are held out
+    made = dataset({f"u{i:04}": ["a0", "a1", "a2"] for i in range(4000)} | others)
+    weights = made.training_view().popularity()
+    asked = asked_of(made)
+    assert weights[4:].tolist() == [12, 4, 2, 1, 0, 0]
+    mine = asked.targets.users > 4
+    first = np.bincount(draw_candidates(asked, 1, 1, weights)[mine].flatten(), minlength=9)
+    expected = 4000 * np.array([0, 0, 0, 12, 4, 2, 1, 0, 0]) / 19
+    assert (np.abs(first - expected) <= 5 * np.sqrt(np.maximum(expected, 0))).all()
+    every = draw_candidates(asked, 6, 1, weights)[mine]
+    assert (np.sort(every, axis=1) == [-1, -1, 3, 4, 5, 6]).all()
+
+
+def test_candidates_by_popularity_are_others_and_leave_the_uniform_ones_as_they_were(tmp_path):
+    made, place = random_dataset(), Workspace(tmp_path)
+    uniform = candidates(place, made, "test", 5)
+    popular = candidates(place, made, "test", 5, protocol="popular")
+    assert not (popular == uniform).all()
+    assert (candidates(place, made, "test", 5, protocol="popular") == popular).all()
+    assert (candidates(Workspace(tmp_path / "other"), made, "test", 5, protocol="popular") == popular).all()
+    assert (candidates(place, made, "test", 5) == uniform).all()
+    assert len(place.all_artefacts()) == 2
 
 
 def test_candidates_are_drawn_once_for_dataset_protocol_and_data_seed(tmp_path):
@@ -145,8 +171,8 @@ def test_a_repeat_gets_no_free_ride():
         knn = ItemKNN(ModelInputs(table, ModelSettings(), TrainingSettings(), NoOptions(), view=view))
         scorer = knn.scorer(asked.inputs, asked.targets.domains)
         drawn = draw_candidates(asked, 60, seed=1)
-        ranks = rank(scorer, asked, candidates=drawn)
-        hits[keep_seen] = [np.mean(of_users[repeats] <= 3) for of_users in (ranks.full, ranks.sampled)]
+        ranks = rank(scorer, asked, candidates={"sampled": drawn})
+        hits[keep_seen] = [np.mean(of_users[repeats] <= 3) for of_users in ranks.by_protocol.values()]
     assert (np.array(hits[False]) > np.array(hits[True]) + 0.2).all(), hits
 
 
