@@ -248,15 +248,11 @@ def stats(
         edt data stats food-kitchen
         edt data stats mine --json
     """
-    from edt_cli.data.dataset import load
-    from edt_cli.data.prepare import ensure_demo
+    from edt_cli.data.open import open_dataset
     from edt_cli.data.stats import statistics
 
     workspace = open_workspace(workspace_)
-    if name == "demo":
-        ensure_demo(workspace)
-    artefact = workspace.dataset(name)
-    document = statistics(load(artefact), artefact.manifest())
+    document = statistics(open_dataset(workspace, name), workspace.dataset(name).manifest())
     show(document, _statistics(document), as_json=json_)
 
 

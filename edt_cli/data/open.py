@@ -18,7 +18,7 @@ def open_dataset(workspace: Workspace, name: str) -> Dataset:
     """
     from edt_cli.data.dataset import load
 
-    if name == "demo":
+    if name == "demo" and not workspace.dataset(name).complete:
         from edt_cli.data.prepare import ensure_demo
 
         ensure_demo(workspace)

@@ -12,7 +12,6 @@ from edt_cli.config import UserError
 from edt_cli.data.dataset import Dataset, Split
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.evaluate import list_figures, rank_figures
-from edt_cli.evaluation.lists import TOP
 from edt_cli.evaluation.queries import EvalQueries, eval_queries
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.pipeline import Pipeline
@@ -71,8 +70,6 @@ def with_list_metrics(
     Raises:
         UserError: If the lists cannot be read.
     """
-    if document["overall"].get(f"ild@{TOP}") is not None:
-        return document
     dataset = dataset_of(workspace, run)
     try:
         top = pl.read_parquet(lists, glob=False)["top"].to_numpy()

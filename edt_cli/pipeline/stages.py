@@ -199,14 +199,16 @@ class Stages:
     @cached_property
     def _augmentation(self) -> Augmentation:
         from edt_cli.augmentation.artefact import Augmentation
-        from edt_cli.augmentation.audit import check_sequences, check_sources
-        from edt_cli.augmentation.augment import augment
 
         s = self.settings
         if not s.augmentation.enabled:
             return Augmentation.none(self.view)
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
+            # Not imported to load what is there: they bring scipy and scikit-learn along.
+            from edt_cli.augmentation.audit import check_sequences, check_sources
+            from edt_cli.augmentation.augment import augment
+
             embeddings, chat = self.embeddings(), self.chat
             known = KnownTau(
                 self.workspace,
@@ -242,8 +244,6 @@ class Stages:
 
     @cached_property
     def _profiles(self) -> Profiles:
-        from edt_cli.augmentation.audit import check_sources
-        from edt_cli.profiling.profile import profile
         from edt_cli.profiling.profiles import Profiles
 
         s = self.settings
@@ -251,6 +251,9 @@ class Stages:
             return Profiles.none(len(self.view.prefixes), self.embeddings().vectors.shape[1])
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
+            from edt_cli.augmentation.audit import check_sources
+            from edt_cli.profiling.profile import profile
+
             augmented, embeddings, chat = self.augmentation(), self.embeddings(), self.chat
             try:
                 made = profile(
