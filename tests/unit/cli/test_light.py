@@ -35,7 +35,7 @@ def workspace(tmp_path_factory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("light"))
     demo = open_dataset(workspace, "demo")
     with workspace.artefact("embeddings", "toy").create(dataset=demo.key) as (folder, _):
-        ItemEmbeddings(np.eye(demo.domains.items + 1, 3, dtype=np.float32), demo.has_text).save(folder)
+        ItemEmbeddings(np.ones((demo.domains.items + 1, 3), np.float32), demo.has_text).save(folder)
     run = Pipeline(workspace, demo, Settings().changed(model={"name": "popularity"})).run()
     evaluate(workspace, run, "test", EvaluationSettings(), Events())
     return workspace
