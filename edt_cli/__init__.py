@@ -20,6 +20,8 @@ from edt_cli.workspace.version import __version__
 # hundreds that are kept, few are met again.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# What torch has no kernel for on Apple's GPUs is computed on the CPU.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 if TYPE_CHECKING:
     from edt_cli.api.session import TrainedRun, load_data, results, runs, settings, train

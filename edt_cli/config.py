@@ -329,6 +329,11 @@ class TrainingSettings(Section):
         description="schedule of the learning rate; `cosine` reaches zero at `epochs`, `plateau` reduces it when "
         "NDCG@10 stalls",
     )
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        description="largest norm of a gradient, over all weights of an optimiser; a larger one is scaled",
+    )
     warmup: int = Field(0, ge=0, description="steps of linear warm-up of the learning rate")
     plateau_factor: float = Field(
         0.3162, gt=0, lt=1, description="`plateau`: factor by which the learning rate is multiplied"

@@ -87,7 +87,7 @@ def train(
     Args:
         data: A prepared dataset by name.
         settings: By `settings()`. Default: LLM-EDT's preset `best`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: a GPU where there is one.
         workspace: As in `load_data`.
         listener: Is called with every event, a dict: epochs, losses, validation.
 

@@ -118,7 +118,15 @@ PresetOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="cpu, cuda, cuda:N, or auto: a GPU where there is one."),
+    typer.Option("--device", help="cpu, cuda, cuda:N, mps, or auto: a GPU where there is one."),
+]
+QuickOption = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="A smoke run: one epoch a phase on a small sample, kept as NAME-quick and left out of reports.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 RunOption = Annotated[
     list[str] | None,

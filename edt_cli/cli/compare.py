@@ -10,6 +10,7 @@ import typer
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
+    QuickOption,
     WorkspaceOption,
     YesOption,
     emit_json,
@@ -41,6 +42,7 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show each run and what there is of it; make nothing.")
     ] = False,
+    quick: QuickOption = False,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     yes: YesOption = False,
@@ -64,7 +66,7 @@ def compare(
     from edt_cli.workspace.jobs import at_work
 
     read, workspace = Plan.read(plan), open_workspace(workspace_)
-    comparison = Comparison.open(workspace, read)
+    comparison = Comparison.open(workspace, read, quick=quick)
     if dry_run:
         _show_states(comparison, as_json=json_)
         return

@@ -207,6 +207,7 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
         edt data list --json
         edt data list --workspace elsewhere
     """
+    from edt_cli.reporting.grouping import shown_data
     from edt_cli.workspace.layout import size_on_disk
 
     datasets = [(artefact, artefact.manifest()) for artefact in open_workspace(workspace_).datasets()]
@@ -218,7 +219,7 @@ def list_(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None
         documents.append({"data": artefact.key, **{key: manifest[key] for key in keys}, "bytes": size})
         _row(
             table,
-            _titled(artefact.key, manifest["synthetic"]),
+            shown_data(artefact.key, manifest["synthetic"], quick="sample_of" in manifest),
             f"{manifest['users']:,}",
             ", ".join(f"{count:,} {domain}" for domain, count in manifest["items"].items()),
             f"{manifest['interactions']:,}",

@@ -182,7 +182,8 @@ def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     from edt_cli.data.open import open_dataset
     from edt_cli.inference.statistics import statistics
 
-    names = [data] if data else [artefact.key for artefact in workspace.datasets()]
+    whole = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
+    names = [data] if data else whole
     if not names:
         raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
     return [statistics(workspace, open_dataset(workspace, name), _newest(workspace, name)) for name in names]

@@ -16,6 +16,7 @@ from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
     NoUiOption,
+    QuickOption,
     SetOption,
     WorkspaceOption,
     choice,
@@ -104,7 +105,12 @@ def train(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="At most, of each phase without its own.", rich_help_panel=TRAINING),
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="At most, of every phase. Of one alone: --set options.finetune_epochs=N.",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Users a step.", rich_help_panel=TRAINING)
@@ -113,6 +119,7 @@ def train(
         float | None,
         typer.Option("--lr", help="Learning rate of each phase without its own.", rich_help_panel=TRAINING),
     ] = None,
+    quick: QuickOption = False,
     cutoffs: CutoffsOption = None,
     llm: LLMOptions = NOT_GIVEN,
     final: Annotated[
@@ -140,8 +147,8 @@ def train(
         edt train --data mine --model sasrec --preset sasrec-ce --seeds 42,44,46
         edt train --data mine --set training.lr=3e-4 --final
     """
-    from edt_cli.config import UsageError, model_named, preset_name
-    from edt_cli.models.systems import OURS, asks_llm, checked, system
+    from edt_cli.config import UsageError, model_named, parse_assignments, preset_name
+    from edt_cli.models.systems import OURS, asks_llm, checked, limited, system
     from edt_cli.paper.ablations import ABLATED, MATCH_PAPER
     from edt_cli.training.device import open_device
     from edt_cli.workspace.events import Events
@@ -160,7 +167,7 @@ def train(
     changes["training"] = {
         "loss": loss,
         "negatives": negatives,
-        "epochs": epochs,
+        "epochs": epochs or (1 if quick else None),
         "batch": batch,
         "lr": lr,
         "train_on": "all" if final else "train+valid" if refit else None,
@@ -170,9 +177,12 @@ def train(
         changes[section] |= fields
     chosen = preset or (ABLATED if ablate else system(model).preset)
     settings = _without(settings_from(chosen, config, set_, **changes), ablate or [], preset_name(chosen))
+    if most := changes["training"]["epochs"]:
+        settings = limited(settings, most, but=parse_assignments(set_ or []).get("options", {}))
     work = _Work(
         workspace=open_workspace(workspace_),
         data=data,
+        quick=quick,
         settings=checked(settings),
         preset=preset_name(chosen),
         seeds=[settings.training.seed] if seeds is None else _seeds(seeds),
@@ -207,6 +217,7 @@ class _Work:
 
     workspace: Workspace
     data: str
+    quick: bool
     settings: Settings
     preset: str
     seeds: list[int]
@@ -214,6 +225,7 @@ class _Work:
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
         from edt_cli.data.open import open_dataset
+        from edt_cli.data.sample import quick_sample
         from edt_cli.llm.providers import Providers
         from edt_cli.models.systems import asks_llm
         from edt_cli.pipeline import Pipeline
@@ -224,6 +236,8 @@ class _Work:
         with progress() as listen:
             events.listeners = (listen,)
             dataset = open_dataset(self.workspace, self.data)
+            if self.quick:
+                dataset = quick_sample(self.workspace, dataset)
         return [
             Pipeline(
                 workspace=self.workspace,

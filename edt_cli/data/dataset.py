@@ -175,6 +175,8 @@ class Dataset:
     """One row per item, row i for item i + 1: id, title, brand, category, description (null where absent)."""
     vectors: ItemVectors | None = None
     """Text vectors that models read in place of an embedder's; None if there are none."""
+    sample_of: str | None = None
+    """Name of the dataset that this is a small sample of; None if it is none."""
 
     @cached_property
     def has_text(self) -> np.ndarray:
@@ -483,6 +485,7 @@ def load(artefact: Artefact) -> Dataset:
             },
             catalogue=catalogue,
             vectors=ItemVectors.of_manifest(artefact.path, manifest),
+            sample_of=manifest.get("sample_of"),
         )
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from edt_cli.config import UsageError, UserError
 from edt_cli.data.sources import File
@@ -57,6 +57,13 @@ class ItemVectors:
             raise UserError(
                 f"{self.folder / FILE} is damaged ({type(error).__name__}); prepare the dataset again"
             ) from None
+
+    def save_part(self, items: np.ndarray, folder: Path) -> dict[str, Any]:
+        """Write the vectors of some items into the folder of a sample, and return what its manifest says of them."""
+        rows = np.append(0, items)
+        part = {name: values[rows] for name, values in load_file(self.folder / FILE).items()}
+        save_file(part, folder / FILE)
+        return {"label": self.label, "dimension": self.dimension}
 
 
 def matched_vectors(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ import polars as pl
 
 from edt_cli.config import EvaluationSettings
 from edt_cli.data.open import open_dataset
+from edt_cli.data.sample import quick_sample
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
 from edt_cli.experiments.plan import Cell, Plan
@@ -59,18 +60,22 @@ class Comparison:
     providers: dict[tuple[Any, ...], Providers] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, workspace: Workspace, plan: Plan) -> Comparison:
-        """Open the datasets of a plan.
+    def open(cls, workspace: Workspace, plan: Plan, *, quick: bool = False) -> Comparison:
+        """Open the datasets of a plan, or with `quick` small samples of them, for one epoch a phase.
 
         Raises:
             UserError: If a dataset does not exist.
             UsageError: If the settings of a cell are invalid.
         """
+        datasets = [open_dataset(workspace, name) for name in plan.data]
+        if quick:
+            datasets = [quick_sample(workspace, dataset) for dataset in datasets]
+            plan = plan.model_copy(update={"data": [dataset.name for dataset in datasets]})
         return cls(
             workspace=workspace,
             plan=plan,
-            cells=plan.cells(),
-            datasets={name: open_dataset(workspace, name) for name in plan.data},
+            cells=[replace(cell, quick=quick) for cell in plan.cells()],
+            datasets={dataset.name: dataset for dataset in datasets},
         )
 
     def pipeline(self, cell: Cell) -> Pipeline:

@@ -23,7 +23,7 @@ from edt_cli.config import (
 )
 from edt_cli.experiments.files import PLANS, find
 from edt_cli.inference.labels import changed_settings, label_of, shown_preset
-from edt_cli.models.systems import checked, system
+from edt_cli.models.systems import checked, limited, system
 from edt_cli.paper.ablations import MATCH_PAPER
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class Cell:
     """Name of the preset that the run is made with."""
     seed: int
     values: Mapping[str, Mapping[str, Any]]
+    quick: bool = False
+    """Whether it is a smoke run, of one epoch a phase."""
 
     def __str__(self) -> str:
         return f"{self.label} on {self.data}, seed {self.seed}"
@@ -209,7 +211,8 @@ class Cell:
         flags = parse_assignments(self.assignments)
         flags["model"] = {**flags.get("model", {}), "name": self.model}
         flags["training"] = {**flags["training"], "seed": self.seed}
-        return checked(load_settings(self.preset or system(self.model).preset, flags=flags))
+        settings = checked(load_settings(self.preset or system(self.model).preset, flags=flags))
+        return limited(settings, 1, but=self.values.get("options", {})) if self.quick else settings
 
     def arguments(self, device: str) -> list[str]:
         """Return the arguments of the `edt` command that makes this run."""
@@ -225,4 +228,5 @@ class Cell:
             device,
         ]
         arguments += ["--preset", self.preset] if self.preset else []
+        arguments += ["--quick"] if self.quick else []
         return arguments + [part for assignment in self.assignments for part in ("--set", assignment)]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import UserError
-from edt_cli.data.dataset import Dataset, Split
+from edt_cli.data.dataset import Dataset
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.evaluate import list_figures, rank_figures
 from edt_cli.evaluation.queries import EvalQueries, eval_queries

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import CUTOFFS, EvaluationSettings, Protocol, UserError
-from edt_cli.data.dataset import Split
 from edt_cli.data.open import is_synthetic
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import list_figures, rank_figures, with_lists
@@ -203,6 +202,7 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, *, first_phase: bo
         "data": dataset.name,
         "data_key": dataset.key,
         "synthetic": is_synthetic(workspace, dataset.name),
+        "quick": run.quick,
         "model": run.settings.model.name,
         "preset": names["preset"],
         "variant": names["variant"],

@@ -18,7 +18,6 @@ from edt_cli.workspace.runs import RESULTS, Run
 if TYPE_CHECKING:
     import polars as pl
 
-    from edt_cli.data.dataset import Split
 
 TOGETHER: tuple[Protocol, ...] = ("full", "sampled")
 """Protocols that every ranking serves."""

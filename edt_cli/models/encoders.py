@@ -41,6 +41,11 @@ class Adapter(Layer):
         return linear(e, weight, self.outer(self.inner.bias))
 
 
+def _double(x: Tensor) -> Tensor:
+    """Return a tensor in double precision, on the CPU if its device has none, as Apple's GPUs."""
+    return (x if x.device.type in ("cpu", "cuda") else x.cpu()).double()
+
+
 def whiten(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
     """Centre and whiten text vectors over the rows `among` (bool [n]); zero rows stay zero.
 
@@ -55,14 +60,14 @@ def whiten(vectors: Tensor, among: Tensor, ridge: float = 0.1) -> Tensor:
         return vectors
     # In blocks of rows: a million profiles in double precision need several times the memory of training.
     blocks = sample.split(ROWS)
-    mean = torch.stack([vectors[rows].double().sum(0) for rows in blocks]).sum(0) / len(sample)
-    centred = (vectors[rows].double() - mean for rows in blocks)
+    mean = torch.stack([_double(vectors[rows]).sum(0) for rows in blocks]).sum(0) / len(sample)
+    centred = (_double(vectors[rows]) - mean for rows in blocks)
     variances, axes = torch.linalg.eigh(sum(block.T @ block for block in centred) / len(sample))
     scale = (variances.clamp_min(0) + ridge * variances.mean()).rsqrt()
     moved = torch.zeros_like(vectors)
     for rows in vectors.abs().sum(1).nonzero()[:, 0].split(ROWS):
         # The symmetric root is unique; the sign and order of the axes depend on the library.
-        moved[rows] = ((vectors[rows].double() - mean) @ (axes * scale) @ axes.T).to(vectors.dtype)
+        moved[rows] = ((_double(vectors[rows]) - mean) @ (axes * scale) @ axes.T).to(vectors)
     return moved
 
 
@@ -74,9 +79,9 @@ def pca_axes(sample: Tensor, size: int) -> Tensor:
     The sign of each axis is chosen so that its largest entry is positive, since libraries differ in it. The result
     has the type of the rows.
     """
-    centred = sample.double() - sample.double().mean(0)
+    centred = _double(sample) - _double(sample).mean(0)
     axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T[:size]
-    return (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).to(sample.dtype)
+    return (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).to(sample)
 
 
 def project_pca(vectors: Tensor, among: Tensor, size: int) -> Tensor:
@@ -87,11 +92,11 @@ def project_pca(vectors: Tensor, among: Tensor, size: int) -> Tensor:
     Zero rows stay zero, and so do columns for which there is no further axis.
     """
     out = vectors.new_zeros(len(vectors), size)
-    sample = vectors[among].double()
+    sample = _double(vectors[among])
     if len(sample) < 2:
         return out
     axes = pca_axes(sample, size).T
-    moved = ((vectors.double() - sample.mean(0)) @ axes).to(vectors.dtype)
+    moved = ((_double(vectors) - sample.mean(0)) @ axes).to(vectors)
     out[:, : axes.shape[1]] = torch.where(vectors.abs().sum(1, keepdim=True) > 0, moved, 0.0)
     return out
 

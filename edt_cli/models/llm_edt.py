@@ -35,6 +35,11 @@ class LLMEDT(ThreadedModel):
         assert isinstance(options, LLMEDTOptions)
         options.check(s)
 
+    @classmethod
+    def limit_epochs(cls, options: Section, epochs: int) -> dict[str, int]:
+        assert isinstance(options, LLMEDTOptions)
+        return {"finetune_epochs": epochs} if options.finetune and options.finetune_epochs > epochs else {}
+
     def __init__(self, given: ModelInputs) -> None:
         super().__init__(given)
         if self.options.memory and given.view is not None:

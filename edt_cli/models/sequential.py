@@ -57,6 +57,11 @@ class SequentialModel(nn.Module):
             UsageError: If this system does not support the combination of settings.
         """
 
+    @classmethod
+    def limit_epochs(cls, options: Section, epochs: int) -> dict[str, int]:
+        """Return the options that keep phases with an option of their own for it within so many epochs."""
+        return {}
+
     def __init__(self, given: ModelInputs) -> None:
         super().__init__()
         s = given.model

@@ -5,7 +5,7 @@ Other packages add systems through the entry-point group `edt.models`, each a `S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -365,6 +365,15 @@ def checked(s: Settings) -> Settings:
     if system(s.model.name).trained:
         model_class(s.model.name).check(s, options)
     return s.changed(options={name: getattr(options, name) for name in s.options})
+
+
+def limited(s: Settings, epochs: int, *, but: Collection[str] = ()) -> Settings:
+    """Return settings in which no phase has more than so many epochs, except where an option in `but` says so."""
+    limits: dict[str, int] = {}
+    if system(s.model.name).trained:
+        limits = model_class(s.model.name).limit_epochs(options_of(s.model.name, s.options), epochs)
+    options = {name: value for name, value in limits.items() if name not in but}
+    return s.changed(training={"epochs": min(epochs, s.training.epochs)}, options=options)
 
 
 def make_model(given: ModelInputs) -> SequentialModel:

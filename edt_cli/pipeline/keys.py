@@ -15,6 +15,9 @@ from edt_cli.workspace.layout import digest
 FILTER = 2
 """Version of the augmenter's filter, to be raised when other items pass it; 2: a tau for each kind of user."""
 
+ADDED = ("clip_norm",)
+"""Settings of training that came after the first runs; where they are off, a run has the key that it always had."""
+
 LLMStage = Literal["augmentation", "profiles"]
 Kind = Literal["embeddings", LLMStage]
 """Kinds of artefacts."""
@@ -74,4 +77,6 @@ def run_key(
     """
     parts = [options] if options else []
     seen = ["seen items stay candidates"] if keep_seen else []
-    return digest("run", view, s.model, s.training, artefacts, *parts, *seen)
+    later = {name for name in ADDED if getattr(s.training, name) is None}
+    training = s.training.model_dump(mode="json", exclude=later)
+    return digest("run", view, s.model, training, artefacts, *parts, *seen)

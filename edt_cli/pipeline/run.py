@@ -89,6 +89,7 @@ class Pipeline(Stages):
             "llm": self.llm_name,
             **vectors,
             "device": self.device,
+            **({"quick": True} if self.dataset.sample_of else {}),
         }
 
     def _made(self, run: Run, listeners: tuple[Listener, ...]) -> Run:

@@ -115,12 +115,16 @@ def measure(figures: Iterable[tuple[str, Figures]], metric: str, digits: int) ->
 
 def data_names(results: Iterable[Result]) -> dict[str, str]:
     """Return the displayed name of each dataset, in order of appearance."""
-    return {result["data"]: shown_data(result["data"], result["synthetic"]) for result in results}
+    return {
+        result["data"]: shown_data(result["data"], result["synthetic"], quick=result.get("quick", False))
+        for result in results
+    }
 
 
-def shown_data(name: str, synthetic: bool) -> str:
-    """Return the displayed name of a dataset, with a remark if it is synthetic."""
-    return f"{name} (synthetic)" if synthetic else name
+def shown_data(name: str, synthetic: bool, *, quick: bool = False) -> str:
+    """Return the displayed name of a dataset, with a remark if it is synthetic, or a sample for quick runs."""
+    remarks = [*["synthetic"] * synthetic, *["quick: a sample, no result"] * quick]
+    return f"{name} ({', '.join(remarks)})" if remarks else name
 
 
 def shown_system(label: str, variant: str, llm: str) -> str:

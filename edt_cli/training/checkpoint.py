@@ -90,6 +90,8 @@ def save_checkpoint(
     tensors["random.cpu"] = torch.get_rng_state()
     if (device := device_of(model)).type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        tensors["random.mps"] = torch.mps.get_rng_state()
     write_atomic(path, save(_contiguous(tensors), {"progress": json.dumps(asdict(p))}))
 
 
@@ -122,6 +124,8 @@ def load_checkpoint(
     torch.set_rng_state(tensors["random.cpu"])
     if (device := device_of(model)).type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    elif device.type == "mps" and "random.mps" in tensors:
+        torch.mps.set_rng_state(tensors["random.mps"])
     return Progress(**json.loads(notes["progress"]))
 
 

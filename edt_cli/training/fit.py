@@ -55,6 +55,9 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     model = make_model(given)
     if not bool((given.on_device.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
+    if data.device.type == "mps":
+        message = "mps has no float64, and lacks some operators: they are computed on the CPU"
+        events.emit(Remark(message=message))
     for message in model.remarks():
         events.emit(Remark(message=message))
     validation = None if s.train_on != "train" else Validation.of(data, settings)

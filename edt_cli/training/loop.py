@@ -173,25 +173,35 @@ def train_step(
     if phase.own is not None:
         with _precision(phase.model, s):
             terms = phase.own_loss(batch)
-        _minimise(terms, phase.own, _own_parameters(phase))
+        _minimise(terms, phase.own, s.clip_norm, only=_parameters(phase.own))
     with _precision(phase.model, s):
         shared = phase.loss(batch)
-    _minimise(shared, optimizer)
+    _minimise(shared, optimizer, s.clip_norm)
     return {name: term.detach() for name, term in (shared | terms).items()}
 
 
-def _own_parameters(phase: Phase) -> list[nn.Parameter]:
-    return [] if phase.own is None else [p for group in phase.own.param_groups for p in group["params"]]
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _minimise(
-    terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, only: list[nn.Parameter] | None = None
+    terms: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None,
+    *,
+    only: list[nn.Parameter] | None = None,
 ) -> None:
     """Take one step on the sum of the terms.
 
-    With `only`, gradients are computed for these parameters alone, so that none are left in the others.
+    Args:
+        terms: The terms of the loss by name.
+        optimizer: The optimiser.
+        clip_norm: Norm that the gradient of the optimiser's parameters is scaled down to if it is larger; or None.
+        only: Compute gradients for these parameters alone, so that none are left in the others.
     """
     torch.stack(list(terms.values())).sum().backward(inputs=only)
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(_parameters(optimizer), clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
@@ -220,7 +230,8 @@ def learning_rate(base: float, step: int, total: int, s: TrainingSettings) -> fl
 
 def working_dtype(model: nn.Module, s: TrainingSettings) -> Literal["float32", "bfloat16"]:
     """Return the type of matrix products: bfloat16 if the settings say so and the device supports it."""
-    if s.dtype == "bfloat16" and (device_of(model).type != "cpu" or cpu_multiplies_bfloat16()):
+    kind = device_of(model).type
+    if s.dtype == "bfloat16" and (cpu_multiplies_bfloat16() if kind == "cpu" else kind != "mps"):
         return "bfloat16"
     return "float32"
 

@@ -29,6 +29,8 @@ class Header(TypedDict):
     data: str
     data_key: NotRequired[str]
     synthetic: bool
+    quick: NotRequired[bool]
+    """Whether it is of a small sample of the data, so that the figures say nothing."""
     model: str
     preset: str
     """Name of the preset it was made with, "" if it has none."""

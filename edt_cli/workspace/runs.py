@@ -28,7 +28,7 @@ class Run:
     """A run's folder and its plan.
 
     The plan records how the run was started: data, data_key, key, settings, preset, keep_seen (as resolved for this
-    data), llm, artefacts, device.
+    data), llm, artefacts, device, and quick for a run on a small sample.
     """
 
     folder: Path
@@ -47,6 +47,11 @@ class Run:
         """Key of the dataset, whichever part of it the run is trained on."""
         data_key: str = self.plan["data_key"]
         return data_key.partition("-")[0]
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is on a small sample of the data, so that its figures say nothing."""
+        return bool(self.plan.get("quick"))
 
     @property
     def finished(self) -> bool:
@@ -189,7 +194,7 @@ def _finished(folder: Path) -> Run:
 def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:
     """Return the named runs, or else all finished runs of `data`.
 
-    Without names, runs on an older version of a dataset are left out.
+    Without names, runs on an older version of a dataset are left out; so are quick runs, unless `data` is a sample.
 
     Args:
         workspace: The workspace.
@@ -201,7 +206,9 @@ def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = 
     """
     if names:
         return [_finished(find_folder(workspace, name)) for name in names]
-    finished = [run for run in all_runs(workspace) if run.finished and (data is None or run.plan["data"] == data)]
+    runs = all_runs(workspace)
+    wanted = [run for run in runs if (not run.quick if data is None else run.plan["data"] == data)]
+    finished = [run for run in wanted if run.finished]
     if not finished:
         close = did_you_mean(similar(data, (artefact.key for artefact in workspace.datasets()))) if data else ""
         of = f" of {data}" if data else ""

@@ -1,7 +1,8 @@
 """A second device without hardware: tensors that say they are elsewhere, and are computed here.
 
 Where one meets a tensor of the CPU it is an error, as with a GPU, and code that asks where a tensor is goes the way
-that it would go with a GPU. torch lets a backend be written in Python so from 2.10 on.
+that it would go with a GPU. There is no float64, as on Apple's. torch lets a backend be written in Python
+so from 2.10 on.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def computed(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     args_here, kwargs_here = tree_map_only(There, lambda one: one.here, (args, kwargs))
     out = operator(*args_here, **kwargs_here)
+    if elsewhere and any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in tree_leaves(out)):
+        raise TypeError(f"{operator}: {DEVICE} has no float64")
     if name.endswith("_"):
         return args[0]
     return tree_map_only(Tensor, There, out) if elsewhere else out

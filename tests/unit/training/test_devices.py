@@ -73,4 +73,6 @@ def test_what_meets_the_cpu_is_an_error(device):
     there = torch.ones(3).to(device)
     with pytest.raises(RuntimeError, match="of the CPU"):
         there + torch.ones(3)
+    with pytest.raises(TypeError, match="no float64"):
+        there.double()
     assert (there * 2).cpu().tolist() == [2, 2, 2]

@@ -17,7 +17,7 @@ from torch import nn
 from edt_cli.config import PhaseSchedule, TrainingSettings
 from edt_cli.models.kernels import trim_heap
 from edt_cli.training.checkpoint import read_progress
-from edt_cli.training.loop import CHECKPOINT, run_phase
+from edt_cli.training.loop import CHECKPOINT, run_phase, train_step
 from edt_cli.workspace.events import Events
 
 
@@ -79,6 +79,36 @@ def test_the_cut_is_what_the_optimiser_steps_by(tmp_path):
     steps = [before - after for before, after in itertools.pairwise(rates)]
     # Adam's step on a constant gradient is the learning rate.
     assert steps == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025], rel=1e-3)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5, 4.0, 1000.0])
+def test_the_gradient_of_each_optimiser_is_scaled_to_the_norm(clip_norm):
+    """Against a slow version: of two terms, and of a second optimiser, with a weight of its own."""
+
+    class Three(Numbers):
+        def __init__(self):
+            self.model = nn.ParameterDict({name: torch.zeros(2) for name in "abc"})
+            self.own = torch.optim.SGD([self.model["c"]], lr=1.0)
+
+        def own_loss(self, batch):
+            return {"meta": (torch.tensor([2.0, -3.0]) * self.model["c"] * (1 + self.model["a"].sum())).sum()}
+
+        def loss(self, batch):
+            one, two = torch.tensor([3.0, 0.0]), torch.tensor([1.0, -4.0])
+            return {"one": (one * self.model["a"]).sum(), "two": (two * self.model["b"]).sum()}
+
+    phase = Three()
+    optimizer = torch.optim.SGD([{"params": [phase.model["a"]]}, {"params": [phase.model["b"]]}], lr=1.0)
+    train_step(phase, None, optimizer, TrainingSettings(clip_norm=clip_norm))
+
+    def slow(gradients: list[list[float]]) -> list[list[float]]:
+        norm = sum(value * value for gradient in gradients for value in gradient) ** 0.5
+        scale = 1.0 if clip_norm is None else min(1.0, clip_norm / norm)
+        return [[-scale * value for value in gradient] for gradient in gradients]
+
+    expected = slow([[3.0, 0.0], [1.0, -4.0]]) + slow([[2.0, -3.0]])
+    for name, values in zip("abc", expected, strict=True):
+        assert phase.model[name].tolist() == pytest.approx(values, rel=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "cosine"])
