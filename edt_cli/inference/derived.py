@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from edt_cli.config import UserError
+from edt_cli.config import Split, UserError
 from edt_cli.data.dataset import Dataset
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.evaluate import list_figures, rank_figures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from edt_cli.config import CUTOFFS, EvaluationSettings, Protocol, UserError
+from edt_cli.config import CUTOFFS, EvaluationSettings, Protocol, Split, UserError
 from edt_cli.data.open import is_synthetic
 from edt_cli.evaluation.candidates import candidates
 from edt_cli.evaluation.evaluate import list_figures, rank_figures, with_lists
