@@ -91,8 +91,8 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
         trained(tmp_path, speed=2.0)
 
     # A run stays in the tables when the package is gone.
-    monkeypatch.setattr("edt_cli.inference.results.open_dataset", lambda workspace, name: pipeline.dataset)
-    monkeypatch.setattr("edt_cli.inference.results._synthetic", lambda workspace, dataset: True)
+    monkeypatch.setattr("edt_cli.inference.derived.open_dataset", lambda workspace, name: pipeline.dataset)
+    monkeypatch.setattr("edt_cli.inference.measure.is_synthetic", lambda workspace, dataset: True)
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
     shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
     assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
@@ -122,8 +122,8 @@ def test_one_without_training_is_ranked_and_recommends(site, tmp_path, monkeypat
     pipeline = Pipeline(Workspace(tmp_path), dataset, settings)
     run = pipeline.run()
     assert not run.manifest().get("phases")
-    monkeypatch.setattr("edt_cli.inference.results.open_dataset", lambda workspace, name: dataset)
-    monkeypatch.setattr("edt_cli.inference.results._synthetic", lambda workspace, dataset: True)
+    monkeypatch.setattr("edt_cli.inference.derived.open_dataset", lambda workspace, name: dataset)
+    monkeypatch.setattr("edt_cli.inference.measure.is_synthetic", lambda workspace, dataset: True)
     (document,) = evaluate(pipeline.workspace, run, "test", settings.evaluation, Events())
     assert document["parameters"] is None and parameters(dataset, settings) == 0
     prefixes = dataset.training_view().prefixes
