@@ -58,12 +58,18 @@ class ItemVectors:
                 f"{self.folder / FILE} is damaged ({type(error).__name__}); prepare the dataset again"
             ) from None
 
-    def save_part(self, items: np.ndarray, folder: Path) -> dict[str, Any]:
-        """Write the vectors of some items into the folder of a sample, and return what its manifest says of them."""
-        rows = np.append(0, items)
-        part = {name: values[rows] for name, values in load_file(self.folder / FILE).items()}
+    def save_part(self, items: np.ndarray, domains: Mapping[str, range], folder: Path) -> dict[str, Any]:
+        """Write the vectors of a sample's items, and return what its manifest says of them.
+
+        Args:
+            items: Numbers of the items in this dataset, ascending.
+            domains: Their numbers in the sample, by domain.
+            folder: Folder of the sample.
+        """
+        part = {name: values[np.append(0, items)] for name, values in load_file(self.folder / FILE).items()}
         save_file(part, folder / FILE)
-        return {"label": self.label, "dimension": self.dimension}
+        counts = {name: int(part["has_text"][span.start : span.stop].sum()) for name, span in domains.items()}
+        return {"label": self.label, "dimension": self.dimension, "items": counts}
 
 
 def matched_vectors(

@@ -52,7 +52,8 @@ def quick_sample(workspace: Workspace, dataset: Dataset) -> Dataset:
                 "users_in_several_domains": int(((counts > 0).sum(1) > 1).sum()),
             }
             if dataset.vectors is not None:
-                manifest["item_vectors"] = dataset.vectors.save_part(items, folder)
+                spans = {name: sample.domains.range(number) for number, name in enumerate(sample.domains.names)}
+                manifest["item_vectors"] = dataset.vectors.save_part(items, spans, folder)
     return load(artefact)
 
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from test_data_cli import edt as edt  # the command in this process
 from test_data_cli import shops as shops
 from toy import dataset as toy_dataset
@@ -58,6 +59,24 @@ def test_where_nothing_is_held_out_all_users_are_drawn_from(tmp_path):
     with workspace.dataset("small").create(synthetic=False):
         pass
     assert quick_sample(workspace, made).user_ids == ["u", "v"]
+
+
+def test_vectors_that_came_with_the_data_come_with_the_sample(edt, shops, tmp_path):
+    ids = [f"{shop}{number}" for shop in "so" for number in range(5)]
+    np.save("vectors.npy", np.arange(1, 31, dtype=np.float32).reshape(10, 3))
+    (tmp_path / "vectors.ids.txt").write_text("\n".join(ids))
+    files = ("--domain-file", "shop.csv", "--domain-file", "outlet.csv", "--item-vectors", "vectors.npy")
+    edt("data", "prepare", "shops", *files)
+    workspace = Workspace(tmp_path / "ws")
+    whole = open_dataset(workspace, "shops")
+    sample = quick_sample(workspace, whole)
+    vectors = [
+        load_file(dataset.vectors.folder / "embeddings.safetensors")["vectors"] for dataset in (whole, sample)
+    ]
+    for number, name in enumerate(sample.catalogue["id"], start=1):
+        assert (vectors[1][number] == vectors[0][whole.item_number(name)]).all()
+    assert sample.has_text.sum() == sample.domains.items
+    assert "item vectors: given" in edt("data", "stats", "shops-quick").stdout
 
 
 @pytest.mark.e2e
