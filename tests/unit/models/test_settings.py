@@ -29,7 +29,7 @@ def test_types_are_words():
     found = listed()
     assert found["training.lr"].kind == "float > 0"
     assert found["training.seed"].kind == "int >= 0, <= 4294967295"
-    assert found["evaluation.protocol"].kind == "full | sampled"
+    assert found["evaluation.protocol"].kind == "full | sampled | popular"
     assert found["evaluation.keep_seen"].kind == "true | false | auto"
     assert found["training.minutes"].kind == "float > 0 | none"
 
