@@ -8,7 +8,8 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -36,6 +37,7 @@ from edt_cli.cli.common import note
 from edt_cli.cli.errors import errors_as_json
 from edt_cli.cli.help import KEEP, LOOK, ROAD, command
 from edt_cli.config import UsageError, UserError
+from edt_cli.workspace.signals import end_like_ctrl_c, exit_status
 from edt_cli.workspace.version import __version__
 
 COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
@@ -60,16 +62,25 @@ COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
 )
 
 
-class InOrder(TyperGroup):
-    """The commands in the order in which one needs them, not groups of commands last."""
+class Commands(TyperGroup):
+    """The commands in the order in which one needs them, each ended by Ctrl-C, SIGTERM and SIGHUP with one line."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [name for _, name, _ in COMMANDS]
 
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run a command. At Ctrl-C, typer itself would say nothing."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            with suppress(OSError):  # the terminal may be what was closed
+                note(str(interrupt) or "interrupted")
+            raise typer.Exit(exit_status(interrupt)) from None
+
 
 app = typer.Typer(
     name="edt",
-    cls=InOrder,
+    cls=Commands,
     help="LLM-enhanced cross-domain sequential recommendation: LLM-EDT and its rivals, measured honestly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -99,7 +110,8 @@ def root(
 
 @errors_as_json()
 def main() -> None:
-    """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 130: Ctrl-C."""
+    """Entry point. A user's mistake ends in one line; 2: wrong usage, 1: a failed run, 128 + n: signal n."""
+    end_like_ctrl_c()
     # Else the collector goes through all that torch and transformers brought along, for seconds, before the end.
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
@@ -108,9 +120,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe went away (`edt report | head`): nothing to say, and nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,9 +127,11 @@ def main() -> None:
     except Exception as error:
         # Not imported before there is an error: it brings numpy along.
         from edt_backends.base import BackendError
+        from edt_cli.workspace.files import FULL, error_number
 
-        if isinstance(error, OSError) and error.strerror:
-            note(f"error: {error.filename or 'a file'}: {error.strerror}")
+        number = error_number(error)
+        if number is not None and (isinstance(error, OSError) or number in FULL):
+            note(f"error: {getattr(error, 'filename', None) or 'cannot write'}: {os.strerror(number)}")
             sys.exit(1)
         if not isinstance(error, UserError | BackendError):
             raise

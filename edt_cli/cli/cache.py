@@ -77,7 +77,7 @@ def export(
         edt cache export | gzip > replies.jsonl.gz
     """
     from edt_backends.exchange import export_lines
-    from edt_cli.config import UserError
+    from edt_cli.workspace.files import replacing
 
     lines = export_lines(_open(open_workspace(workspace_)), model)
     count = 0
@@ -85,15 +85,10 @@ def export(
         for line in lines:
             sys.stdout.write(line + "\n")
         return
-    partial = out.with_name(f".{out.name}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line + "\n")
-                count += 1
-        partial.replace(out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    with replacing(out) as path, path.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
     note(f"{count:,} replies in {out}")
 
 

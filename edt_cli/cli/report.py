@@ -152,8 +152,8 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
 
 
 def _write(tables: list[Table], form: str, out: Path | None) -> None:
-    from edt_cli.config import UserError
     from edt_cli.reporting.render import document, render
+    from edt_cli.workspace.files import write_atomic
 
     if out is not None and form == "terminal":
         form = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}.get(out.suffix, "markdown")
@@ -169,10 +169,7 @@ def _write(tables: list[Table], form: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    write_atomic(out, text)
     note(f"written to {out}")
 
 

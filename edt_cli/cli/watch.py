@@ -52,11 +52,12 @@ def _last_words(launched: Launched, command: str) -> int:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """End a requested stop or Ctrl-C with exit status 130 and a line on how to go on."""
+    """End a requested stop, Ctrl-C or a signal with its exit status and a line on how to go on."""
     from edt_cli.workspace.events import Stopped
+    from edt_cli.workspace.signals import exit_status
 
     try:
         yield
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, Stopped) as ended:
         note("stopped; what was done is kept. The same command goes on from there.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_status(ended)) from None

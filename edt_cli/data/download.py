@@ -17,7 +17,7 @@ from edt_cli.config import UserError
 from edt_cli.data.amazon import PAIRS, PAPER_RELEASE, RELEASES
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import write_atomic
+from edt_cli.workspace.files import explained, write_atomic
 
 CHUNK = 1 << 20
 ATTEMPTS = 5
@@ -127,7 +127,7 @@ def _fetch_more(url: str, part: Path, tag: Path, events: Events) -> bool:
 
 def _append(response: http.client.HTTPResponse, part: Path, total: int | None, events: Events) -> None:
     tenths = -1
-    with part.open("ab") as file:
+    with explained(part, full_only=True), part.open("ab") as file:
         while chunk := response.read(CHUNK):
             file.write(chunk)
             if total:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from edt_cli.data.sources import File, Sources, checked_domains
 from edt_cli.data.vector_files import read_vectors, vector_files
 from edt_cli.workspace.event_types import Remark, Skipped
 from edt_cli.workspace.events import Events
+from edt_cli.workspace.files import scratch_folder
 from edt_cli.workspace.layout import Artefact, Workspace, digest, file_digest
 
 RECIPE = 2  # Increase when the same files and options yield another dataset.
@@ -88,11 +88,11 @@ def prepare(
         return artefact, False
     with (
         artefact.create(recipe=recipe, source=source, synthetic=False) as (folder, manifest),
-        tempfile.TemporaryDirectory(prefix=".scratch-", dir=workspace.root) as scratch,
+        scratch_folder(workspace.root) as scratch,
     ):
-        reader = Reader(Path(scratch), events)
+        reader = Reader(scratch, events)
         if sources.id_map:
-            sources = converted(sources, Path(scratch) / "converted", events)
+            sources = converted(sources, scratch / "converted", events)
         frame, domains, tally = _interactions(reader, sources, settings)
         check_described(settings, domains)
         texts: pl.DataFrame | None = None

@@ -34,6 +34,7 @@ from edt_cli.data.formats import (
 from edt_cli.data.times import TIME_NAMES, TimeSql, to_seconds
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
+from edt_cli.workspace.files import explained
 
 MEMORY_LIMIT = "768MB"
 LARGE = 1 << 28  # size in bytes above which a message announces the reading of a file
@@ -202,13 +203,14 @@ class Reader:
         self, connection: duckdb.DuckDBPyConnection, query: str, source: Rows, path: Path
     ) -> tuple[Path, StageProgress]:
         """Write the rows of `query` to a scratch file, and count them by problem."""
-        target = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
+        target = self.scratch / f"{len(list(self.scratch.glob('*.parquet')))}.parquet"
         copy = f"COPY ({query}) TO {text(target)} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 30720)"
         if path.stat().st_size > LARGE:
             message = f"reading {path.name} ({path.stat().st_size / 1e9:.1f} GB)"
             self.events.emit(Remark(message=message))
         try:
-            _execute(connection, copy, lambda percent: self.events.progress(f"read {path.name}", percent, 100))
+            with explained(self.scratch.parent, full_only=True):
+                _execute(connection, copy, lambda percent: self.events.progress(f"read {path.name}", percent, 100))
             rejected = dict(connection.execute(source.rejected).fetchall()) if source.rejected else {}
         except duckdb.Error as error:
             raise unreadable(path, error) from None

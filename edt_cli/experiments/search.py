@@ -30,7 +30,8 @@ from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import Workspace, digest, write_atomic
+from edt_cli.workspace.files import write_atomic
+from edt_cli.workspace.layout import Workspace, digest
 
 try:
     import optuna

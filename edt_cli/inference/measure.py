@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,8 @@ from edt_cli.training.data import TrainingData
 from edt_cli.training.device import open_device
 from edt_cli.workspace.documents import LISTS, RANKS, Header, Measured, Result, RunResult, Seen, result_name
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import Workspace, write_atomic
+from edt_cli.workspace.files import replacing
+from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import RESULTS, Run
 
 if TYPE_CHECKING:
@@ -227,6 +227,5 @@ def _save(run: Run, queries: EvalQueries, name: str, **columns: np.ndarray) -> N
             **columns,
         }
     )
-    buffer = BytesIO()
-    frame.write_parquet(buffer)
-    write_atomic(run.folder / RESULTS / name, buffer.getvalue())
+    with replacing(run.folder / RESULTS / name) as path:
+        frame.write_parquet(path)

@@ -19,6 +19,7 @@ from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.training.data import TrainingData
+from edt_cli.workspace.files import replacing
 from edt_cli.workspace.runs import Run
 
 CHUNK = 512
@@ -226,12 +227,10 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
         UserError: If the file cannot be written.
     """
     checked_ending(path)
-    try:
+    with replacing(path) as temporary:
         if path.suffix == ".parquet":
-            frame.write_parquet(path)
+            frame.write_parquet(temporary)
         elif path.suffix == ".csv":
-            frame.write_csv(path)
+            frame.write_csv(temporary)
         else:
-            frame.write_ndjson(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from None
+            frame.write_ndjson(temporary)

@@ -12,12 +12,14 @@ from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from edt_backends.base import BackendError, ChatBackend
 from edt_cli.llm.ask import UsageStats
 from edt_cli.workspace.event_types import Calls
 from edt_cli.workspace.events import Events
+from edt_cli.workspace.files import explained
 
 T = TypeVar("T")
 
@@ -38,7 +40,8 @@ class Spool:
         """Write the document of a number."""
         text = json.dumps(document).encode()
         self._begin[number], self._length[number] = self._end, len(text)
-        self._end += self._file.write(text)
+        with explained(Path(tempfile.gettempdir())):
+            self._end += self._file.write(text)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the documents in the order of their numbers; none may be missing."""

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edt_cli.config import UserError
-from edt_cli.workspace.layout import write_atomic
+from edt_cli.workspace.files import write_atomic
 
 
 @dataclass

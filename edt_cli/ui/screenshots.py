@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from edt_cli.config import UserError
 from edt_cli.inference.listing import read_runs
 from edt_cli.ui.app import EdtApp
+from edt_cli.workspace.files import write_atomic
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
@@ -56,7 +57,7 @@ async def _write_all(workspace: Workspace, folder: Path, light: bool, ascii_only
 
             async def shoot(pilot: Pilot[None], keys: list[str] = keys, path: Path = path) -> None:
                 await press(pilot, keys)
-                path.write_text(pilot.app.export_screenshot(title="edt"), "utf-8")
+                write_atomic(path, pilot.app.export_screenshot(title="edt"))
 
             await _with(app, size, shoot)
             written.append(path)

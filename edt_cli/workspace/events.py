@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from edt_cli.workspace.event_types import Event, Paused, Resumed, RunStopped, event_of
+from edt_cli.workspace.files import explained
 from edt_cli.workspace.layout import write_json
 
 Request = Literal["run", "pause", "stop-after-epoch", "stop-now"]
@@ -55,11 +56,9 @@ class Events:
         record = event.numbered(self._number, round(time.time(), 3)).to_json()
         if self.folder is not None:
             line = json.dumps(record, ensure_ascii=False) + "\n"
-            descriptor = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
+            path = self.folder / "events.jsonl"
+            with explained(path), path.open("ab", buffering=0) as file:
+                file.write(line.encode())
         self._notify(record)
 
     def progress(self, stage: str, done: int, total: int, **fields: Any) -> None:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from edt_cli.config import UserError
+from edt_cli.workspace.files import DAY_S, LOCK, SCRATCH, TEMPORARY, abandoned, in_use, locked
 from edt_cli.workspace.jobs import alive, heartbeat
 from edt_cli.workspace.layout import Workspace, read_json, size_on_disk
 
 KINDS = ("data", "raw", "artefacts", "runs", "searches", "jobs", "cache")
-DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def remove_folder(path: Path) -> None:
 
 def at_work(folder: Path) -> bool:
     """Return whether a process is making the run in this folder."""
-    return alive(heartbeat(folder)) or _locked(folder / ".lock")
+    return alive(heartbeat(folder)) or locked(folder / LOCK)
 
 
 def _unreferenced(workspace: Workspace, older_than_days: float | None) -> Iterator[Removable]:
@@ -138,31 +136,26 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _left_half_made(workspace: Workspace) -> Iterator[Removable]:
-    """Yield folders of steps that did not end.
-
-    A step whose lock is held, or whose scratch folder is recent, is still running.
-    """
+    """Yield folders and files of steps that did not end; what a living process makes has a lock that it holds."""
     folders = [workspace.root, workspace.data, *workspace.artefacts.glob("*")]
-    for path in sorted(path for folder in folders for path in folder.glob(".*") if path.is_dir()):
-        abandoned = (
-            path.suffix == ".removing"
-            or (path.suffix == ".making" and not _locked(path.with_suffix(".lock")))
-            or (path.name.startswith(".scratch-") and _age_days(path) > 1)
-        )
-        if abandoned:
-            yield Removable(
-                path=path, what="left half made", why="a step that did not end", size=size_on_disk(path)
-            )
+    hidden = sorted(path for folder in folders for path in folder.glob(".*") if path.is_dir())
+    left = [path for path in hidden if _is_left(path)]
+    left += [
+        path
+        for path in sorted(workspace.root.rglob(f".*{TEMPORARY}"))
+        if path.is_file() and not any(folder in path.parents for folder in hidden) and abandoned(path)
+    ]
+    for path in left:
+        size = size_on_disk(path) if path.is_dir() else path.stat().st_size
+        yield Removable(path=path, what="left half made", why="a step that did not end", size=size)
 
 
-def _locked(path: Path) -> bool:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+def _is_left(folder: Path) -> bool:
+    """Return whether nobody makes, or reads by way of, a hidden folder any more."""
+    if folder.name.startswith(SCRATCH):
+        return not in_use(folder)
+    making = folder.suffix == ".making" and not locked(folder.with_suffix(LOCK))
+    return making or folder.suffix == ".removing"
 
 
 def _age_days(path: Path) -> float:

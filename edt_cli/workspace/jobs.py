@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from edt_cli.config import UserError
 from edt_cli.workspace.event_types import JobBegun, JobEnded
 from edt_cli.workspace.events import Events, Request, Stopped
 from edt_cli.workspace.layout import Workspace, write_json
@@ -61,16 +60,13 @@ def new_folder(workspace: Workspace, command: str, data: str) -> Path:
 def at_work(workspace: Workspace, command: str, data: str, **facts: Any) -> Iterator[Events]:
     """Yield the events of this process, and report at the end how it ended.
 
-    They are written to the folder that `launch` made for this process, or to a new one. SIGTERM is handled like
-    Ctrl-C, so that the end can still be reported.
+    They are written to the folder that `launch` made for this process, or to a new one.
     """
     given = os.environ.pop(ENVIRONMENT, None)
     folder = Path(given) if given else new_folder(workspace, command, data)
     events = Events(folder)
     events.emit(JobBegun(command=command, data=data, pid=os.getpid(), host=socket.gethostname(), **facts))
     events.progress("starting", 0, 1)
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, _interrupted)
     try:
         yield events
     except (KeyboardInterrupt, Stopped):
@@ -80,13 +76,10 @@ def at_work(workspace: Workspace, command: str, data: str, **facts: Any) -> Iter
         # Any other error is a defect; its class helps to find it.
         known = type(error).__module__.startswith("edt_")
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        events.emit(JobEnded(outcome="failed", error=(text.splitlines() or [""])[0][:500]))
+        with suppress(UserError):  # a full disk, and that is the error already
+            events.emit(JobEnded(outcome="failed", error=(text.splitlines() or [""])[0][:500]))
         raise
     events.emit(JobEnded(outcome="finished"))
-
-
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 class Launched:

@@ -27,6 +27,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from edt_cli.config import UsageError, UserError
+from edt_cli.workspace.files import explained, write_atomic
 from edt_cli.workspace.version import __version__
 
 MANIFEST = "manifest.json"
@@ -48,19 +49,6 @@ def file_digest(path: Path) -> str:
     """Return 16 hex digits of a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` atomically: a reader sees the old content or the new one.
-
-    The new content is on disk when this returns.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -118,7 +106,7 @@ class Artefact:
         replaces it with the same content.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with explained(self.path, full_only=True), FileLock(self.path.with_name(f".{self.path.name}.lock")):
             temporary = self.path.with_name(f".{self.path.name}.making")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()

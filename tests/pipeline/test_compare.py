@@ -128,7 +128,7 @@ def test_a_plan_that_was_killed_ends_what_it_began_goes_on_and_then_has_nothing_
     first = subprocess.Popen(command(tmp_path, "compare", str(path)), stderr=subprocess.DEVNULL)
     until(lambda: 2 in epochs_of(workspace))
     first.terminate()
-    assert first.wait(60) == 130
+    assert first.wait(60) == 128 + signal.SIGTERM
     assert not any(alive(heartbeat(folder)) for folder in jobs_of(workspace))
     (run,) = all_runs(workspace)
     assert not run.finished

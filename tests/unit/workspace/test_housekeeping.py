@@ -6,6 +6,7 @@ import time
 import pytest
 
 from edt_cli.config import UserError
+from edt_cli.workspace.files import replacing, scratch_folder
 from edt_cli.workspace.housekeeping import holdings, removable, remove_folder
 from edt_cli.workspace.layout import Workspace, write_json
 
@@ -76,11 +77,21 @@ def test_what_was_left_half_made(workspace):
         (workspace.root / name).mkdir()
     old = time.time() - 2 * 86_400
     os.utime(workspace.root / ".scratch-old", (old, old))
-    assert keys(removable(workspace)) == [".mine.making", ".p1.making", ".scratch-old", "a3", "e3"]
+    left = [workspace.data / ".mine.making" / ".1.tmp", workspace.runs / "r" / ".run.json.1.tmp"]
+    for path in left:
+        path.write_bytes(b"x" * 7)
+    found = removable(workspace)
+    assert keys(found) == [".mine.making", ".p1.making", ".run.json.1.tmp", ".scratch-old", "a3", "e3"]
+    assert {thing.size for thing in found if thing.what == "left half made"} == {0, 7}
 
 
 def test_what_is_being_made_stays(workspace):
-    with workspace.artefact("profiles", "p1").create(), workspace.dataset("other").create():
+    with (
+        workspace.artefact("profiles", "p1").create(),
+        workspace.dataset("other").create(),
+        scratch_folder(workspace.root),
+        replacing(workspace.runs / "r" / "run.json"),
+    ):
         assert keys(removable(workspace)) == ["a3", "e3"]
 
 
