@@ -6,6 +6,7 @@ are wrappers that implement the same protocol around any backend. Nothing here i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,18 @@ class EmbeddingReply:
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
+class EmbeddingCancelled(asyncio.CancelledError):
+    """Cancellation of `EmbeddingBackend.embed` after some of its texts.
+
+    Attributes:
+        vectors: Vectors of the first texts that were finished, by text.
+    """
+
+    def __init__(self, vectors: Mapping[str, Vectors]) -> None:
+        super().__init__()
+        self.vectors = vectors
+
+
 class ChatBackend(Protocol):
     """Protocol of a backend that answers a `ChatRequest`.
 
@@ -239,11 +252,16 @@ class EmbeddingBackend(Protocol):
         """Return all that can change a vector (model, weights, address): JSON values, no secrets."""
         ...
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Load what `embed` needs for these texts, where Ctrl-C takes effect at once."""
+        return
+
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         """Embed n non-empty texts as float32 [n, d]; a vector depends on its text alone.
 
         Raises:
             BackendError: If there are no vectors.
+            EmbeddingCancelled: If it is cancelled when some of the texts are finished.
         """
         ...
 

@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply, Usage, Vectors
+from edt_backends.base import (
+    ChatBackend,
+    ChatReply,
+    ChatRequest,
+    EmbeddingBackend,
+    EmbeddingCancelled,
+    EmbeddingReply,
+    Usage,
+    Vectors,
+)
 from edt_backends.store import Entry, ReplyCache, digest
 from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
@@ -129,12 +138,17 @@ class CachedChat(ChatWrapper):
 class CachedEmbeddings(EmbeddingWrapper):
     """Embedding backend that caches the vector of each text.
 
-    Only unknown texts are sent, in batches of the backend's size; a batch is on disk before the next is sent.
+    Only unknown texts are sent, in batches of the backend's size. A batch is on disk before the next is sent,
+    and of one that is cancelled, what is finished.
     """
 
     def __init__(self, backend: EmbeddingBackend, cache: ReplyCache) -> None:
         super().__init__(backend)
         self._cache = cache
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        if any(key not in self._cache for key in self._keys(texts)):
+            self._backend.prepare(texts)
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         keys = self._keys(texts)
@@ -150,7 +164,12 @@ class CachedEmbeddings(EmbeddingWrapper):
         spent = Usage()
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
-            reply = await self._backend.embed([text for _, text in batch])
+            try:
+                reply = await self._backend.embed([text for _, text in batch])
+            except EmbeddingCancelled as cancelled:
+                finished = [(key, cancelled.vectors[text]) for key, text in batch if text in cancelled.vectors]
+                await self._cache.save({key: self._entry(vector, Usage()) for key, vector in finished})
+                raise
             new = dict(zip((key for key, _ in batch), reply.vectors, strict=True))
             shares = _shares(reply.usage, len(batch))
             await self._cache.save(

@@ -6,6 +6,7 @@ The default is the packaged MiniLM with a lexical map beside it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from edt_backends.base import BackendError, EmbeddingBackend, EmbeddingReply, Usage, Vectors
+from edt_backends.base import (
+    BackendError,
+    EmbeddingBackend,
+    EmbeddingCancelled,
+    EmbeddingReply,
+    Usage,
+    Vectors,
+)
 from edt_backends.lexical import COMPONENTS, LexicalMap
 from edt_backends.minilm import MINILM, MINILM_SHA256, WEIGHTS, minilm_folder, sha256_of
 
@@ -40,11 +48,11 @@ class LocalEmbeddings(EmbeddingBackend):
     def __init__(self, model: str | None = None, device: str = "cpu") -> None:
         self.name = f"local ({model or f'{MINILM} + lexical'})"
         self.text_map = LexicalMap if model is None else None
-        # A batch is a few seconds of work on a CPU, and no more than that is lost at Ctrl-C.
         self.batch_size = 128 if device == "cpu" else 1024
         self._model, self._device = None if model == MINILM else model, device
         self._dimension = MINILM_DIMENSION if self._model is None else None
         self._lock = threading.Lock()
+        self._cancelled = threading.Event()
 
     @property
     def dimension(self) -> int | None:
@@ -54,38 +62,51 @@ class LocalEmbeddings(EmbeddingBackend):
     def identity(self) -> dict[str, Any]:
         return {"backend": "local", "model": self._model or MINILM, "weights": self._sha256}
 
-    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
-        cancelled = threading.Event()
-        try:
-            return EmbeddingReply(await asyncio.to_thread(self._embed, list(texts), cancelled), Usage())
-        finally:
-            # A cancelled caller does not stop the thread, and the process would wait for it.
-            cancelled.set()
+    def prepare(self, texts: Sequence[str]) -> None:
+        assert self._encoder
 
-    def _embed(self, texts: list[str], cancelled: threading.Event) -> Vectors:
+    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
+        cancelled, parts = threading.Event(), list[tuple[np.ndarray, Vectors]]()
+        # A cancelled caller does not stop a thread. No task, as it would be cancelled with all others at Ctrl-C.
+        working = asyncio.get_running_loop().run_in_executor(None, self._embed, texts, cancelled, parts)
+        try:
+            return EmbeddingReply(await asyncio.shield(working), Usage())
+        except asyncio.CancelledError:
+            cancelled.set()
+            with contextlib.suppress(_Cancelled):
+                await working
+            finished = {texts[row]: vector for rows, part in parts for row, vector in zip(rows, part, strict=True)}
+            raise EmbeddingCancelled(finished) from None
+
+    def _embed(
+        self, texts: Sequence[str], cancelled: threading.Event, parts: list[tuple[np.ndarray, Vectors]]
+    ) -> Vectors:
+        """Return the vectors, after adding those of each small batch, with their rows, to `parts`."""
         if not texts:
             return np.zeros((0, self._dimension or 0), np.float32)
         with self._lock:
-            model = self._encoder
-            tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+            self._cancelled, model = cancelled, self._encoder
+            tokens = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)["input_ids"]
             # Sort by tokens: encode() sorts by characters, which leaves a third of each batch to padding.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
             size = 32 if self._device == "cpu" else 256
-            parts = []
             for start in range(0, len(texts), size):
-                if cancelled.is_set():
-                    raise asyncio.CancelledError
-                parts.append(
-                    model.encode(
-                        [texts[row] for row in order[start : start + size]],
-                        batch_size=size,
-                        normalize_embeddings=True,
-                        show_progress_bar=False,
-                    )
+                self._stop_if_cancelled()
+                rows = order[start : start + size]
+                vectors = model.encode(
+                    [texts[row] for row in rows],
+                    batch_size=size,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
                 )
-        vectors = np.concatenate(parts)
+                parts.append((rows, vectors))
+        vectors = np.concatenate([part for _, part in parts])
         self._dimension = vectors.shape[1]
         return vectors[np.argsort(order)]
+
+    def _stop_if_cancelled(self, *_: Any) -> None:
+        if self._cancelled.is_set():
+            raise _Cancelled
 
     @cached_property
     def _folder(self) -> Path:
@@ -127,7 +148,14 @@ class LocalEmbeddings(EmbeddingBackend):
             from edt_backends._onednn import use_onednn
 
             use_onednn(model)
+        # A batch of long texts takes seconds on a CPU, a single layer a fraction of one.
+        for module in model.modules():
+            module.register_forward_pre_hook(self._stop_if_cancelled)
         return model
+
+
+class _Cancelled(Exception):
+    """The caller no longer waits for the vectors."""
 
 
 def _from_hub(name: str) -> Path:

@@ -58,6 +58,9 @@ class EmbeddingWrapper(EmbeddingBackend):
     def status(self) -> dict[str, Any]:
         return self._backend.status()
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        self._backend.prepare(texts)
+
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         return await self._backend.embed(texts)
 

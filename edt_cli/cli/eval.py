@@ -13,6 +13,7 @@ from edt_cli.cli.common import (
     RunOption,
     WorkspaceOption,
     choice,
+    note,
     open_workspace,
     progress,
     progress_alone,
@@ -127,6 +128,7 @@ def show_results(
     """Evaluate `runs` and show them: a table of HR@10 and NDCG@10, or the document of DESIGN's `--json`."""
     from edt_cli.reporting.render import render
     from edt_cli.reporting.tables import free_tables, group_tables, list_tables
+    from edt_cli.workspace.runs import data_changes
 
     documents = result_documents(workspace, runs, split, settings, device, lists=beyond)
     main = [document for document in documents if not document["first_phase"]]
@@ -135,12 +137,13 @@ def show_results(
         from edt_cli.workspace.events import Events
 
         main.append(evaluate_together(workspace, runs, split, settings, Events(), device))
-    document = {
+    document: dict[str, Any] = {
         "data": runs[0].plan["data"],
         "split": split,
         "protocol": settings.protocol,
         "negatives": None if settings.protocol == "full" else settings.negatives,
         "runs": main,
+        "data_changes": data_changes(workspace, runs),
     }
     metrics = metrics_at(settings)
     tables = free_tables(main, metrics)
@@ -149,6 +152,7 @@ def show_results(
     if groups:
         tables += group_tables(main, metrics=metrics)
     show(document, [render(table, "terminal") for table in tables], as_json=as_json)
+    tell_changes(document["data_changes"])
 
 
 def result_documents(
@@ -172,6 +176,12 @@ def result_documents(
             for document in evaluate(workspace, run, split, settings, events, device, lists=lists)
         ]
     return labelled(documents, runs)
+
+
+def tell_changes(changes: dict[str, str]) -> None:
+    """Say on stderr which data is no longer what it was, each once."""
+    for change in dict.fromkeys(changes.values()):
+        note(f"results {change}" if change.startswith("of ") else change)
 
 
 def evaluation_settings(

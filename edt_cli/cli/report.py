@@ -31,6 +31,7 @@ from edt_cli.cli.eval import (
     metrics_at,
     result_documents,
     runs_of,
+    tell_changes,
     without_refits,
 )
 from edt_cli.config import GroupKind
@@ -86,11 +87,13 @@ def report(
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.paper_tables import TABLES
     from edt_cli.training.device import check_device
+    from edt_cli.workspace.runs import data_changes
 
     check_device(device)
     form = "json" if json_ else form
     workspace = open_workspace(workspace_)
     tables: list[Table]
+    changes: dict[str, str] = {}
     if plan is not None:
         tables = _of_plan(workspace, plan, device)
     elif paper:
@@ -104,6 +107,7 @@ def report(
         settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
         lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
         documents = result_documents(workspace, runs, split, settings, device, lists=lists)
+        changes = data_changes(workspace, runs)
         main = [document for document in documents if not document["first_phase"]]
         metrics = metric or metrics_at(settings)
         if table == 3:
@@ -118,7 +122,8 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
-    _write(tables, form, out)
+    _write(tables, form, out, changes)
+    tell_changes(changes)
 
 
 def _cutoffs(metrics: list[str]) -> str | None:
@@ -151,7 +156,7 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
     return tables + (build.table_3(every, metrics) if parted else [])
 
 
-def _write(tables: list[Table], form: str, out: Path | None) -> None:
+def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, str]) -> None:
     from edt_cli.reporting.render import document, render
     from edt_cli.workspace.files import write_atomic
 
@@ -163,7 +168,8 @@ def _write(tables: list[Table], form: str, out: Path | None) -> None:
             console.print(render(table, form))
         return
     if form == "json":
-        text = json.dumps({"tables": [document(table) for table in tables]}, indent=1, ensure_ascii=False) + "\n"
+        whole = {"tables": [document(table) for table in tables], "data_changes": changes}
+        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
     else:
         text = "\n".join(str(render(table, form)) for table in tables)
     if out is None:

@@ -18,7 +18,7 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.documents import Figures, RunResult
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
-from edt_cli.workspace.runs import Run
+from edt_cli.workspace.runs import Run, data_change
 
 
 def dataset_of(workspace: Workspace, run: Run) -> Dataset:
@@ -28,7 +28,7 @@ def dataset_of(workspace: Workspace, run: Run) -> Dataset:
         UserError: If the dataset has changed since.
     """
     dataset = open_dataset(workspace, run.plan["data"])
-    if dataset.key != run.dataset_key:
+    if data_change(workspace, run):
         raise UserError(
             f"dataset {dataset.name!r} has changed since run {run.name} was made: train again on the new data"
         )

@@ -147,6 +147,7 @@ def embed_texts(
             events.progress(stage, start + len(part), len(unique), seconds_left=seconds)
         return parts
 
+    backend.prepare(unique)
     vectors = np.concatenate(asyncio.run(embed()))
     rows = {text: row for row, text in enumerate(unique)}
     return vectors[[rows[text] for text in texts]]

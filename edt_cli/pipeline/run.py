@@ -81,6 +81,7 @@ class Pipeline(Stages):
         return {
             "data": self.dataset.name,
             "data_key": self.view.key,
+            "users": len(self.dataset.user_ids),
             "key": self.run_key,
             "settings": checked(self.settings).document(),
             "preset": self.preset,

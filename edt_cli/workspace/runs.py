@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +27,8 @@ RESULTS = "results"
 class Run:
     """A run's folder and its plan.
 
-    The plan records how the run was started: data, data_key, key, settings, preset, keep_seen (as resolved for this
-    data), llm, artefacts, device, and quick for a run on a small sample.
+    The plan records how the run was started: data, data_key, users (of the data), key, settings, preset, keep_seen
+    (as resolved for this data), llm, artefacts, device, and quick for a run on a small sample.
     """
 
     folder: Path
@@ -189,6 +189,25 @@ def _finished(folder: Path) -> Run:
     if not run.finished:
         raise UserError(f"run {run.name} is not finished; continue it with the same edt train")
     return run
+
+
+def data_change(workspace: Workspace, run: Run) -> str | None:
+    """Say how the dataset of a run differs from the one that it was trained on; None if it is the same."""
+    name, users = run.plan["data"], run.plan.get("users")
+    dataset = workspace.dataset(name)
+    if not dataset.complete:
+        return f"{name} is no longer in the workspace"
+    manifest = dataset.manifest()
+    if manifest["data_key"] == run.dataset_key:
+        return None
+    counts = "" if users is None else f"; {users:,} users then, {manifest['users']:,} now"
+    return f"of an earlier version of {name}: {run.dataset_key[:8]}{counts}"
+
+
+def data_changes(workspace: Workspace, runs: Iterable[Run]) -> dict[str, str]:
+    """Return the `data_change` of each run whose dataset differs, by the run's name."""
+    changes = {run.name: data_change(workspace, run) for run in runs}
+    return {name: change for name, change in changes.items() if change is not None}
 
 
 def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:

@@ -4,17 +4,20 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from edt_backends.base import BackendError, ChatRequest
+from edt_backends.base import BackendError, ChatRequest, EmbeddingCancelled
+from edt_backends.cache import CachedEmbeddings
 from edt_backends.lexical import LexicalMap
 from edt_backends.local import PROFILE_CHARACTERS, LocalChat
 from edt_backends.minilm import MINILM, MINILM_SHA256, WEIGHTS
 from edt_backends.registry import chat_backend, embedding_backend
 from edt_backends.sentences import DIMENSION, LocalEmbeddings
+from edt_backends.store import ReplyCache
 from edt_backends.wrappers import MappedEmbeddings
 from edt_cli.training.sizes import TEXT_WIDTH
 
@@ -57,28 +60,36 @@ class TestEmbeddings:
         for row in (0, 1, 7):
             np.testing.assert_allclose(together[row], embed(minilm, texts[row : row + 1])[0], atol=1e-5)
 
-    def test_a_call_that_is_cancelled_ends_before_its_next_batch(self, minilm, monkeypatch):
-        begun, go_on, batches = threading.Event(), threading.Event(), []
+    def test_a_call_that_is_cancelled_ends_soon_and_what_is_finished_is_kept(self, minilm, tmp_path, monkeypatch):
+        texts = [f"tea number {number} " + "from the hills " * 15 for number in range(96)]
+        encode, asked, begun = minilm._encoder.encode, [], threading.Event()
 
-        def encode(texts, **_):
-            batches.append(len(texts))
-            begun.set()
-            assert go_on.wait(30)
-            return np.ones((len(texts), 384), np.float32)
+        def noted(batch, **options):
+            asked.append(sorted(batch))
+            if len(asked) == 2 and not begun.is_set():
+                begun.set()
+                # A layer begins after the caller is gone, as one of a slower model would.
+                assert minilm._cancelled.wait(30)
+            return encode(batch, **options)
 
-        embed(minilm, ["tea"])  # the model is there
-        monkeypatch.setattr(minilm._encoder, "encode", encode)
-
-        async def cancel() -> None:
-            task = asyncio.create_task(minilm.embed(["tea"] * 128))
+        async def cancel() -> float:
+            task = asyncio.create_task(CachedEmbeddings(minilm, ReplyCache(tmp_path)).embed(texts))
             await asyncio.to_thread(begun.wait, 30)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            since = time.monotonic()
+            with pytest.raises(EmbeddingCancelled):
                 await task
-            go_on.set()
+            return time.monotonic() - since
 
-        asyncio.run(cancel())
-        assert batches == [32]
+        monkeypatch.setattr(minilm._encoder, "encode", noted)
+        assert asyncio.run(cancel()) < 2
+        (first, second), asked[:] = asked, []
+        kept = CachedEmbeddings(minilm, ReplyCache(tmp_path))
+        assert sorted(set(texts) - set(kept.missing(texts))) == first
+        resumed = embed(kept, texts)
+        assert asked[0] == second and len(asked) == 2, "only what was left, in the same company"
+        whole = dict(zip(sorted(texts, key=len), embed(minilm, sorted(texts, key=len)), strict=True))
+        np.testing.assert_array_equal(resumed, [whole[text] for text in texts])
 
     def test_nothing_in_nothing_out(self, minilm):
         assert embed(minilm, []).shape == (0, 384)

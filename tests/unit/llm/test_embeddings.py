@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import polars as pl
 import pytest
@@ -143,3 +148,24 @@ def test_time_left_is_by_the_characters_of_the_last_seconds(monkeypatch):
     embed_texts(texts, Slow(), Events(listeners=(seen.append,)), "embed profiles")
     assert [(record["done"], record["seconds_left"]) for record in seen] == [(1, 30), (2, 15), (3, 5), (4, 0)]
     assert {record["stage"] for record in seen} == {"embed profiles"}
+
+
+SLOW = """
+import sys, time
+from edt_backends.base import EmbeddingBackend
+from edt_cli.llm.embeddings import embed_texts
+from edt_cli.workspace.events import Events
+class Loading(EmbeddingBackend):
+    def prepare(self, texts):
+        print("loading", flush=True)
+        time.sleep(60)
+embed_texts(["tea"], Loading(), Events())
+"""
+
+
+def test_ctrl_c_ends_the_loading_of_a_model():
+    process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None and process.stdout.readline() == b"loading\n"
+    since = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0 and time.monotonic() - since < 10
