@@ -19,6 +19,7 @@ from diskcache.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from edt_backends.base import BackendError
 from edt_backends.entry import EntryForm
+from edt_backends.sqlite import connect_read_only, writable
 
 ENTRY_BYTES = 64 * 2**20
 """Largest entry that is read; a few kilobytes that unpack to gigabytes are not."""
@@ -67,7 +68,8 @@ def check_database(directory: Path) -> None:
     file = directory / DBNAME
     if not file.is_file() or not file.stat().st_size:
         return
-    with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection:
+    opened = sqlite3.connect(file, timeout=60) if writable(file) else connect_read_only(file)
+    with contextlib.closing(opened) as connection:
         objects = set(connection.execute("SELECT type, name FROM sqlite_master"))
         for kind, name in objects - OBJECTS:
             raise foreign(directory, f"the {kind} {name!r}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edt_backends.base import BackendError, Usage
+from edt_backends.sqlite import connect_read_only, writable
 
 PICO = 10**12
 """Money is counted in whole 1e-12 US dollars: a sum of floats could creep past a limit."""
@@ -80,6 +81,9 @@ class Ledger:
         self._pending: list[tuple[Row, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         with self._one_line():
+            if path.exists() and not writable(path):
+                self._database = connect_read_only(path)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")

@@ -19,6 +19,8 @@ import diskcache
 
 from edt_backends.base import BackendError, Usage
 from edt_backends.json_disk import JSONOnlyDisk, check_database, foreign
+from edt_backends.read_only import ReadOnlyCache
+from edt_backends.sqlite import writable
 from edt_backends.wrappers import question_bytes
 
 Entry = dict[str, Any]
@@ -80,14 +82,17 @@ class ReplyCache:
     An entry is a JSON object with at least "backend" (a name), "time" (seconds) and "usage". "asked" holds all that
     the key covers (the key is its digest), "users" the ids of the users whose data the question contained.
 
-    Every method raises BackendError if the folder cannot be read or written.
+    Every method raises BackendError if the folder cannot be read, or written where it has to be.
     """
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         with self._one_line():
             check_database(self.directory)
-            self._cache = diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
+            if writable(self.directory / diskcache.core.DBNAME):
+                self._cache = diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
+            else:
+                self._cache = ReadOnlyCache(self.directory)
 
     def __contains__(self, key: str) -> bool:
         with self._one_line():

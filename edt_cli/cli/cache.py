@@ -24,7 +24,6 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this m
 def _open(workspace: Workspace) -> ReplyCache:
     from edt_backends.store import ReplyCache
 
-    workspace.cache.mkdir(parents=True, exist_ok=True)
     return ReplyCache(workspace.cache)
 
 

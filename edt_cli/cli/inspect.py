@@ -66,6 +66,7 @@ def inspect(
         from edt_cli.inference.inspection import sent_about
 
         sent = sent_about(workspace, open_dataset(workspace, data), user)
+        sent["why_nothing"] = None if sent["sent"] else _why_nothing(settings.llm.provider)
         show(sent, _render_sent(sent), as_json=json_)
         return
     with progress() as listen:
@@ -79,6 +80,12 @@ def inspect(
     show(document, _render(document), as_json=json_)
 
 
+def _why_nothing(provider: str) -> str:
+    if provider == "local":
+        return "`local` asks no LLM; with --provider NAME, edt augment and edt profile ask one"
+    return f"nobody was asked yet; edt augment --provider {provider} --dry-run says what would be asked"
+
+
 def _render_sent(document: dict[str, Any]) -> list[RenderableType]:
     from rich.text import Text
 
@@ -88,7 +95,7 @@ def _render_sent(document: dict[str, Any]) -> list[RenderableType]:
         return "\n".join(plain(line) for line in text.splitlines())
 
     if not document["sent"]:
-        return [Text(f"No question about {plain(document['user'])} is in the cache.")]
+        return [Text(plain(f"No question about {document['user']} is in the cache: {document['why_nothing']}."))]
     parts = []
     for sent in document["sent"]:
         aside = ", set aside as of no use" if sent["set_aside"] else ""

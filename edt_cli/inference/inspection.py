@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,15 +117,25 @@ def describe_user(
 def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, Any]:
     """Return every prompt ever sent about a user with its reply, word for word, oldest first.
 
+    Args:
+        workspace: The workspace, whose cache has the prompts.
+        dataset: The dataset of the user.
+        name: A user's id, or `one-domain` for one with r = 1, about whom something was sent if there is such.
+
     Raises:
         UserError: If there is no such user.
     """
     from edt_backends.store import ReplyCache
 
-    user = dataset.user_ids[dataset.user(name)]
+    cache = ReplyCache(workspace.cache) if workspace.cache.is_dir() else None
+    if name == ONE_DOMAIN:
+        asked = {about for _, entry in cache.entries() for about in entry.get("users", ())} if cache else set()
+        user = _first_of_one_domain(dataset, asked)
+    else:
+        user = dataset.user_ids[dataset.user(name)]
     sent: list[dict[str, Any]] = []
-    if workspace.cache.is_dir():
-        for _, entry in ReplyCache(workspace.cache).asked_about(user):
+    if cache is not None:
+        for _, entry in cache.asked_about(user):
             request = entry["asked"]
             sent.append(
                 {
@@ -143,6 +154,15 @@ def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, A
                 }
             )
     return {"user": user, "data": dataset.name, "sent": sent}
+
+
+def _first_of_one_domain(dataset: Dataset, preferred: Collection[str]) -> str:
+    """Return the first user with r = 1, one of `preferred` if there is one."""
+    ratios = imbalance(dataset.training_view().prefixes.domain_counts(dataset.domains))
+    names = [dataset.user_ids[user] for user in np.flatnonzero(ratios == 1).tolist()]
+    if not names:
+        raise UserError(f"every user of {dataset.name} has items in several domains")
+    return next((name for name in names if name in preferred), names[0])
 
 
 SHOWN = ("title", "score_source", "score_target", "tau", "rank", "kept", "reason")

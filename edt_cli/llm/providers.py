@@ -32,7 +32,6 @@ class Providers:
         """Cache of replies and vectors."""
         from edt_backends.store import ReplyCache
 
-        self.workspace.cache.mkdir(parents=True, exist_ok=True)
         return ReplyCache(self.workspace.cache)
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from toy import dataset
 
+from edt_backends.store import ReplyCache
 from edt_cli.config import UserError, load_settings
 from edt_cli.inference.inspection import ONE_DOMAIN, describe_user, inspect_user, sent_about
 from edt_cli.pipeline import Pipeline
@@ -51,3 +52,16 @@ def test_an_unknown_user_is_an_error_before_anything_is_made(tmp_path):
         inspect_user(fresh, "nobody")
     assert not place.artefacts.exists()
     assert sent_about(place, fresh.dataset, "m0") == {"user": "m0", "data": fresh.dataset.name, "sent": []}
+
+
+def test_one_domain_is_a_user_for_prompts_too_one_about_whom_something_was_sent(tmp_path):
+    place, data = Workspace(tmp_path), dataset(two_shops())
+    assert sent_about(place, data, ONE_DOMAIN)["user"] == "o0"
+    asked = {"prompt": "generate@1", "messages": [["user", "?"]], "max_tokens": 1, "temperature": 0.0}
+    entry = {"backend": "b", "time": 1.0, "usage": {}, "reply": "!", "finish_reason": "stop"}
+    asked |= {"seed": None, "schema": None}
+    ReplyCache(place.cache).put({"key": {**entry, "asked": asked, "users": ["m1", "o3"]}})
+    found = sent_about(place, data, ONE_DOMAIN)
+    assert found["user"] == "o3" and [one["reply"] for one in found["sent"]] == ["!"]
+    with pytest.raises(UserError, match="several domains"):
+        sent_about(place, dataset({"u": ["a1", "b1", "a2", "b2"]}), ONE_DOMAIN)
