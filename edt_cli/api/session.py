@@ -170,28 +170,30 @@ class TrainedRun:
         domain: str | None = None,
         exclude: Collection[str] = (),
         keep_seen: KeepSeen = "auto",
+        allow_new: bool = False,
     ) -> pl.DataFrame:
-        """Return the best items for users, in each domain.
+        """Return the best items for users, in each domain; the popular ones for a user of whom nothing is known.
 
         Args:
             users: Of the dataset. Default: all of them, unless there are `histories`.
-            histories: Of users that the model never saw: item ids, oldest first, by name.
+            histories: Of users that the model never saw: item ids, oldest first, by name. A list may be empty.
             count: Items a user and domain.
             domain: Only of this one.
             exclude: Ids of items that are not to be recommended.
             keep_seen: Whether what a user has had stays a candidate.
+            allow_new: Whether a name among `users` that the dataset does not have is a new user, and no error.
 
         Returns:
-            user, domain, rank, item, title, score.
+            user, domain, rank, item, title, score, and source: "model" or "popular".
 
         Raises:
-            UserError: For an unknown user or domain, or a history without a known item.
+            UserError: For an unknown user or domain, or histories of several users without a known item.
         """
         domains = self.data.dataset.domains
         return recommend(
             self.data,
             self.recommender,
-            self._queries(users, histories),
+            self.queries(users, histories, allow_new=allow_new),
             count=count,
             domains=range(len(domains)) if domain is None else [domains.number(domain)],
             exclude=self._excluded(exclude),
@@ -209,25 +211,38 @@ class TrainedRun:
         Returns:
             float32 [n, N_d]; columns in the order of `data.dataset.catalogue`.
         """
-        number, queries = self.data.dataset.domains.number(domain), self._queries(users, histories)
+        number, queries = self.data.dataset.domains.number(domain), self.queries(users, histories)
         scorer = self.recommender.scorer(queries.inputs, np.full(len(queries.names), number))
         return scorer.scores(torch.arange(len(queries.names)), number).cpu().numpy()
 
-    def _queries(self, users: Sequence[str] | None, histories: Mapping[str, Sequence[str]] | None) -> UserHistories:
+    def queries(
+        self,
+        users: Sequence[str] | None = None,
+        histories: Mapping[str, Sequence[str]] | None = None,
+        *,
+        allow_new: bool = False,
+    ) -> UserHistories:
+        """Return users as `recommend` takes them, after saying what is not known of them."""
         if histories is None:
-            return known_users(self.data, users)
+            queries = known_users(self.data, users, allow_new=allow_new)
+            self._tell_unknown([name for name in queries.names if not self.data.dataset.has_user(name)])
+            return queries
         if users is not None:
             raise UserError("say users or histories, not both")
         items_of_users = {name: [normal_id(item) for item in items] for name, items in histories.items()}
-        queries, unknown, left_out = new_users(self.data.dataset, items_of_users)
+        queries, unknown, unknown_users = new_users(self.data.dataset, items_of_users)
         if unknown:
             message = f"{unknown} items of the histories are not in the catalogue and were passed over"
             self.events.emit(Remark(message=message))
-        if left_out:
-            some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-            message = f"{len(left_out)} users without an item of the catalogue are left out: {some}"
-            self.events.emit(Remark(message=message))
+        self._tell_unknown(unknown_users)
         return queries
+
+    def _tell_unknown(self, names: Sequence[str]) -> None:
+        if names:
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            users = "1 user" if len(names) == 1 else f"{len(names):,} users"
+            message = f"the popular items for {users} of whom no item is known: {some}"
+            self.events.emit(Remark(message=message))
 
     def _excluded(self, ids: Collection[str]) -> list[str]:
         """Return the ids as the catalogue has them, after saying how many it has."""

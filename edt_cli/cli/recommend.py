@@ -42,8 +42,17 @@ def recommend(
         str | None, typer.Option("--columns", help="Columns of --history: user=..,item=..,time=..")
     ] = None,
     exclude: Annotated[Path | None, typer.Option("--exclude", help="Item ids that are out of stock.")] = None,
+    allow_new: Annotated[
+        bool, typer.Option("--allow-new", help="A --user not in the data is new, and gets the popular items.")
+    ] = False,
     export_items: Annotated[
         Path | None, typer.Option("--export-items", help="Write item vectors and ids to this folder.")
+    ] = None,
+    export_users: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-users", help="Write the vectors of users, a row for each domain: of all, or of those named."
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-k", min=1, help="Items a user and domain.")] = 10,
     domain: Annotated[str | None, typer.Option("--domain", help="Only items of this domain.")] = None,
@@ -74,14 +83,19 @@ def recommend(
     from edt_cli.config import UsageError
     from edt_cli.data.columns import parse_columns
     from edt_cli.data.lists import read_histories, read_items
+    from edt_cli.inference import export
     from edt_cli.inference import recommend as core
     from edt_cli.training.device import open_device
 
-    ways = [bool(user), every, history is not None, export_items is not None]
-    if sum(ways) != 1:
+    whom, exports = [bool(user), every, history is not None], [export_items is not None, export_users is not None]
+    if sum(whom) != 1 and (any(whom) or not any(exports)):
         raise UsageError("say for whom: one of --user NAME, --all, --history FILE, or --export-items FOLDER")
+    if any(exports) and (out is not None or (any(whom) and export_users is None)):
+        raise UsageError(
+            "--export-items and --export-users write vectors and no list; run edt recommend again for that"
+        )
     chosen_columns = parse_columns(columns, header=True)
-    if every and out is None:
+    if every and out is None and not any(exports):
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
     if out is not None:
         core.checked_ending(out)
@@ -90,16 +104,22 @@ def recommend(
     with progress() as listen:
         trained = TrainedRun(workspace, source, chosen, progress_alone(listen, "remark"))
         data_of_run = trained.data
-    if export_items is not None:
-        made = {"run": source.name, **core.export_items(data_of_run, source, export_items)}
-        if json_:
-            emit_json(made)
-        else:
-            note(f"{made['items']:,} vectors of {made['dimension']} numbers in {export_items}, by {source.name}")
+    histories = None if history is None else read_histories(history, chosen_columns)
+    if any(exports):
+        made = {}
+        if export_items is not None:
+            made["items"] = export.export_items(data_of_run, source, export_items)
+        if export_users is not None:
+            names = data_of_run.dataset.domains
+            domains = range(len(names)) if domain is None else [names.number(domain)]
+            queries = trained.queries(user, histories, allow_new=allow_new)
+            made["users"] = export.export_users(data_of_run, source, queries, domains, export_users)
+        _show_exports(made, as_json=json_)
         return
     frame = trained.recommend(
         user,
-        None if history is None else read_histories(history, chosen_columns),
+        histories,
+        allow_new=allow_new,
         count=count,
         domain=domain,
         exclude=read_items(exclude) if exclude else (),
@@ -116,6 +136,15 @@ def recommend(
     show(document, _tables(frame, source), as_json=json_)
 
 
+def _show_exports(made: dict[str, dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(next(iter(made.values())) if len(made) == 1 else made)
+        return
+    for kind, manifest in made.items():
+        what = f"{manifest['rows']:,} vectors of {manifest[kind]:,} {kind}, {manifest['dimension']} numbers each"
+        note(f"{what}, in {manifest['folder']}, by {manifest['run']}")
+
+
 def _newest(workspace: Workspace, data: str | None, name: str | None) -> Run:
     from edt_cli.models.systems import is_trained
 
@@ -129,7 +158,7 @@ def _by_user(frame: pl.DataFrame) -> dict[str, Any]:
     users: dict[str, Any] = {}
     for row in frame.iter_rows(named=True):
         items = users.setdefault(row["user"], {}).setdefault(row["domain"], [])
-        items.append({"rank": row["rank"], "item": row["item"], "title": row["title"], "score": row["score"]})
+        items.append({name: row[name] for name in ("rank", "item", "title", "score", "source")})
     return users
 
 
@@ -140,8 +169,9 @@ def _tables(frame: pl.DataFrame, source: Run) -> list[RenderableType]:
     from edt_cli.reporting.text import plain
 
     shown: list[RenderableType] = []
-    for (user, domain), rows in frame.group_by(["user", "domain"], maintain_order=True):
-        table = Table(title=Text(f"{plain(str(user))} · {domain} · {source.name}"), title_justify="left")
+    for (user, domain, made_by), rows in frame.group_by(["user", "domain", "source"], maintain_order=True):
+        by = "popular in training" if made_by == "popular" else source.name
+        table = Table(title=Text(f"{plain(str(user))} · {domain} · {by}"), title_justify="left")
         table.add_column("#", justify="right")
         table.add_column("item")
         table.add_column("title", overflow="ellipsis", no_wrap=True)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from edt_cli.workspace.layout import Artefact
 
 Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
+MANY_USERS = 200_000
 FILES = ("interactions.parquet", "users.parquet", "items.parquet")
 
 
@@ -249,14 +251,21 @@ class Dataset:
     def _user_numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.user_ids)}
 
+    def has_user(self, name: str) -> bool:
+        """Return whether there is a user with this id."""
+        return name in self._user_numbers
+
     def user(self, name: str) -> int:
         """Return the number of a user.
 
         Raises:
-            UserError: If there is no user with this id.
+            UserError: If there is no user with this id; it names those with a similar one.
         """
-        if name not in self._user_numbers:
-            raise UserError(f"there is no user {name!r} in {self.name}; edt data stats shows some")
+        if not self.has_user(name):
+            # Each id is compared: among millions that takes too long.
+            close = get_close_matches(name, self.user_ids, cutoff=0.8) if len(self.user_ids) < MANY_USERS else []
+            hint = f"did you mean {' or '.join(close)}?" if close else "edt data stats shows some"
+            raise UserError(f"there is no user {name!r} in {self.name}; {hint}")
         return self._user_numbers[name]
 
     @cached_property

@@ -21,6 +21,8 @@ NEW_USER = "new user"
 def read_histories(path: Path, columns: Columns | None = None) -> dict[str, list[str]]:
     """Read the item ids of each user, oldest first: by time if the file has one, else in the order of its rows.
 
+    A user with a row, but without an item, has none.
+
     Args:
         path: A file as `edt data prepare` reads it; without a column of users, all items are one user's.
         columns: The roles of its columns. Default: by their usual names.
@@ -29,12 +31,15 @@ def read_histories(path: Path, columns: Columns | None = None) -> dict[str, list
         UserError: If the file cannot be read, has no column of items, or no row with one.
     """
     rows = _rows(path, columns or Columns(), ("user", "item", "time"))
+    rows = rows.with_columns(pl.col("user").replace("", None)).filter(
+        pl.any_horizontal(pl.col("user", "item").is_not_null())
+    )
     if rows.is_empty():
         raise UserError(f"{path} has no item")
     rows = rows.with_columns(pl.col("user").fill_null(NEW_USER))
     if rows["time"].null_count() < len(rows):
         rows = rows.sort("time", maintain_order=True)
-    by_user = rows.group_by("user", maintain_order=True).agg("item")
+    by_user = rows.group_by("user", maintain_order=True).agg(pl.col("item").drop_nulls())
     return dict(zip(by_user["user"].to_list(), by_user["item"].to_list(), strict=True))
 
 
@@ -47,7 +52,7 @@ def read_items(path: Path) -> list[str]:
         UserError: If the file cannot be read or has no id.
     """
     if has_suffix(path) and not path.name.lower().endswith(".txt"):
-        ids = _rows(path, Columns(), ("item",))["item"].to_list()
+        ids = _rows(path, Columns(), ("item",))["item"].drop_nulls().to_list()
     else:
         try:
             text = decoded(path)

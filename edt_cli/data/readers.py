@@ -155,7 +155,7 @@ class Reader:
         """Read a small file in which only the items are needed.
 
         Returns:
-            The roles of each row that has an item, null where there is no such column; `time` in the file's unit.
+            The roles of each row, null where there is no such column, or no item; `time` in the file's unit.
 
         Raises:
             UserError: If the file cannot be read or has no column of items.
@@ -167,8 +167,9 @@ class Reader:
             order = f", coalesce({time.number}, {time.date}) AS time" if "time" in roles else ""
             target, _ = self._write(
                 connection,
-                f"""SELECT (CASE WHEN broken THEN 1 WHEN coalesce(item, '') = '' THEN 2 WHEN odd THEN 3
-                                 ELSE 0 END)::UTINYINT AS problem, {others}{order} FROM ({source.sql})""",
+                f"""SELECT (CASE WHEN broken THEN 1 WHEN odd THEN 3 ELSE 0 END)::UTINYINT AS problem,
+                           {others}{order}
+                    FROM (SELECT * REPLACE (nullif(item, '') AS item) FROM ({source.sql}))""",
                 source,
                 path,
             )

@@ -1,11 +1,11 @@
-"""Recommendations for known and new users, and the export of item vectors."""
+"""Recommendations for known and new users."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,12 +15,10 @@ from edt_cli.config import KeepSeen, UsageError, UserError
 from edt_cli.data.dataset import Dataset, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.queries import EvalQueries, complete_histories
-from edt_cli.inference.trained import load_trained
+from edt_cli.models.popularity import Popularity
 from edt_cli.models.scorers import Recommender
-from edt_cli.models.sequential import SequentialModel
 from edt_cli.training.data import TrainingData
 from edt_cli.workspace.files import replacing
-from edt_cli.workspace.runs import Run
 
 CHUNK = 512
 """Users scored at once."""
@@ -39,21 +37,38 @@ class UserHistories:
     """Items that the users have interacted with."""
 
 
-def known_users(training_data: TrainingData, names: Sequence[str] | None = None) -> UserHistories:
+def known_users(
+    training_data: TrainingData, names: Sequence[str] | None = None, *, allow_new: bool = False
+) -> UserHistories:
     """Return users of the dataset with all their interactions; all users if `names` is None.
+
+    Args:
+        training_data: Data and artefacts of the run.
+        names: Ids of users.
+        allow_new: Take a user whom the dataset does not have for a new one, with an empty history.
 
     Raises:
         UserError: If the dataset has no such user.
     """
     dataset = training_data.dataset
+    new: list[str] = []
     if names is None:
         users = np.arange(len(dataset.user_ids))
     else:
-        users = np.array([dataset.user(name) for name in dict.fromkeys(names)])
+        if allow_new:
+            new = [name for name in dict.fromkeys(names) if not dataset.has_user(name)]
+        users = np.array([dataset.user(name) for name in dict.fromkeys(names) if name not in new], dtype=np.int64)
     inputs, history = complete_histories(
         dataset, users, training_data.sequences, training_data.view.prefixes.lengths
     )
-    return UserHistories([dataset.user_ids[user] for user in users.tolist()], inputs, history)
+    ids = [dataset.user_ids[user] for user in users.tolist()]
+    return UserHistories([*ids, *new], _and_empty(inputs, len(new)), _and_empty(history, len(new)))
+
+
+def _and_empty(sequences: Sequences, count: int) -> Sequences:
+    """Add `count` empty sequences."""
+    offsets = np.append(sequences.offsets, np.full(count, sequences.offsets[-1]))
+    return Sequences(offsets, sequences.items, sequences.times)
 
 
 class NewUsers(NamedTuple):
@@ -61,8 +76,8 @@ class NewUsers(NamedTuple):
 
     users: UserHistories
     unknown_items: int
-    left_out: list[str]
-    """Users without a known item."""
+    unknown_users: list[str]
+    """Users without a known item, whose history is empty."""
 
 
 def new_users(dataset: Dataset, histories: Mapping[str, Sequence[str]]) -> NewUsers:
@@ -73,22 +88,22 @@ def new_users(dataset: Dataset, histories: Mapping[str, Sequence[str]]) -> NewUs
         histories: Item ids of each user, oldest first.
 
     Raises:
-        UserError: If no item of any user is in the catalogue.
+        UserError: If several users have items, and none of these is in the catalogue: then the ids are other ones.
     """
-    names, rows, unknown, left_out = [], [], 0, []
-    for name, ids in histories.items():
-        numbers = [number for item in ids if (number := dataset.item_number(item)) is not None]
-        unknown += len(ids) - len(numbers)
-        if numbers:
-            names.append(name)
-            rows.append(numbers)
-        else:
-            left_out.append(name)
-    if not names:
-        raise UserError(f"no item of these histories is in the catalogue of {dataset.name}")
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    rows = [
+        [number for item in ids if (number := dataset.item_number(item)) is not None] for ids in histories.values()
+    ]
+    if not any(rows) and sum(map(bool, histories.values())) > 1:
+        raise UserError(
+            f"no item of these histories is in the catalogue of {dataset.name}: do both use the same ids?"
+        )
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     sequences = Sequences(offsets, np.array([number for row in rows for number in row], dtype=np.int64))
-    return NewUsers(UserHistories(names, sequences, sequences), unknown, left_out)
+    return NewUsers(
+        users=UserHistories(list(histories), sequences, sequences),
+        unknown_items=sum(map(len, histories.values())) - len(sequences.items),
+        unknown_users=[name for name, row in zip(histories, rows, strict=True) if not row],
+    )
 
 
 def recommend(
@@ -103,6 +118,8 @@ def recommend(
 ) -> pl.DataFrame:
     """Return the `count` best catalogue items of each user in each of `domains`.
 
+    A user without a history gets the items that are most popular in training.
+
     Args:
         training_data: Data and artefacts of the run.
         trained: The trained model.
@@ -113,24 +130,31 @@ def recommend(
         keep_seen: Whether items that a user has interacted with may be recommended.
 
     Returns:
-        A frame with columns user, domain, rank, item, title and score.
+        A frame with columns user, domain, rank, item, title, score, and source: "model" or "popular".
     """
     dataset = training_data.dataset
     keeps_seen = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
-    tables = []
-    for rows in chunks(np.arange(len(users.names)), USERS):
-        for domain in domains:
-            tables.append(
-                _recommend_in_domain(training_data, trained, users, rows, domain, count, hidden, keeps_seen)
-            )
+    with_history = users.inputs.lengths > 0
+    sources: list[tuple[str, Recommender, np.ndarray]] = [
+        ("model", trained, np.flatnonzero(with_history)),
+        ("popular", Popularity(training_data), np.flatnonzero(~with_history)),
+    ]
+    tables = [
+        _recommend_in_domain(
+            training_data, recommender, users, rows, domain, count, hidden, keeps_seen
+        ).with_columns(source=pl.lit(name))
+        for name, recommender, rows_of_source in sources
+        for rows in chunks(rows_of_source, USERS)
+        for domain in domains
+    ]
     frame = pl.concat(tables)
     catalogue = dataset.catalogue.select("id", "title").with_row_index("number", offset=1)
     return (
         frame.join(catalogue.with_columns(pl.col("number").cast(pl.Int64)), on="number", how="left")
         .with_columns(user=pl.Series(list(users.names), dtype=pl.String)[frame["row"]])
         .sort("row", "domain_number", "rank")
-        .select("user", "domain", "rank", pl.col("id").alias("item"), "title", "score")
+        .select("user", "domain", "rank", pl.col("id").alias("item"), "title", "score", "source")
     )
 
 
@@ -177,36 +201,6 @@ def _recommend_in_domain(
             )
         )
     return pl.concat(parts)
-
-
-def export_items(training_data: TrainingData, run: Run, folder: Path) -> dict[str, Any]:
-    """Write the item vectors of a run for use in any vector index.
-
-    Writes `items.safetensors` (`vectors` [N, D]) and `items.parquet` (row, id, domain, title). A score is the inner
-    product of a user's state with a row.
-
-    Returns:
-        The number of items, their dimension and the folder.
-
-    Raises:
-        UserError: If the system has no item vectors, or if its scores are not inner products alone.
-    """
-    from safetensors.torch import save_file
-
-    model = load_trained(training_data, run.settings, run.folder)
-    if not isinstance(model, SequentialModel):
-        raise UserError(f"{run.settings.model.name} learns no item vectors; export from a trained model")
-    if model.side_score is not None:
-        raise UserError(f"scores of {run.name} are not inner products alone: use edt recommend --all")
-    vectors = model.item_vectors()[1:].cpu().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({"vectors": vectors}, folder / "items.safetensors")
-    domains = training_data.dataset.domains
-    names = [domains.names[number] for number in domains.of(np.arange(1, domains.items + 1))]
-    training_data.dataset.catalogue.select("id", pl.Series("domain", names), "title").with_row_index(
-        "row"
-    ).write_parquet(folder / "items.parquet")
-    return {"items": len(vectors), "dimension": vectors.shape[1], "folder": str(folder)}
 
 
 def checked_ending(path: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from edt_cli.data.dataset import Sequences
-from edt_cli.models.inputs import ModelInputs
+from edt_cli.data.dataset import Sequences, TrainingView
+
+
+class HasView(Protocol):
+    """What has the training prefixes, such as `ModelInputs`."""
+
+    @property
+    def view(self) -> TrainingView | None: ...
 
 
 class Popularity:
     """A recommender that ranks items by their training interactions; it is its own scorer."""
 
-    def __init__(self, given: ModelInputs) -> None:
+    def __init__(self, given: HasView) -> None:
         assert given.view is not None
         self.domains = given.view.domains
         self.counts = torch.from_numpy(given.view.popularity()).float()

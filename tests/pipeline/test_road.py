@@ -142,12 +142,36 @@ def test_batch_export_and_item_vectors_agree_with_recommend(place, tmp_path):
     assert frame["user"].n_unique() == 3000
     assert (frame.group_by("user", "domain").len()["len"] == 5).all()
     assert frame.select("user", "domain", "item").is_unique().all()
-    edt(place, "recommend", "--export-items", str(tmp_path / "index"))
-    vectors, items = (
-        load_file(tmp_path / "index" / "items.safetensors"),
-        pl.read_parquet(tmp_path / "index/items.parquet"),
-    )
-    assert len(vectors["vectors"]) == len(items) == items["id"].n_unique()
+    index = tmp_path / "index"
+    edt(place, "recommend", "--export-items", str(index), "--export-users", str(index))
+    vectors = {kind: load_file(index / f"{kind}.safetensors")["vectors"] for kind in ("items", "users")}
+    rows = {kind: pl.read_parquet(index / f"{kind}.parquet") for kind in vectors}
+    assert len(vectors["items"]) == len(rows["items"]) == rows["items"]["id"].n_unique()
+    assert len(vectors["users"]) == len(rows["users"]) == 2 * 3000
+    assert len({path.stat().st_mode for path in index.iterdir()}) == 1
+    manifests = [json.loads((index / f"{kind}.json").read_text()) for kind in vectors]
+    assert manifests[0]["run"] == manifests[1]["run"] and manifests[0]["dimension"] == manifests[1]["dimension"]
+    # The first item of a list is the best of those that the user has not had.
+    user, domain = rows["users"].row(7)[1:]
+    of_domain = rows["items"].filter(domain=domain)
+    scores = vectors["items"][of_domain["row"]] @ vectors["users"][7]
+    first = frame.filter(user=user, domain=domain, rank=1).row(0, named=True)
+    assert scores[of_domain["id"].to_list().index(first["item"])] == pytest.approx(first["score"], rel=1e-4)
+    one = document(place, "recommend", "--user", user, "--domain", domain, "--export-users", str(tmp_path / "one"))
+    assert (one["users"], one["rows"]) == (1, 1)
+
+
+def test_a_newcomer_gets_what_is_popular_and_a_slip_of_the_pen_does_not(place, tmp_path):
+    assert "no user 'nobody'" in edt(place, "recommend", "--user", "nobody", code=1).stderr
+    done = edt(place, "recommend", "--user", "nobody", "--allow-new")
+    assert "popular in training" in done.stdout
+    assert "the popular items for 1 user of whom no item is known: nobody" in done.stderr
+    item = document(place, "recommend", "--user", "nobody", "--allow-new")["users"]["nobody"]["garden"][0]
+    assert item["source"] == "popular"
+    (tmp_path / "tonight.csv").write_text(f"user,item\nann,{item['item']}\nbob,\ncy,unheard-of\n")
+    edt(place, "recommend", "--history", str(tmp_path / "tonight.csv"), "--out", str(tmp_path / "recs.csv"))
+    sources = pl.read_csv(tmp_path / "recs.csv").select("user", "source").unique().sort("user").rows()
+    assert sources == [("ann", "model"), ("bob", "popular"), ("cy", "popular")]
 
 
 def test_final_trains_on_everything_and_is_used_by_recommend(place):

@@ -34,6 +34,8 @@ def test_columns_are_named_and_a_file_of_items_is_one_user_s(tmp_path):
     assert read_histories(tmp_path / "h.csv", parse_columns("user=who,item=what", header=True)) == {"x": ["a1"]}
     pl.DataFrame({"item": [1.0, 2.0]}).write_parquet(tmp_path / "one.parquet")
     assert read_histories(tmp_path / "one.parquet") == {"new user": ["1", "2"]}
+    (tmp_path / "newcomer.csv").write_text("user,item,time\nx,a1,20\ny,,\n,,\n,,7\n")
+    assert read_histories(tmp_path / "newcomer.csv") == {"x": ["a1"], "y": []}
     for name, text, says in (("no.csv", "user\nx\n", "known as item"), ("none.csv", "item\n\n", "has no item")):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match=says):

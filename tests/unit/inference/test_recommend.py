@@ -54,15 +54,36 @@ def test_what_was_had_and_what_is_out_of_stock_is_left_out(data):
 
 
 def test_new_users_are_asked_by_their_ids(data):
-    asked, unknown, left_out = new_users(MADE, {"new": ["a1", "gone", "b2"], "cold": ["gone"], "other": ["b1"]})
-    assert unknown == 2 and left_out == ["cold"] and list(asked.names) == ["new", "other"]
+    asked, unknown, cold = new_users(MADE, {"new": ["a1", "gone", "b2"], "cold": ["gone"], "other": ["b1"]})
+    assert unknown == 2 and cold == ["cold"] and list(asked.names) == ["new", "cold", "other"]
     frame = recommend(data, ByNumber(), asked, count=9, domains=[0, 1])
     assert items(frame, "new", "a") == ["a3", "a2"] and items(frame, "other", "b") == ["b3", "b2"]
     with pytest.raises(UserError, match="no item of these histories"):
-        new_users(MADE, {"x": ["gone"]})
+        new_users(MADE, {"x": ["gone"], "y": ["gone", "too"]})
     with pytest.raises(UserError, match="nobody"):
         known_users(data, ["nobody"])
     assert list(known_users(data, ["u", "w", "u"]).names) == ["u", "w"]
+
+
+def test_a_user_of_whom_nothing_is_known_gets_what_is_popular(data):
+    """In training b1 occurs twice, a1, a2 and b2 once, and the others not at all."""
+    for histories in ({"new": ["gone"], "empty": []}, {"empty": []}):
+        users = new_users(MADE, histories).users
+        frame = recommend(data, ByNumber(), users, count=2, domains=[0, 1], exclude=["a2"])
+        assert frame["source"].unique().to_list() == ["popular"]
+        assert items(frame, "empty", "a") == ["a1", "a3"] and items(frame, "empty", "b") == ["b1", "b2"]
+    mixed = known_users(data, ["nobody", "u"], allow_new=True)
+    frame = recommend(data, ByNumber(), mixed, count=1, domains=[1])
+    assert frame.select("user", "item", "source").rows() == [("u", "b3", "model"), ("nobody", "b1", "popular")]
+    assert mixed.history.times is not None and len(mixed.history) == 2
+
+
+def test_a_name_that_is_nearly_right_is_suggested():
+    named = dataset({"A10L": ["a1", "b1", "a2"], "A10M": ["a1", "b1", "a2"], "B7": ["a1", "b1", "a2"]})
+    with pytest.raises(UserError, match=r"no user 'A10' in .*; did you mean A10. or A10.\?"):
+        named.user("A10")
+    with pytest.raises(UserError, match="edt data stats"):
+        named.user("someone")
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
