@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, similar
+from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, did_you_mean, similar
 from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.workspace.layout import Artefact
 
@@ -263,8 +262,8 @@ class Dataset:
         """
         if not self.has_user(name):
             # Each id is compared: among millions that takes too long.
-            close = get_close_matches(name, self.user_ids, cutoff=0.8) if len(self.user_ids) < MANY_USERS else []
-            hint = f"did you mean {' or '.join(close)}?" if close else "edt data stats shows some"
+            close = similar(name, self.user_ids) if len(self.user_ids) < MANY_USERS else []
+            hint = did_you_mean(close) or "edt data stats shows some"
             raise UserError(f"there is no user {name!r} in {self.name}; {hint}")
         return self._user_numbers[name]
 

@@ -50,6 +50,8 @@ def place() -> Iterator[Path]:
         ("data", "list"),
         ("data", "stats", "demo"),
         ("models",),
+        ("runs", "list"),
+        ("settings",),
         ("cache", "stats"),
         ("inspect", "one-domain", "--prompts"),
         ("recommend", "--user", "U0001"),
