@@ -313,7 +313,7 @@ class TrainingSettings(Section):
     validate_steps: int = Field(
         1, ge=1, description="steps of pre-training between validations, rounded to whole epochs"
     )
-    watch: Protocol = Field(
+    watch: Literal["full", "sampled"] = Field(
         "full", description="validation protocol whose NDCG@10 selects the epoch; `sampled`: among 100 negatives"
     )
     lr: float = Field(1e-3, gt=0, description="learning rate of AdamW, in each phase without its own")
