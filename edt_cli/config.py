@@ -196,8 +196,8 @@ class AugmentationSettings(Section):
     keep: int = Field(3, ge=1, description="generated items to keep (k of eq. 6)")
     tau: float | str = Field(
         "paper",
-        description="threshold of the filter: a cosine, a quantile such as `q0.80`, or `paper` (the rate of "
-        "table 1)",
+        description="threshold of the filter: a cosine, a quantile such as `q0.80`, `paper` (the rate of table 1), "
+        "or `paper+0.05` and `paper-0.05` (that threshold, raised or lowered; table 4)",
     )
     ground: Ground = Field(
         "pseudo", description="insert a generated item as a pseudo-item, or as the nearest real item"
@@ -209,6 +209,9 @@ class AugmentationSettings(Section):
         "`random` (`Random Inserting`)",
     )
     min_r: float = Field(0.0, ge=0, le=1, description="smallest r of a user who gets items (table 7)")
+    injected: float = Field(
+        1.0, ge=0, le=1, description="share of the kept items that are inserted, chosen at random (table 6)"
+    )
 
     @field_validator("tau")
     @classmethod
@@ -216,8 +219,8 @@ class AugmentationSettings(Section):
         if isinstance(value, str):
             if re.fullmatch(r"-?(\d+\.?\d*|\.\d+)", value):
                 value = float(value)
-            elif value != "paper" and not re.fullmatch(r"q(0?\.\d+|0|1|1\.0*)", value):
-                raise ValueError("tau is a cosine such as 0.9, a quantile such as q0.80, or `paper`")
+            elif not re.fullmatch(r"paper([+-]0?\.\d+)?|q(0?\.\d+|0|1|1\.0*)", value):
+                raise ValueError("tau is a cosine such as 0.9, a quantile such as q0.80, `paper` or `paper+0.05`")
         if isinstance(value, float) and not -1 <= value <= 1:
             raise ValueError("a cosine lies in [-1, 1]")
         return value

@@ -34,7 +34,7 @@ from edt_cli.augmentation.generation import (
     no_items,
 )
 from edt_cli.augmentation.identity import identify, renumber
-from edt_cli.augmentation.insertion import choose_positions, insert
+from edt_cli.augmentation.insertion import choose_injected, choose_positions, insert
 from edt_cli.augmentation.representatives import Representatives, find_representatives
 from edt_cli.augmentation.summary import KINDS, Taus, summarize
 from edt_cli.config import AugmentationSettings, LLMSettings
@@ -45,6 +45,7 @@ from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events
 
 VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (False, False): "rank and tau"}
+NOT_INJECTED = "not injected"
 
 
 def planned_requests(
@@ -115,19 +116,21 @@ def augment(
         view, plan, settings, cells, question_of[usable], ranks[usable], scores.target[usable], known_tau or {}
     )
     near, close = passes(ranks, scores.target, taus[cells[question_of]], settings)
-    kept = usable & near & close
-
-    pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
     users = questions.users[question_of]
     slots = questions.targets[question_of] * settings.ask + generated.positions
+    injected = choose_injected(settings.injected, len(view.prefixes), users, slots, llm.seed)
+    kept = usable & near & close & injected
+
+    pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
     gaps = choose_positions(
         settings.insertion, view.prefixes.lengths, users[kept], scores.anchors[kept], slots[kept], llm.seed
     )
 
     sequences, inserted = insert(view.prefixes, users[kept], gaps, scores.source[kept], new_number[items[kept]])
+    verdicts = zip(near.tolist(), close.tolist(), strict=True)
     reasons = [
-        reason or VERDICTS[pair]
-        for reason, pair in zip(generated.reasons, zip(near.tolist(), close.tolist(), strict=True), strict=True)
+        reason or (NOT_INJECTED if all(verdict) and not chosen else VERDICTS[verdict])
+        for reason, verdict, chosen in zip(generated.reasons, verdicts, injected.tolist(), strict=True)
     ]
     result = Augmentation(
         sequences=sequences,

@@ -170,7 +170,7 @@ def thresholds(
     Args:
         tau: A cosine; or a quantile such as `q0.80` of the scores of a cell's items; or `paper`, which keeps the
             best `ranked` items of a cell: `per_question` for each question, but at least one (all if there are
-            fewer).
+            fewer). `paper+0.05` is that threshold plus 0.05.
         cells: Cell of each question [Q], from `cells_of`.
         question_of: Question of each generated item [G].
         ranked: Whether rank <= k, for each generated item [G].
@@ -183,9 +183,10 @@ def thresholds(
         candidates = np.sort(scores[in_cell & ranked])[::-1]
         if isinstance(tau, float):
             taus[cell] = tau
-        elif len(candidates) and tau == "paper":
+        elif len(candidates) and tau.startswith("paper"):
             wanted = max(1, round(per_question * int((cells == cell).sum())))
-            taus[cell] = float(candidates[min(wanted, len(candidates)) - 1])
+            offset = float(tau.removeprefix("paper") or 0)
+            taus[cell] = float(candidates[min(wanted, len(candidates)) - 1]) + offset
         elif len(candidates):
             taus[cell] = float(np.quantile(scores[in_cell], float(tau[1:])))
     return taus

@@ -33,6 +33,23 @@ def insert(
     return augmented, np.insert(np.zeros(len(prefixes.items), bool), indices, True)
 
 
+def choose_injected(share: float, count: int, users: Numbers, slots: Numbers, seed: int) -> np.ndarray:
+    """Choose at random which kept items are inserted (table 6).
+
+    Args:
+        share: Share of the items to insert. A smaller share inserts some of the items of a larger one.
+        count: Number of users.
+        users: User of each item [G].
+        slots: As in `choose_positions` [G].
+        seed: Random seed.
+
+    Returns:
+        bool [G].
+    """
+    chosen: np.ndarray = _draws((seed, 1), count, users, slots) < share
+    return chosen
+
+
 def choose_positions(
     choice: Literal["similar", "end", "random"],
     lengths: Numbers,
@@ -57,5 +74,10 @@ def choose_positions(
         return anchors + 1
     if choice == "end":
         return lengths[users]
-    draws = np.random.default_rng(seed).random((slots.max(initial=0) + 1, len(lengths)))
-    return (draws[slots, users] * (lengths[users] + 1)).astype(np.int64)
+    positions: Numbers = (_draws(seed, len(lengths), users, slots) * (lengths[users] + 1)).astype(np.int64)
+    return positions
+
+
+def _draws(seed: int | tuple[int, ...], count: int, users: Numbers, slots: Numbers) -> np.ndarray:
+    """Return a number in [0, 1) for each item [G] that depends on seed, user (of `count`) and slot only."""
+    return np.random.default_rng(seed).random((slots.max(initial=0) + 1, count))[slots, users]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from edt_cli.config import EvaluationSettings
+from edt_cli.config import EvaluationSettings, UsageError
 from edt_cli.data.open import open_dataset
 from edt_cli.data.sample import quick_sample
 from edt_cli.evaluation.candidates import candidates
@@ -65,8 +65,10 @@ class Comparison:
 
         Raises:
             UserError: If a dataset does not exist.
-            UsageError: If the settings of a cell are invalid.
+            UsageError: If the plan names no dataset, or if the settings of a cell are invalid.
         """
+        if not plan.data:
+            raise UsageError("the plan names no dataset; name one with --data, or in the plan: data = [...]")
         datasets = [open_dataset(workspace, name) for name in plan.data]
         if quick:
             datasets = [quick_sample(workspace, dataset) for dataset in datasets]
@@ -121,8 +123,11 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
         for protocol in ("sampled", "popular") if "popular" in c.plan.protocols else ("sampled",):
             candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen, protocol=protocol)
-    waiting = [cell for cell in c.cells if c.state(c.run(cell)) != "finished"]
-    total, failed = len(c.cells), dict[Cell, str]()
+    # A run and its first phase are cells of one run.
+    unique = {c.pipeline(cell).run_key: cell for cell in reversed(c.cells)}
+    cells = [cell for cell in c.cells if cell in unique.values()]
+    waiting = [cell for cell in cells if c.state(c.run(cell)) != "finished"]
+    total, failed = len(cells), dict[Cell, str]()
     message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
@@ -195,19 +200,30 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
     for cell in c.cells:
         pipeline = c.pipeline(cell)
         label = _row_label(cell, pipeline)
-        row = rows.setdefault(label, Row(label, cell.model, ()))
+        row = rows.setdefault(label, Row(label, cell.model, (), cell.group))
         rows[label] = row._replace(seeds=tuple(dict.fromkeys((*row.seeds, cell.seed))))
         run = pipeline.existing()
         if run is None or not run.finished:
             continue
         phases = _phases(run)
         for s in c.plan.evaluations:
-            document = evaluate(c.workspace, run, "test", s, events or Events(), device)[0]
-            outcomes.append(_outcome(document, identity(run), label, phases))
-            ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
+            # The document of the whole run, and that of its first phase if it has two.
+            for document in evaluate(c.workspace, run, "test", s, events or Events(), device):
+                if document["first_phase"] != cell.first_phase:
+                    continue
+                names = identity(run, first_phase=cell.first_phase)
+                outcomes.append(_outcome(document, names, label, phases))
+                ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
-    grid = Grid(domains, list(rows.values()), c.plan.method)
-    return ComparisonResults(grid, outcomes, _claims(grid, c.plan.evaluations, outcomes, ranks))
+    grid = Grid(
+        domains=domains,
+        rows=list(rows.values()),
+        method=c.plan.method,
+        table=c.plan.table,
+        figure=c.plan.figure,
+        against=c.plan.against,
+    )
+    return ComparisonResults(grid, outcomes, _claims(grid, c.plan, outcomes, ranks))
 
 
 def _row_label(cell: Cell, pipeline: Pipeline) -> str:
@@ -248,23 +264,22 @@ def epoch_seconds(events: Sequence[Event], phase: str) -> float | None:
 
 def _claims(
     grid: Grid,
-    evaluations: Sequence[EvaluationSettings],
+    plan: Plan,
     outcomes: Sequence[Outcome],
     ranks: Mapping[tuple[Any, ...], pl.DataFrame],
 ) -> list[Claim]:
-    """Return a claim for each row of the method, protocol, dataset and domain.
+    """Return the claims of a plan, for each protocol, dataset and domain.
 
-    P-values are corrected for all of them together, including those that cannot be tested.
+    They are one for each row of the method, or one for each row other than the first (`Plan.against`). P-values are
+    corrected for all of them together, including those that cannot be tested.
     """
-    methods = [row for row in grid.rows if row.model == grid.method]
-    rivals = [row for row in grid.rows if row.model != grid.method]
     claims = [
         _claim(
             row, rivals, [o for o in outcomes if (o["protocol"], o["data"]) == (s.protocol, data)], target, ranks
         )
-        for s in evaluations
+        for s in plan.evaluations
         for data, domains in grid.domains.items()
-        for row in (methods if rivals else ())
+        for row, rivals in _contrasts(grid, plan)
         for target in ((s, data, number, name) for number, name in enumerate(domains))
     ]
     better = holm([1.0 if claim["p"] is None else claim["p"] for claim in claims])
@@ -274,6 +289,15 @@ def _claims(
             claim["p_holm"] = p
             claim["verdict"] = _verdict(claim, p, other)
     return claims
+
+
+def _contrasts(grid: Grid, plan: Plan) -> list[tuple[Row, list[Row]]]:
+    """Return the rows to test, each with those of which it is held against the best."""
+    if plan.against == "each":
+        first, *others = grid.rows
+        return [(first, [other]) for other in others]
+    rivals = [row for row in grid.rows if row.model != grid.method]
+    return [(row, rivals) for row in grid.rows if rivals and row.model == grid.method]
 
 
 def _verdict(claim: Claim, better: float, worse: float) -> str:
@@ -308,7 +332,8 @@ def _claim(
         return statistics.fmean(real) if real else None
 
     scored = {system.label: value for system in rivals if (value := mean(system)) is not None}
-    best = max(scored, key=lambda label: scored[label], default=None)
+    only = rivals[0].label if len(rivals) == 1 else None
+    best = max(scored, key=lambda label: scored[label], default=only)
     claim: Claim = {
         "protocol": s.protocol,
         "negatives": None if s.protocol == "full" else s.negatives,
@@ -317,7 +342,7 @@ def _claim(
         "method": row.label,
         "rival": best,
         "method_ndcg": mean(row),
-        "rival_ndcg": None if best is None else scored[best],
+        "rival_ndcg": None if best is None else scored.get(best),
         **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "users"), None),  # type: ignore[typeddict-item]
         "verdict": "not tested",
     }

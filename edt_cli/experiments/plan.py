@@ -1,13 +1,16 @@
-"""Plans of runs, such as table 2: datasets times systems times seeds, with one budget and one evaluation."""
+"""Plans of runs, such as table 2: datasets times systems times seeds, with one budget and one evaluation.
+
+A plan says what it is a table of. The paper's tables are plans without data, which `edt reproduce` hands them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edt_cli.config import (
     EvaluationSettings,
@@ -24,12 +27,24 @@ from edt_cli.config import (
 from edt_cli.experiments.files import PLANS, find
 from edt_cli.inference.labels import changed_settings, label_of, shown_preset
 from edt_cli.models.systems import checked, limited, system
-from edt_cli.paper.ablations import MATCH_PAPER
+from edt_cli.paper.ablations import ABLATIONS, MATCH_PAPER
+from edt_cli.reporting.comparison import Against
 
 if TYPE_CHECKING:
     from typing import Self
 
 Values = dict[str, dict[str, bool | int | float | str]]
+FIRST_PHASE = "dft"
+"""Ablation that a run of the whole method shows, too, after its first phase."""
+
+
+def merged(*layers: Mapping[str, Mapping[str, Any]]) -> Values:
+    """Return settings by section and field; those of later layers count."""
+    values: Values = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            values[section] = {**values.get(section, {}), **fields}
+    return values
 
 
 class Budget(Section):
@@ -52,18 +67,42 @@ class PlannedSystem(Section):
     model: str
     preset: str | None = Field(None, description="name of a preset; by default that of the model")
     label: str | None = Field(None, description="label of its row; by default that of its runs in tables")
+    group: str = Field("", description="group of its row; by default that of its model in table 2")
+    ablation: str | None = Field(
+        None,
+        description="part of LLM-EDT to leave out, as with `edt train --ablate`; `dft` shows the whole method after "
+        "its first phase and trains nothing",
+    )
     seeds: list[int] | None = Field(None, min_length=1, description="seeds in place of the plan's")
     settings: Values = Field(default_factory=dict)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    @field_validator("ablation")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in ABLATIONS:
+            raise ValueError(f"there is no ablation {value!r}; there are: {', '.join(ABLATIONS)}")
+        return value
 
     @property
     def preset_name(self) -> str:
         return self.preset or system(self.model).preset_name
 
+    @property
+    def first_phase(self) -> bool:
+        """Whether the row is what a run was worth after its first phase."""
+        return self.ablation == FIRST_PHASE
+
+    @property
+    def own_settings(self) -> Values:
+        """Settings of this row, those of its ablation among them."""
+        ablated = {} if self.ablation is None or self.first_phase else ABLATIONS[self.ablation][1]
+        return merged(ablated, self.settings)
+
     def changed_settings(self) -> dict[str, Any]:
         """Return the settings that differ from its preset, by flat name."""
         preset = load_settings(self.preset or system(self.model).preset, environment={})
-        sections = {**self.settings, "options": self.options}
+        sections = merged(self.own_settings, {"options": self.options})
         values = {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
         return changed_settings(values, preset)
 
@@ -71,7 +110,13 @@ class PlannedSystem(Section):
 class Plan(Section):
     """A plan file."""
 
-    data: list[str] = Field(min_length=1)
+    data: list[str] = Field(default_factory=list, description="datasets; a plan without any is handed them")
+    table: int | None = Field(None, ge=2, le=9, description="number of the paper's table that this is")
+    figure: int | None = Field(
+        None, ge=4, le=5, description="number of the paper's figure that this is the data of"
+    )
+    preset: str | None = Field(None, description="preset of the method's rows that name none")
+    against: Against = "best"
     systems: list[PlannedSystem] = Field(min_length=1)
     seeds: list[int] = Field([42], min_length=1)
     method: str = "llm-edt"
@@ -103,15 +148,50 @@ class Plan(Section):
         }
         if self.match_paper:
             common = {section: {**common[section], **MATCH_PAPER.get(section, {})} for section in common}
-        for values in (self.settings, *(entry.settings for entry in self.systems)):
+        for values in (self.settings, *(entry.own_settings for entry in self.systems)):
             for section, fields in values.items():
                 for field in fields:
                     if field in common.get(section, {}):
                         raise ValueError(f"{section}.{field} is set by the plan, alike for all systems")
+        if self.table and self.figure:
+            raise ValueError("a plan is of a table or of a figure, not of both")
         for choices in (self.data, self.seeds, self.protocols):
             if len(set(choices)) != len(choices):
                 raise ValueError(f"{choices} has a value twice")
         return self
+
+    def changed(
+        self,
+        *,
+        data: Sequence[str] = (),
+        seeds: Sequence[int] = (),
+        preset: str | None = None,
+        budget: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """Return this plan with other datasets, seeds of all systems, preset of the method, or limits.
+
+        Raises:
+            UsageError: If a value is not valid.
+        """
+        values = self.model_dump()
+        values["data"] = list(data) or self.data
+        values["preset"] = preset or self.preset
+        values["budget"] |= budget or {}
+        if seeds:
+            values["seeds"] = list(seeds)
+            for entry in values["systems"]:
+                entry["seeds"] = None
+        return validated(Plan, values)
+
+    @property
+    def rows(self) -> list[PlannedSystem]:
+        """Systems, each row of the method with the preset that it is made with."""
+        return [
+            entry.model_copy(update={"preset": entry.preset or self.preset})
+            if entry.model == self.method
+            else entry
+            for entry in self.systems
+        ]
 
     @property
     def evaluations(self) -> list[EvaluationSettings]:
@@ -130,10 +210,11 @@ class Plan(Section):
         """
         names = [entry.model for entry in self.systems]
         labels = []
-        for entry in self.systems:
+        for entry in self.rows:
             shows_settings = shown_preset(entry.model, entry.preset_name) or names.count(entry.model) > 1
+            label = entry.label or (ABLATIONS[entry.ablation][0] if entry.ablation else "")
             labels.append(
-                entry.label
+                label
                 or label_of(entry.model, entry.preset_name, entry.changed_settings() if shows_settings else {})
             )
         if repeated := [label for label in labels if labels.count(label) > 1]:
@@ -155,11 +236,8 @@ class Plan(Section):
         matched = MATCH_PAPER if self.match_paper else {}
         cells = []
         for data in self.data:
-            for entry, label in zip(self.systems, self.labels(), strict=True):
-                values: Values = {"options": entry.options}
-                for layer in (self.settings, entry.settings, matched, common):
-                    for section, fields in layer.items():
-                        values[section] = {**values.get(section, {}), **fields}
+            for entry, label in zip(self.rows, self.labels(), strict=True):
+                values = merged({"options": entry.options}, self.settings, entry.own_settings, matched, common)
                 seeds = entry.seeds or self.seeds
                 cells += [
                     Cell(
@@ -170,6 +248,8 @@ class Plan(Section):
                         preset_name=entry.preset_name,
                         seed=seed,
                         values=values,
+                        group=entry.group,
+                        first_phase=entry.first_phase,
                     )
                     for seed in seeds
                 ]
@@ -193,6 +273,9 @@ class Cell:
     values: Mapping[str, Mapping[str, Any]]
     quick: bool = False
     """Whether it is a smoke run, of one epoch a phase."""
+    group: str = ""
+    first_phase: bool = False
+    """Whether what counts is the run's first phase."""
 
     def __str__(self) -> str:
         return f"{self.label} on {self.data}, seed {self.seed}"

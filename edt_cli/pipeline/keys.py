@@ -44,13 +44,22 @@ def llm_key(chat: Identity, s: LLMSettings) -> str:
 
 def augmentation_key(view: str, embeddings: str, s: AugmentationSettings, llm: str) -> str:
     """Return the key of an augmentation before any failed question was asked again."""
-    return digest("augmentation", FILTER, view, embeddings, s, llm)
+    return digest("augmentation", FILTER, view, embeddings, _augmenter(s), llm)
 
 
 def tau_key(view: str, embeddings: str, s: AugmentationSettings, chat: Identity, llm: LLMSettings) -> str:
     """Return the key of the kept values of tau: that of the augmentation, but for any sample of the users."""
     llm_settings = llm.model_dump(exclude={"concurrency", "limit_users"})
-    return digest(FILTER, view, embeddings, s, chat, llm_settings)
+    return digest(FILTER, view, embeddings, _augmenter(s), chat, llm_settings)
+
+
+def _augmenter(s: AugmentationSettings) -> dict[str, Any]:
+    """Return the augmenter's settings without those that came later and are at their default.
+
+    So an augmentation that was paid for before a setting existed keeps its key.
+    """
+    later = {"injected": 1.0}
+    return {name: value for name, value in s.model_dump(mode="json").items() if later.get(name) != value}
 
 
 def profiles_key(view: str, embeddings: str, augmentation: str, s: ProfilingSettings, llm: str) -> str:

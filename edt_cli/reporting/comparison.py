@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from edt_cli.reporting import paper_tables as paper
 from edt_cli.reporting.grouping import by_protocol, data_names, data_notes, measure, seeds_note, users_note
@@ -17,6 +17,8 @@ from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
 from edt_cli.workspace.documents import Result
 
 MISSING, CUT = "–", "†"
+Against = Literal["best", "each"]
+"""What is tested: each row of the method against the best other system, or the first row against each other row."""
 
 
 class PhaseCost(TypedDict):
@@ -44,6 +46,8 @@ class Row(NamedTuple):
     label: str
     model: str
     seeds: tuple[int, ...]
+    group: str = ""
+    """Group that the plan puts it in; by default that of its model in table 2."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,22 @@ class Grid:
     rows: Sequence[Row]
     method: str
     """Model that is compared with the others."""
+    table: int | None = None
+    figure: int | None = None
+    """Number of the table or figure in the paper."""
+    against: Against = "best"
+
+    @property
+    def overall(self) -> bool:
+        """Whether systems are compared, as in table 2, not variants of one."""
+        return self.figure is None and self.table in (None, 2)
+
+    @property
+    def title(self) -> str:
+        """Title in the paper, if it is a table or figure of it."""
+        if self.figure is not None:
+            return f"Figure {self.figure}. {paper.FIGURES[self.figure].title.partition(',')[0]}"
+        return "Results" if self.table is None else paper.TABLES[self.table].title
 
 
 class Claim(TypedDict):
@@ -85,7 +105,7 @@ class Claim(TypedDict):
 
 def comparison_tables(grid: Grid, outcomes: Sequence[Outcome], claims: Sequence[Claim]) -> list[Table]:
     """Return the tables of a plan: for each protocol metrics and tests, then the cost of each system."""
-    ordered = replace(grid, rows=sorted(grid.rows, key=_position))
+    ordered = replace(grid, rows=sorted(grid.rows, key=_position)) if grid.overall else grid
     names = data_names(outcomes)
     tables = []
     for protocol, protocol_results in by_protocol(outcomes).items():
@@ -93,9 +113,8 @@ def comparison_tables(grid: Grid, outcomes: Sequence[Outcome], claims: Sequence[
         tables.append(_figures(ordered, names, str(protocol), of_protocol))
         protocol_claims = [claim for claim in claims if claim["protocol"] == protocol.protocol]
         if protocol_claims:
-            tables.append(
-                _tests(names, str(protocol), protocol_claims, len(claims), _untested_notes(ordered, of_protocol))
-            )
+            aside = _untested_notes(ordered, of_protocol) if grid.against == "best" else []
+            tables.append(_tests(grid.against, names, str(protocol), protocol_claims, len(claims), aside))
     return [*tables, _costs(ordered, names, outcomes)] if outcomes else []
 
 
@@ -127,8 +146,7 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
         return replace(value, flag=CUT if any(run["cut"] for run in runs) else "")
 
     rows = [
-        TableRow(row.label, tuple(cell(row, target) for target in targets), GROUPS.get(row.model, OTHER))
-        for row in grid.rows
+        TableRow(row.label, tuple(cell(row, target) for target in targets), _group(grid, row)) for row in grid.rows
     ]
     pairs = list(zip(grid.rows, rows, strict=True))
     ours = [shown for row, shown in pairs if row.model == grid.method]
@@ -136,12 +154,12 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     gains = [
         improvement(row, others, f"Improv. of {row.label} (%)" if len(ours) > 1 else "Improv. (%)") for row in ours
     ]
-    gains = [row for row in gains if any(row.cells)]
+    gains = [row for row in gains if any(row.cells) and grid.overall]
     runs_by_row = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
     seeds = seeds_note([(label, runs) for label, runs in runs_by_row if runs])
     notes = [seeds, users_note(outcomes), *data_notes(outcomes)]
     data = ", ".join(names.get(name, name) for name in grid.domains)
-    title = f"{paper.TABLES[2].title} on {data}: {protocol}"
+    title = f"{grid.title} on {data}: {protocol}"
     everything = [cell_value for row in rows for cell_value in row.cells]
     if MISSING in everything:
         notes.append(f"{MISSING} not there yet.")
@@ -150,7 +168,12 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
             f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
             "best nor second, and nothing is compared with it."
         )
-    return mark_best(Table(title, columns, (*rows, *gains), notes=tuple(notes), number=2))
+    table = Table(title, columns, (*rows, *gains), notes=tuple(notes), number=grid.table)
+    return mark_best(table, within_groups=not grid.overall)
+
+
+def _group(grid: Grid, row: Row) -> str:
+    return row.group or (GROUPS.get(row.model, OTHER) if grid.overall else "")
 
 
 def _runs_of(outcomes: Iterable[Outcome], row: Row, data: str) -> list[Outcome]:
@@ -171,14 +194,20 @@ def _untested_notes(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _tests(
-    names: Mapping[str, str], protocol: str, claims: Sequence[Claim], among: int, aside: Sequence[str]
+    against: Against,
+    names: Mapping[str, str],
+    protocol: str,
+    claims: Sequence[Claim],
+    among: int,
+    aside: Sequence[str],
 ) -> Table:
-    """Return the table of the tests of the method against its rivals."""
+    """Return the table of the tests of the method against its rivals, or of its first row against the others."""
 
     def figure(value: float | None, kind: type[Measure] = Measure) -> Cell:
         return MISSING if value is None else kind(value)
 
-    heads = ("N@10", "Best rival", "Its N@10", "Difference", "95% from", "to", "p", "p (Holm)", "Verdict")
+    rival = "Best rival" if against == "best" else "Against"
+    heads = ("N@10", rival, "Its N@10", "Difference", "95% from", "to", "p", "p (Holm)", "Verdict")
     several = len({claim["method"] for claim in claims}) > 1
     rows = tuple(
         TableRow(
@@ -195,7 +224,8 @@ def _tests(
         for claim in claims
     )
     method = claims[0]["method"]
-    title = f"{'The method' if several else method} against the best rival of each domain: {protocol}"
+    others = "the best rival of each domain" if against == "best" else "each other row"
+    title = f"{'The method' if several else method} against {others}: {protocol}"
     notes = (
         "NDCG@10 of each user, paired; p of the one-sided t-test, and by Holm corrected for the "
         f"{among} comparisons of the plan, those not tested among them; the interval by the bootstrap over users.",

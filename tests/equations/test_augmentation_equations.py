@@ -226,6 +226,10 @@ def test_tau_is_a_cosine_for_all_or_a_quantile_of_each_cell():
     for cell, tau in thresholds("q0.80", cells, asked, ranked, scores, 1).items():
         assert tau == np.quantile(scores[cells[asked] == cell], 0.8)
     assert thresholds("paper", cells, asked, ranked & False, scores, 1) == {}
+    calibrated = thresholds("paper", cells, asked, ranked, scores, 1)
+    for text, offset in (("paper+0.05", 0.05), ("paper-.2", -0.2)):
+        shifted = thresholds(text, cells, asked, ranked, scores, 1)
+        assert shifted == pytest.approx({cell: tau + offset for cell, tau in calibrated.items()})
 
 
 def test_table_1s_rate_of_each_pair():

@@ -27,6 +27,7 @@ from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.models.systems import OURS, presets_of, systems
 from edt_cli.models.systems import system as system_of
 from edt_cli.pipeline import Pipeline
+from edt_cli.reporting.comparison import comparison_tables
 from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
@@ -187,6 +188,35 @@ def test_the_claims_are_of_the_ranks_of_each_user_averaged_over_seeds(tmp_path):
         assert claim["verdict"] in ("better", "worse", "not clear")
 
 
+def test_ablations_are_rows_of_one_table_and_the_first_phase_costs_no_run(tmp_path):
+    workspace = prepared(tmp_path)
+    entries = [
+        system("llm-edt", f"{line}[systems.options]\nfinetune_epochs = 2\nfinetune_min_steps = 0")
+        for line in ("", 'ablation = "profiling"\n', 'ablation = "dft"\n')
+    ]
+    path = plan_file(tmp_path, *entries, epochs=2, patience=9)
+    head = 'table = 3\npreset = "llm-edt-ce"\nagainst = "each"\n'
+    path.write_text(
+        head + path.read_text().replace('method = "gru4rec"\n', "").replace("blocks = 1", "blocks = 1\nheads = 1")
+    )
+    c = made_here(workspace, Plan.read(path))
+    whole, without, first = c.cells
+    assert c.run(whole).name == c.run(first).name != c.run(without).name
+    assert not compare(c) and len(all_runs(workspace)) == 2
+
+    result = collect_results(c)
+    full = [outcome for outcome in result.outcomes if outcome["protocol"] == "full"]
+    assert [outcome["variant"] for outcome in full] == ["", "w/o Profiling", "w/o DFT"]
+    documents = evaluate(workspace, c.run(whole), "test", c.plan.evaluations[0], Events())
+    assert [full[0]["domains"], full[2]["domains"]] == [document["domains"] for document in documents]
+    figures, tests, *_ = comparison_tables(result.grid, result.outcomes, result.claims)
+    assert figures.heading.startswith("Table 3. Ablation study on tiny: test, full ranking")
+    assert [row.label for row in figures.rows] == [row.label for row in result.grid.rows]
+    assert len(tests.rows) == 2 * 3 and {row.cells[1] for row in tests.rows} == {
+        row.label for row in result.grid.rows[1:]
+    }
+
+
 def test_nothing_is_claimed_of_a_run_that_a_limit_ended_or_that_is_not_there(tmp_path):
     workspace = prepared(tmp_path)
     rivals = system("popularity"), system("item-knn")
@@ -274,6 +304,8 @@ def test_the_process_of_a_cell_has_the_settings_that_were_planned(tmp_path, monk
         ),
         ('data = ["x"]\nmatch_paper = true\n[settings.model]\nhidden = 64\n[[systems]]\nmodel = "sasrec"', "alike"),
         ('data = ["x"]\n[[systems]]\nmodel = "nothing"', "unknown model"),
+        ('data = ["x"]\n[[systems]]\nmodel = "llm-edt"\nablation = "aug."', "there is no ablation 'aug.'"),
+        ('data = ["x"]\ntable = 3\nfigure = 5\n[[systems]]\nmodel = "llm-edt"', "not of both"),
         (
             'data = ["x"]\n[[systems]]\nmodel = "sasrec"\n[[systems]]\nmodel = "sasrec"',
             "give one of them another label",
@@ -290,7 +322,7 @@ def test_a_file_that_makes_no_plan_is_one_clear_line(tmp_path, text, says):
     path = tmp_path / "plan.toml"
     path.write_text(text)
     with pytest.raises(UserError, match=says):
-        Plan.read(path).cells()
+        Comparison.open(Workspace(tmp_path), Plan.read(path))
 
 
 def test_every_system_gets_the_budget_and_with_match_paper_the_papers_size_and_batch(tmp_path):

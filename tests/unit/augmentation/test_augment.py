@@ -225,6 +225,23 @@ def test_repeated_items_take_no_rank_and_do_not_count_for_tau():
             assert tau == alike["score_target"].drop_nulls().quantile(0.5, "linear")
 
 
+def test_a_share_of_the_kept_items_is_injected_and_a_larger_share_holds_the_smaller():
+    view = users_of_all_kinds()
+    injected = []
+    for share in (0.0, 0.3, 0.6, 1.0):
+        settings = AugmentationSettings(tau="paper", injected=share)
+        found, *_ = run(view, settings, answer=items_of_their_own)
+        kept = found.generated.filter("kept")
+        assert int(found.inserted.sum()) == kept.height
+        left_out = found.generated.filter(reason="not injected")
+        assert left_out["kept"].sum() == 0 and left_out.height + kept.height > 0
+        injected.append(set(kept.select("user", "title").iter_rows()))
+        passed = left_out.height + kept.height
+    nothing, few, more, every = injected
+    assert not nothing and few < more < every and len(every) == passed
+    assert 0.1 < len(few) / len(every) < 0.5 < len(more) / len(every) < 0.8
+
+
 @pytest.mark.parametrize("insertion", ["end", "random"])
 def test_other_places(insertion):
     view = shop()

@@ -55,6 +55,15 @@ def test_what_changes_no_result_changes_no_key(workspace):
     assert plain.run_key != other.run_key
 
 
+def test_a_share_of_the_kept_items_has_a_key_of_its_own(workspace):
+    demo = open_dataset(workspace, "demo")
+    keys = set()
+    for share in (1.0, 0.6, 0.3):
+        settings = load_settings("llm-edt-ce", flags={"augmentation": {"injected": share}}, environment={})
+        keys.add(Pipeline(workspace, demo, settings).augmentation_key)
+    assert len(keys) == 3 and KEPT[0][3] in keys
+
+
 def test_a_try_has_a_key_of_its_own_and_is_remembered(tmp_path):
     tries = Tries(Workspace(tmp_path))
     assert tries.of("abc") == 0 and retried_key("abc", 0) == "abc"
