@@ -14,8 +14,8 @@ LENGTHS = {"[0,5)": (0, 5), "[5,10)": (5, 10), "[10,15)": (10, 15), "[15,20)": (
 def user_groups(dataset: Dataset, queries: EvalQueries, has_text: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Group the queries by properties of the history and of the target.
 
-    The groups are the length of the history (the intervals of figure 4), r of the history, whether the target has
-    text, and whether the target occurs in training.
+    The groups are the length of the history, the user's number of interactions (figure 4), r of the history,
+    whether the target has text, and whether the target occurs in training.
 
     Args:
         dataset: The dataset of the queries.
@@ -31,6 +31,7 @@ def user_groups(dataset: Dataset, queries: EvalQueries, has_text: np.ndarray) ->
     text, in_training = has_text[queries.targets.items], trained[queries.targets.items]
     return {
         "length": between(queries.history.lengths, LENGTHS),
+        "total": between(dataset.sequences.lengths[queries.targets.users], LENGTHS),
         "r": between(r, RATIOS),
         "text": {"with text": text, "without text": ~text},
         "training": {"seen in training": in_training, "unseen in training": ~in_training},

@@ -70,7 +70,7 @@ class PlannedSystem(Section):
     group: str = Field("", description="group of its row; by default that of its model in table 2")
     ablation: str | None = Field(
         None,
-        description="part of LLM-EDT to leave out, as with `edt train --ablate`; `dft` shows the whole method after "
+        description="part of LLM-EDT to leave out, as with `edt train --ablate`; `dft` is the whole method after "
         "its first phase and trains nothing",
     )
     seeds: list[int] | None = Field(None, min_length=1, description="seeds in place of the plan's")
