@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -93,6 +94,14 @@ class Comparison:
             preset=cell.preset_name,
         )
 
+    @cached_property
+    def unique(self) -> list[Cell]:
+        """The first cell of each run: a run and its first phase are cells of one run."""
+        cells: dict[str, Cell] = {}
+        for cell in self.cells:
+            cells.setdefault(self.pipeline(cell).run_key, cell)
+        return list(cells.values())
+
     def run(self, cell: Cell) -> Run | None:
         """Return the run of a cell, if there is one."""
         return self.pipeline(cell).existing()
@@ -123,11 +132,8 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
         for protocol in ("sampled", "popular") if "popular" in c.plan.protocols else ("sampled",):
             candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen, protocol=protocol)
-    # A run and its first phase are cells of one run.
-    unique = {c.pipeline(cell).run_key: cell for cell in reversed(c.cells)}
-    cells = [cell for cell in c.cells if cell in unique.values()]
-    waiting = [cell for cell in cells if c.state(c.run(cell)) != "finished"]
-    total, failed = len(cells), dict[Cell, str]()
+    waiting = [cell for cell in c.unique if c.state(c.run(cell)) != "finished"]
+    total, failed = len(c.unique), dict[Cell, str]()
     message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}

@@ -40,6 +40,8 @@ LATEX = str.maketrans(
         "≤": r"$\leq$",
         "×": r"$\times$",
         "τ": r"$\tau$",
+        "α": r"$\alpha$",
+        "−": "$-$",
         "†": r"$\dagger$",
         "–": "--",
     }
@@ -68,7 +70,7 @@ def render(table: Table, form: str) -> RenderableType:
     }
     if form not in forms:
         raise UsageError(f"unknown form {form!r}; there are: {', '.join(FORMS)}")
-    return forms[form](_cleaned(table))
+    return forms[form](cleaned(table))
 
 
 def document(table: Table) -> dict[str, Any]:
@@ -95,7 +97,8 @@ def document(table: Table) -> dict[str, Any]:
     }
 
 
-def _cleaned(table: Table) -> Table:
+def cleaned(table: Table) -> Table:
+    """Return a table whose text is safe to print."""
     return replace(
         table,
         title=plain(table.title),
@@ -126,7 +129,8 @@ def _stub(table: Table, row: Row, *, repeated: bool) -> list[str]:
     return ["" if repeated else row.group, row.label]
 
 
-def _notes(table: Table) -> list[str]:
+def notes_of(table: Table) -> list[str]:
+    """Return the notes below a table, what its marks mean first."""
     return [*([LEGEND] if table.marked else []), *table.notes]
 
 
@@ -150,7 +154,7 @@ def _markdown(table: Table) -> str:
         for number, row in enumerate(rows):
             labels = [text.translate(MARKDOWN) for text in _stub(table, row, repeated=number > 0)]
             lines.append(line(labels + [cell(value) for value in row.cells]))
-    for note in _notes(table):
+    for note in notes_of(table):
         lines += ["", note.translate(MARKDOWN)]
     return "\n".join(lines) + "\n"
 
@@ -195,7 +199,7 @@ def _latex(table: Table) -> str:
             labels = [text.translate(LATEX) for text in _stub(table, row, repeated=number > 0)]
             lines.append(line(labels + [cell(value) for value in row.cells]))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip{{\footnotesize {note.translate(LATEX)}}}" for note in _notes(table)]
+    lines += [rf"\par\smallskip{{\footnotesize {note.translate(LATEX)}}}" for note in notes_of(table)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

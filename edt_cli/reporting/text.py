@@ -6,7 +6,9 @@ import unicodedata
 
 # Marks, embeddings, overrides and isolates of writing direction: they reorder the text around them.
 DIRECTION_CODES = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-ASCII_FOR = str.maketrans({"±": "+-", "×": "x", "≥": ">=", "≤": "<=", "τ": "tau", "…": "~", "†": "^", "–": "-"})
+ASCII_FOR = str.maketrans(
+    {"±": "+-", "×": "x", "≥": ">=", "≤": "<=", "τ": "tau", "α": "alpha", "−": "-", "…": "~", "†": "^", "–": "-"}
+)
 
 
 def plain(text: str) -> str:
