@@ -243,7 +243,8 @@ def test_latex_escapes_what_tex_would_read(hostile):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
 def test_latex_compiles(hostile, small, tmp_path):
-    tables = [hostile, small, *TABLES.values()]
+    signs = Table("α − τ", (Column("α"),), (Row("τ − 0.05 ≥ α", (Measure(0.5, 0.1, 3, flag="†"),)),))
+    tables = [hostile, small, signs, *TABLES.values()]
     body = "\n".join(render(table, "latex") for table in tables)
     source = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\n\\end{{document}}\n"
     (tmp_path / "tables.tex").write_text(source, "utf-8")
