@@ -39,7 +39,7 @@ SequenceKind = Literal["mixed", "single"]
 Loss = Literal["bpr", "bce", "ce", "top1", "bpr-max"]
 Protocol = Literal["full", "sampled", "popular"]
 Split = Literal["valid", "test"]
-GroupKind = Literal["length", "r", "text", "training"]
+GroupKind = Literal["length", "total", "r", "text", "training"]
 """Properties by which users are grouped in results."""
 CUTOFFS = (5, 10, 20)
 """Cutoffs k of the metrics that every result has."""

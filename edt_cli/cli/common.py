@@ -166,6 +166,15 @@ def settings_from(
     return load_settings(preset, config=config, flags=values, over=over)
 
 
+def seeds_of(text: str) -> list[int]:
+    from edt_cli.config import UsageError
+
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers, such as 42,44,46; got {text!r}") from None
+
+
 def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
     """Return what switches both LLM stages on in a preset without profiles.
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
+    DATA,
     DeviceOption,
     JsonOption,
     QuickOption,
@@ -17,14 +19,16 @@ from edt_cli.cli.common import (
     note,
     open_workspace,
     progress,
+    seeds_of,
     stdout,
 )
-from edt_cli.cli.llm import LLMOptions, ask_before_spending
+from edt_cli.cli.llm import LLMOptions, ask_before_spending, span
 from edt_cli.cli.watch import stopping
 from edt_cli.experiments.files import PLANS, names
 
 if TYPE_CHECKING:
     from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.forecast import Forecast
     from edt_cli.experiments.plan import Cell
 
 PlanArgument = Annotated[
@@ -38,9 +42,31 @@ PlanArgument = Annotated[
 
 def compare(
     plan: PlanArgument,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Datasets in place of the plan's; repeatable.",
+            rich_help_panel=DATA,
+            autocompletion=complete.datasets,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N,...", help="Seeds of all systems in place of the plan's.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="Preset of the method's rows that name none.", autocompletion=complete.presets
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, the cores shared among them.")] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show each run and what there is of it; make nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show each run, what is left, and how long such runs took here; make nothing."
+        ),
     ] = False,
     quick: QuickOption = False,
     device: DeviceOption = "auto",
@@ -54,8 +80,8 @@ def compare(
     What there is so far: edt report --plan PLAN.
 
     Examples:
-        edt compare plan.toml --dry-run
         edt compare table-2 --jobs 2
+        edt compare table-3 --data mine --seeds 42,44,46 --dry-run
         edt compare plan.toml --yes --json
     """
     from edt_cli.experiments.compare import Comparison
@@ -65,8 +91,9 @@ def compare(
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
 
-    read, workspace = Plan.read(plan), open_workspace(workspace_)
-    comparison = Comparison.open(workspace, read, quick=quick)
+    workspace = open_workspace(workspace_)
+    changed = Plan.read(plan).changed(data=data or (), seeds=seeds_of(seeds) if seeds else (), preset=preset)
+    comparison = Comparison.open(workspace, changed, quick=quick)
     if dry_run:
         _show_states(comparison, as_json=json_)
         return
@@ -100,6 +127,8 @@ def _show_states(comparison: Comparison, *, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from edt_cli.experiments.forecast import forecast
+
     table = Table("data", "system", "seed", "state", "run")
     cells = []
     for cell in comparison.cells:
@@ -115,12 +144,36 @@ def _show_states(comparison: Comparison, *, as_json: bool) -> None:
         }
         cells.append(row)
         table.add_row(*(Text(str(row[key] or "")) for key in ("data", "system", "seed", "state", "run")))
+    ahead = forecast(comparison)
     if as_json:
-        emit_json({"cells": cells})
+        emit_json({"cells": cells, "forecast": _forecast_document(ahead)})
         return
     stdout().print(table)
-    left = sum(row["state"] != "finished" for row in cells)
-    note(f"{len(cells) - left} of {len(cells)} runs are finished, {left} are left")
+    note(_forecast_line(ahead, len(comparison.unique)))
+
+
+def _forecast_document(ahead: Forecast) -> dict[str, Any]:
+    return {
+        "runs": len(ahead.left),
+        "seconds": ahead.seconds,
+        "runs_of_unknown_time": len(ahead.unknown),
+        "llm_calls": list(ahead.calls),
+        "cost_usd": None if ahead.cost is None else list(ahead.cost),
+    }
+
+
+def _forecast_line(ahead: Forecast, runs: int) -> str:
+    line = f"{runs - len(ahead.left)} of {runs} runs are made, {len(ahead.left)} are left"
+    known = len(ahead.left) - len(ahead.unknown)
+    if known:
+        minutes = round(ahead.seconds / 60)
+        line += f"; {known} of them take about {minutes // 60}:{minutes % 60:02} hours, by such runs here"
+    if ahead.unknown:
+        line += f"; of {len(ahead.unknown)} nothing like them was made here yet"
+    if ahead.calls.high:
+        cost = "at a price that is not known" if ahead.cost is None else f"{span(ahead.cost, '{:,.4f}')} USD"
+        line += f"; {span(ahead.calls, '{:,.0f}')} LLM calls, {cost}"
+    return line
 
 
 def _show(comparison: Comparison, device: str, failed: dict[Cell, str], events: Any, *, as_json: bool) -> None:

@@ -77,7 +77,9 @@ def evaluate(
     split: SplitOption = "test",
     cutoffs: CutoffsOption = None,
     beyond: BeyondOption = False,
-    groups: Annotated[bool, typer.Option("--groups", help="Also by history length, r, text and training.")] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also by length of the history, total, r, text and training.")
+    ] = False,
     together: Annotated[
         bool, typer.Option("--together", help="One more row: all these runs as an ensemble, their scores added.")
     ] = False,

@@ -183,23 +183,24 @@ def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
     lines = [f"{data}, by {name}, calls still to make:"]
     for stage in stages:
         users = max(1, stage.users)
-        calls = f"{_span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
-        tokens_in, tokens_out = _span(stage.prompt_tokens, "{:,.0f}"), _span(stage.completion_tokens, "{:,.0f}")
+        calls = f"{span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
+        tokens_in, tokens_out = span(stage.prompt_tokens, "{:,.0f}"), span(stage.completion_tokens, "{:,.0f}")
         lines.append(
             f"  {stage.stage}: {calls}; {tokens_in} tokens in, {tokens_out} out; {_duration(stage.seconds)}"
         )
         if stage.cost_usd is not None:
-            each = _span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
+            each = span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
             paper = f"the paper's: {stage.paper_usd:.6f}"
-            lines.append(f"    {_span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
+            lines.append(f"    {span(stage.cost_usd, '{:,.4f}')} USD, {each} a user ({paper})")
         lines.append(f"    from {stage.basis}")
     total = _total(stages)
-    cost = "at a price that is not known" if total is None else f"{_span(total, '{:,.4f}')} USD"
+    cost = "at a price that is not known" if total is None else f"{span(total, '{:,.4f}')} USD"
     lines.append(f"In all {cost}, at {pipeline.settings.llm.concurrency} calls at a time.")
     return Text("\n".join(lines))
 
 
-def _span(span: Span, form: str) -> str:
+def span(span: Span, form: str) -> str:
+    """Format a range as one number if its ends look alike."""
     low, high = form.format(span.low), form.format(span.high)
     return low if low == high else f"{low} - {high}"
 

@@ -35,7 +35,7 @@ from edt_cli.cli.eval import (
     without_refits,
 )
 from edt_cli.config import GroupKind
-from edt_cli.reporting.table import Form
+from edt_cli.reporting.table import ReportForm
 
 if TYPE_CHECKING:
     from edt_cli.reporting.table import Table
@@ -64,7 +64,9 @@ def report(
         typer.Option("--metric", help="Metrics of a free table, such as mrr, hr@5 or ild@10; repeatable."),
     ] = None,
     by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
-    form: Annotated[Form, choice("--format", of=Form, help="Form of the tables.")] = "terminal",
+    form: Annotated[
+        ReportForm, choice("--format", of=ReportForm, help="Form of the tables; html: all on one page.")
+    ] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     protocol: ProtocolOption = "full",
@@ -95,7 +97,7 @@ def report(
     tables: list[Table]
     changes: dict[str, str] = {}
     if plan is not None:
-        tables = _of_plan(workspace, plan, device)
+        tables = _of_plan(workspace, plan, data, device)
     elif paper:
         tables = [TABLES[table or 2]]
     elif table == 1:
@@ -132,14 +134,16 @@ def _cutoffs(metrics: list[str]) -> str | None:
     return ",".join(found) or None
 
 
-def _of_plan(workspace: Workspace, path: Path, device: str) -> list[Table]:
+def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> list[Table]:
     from edt_cli.config import UserError
     from edt_cli.experiments.compare import Comparison, collect_results
     from edt_cli.experiments.plan import Plan
     from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.training.device import open_device
 
-    result = collect_results(Comparison.open(workspace, Plan.read(path)), str(open_device(device)))
+    result = collect_results(
+        Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ())), str(open_device(device))
+    )
     if not result.outcomes:
         raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
     return comparison_tables(result.grid, result.outcomes, result.claims)
@@ -161,7 +165,8 @@ def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, 
     from edt_cli.workspace.files import write_atomic
 
     if out is not None and form == "terminal":
-        form = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}.get(out.suffix, "markdown")
+        forms = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv", ".json": "json"}
+        form = forms.get(out.suffix, "markdown")
     if form == "terminal":
         console = stdout()
         for table in tables:
@@ -170,6 +175,10 @@ def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, 
     if form == "json":
         whole = {"tables": [document(table) for table in tables], "data_changes": changes}
         text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    elif form == "html":
+        from edt_cli.reporting.html import page
+
+        text = page(tables, " · ".join(dict.fromkeys(table.heading for table in tables)))
     else:
         text = "\n".join(str(render(table, form)) for table in tables)
     if out is None:

@@ -14,6 +14,7 @@ from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
 from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, show
 from edt_cli.cli.help import command
+from edt_cli.inference.tracking import Tracker
 from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
@@ -350,3 +351,33 @@ def _table(rows: list[RunRow]) -> RenderableType:
         run = Text.assemble(plain(row.name), (f"\n  {plain(written)}" if written else "", "dim"))
         table.add_row(run, *(Text(plain(cell)) for cell in cells))
     return table
+
+
+@command(app)
+def send(
+    run: RunArgument,
+    to: Annotated[
+        Tracker, choice("--to", of=Tracker, help="The tracker; its own settings say where it keeps runs.")
+    ],
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Send a run to a tracker: its settings, curves, results and what it was made of.
+
+    What the tracker has of this run already is replaced.
+
+    Examples:
+        edt runs send best-so-far --to tensorboard
+        edt runs send best-so-far --to mlflow
+        edt runs send food-kitchen-llm-edt-s42 --to wandb --json
+    """
+    from rich.text import Text
+
+    from edt_cli.inference.tracking import send
+    from edt_cli.reporting.text import plain
+    from edt_cli.workspace.runs import find_runs
+
+    workspace = open_workspace(workspace_)
+    (found,) = find_runs(workspace, None, [run])
+    where = send(workspace, found, to)
+    show({"run": found.name, "to": to, "where": where}, [Text(plain(f"{found.name}: {where}"))], as_json=json_)

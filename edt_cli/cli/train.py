@@ -24,6 +24,7 @@ from edt_cli.cli.common import (
     note,
     open_workspace,
     progress,
+    seeds_of,
     settings_from,
 )
 from edt_cli.cli.eval import CutoffsOption, show_results
@@ -185,7 +186,7 @@ def train(
         quick=quick,
         settings=checked(settings),
         preset=preset_name(chosen),
-        seeds=[settings.training.seed] if seeds is None else _seeds(seeds),
+        seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
     )
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
     if llm.dry_run or viewed(no_ui, json_):
@@ -278,12 +279,3 @@ def _show_final(runs: list[Run], work: _Work, *, as_json: bool) -> None:
     if as_json:
         rows = [{"run": run.name, "preset": work.preset, "final": True} for run in runs]
         emit_json({"data": work.data, "runs": rows})
-
-
-def _seeds(text: str) -> list[int]:
-    from edt_cli.config import UsageError
-
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers, such as 42,44,46; got {text!r}") from None

@@ -70,14 +70,17 @@ class Comparison:
         """
         if not plan.data:
             raise UsageError("the plan names no dataset; name one with --data, or in the plan: data = [...]")
+        cells = plan.cells()
         datasets = [open_dataset(workspace, name) for name in plan.data]
         if quick:
-            datasets = [quick_sample(workspace, dataset) for dataset in datasets]
-            plan = plan.model_copy(update={"data": [dataset.name for dataset in datasets]})
+            samples = {dataset.name: quick_sample(workspace, dataset) for dataset in datasets}
+            plan = plan.model_copy(update={"data": [sample.name for sample in samples.values()]})
+            cells = [replace(cell, data=samples[cell.data].name, quick=True) for cell in cells]
+            datasets = list(samples.values())
         return cls(
             workspace=workspace,
             plan=plan,
-            cells=[replace(cell, quick=quick) for cell in plan.cells()],
+            cells=cells,
             datasets={dataset.name: dataset for dataset in datasets},
         )
 

@@ -30,6 +30,11 @@ class Forecast:
     stages: Sequence[Estimate]
 
     @property
+    def calls(self) -> Span:
+        """Calls of all LLM stages."""
+        return sum((stage.calls for stage in self.stages), NOTHING)
+
+    @property
     def cost(self) -> Span | None:
         """Cost of all LLM stages in US dollars; None if a price is not known."""
         total = NOTHING

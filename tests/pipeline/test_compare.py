@@ -121,6 +121,8 @@ def test_one_command_makes_the_runs_one_fails_and_the_rest_is_shown(tmp_path):
     report = edt(tmp_path, "report", "--plan", str(path), "--format", "markdown").stdout
     assert "GRU4Rec against the best rival of each domain: test, full ranking" in report.replace("\\", "")
     assert "What each system took" in report
+    page = edt(tmp_path, "report", "--plan", str(path), "--format", "html").stdout
+    assert page.startswith("<!doctype html>") and page.count("<table") == report.count("What each system took") + 4
 
 
 def test_a_plan_that_was_killed_ends_what_it_began_goes_on_and_then_has_nothing_to_do(tmp_path):
@@ -215,6 +217,35 @@ def test_ablations_are_rows_of_one_table_and_the_first_phase_costs_no_run(tmp_pa
     assert len(tests.rows) == 2 * 3 and {row.cells[1] for row in tests.rows} == {
         row.label for row in result.grid.rows[1:]
     }
+
+
+def test_a_dry_run_tells_what_is_left_by_what_such_runs_took_here(tmp_path):
+    workspace = prepared(tmp_path)
+    path = plan_file(tmp_path, system("gru4rec"), system("item-knn"), epochs=2, patience=9)
+    handed = tmp_path / "handed.toml"
+    handed.write_text(path.read_text().replace('data = ["tiny"]', ""))
+    made = made_here(workspace, Plan.read(path))
+    seconds = sum(phase["seconds"] for phase in made.run(made.cells[0]).manifest()["phases"].values())
+
+    options = ("--data", "tiny", "--dry-run", "--json")
+    there = json.loads(edt(tmp_path, "compare", str(handed), *options).stdout)
+    assert [cell["state"] for cell in there["cells"]] == ["not evaluated"] * 2
+    assert there["forecast"] == {
+        "runs": 0,
+        "seconds": 0,
+        "runs_of_unknown_time": 0,
+        "llm_calls": [0.0, 0.0],
+        "cost_usd": [0.0, 0.0],
+    }
+    more = json.loads(edt(tmp_path, "compare", str(handed), "--seeds", "1,2", *options).stdout)
+    assert more["forecast"]["runs"] == 4 and more["forecast"]["runs_of_unknown_time"] == 0
+    assert more["forecast"]["seconds"] == pytest.approx(2 * seconds)
+    told = edt(tmp_path, "compare", str(handed), "--data", "tiny", "--seeds", "1", "--dry-run").stderr
+    assert "0 of 2 runs are made, 2 are left; 2 of them take about 0:00 hours, by such runs here" in " ".join(
+        told.split()
+    )
+    refused = edt(tmp_path, "compare", str(handed), code=2).stderr
+    assert "the plan names no dataset" in refused
 
 
 def test_nothing_is_claimed_of_a_run_that_a_limit_ended_or_that_is_not_there(tmp_path):

@@ -104,3 +104,13 @@ def test_a_tracker_that_is_missing_is_named_with_its_command(finished, tracker, 
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(UserError, match=rf"{tracker} is not installed.*pip install 'edt-cli\[{tracker}\]'"):
         send(*finished, tracker)
+
+
+def test_a_run_is_sent_by_the_command_line(finished, monkeypatch, capsys):
+    from edt_cli.cli.app import app
+
+    workspace, run = finished
+    monkeypatch.setattr("edt_cli.inference.tracking.find_spec", lambda name: object())
+    monkeypatch.setattr("edt_cli.inference.tracking._to_mlflow", lambda workspace, record: f"there: {record.name}")
+    app(["runs", "send", run.name, "--to", "mlflow", "--workspace", str(workspace.root)], standalone_mode=False)
+    assert capsys.readouterr().out.split() == f"{run.name}: there: {run.name}".split()
