@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
 from edt_cli.config import TrainingSettings, UsageError, UserError, load_settings
+from edt_cli.data.dataset import Dataset, save
+from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled
 from edt_cli.inference.results import evaluate
 from edt_cli.inference.trained import load_trained
@@ -27,7 +29,7 @@ from edt_cli.pipeline import Pipeline
 from edt_cli.reporting.tables import table_3
 from edt_cli.training.sizes import parameters
 from edt_cli.workspace.events import Events, read_events
-from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.layout import Workspace, digest
 
 pytestmark = pytest.mark.e2e
 
@@ -63,11 +65,21 @@ def shown(*arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
+def prepared(place: Path) -> tuple[Workspace, Dataset]:
+    """A workspace with a small dataset in it."""
+    workspace = Workspace(place)
+    if not workspace.dataset("tiny").complete:
+        with workspace.dataset("tiny").create() as (folder, manifest):
+            saved = save(random_dataset(), folder)
+            manifest |= saved | {"data_key": digest(saved)}
+    return workspace, open_dataset(workspace, "tiny")
+
+
 def trained(place: Path, **options: float):
     settings = load_settings(
         system("last-item").preset, flags={"model": {"hidden": 8}, "training": {"epochs": 2}, "options": options}
     )
-    pipeline = Pipeline(Workspace(place), random_dataset(), settings)
+    pipeline = Pipeline(*prepared(place), settings)
     return pipeline, pipeline.run()
 
 
@@ -91,8 +103,6 @@ def test_it_is_found_shown_trained_and_ranked(site, tmp_path, monkeypatch):
         trained(tmp_path, speed=2.0)
 
     # A run stays in the tables when the package is gone.
-    monkeypatch.setattr("edt_cli.inference.derived.open_dataset", lambda workspace, name: pipeline.dataset)
-    monkeypatch.setattr("edt_cli.inference.measure.is_synthetic", lambda workspace, dataset: True)
     documents = evaluate(pipeline.workspace, run, "test", pipeline.settings.evaluation, Events())
     shown_as = [(one["label"], one["variant"]) for one in labelled(documents, [run])]
     assert shown_as == [("LastItem", ""), ("LastItem", "first phase")]
@@ -116,14 +126,12 @@ def test_it_sees_no_future_and_no_padding(site):
     assert torch.allclose(model.encode_positions(cut)[:, :there], states[:, :there], atol=1e-6)
 
 
-def test_one_without_training_is_ranked_and_recommends(site, tmp_path, monkeypatch):
-    dataset = random_dataset()
+def test_one_without_training_is_ranked_and_recommends(site, tmp_path):
+    workspace, dataset = prepared(tmp_path)
     settings = load_settings(system("newest").preset)
-    pipeline = Pipeline(Workspace(tmp_path), dataset, settings)
+    pipeline = Pipeline(workspace, dataset, settings)
     run = pipeline.run()
     assert not run.manifest().get("phases")
-    monkeypatch.setattr("edt_cli.inference.derived.open_dataset", lambda workspace, name: dataset)
-    monkeypatch.setattr("edt_cli.inference.measure.is_synthetic", lambda workspace, dataset: True)
     (document,) = evaluate(pipeline.workspace, run, "test", settings.evaluation, Events())
     assert document["parameters"] is None and parameters(dataset, settings) == 0
     prefixes = dataset.training_view().prefixes
