@@ -30,10 +30,10 @@ PYTHON
 
 edt data prepare mine --domain-file "$folder/shop.csv" --domain-file "$folder/outlet.csv"
 edt data stats mine
-edt train --data mine --preset paper --epochs 10 --set options.finetune_epochs=40 --set training.batch=64
+edt train --data mine --preset paper --epochs 5 --set options.finetune_epochs=10 --set training.batch=64
 edt train --data mine --model item-knn
 edt report --data mine
-edt train --data mine --preset paper --final --epochs 10 --set options.finetune_epochs=40 --set training.batch=64
+edt train --data mine --preset paper --final --epochs 5 --set options.finetune_epochs=10 --set training.batch=64
 printf 'A-camping-0S\n' > "$folder/out-of-stock.txt"
 edt recommend --data mine --user c7 --count 3 --exclude "$folder/out-of-stock.txt"
 edt recommend --data mine --all --out "$folder/recommendations.parquet"

@@ -42,4 +42,4 @@ def test_amazon_2023(tmp_path):
     assert catalogue.height == 64 and catalogue["title"].null_count() == catalogue["brand"].null_count() == 0
     assert set(catalogue["brand"]) == {"Coffee House", "Tea House", "Pasta House", "Rice House"}
     table = printed.partition("Overall performance on food-kitchen")[2]
-    assert all(label in table for label in ("Popularity", "content-kNN", "SASRec", "H@5"))
+    assert all(label in table for label in ("Popularity", "Content-kNN", "SASRec", "H@5"))
