@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edt_cli.config import UserError
+
 HEAD_BYTES = 1 << 20
 DELIMITERS = (",", ";", "\t", "|", "::")
 ENCODINGS = ("utf-8", "utf-16", "latin-1")
@@ -69,6 +71,7 @@ def head_of(path: Path, quoted: bool = True, encoding: str = "") -> Head:
     Raises:
         OSError, EOFError: If the file cannot be read.
         csv.Error: If its first line is no line of cells.
+        UserError: If its lines end in two carriage returns.
     """
     opener: Callable[..., Any] = gzip.open if is_gzip(path) else open
     with opener(path, "rb") as file:
@@ -76,6 +79,11 @@ def head_of(path: Path, quoted: bool = True, encoding: str = "") -> Head:
     utf_16 = data[:2] in UTF_16 or data[1:2] == b"\0"
     encoding = encoding or ("utf-16" if utf_16 else "utf-8")
     text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace")
+    if text.partition("\n")[0].endswith("\r\r"):
+        raise UserError(
+            f"{path.name} has two carriage returns at each line's end, as a file has that was converted twice; "
+            f"mend it: tr -d '\\r' < {path.name} > mended.csv"
+        )
     skip, separator, line = 0, "", ""
     for line in _LINE_END.split(text):
         if named := re.fullmatch(r"sep=(.)", line.strip()):

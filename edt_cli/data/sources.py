@@ -187,9 +187,10 @@ def checked_domains(names: Iterable[str]) -> tuple[str, ...]:
             raise UsageError(
                 f"{name!r} is not a valid name for a domain: use letters, digits and dashes (--domains)"
             )
-    if len(set(domains)) < len(domains):
+    if len({name.casefold() for name in domains}) < len(domains):
         raise UsageError(
-            f"two domains have the same name: {', '.join(domains)}; name them with --domains food,kitchen"
+            f"two domains have the same name, but perhaps for capitals: {', '.join(domains)}; name them with "
+            "--domains food,kitchen, or mend the column"
         )
     if len(domains) < 2:
         raise UsageError("cross-domain data needs two domains or more")

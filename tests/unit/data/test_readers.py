@@ -368,6 +368,15 @@ def test_metadata_of_2014_in_python_literals(reader, tmp_path):
     assert tally["missing field"] == 1
 
 
+def test_line_ends_that_were_converted_twice_are_refused_with_what_mends_them(reader, tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_bytes(b"user,item,time\r\r\nu1,i1,1500000000\r\r\n")
+    with pytest.raises(UserError, match=r"tr -d '\\r' < twice.csv"):
+        reader.interactions(path, Columns())
+    path.write_bytes(b'user,item,time,title\nu1,i1,1500000000,"two\r\r\nlines"\n')
+    assert reader.interactions(path, Columns())[0].collect().height == 1
+
+
 def test_a_lone_surrogate_does_no_harm(reader, tmp_path):
     path = write(
         tmp_path / "meta.json", ['{"asin": "B1", "title": "odd \\ud83d one"}', '{"asin": "B2", "title": "ok"}']

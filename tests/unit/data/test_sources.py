@@ -150,6 +150,8 @@ def test_files_of_one_domain_are_joined(tmp_path):
     assert sources("mine", domain_files=["food=1.csv", "k.csv", "food=2.csv"], domains="a,b").domains == ("a", "b")
     with pytest.raises(UsageError, match="the same name"):
         sources("mine", domain_files=["food=1.csv", "food.csv"])
+    with pytest.raises(UsageError, match="perhaps for capitals: Food, food"):
+        sources("mine", domain_files=["Food=1.csv", "food=2.csv"])
 
 
 def test_a_folder_stands_for_its_files(tmp_path):
