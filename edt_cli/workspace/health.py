@@ -26,6 +26,8 @@ PACKAGE = "edt-cli"
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 ROOM, LITTLE_ROOM = 100e6, 2e9
 """Free bytes below which nothing can be made, and below which a real pair may not fit."""
+MISSED = {"llm", "search"}
+"""Extras that are reported where they are missing: not the GPU's, told where there is one, nor a tracker's."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _packages() -> Iterator[Finding]:
             yield Finding("broken", f"{name} is not installed", f"pip install '{package.strip()}'")
         else:
             extras.setdefault(extra[1], []).append(name)
-    for extra_name in sorted(extras.keys() - {"test", "all", "gpu"}):
+    for extra_name in sorted(extras.keys() & MISSED):
         what = f"the extra `{extra_name}` is not installed ({', '.join(extras[extra_name])})"
         yield Finding("missing", what, f"pip install '{PACKAGE}[{extra_name}]'")
 

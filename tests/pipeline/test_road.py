@@ -175,7 +175,8 @@ def test_a_newcomer_gets_what_is_popular_and_a_slip_of_the_pen_does_not(place, t
 
 
 def test_final_trains_on_everything_and_is_used_by_recommend(place):
-    done = edt(place, "train", "--data", "demo", "--final", *QUICK)
+    sasrec = ("--model", "sasrec", "--preset", "sasrec-ce", "--epochs", "2")
+    done = edt(place, "train", "--data", "demo", "--final", *sasrec)
     assert "trained on everything" in done.stderr
     user = document(place, "inspect", "one-domain", "--preset", "paper")["user"]
     run = document(place, "recommend", "--user", user)["run"]
