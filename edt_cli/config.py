@@ -41,6 +41,7 @@ Protocol = Literal["full", "sampled", "popular"]
 Split = Literal["valid", "test"]
 GroupKind = Literal["length", "total", "r", "text", "training"]
 """Properties by which users are grouped in results."""
+Tracker = Literal["mlflow", "tensorboard", "wandb"]
 CUTOFFS = (5, 10, 20)
 """Cutoffs k of the metrics that every result has."""
 TrainOn = Literal["train", "train+valid", "all"]

@@ -14,7 +14,7 @@ from edt_cli.cli import complete
 from edt_cli.cli.clean import ask_before_removing
 from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, show
 from edt_cli.cli.help import command
-from edt_cli.inference.tracking import Tracker
+from edt_cli.config import Tracker
 from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from edt_cli.config import UserError
+from edt_cli.config import Tracker, UserError
 from edt_cli.inference.labels import name_of
 from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import read_events
@@ -21,8 +21,6 @@ from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.version import __version__
 
-Tracker = Literal["mlflow", "tensorboard", "wandb"]
-TRACKERS: tuple[str, ...] = get_args(Tracker)
 PROJECT = "edt"
 
 

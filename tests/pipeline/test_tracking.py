@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import get_args
 
 import pytest
 from toy import random_dataset
 
-from edt_cli.config import EvaluationSettings, UserError, load_settings
+from edt_cli.config import EvaluationSettings, Tracker, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.results import evaluate
-from edt_cli.inference.tracking import TRACKERS, record_of, send
+from edt_cli.inference.tracking import record_of, send
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, digest
@@ -99,7 +100,7 @@ def test_wandb_keeps_it_offline_where_it_is_told_to(finished, tmp_path, monkeypa
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("tracker", get_args(Tracker))
 def test_a_tracker_that_is_missing_is_named_with_its_command(finished, tracker, monkeypatch):
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(UserError, match=rf"{tracker} is not installed.*pip install 'edt-cli\[{tracker}\]'"):
