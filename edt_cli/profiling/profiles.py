@@ -83,9 +83,3 @@ class Profiles:
                 **read_frames(folder, FRAMES),
                 summary=read_json(folder / SUMMARY),
             )
-
-
-def similarity(before: Profiles, after: Profiles) -> np.ndarray:
-    """Return the cosine of each user's two profiles [U], nan where one is missing (table 6)."""
-    cosines: np.ndarray = np.einsum("ud,ud->u", before.vectors, after.vectors, dtype=np.float64)
-    return np.where(before.has_profile & after.has_profile, cosines, np.nan)
