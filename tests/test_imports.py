@@ -24,7 +24,7 @@ LAYERS = (
     {"augmentation", "profiling", "training"},
     {"pipeline"},
     {"inference"},
-    {"ui", "experiments", "reporting", "api"},
+    {"ui", "experiments", "reporting", "api", "serving"},
     {"cli"},
 )
 """Parts of edt_cli, the lowest first. A part may import from its own layer too, if no circle comes of it."""
@@ -45,6 +45,9 @@ HEAVY = {
     "sentence_transformers",
     "transformers",
     "textual",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
 }
 
 

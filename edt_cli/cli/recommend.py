@@ -100,7 +100,7 @@ def recommend(
     if out is not None:
         core.checked_ending(out)
     workspace, chosen = open_workspace(workspace_), str(open_device(device))
-    source = _newest(workspace, data, run)
+    source = newest_run(workspace, data, run)
     with progress() as listen:
         trained = TrainedRun(workspace, source, chosen, progress_alone(listen, "remark"))
         data_of_run = trained.data
@@ -145,7 +145,7 @@ def _show_exports(made: dict[str, dict[str, Any]], *, as_json: bool) -> None:
         note(f"{what}, in {manifest['folder']}, by {manifest['run']}")
 
 
-def _newest(workspace: Workspace, data: str | None, name: str | None) -> Run:
+def newest_run(workspace: Workspace, data: str | None, name: str | None) -> Run:
     from edt_cli.models.systems import is_trained
 
     runs = runs_of(workspace, data, [name] if name else None, final=True)

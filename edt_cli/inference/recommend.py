@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from edt_cli.config import KeepSeen, UsageError, UserError
-from edt_cli.data.dataset import Dataset, Sequences, Targets
+from edt_cli.data.dataset import Dataset, Domains, Sequences, Targets
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.evaluation.queries import EvalQueries, complete_histories
 from edt_cli.models.popularity import Popularity
@@ -133,22 +133,17 @@ def recommend(
         A frame with columns user, domain, rank, item, title, score, and source: "model" or "popular".
     """
     dataset = training_data.dataset
-    keeps_seen = dataset.keeps_seen(keep_seen)
     hidden = np.array(sorted(n for name in exclude if (n := dataset.item_number(name)) is not None), dtype=np.int64)
-    with_history = users.inputs.lengths > 0
-    sources: list[tuple[str, Recommender, np.ndarray]] = [
-        ("model", trained, np.flatnonzero(with_history)),
-        ("popular", Popularity(training_data), np.flatnonzero(~with_history)),
-    ]
-    tables = [
-        _recommend_in_domain(
-            training_data, recommender, users, rows, domain, count, hidden, keeps_seen
-        ).with_columns(source=pl.lit(name))
-        for name, recommender, rows_of_source in sources
-        for rows in chunks(rows_of_source, USERS)
-        for domain in domains
-    ]
-    frame = pl.concat(tables)
+    frame = best_items(
+        trained,
+        Popularity(training_data),
+        dataset.domains,
+        users,
+        count=count,
+        domains=domains,
+        hidden=hidden,
+        keep_seen=dataset.keeps_seen(keep_seen),
+    )
     catalogue = dataset.catalogue.select("id", "title").with_row_index("number", offset=1)
     return (
         frame.join(catalogue.with_columns(pl.col("number").cast(pl.Int64)), on="number", how="left")
@@ -158,9 +153,53 @@ def recommend(
     )
 
 
-def _recommend_in_domain(
-    training_data: TrainingData,
+def best_items(
     trained: Recommender,
+    popular: Popularity,
+    all_domains: Domains,
+    users: UserHistories,
+    *,
+    count: int,
+    domains: Sequence[int],
+    hidden: np.ndarray,
+    keep_seen: bool,
+) -> pl.DataFrame:
+    """Return the `count` best items of each user in each of `domains`, by number.
+
+    Args:
+        trained: The trained model.
+        popular: What ranks the items of users without a history.
+        all_domains: The domains of the catalogue.
+        users: The users to recommend items to.
+        count: Number of items per user and domain.
+        domains: Numbers of the domains to recommend from.
+        hidden: Numbers of items never to recommend.
+        keep_seen: Whether items of a user's `history` may be recommended.
+
+    Returns:
+        A frame with columns row (of `users`), domain_number, domain, rank, number, score, and source: "model" or
+        "popular".
+    """
+    with_history = users.inputs.lengths > 0
+    sources: list[tuple[str, Recommender, np.ndarray]] = [
+        ("model", trained, np.flatnonzero(with_history)),
+        ("popular", popular, np.flatnonzero(~with_history)),
+    ]
+    return pl.concat(
+        [
+            _best_of_domain(recommender, all_domains, users, rows, domain, count, hidden, keep_seen).with_columns(
+                source=pl.lit(name)
+            )
+            for name, recommender, rows_of_source in sources
+            for rows in chunks(rows_of_source, USERS)
+            for domain in domains
+        ]
+    )
+
+
+def _best_of_domain(
+    trained: Recommender,
+    all_domains: Domains,
     users: UserHistories,
     rows: np.ndarray,
     domain: int,
@@ -172,14 +211,12 @@ def _recommend_in_domain(
     inputs, history = (sequences.rows(rows) for sequences in (users.inputs, users.history))
     target_domains = np.full(len(rows), domain)
     scorer = trained.scorer(inputs, target_domains)
-    items = training_data.dataset.domains.range(domain)
+    items = all_domains.range(domain)
     out_of_stock = hidden[(hidden >= items.start) & (hidden < items.stop)] - items.start
     targets = Targets(
         users=rows, positions=inputs.lengths, items=np.zeros(len(rows), dtype=np.int64), domains=target_domains
     )
-    queries = EvalQueries(
-        domains=training_data.dataset.domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen
-    )
+    queries = EvalQueries(domains=all_domains, targets=targets, inputs=inputs, history=history, keep_seen=keep_seen)
     parts = []
     for batch in chunks(np.arange(len(rows)), CHUNK):
         scores = scorer.scores(torch.from_numpy(batch), domain).cpu()
@@ -193,7 +230,7 @@ def _recommend_in_domain(
                 {
                     "row": rows[batch[row]],
                     "domain_number": np.full(len(row), domain),
-                    "domain": pl.Series([training_data.dataset.domains.names[domain]] * len(row), dtype=pl.String),
+                    "domain": pl.Series([all_domains.names[domain]] * len(row), dtype=pl.String),
                     "rank": rank + 1,
                     "number": columns.numpy()[real] + items.start,
                     "score": best.numpy()[real].astype(np.float64),

@@ -38,4 +38,6 @@ def load_trained(
         if first_phase and phase.name == main:
             break
     load_weights(folder / weights_file(last), model)
-    return model.eval()
+    model.eval()
+    model.keep_item_vectors()
+    return model

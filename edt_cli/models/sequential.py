@@ -78,6 +78,7 @@ class SequentialModel(nn.Module):
         self.register_buffer("domain_of", given.table.domain_of, persistent=False)
         self.encoder = make_encoder(given.table, s)
         self.side_score: SideScore | None = None
+        self._kept_vectors: Tensor | None = None
 
     domain_of: Tensor
 
@@ -184,7 +185,13 @@ class SequentialModel(nn.Module):
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
         """Return the vectors of the catalogue, [1 + N, D]; row 0 is padding."""
+        if self._kept_vectors is not None:
+            return self._kept_vectors
         return self.encode_items(torch.arange(self.table.catalogue + 1, device=self.domain_of.device))
+
+    def keep_item_vectors(self) -> None:
+        """Compute the item vectors now, once: for a model that is trained no more."""
+        self._kept_vectors = self.item_vectors()
 
     def scorer(self, inputs: Sequences, domains: np.ndarray) -> Scorer:
         """Return a scorer for the n histories `inputs`, each queried in the domain domains[row].

@@ -14,7 +14,7 @@ from edt_backends import endpoint
 from edt_backends.base import BackendError
 from edt_backends.registry import chat_backend, embedding_backend
 
-ABSENT = ("litellm", "optuna", "pynvml")
+ABSENT = ("litellm", "optuna", "pynvml", "fastapi", "uvicorn")
 LLM = "pip install 'edt-cli[llm]'"
 SEARCH = "pip install 'edt-cli[search]'"
 

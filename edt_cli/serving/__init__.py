@@ -1,0 +1,1 @@
+"""An HTTP server of recommendations: answers, batches of requests, and the application."""
