@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from edt_cli.cli import (
+    audit,
     augment,
     cache,
     clean,
@@ -52,6 +53,7 @@ COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
     (ROAD, "recommend", recommend.recommend),
     (LOOK, "inspect", inspect.inspect),
     (LOOK, "runs", runs.app),
+    (LOOK, "audit", audit.audit),
     (LOOK, "models", models.models),
     (LOOK, "settings", settings.settings),
     (LOOK, "providers", providers.providers),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, did_you_mean, similar
 from edt_cli.data.item_vectors import ItemVectors
-from edt_cli.workspace.layout import Artefact
+from edt_cli.workspace.layout import Artefact, digest
 
 Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
@@ -441,6 +441,25 @@ def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "settings": dataset.settings.model_dump(mode="json"),
         "content": {name: _content(frame) for name, frame in zip(FILES, frames, strict=True)},
     }
+
+
+def data_key(saved: Mapping[str, Any], settings: DataSettings) -> str:
+    """Return the key of a dataset from what `save` returned.
+
+    Some settings are left out, since the content shows their effect.
+    """
+    keyed = settings.model_dump(mode="json", exclude={"repeats", "min_rating"})
+    return digest({**saved, "settings": keyed})
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the digests of the tables of a saved dataset, as `save` returned them.
+
+    Raises:
+        OSError: If a table cannot be read.
+        polars.exceptions.PolarsError: If it is damaged.
+    """
+    return {name: _content(pl.read_parquet(folder / name, glob=False)) for name in FILES}
 
 
 def _content(frame: pl.DataFrame) -> str:

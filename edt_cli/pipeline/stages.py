@@ -145,7 +145,7 @@ class Stages:
             by_kind["profiles"] = self.profiles_key
         return by_kind
 
-    def _first_key(self, kind: LLMStage) -> str:
+    def first_key(self, kind: LLMStage) -> str:
         """Return the key of a stage before any question was asked again."""
         s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
         if kind == "augmentation":
@@ -153,7 +153,7 @@ class Stages:
         return keys.profiles_key(self.view.key, self.embeddings_key, self.augmentation_key, s.profiling, llm)
 
     def _key(self, kind: LLMStage) -> str:
-        first = self._first_key(kind)
+        first = self.first_key(kind)
         return keys.retried_key(first, Tries(self.workspace).of(first))
 
     # Stages.
@@ -321,7 +321,7 @@ class Stages:
             return self
         message = f"{kind}: asking {sum(failed.values())} failed questions again"
         self.events.emit(Retrying(step=kind, failed=failed, message=message))
-        tries, first = Tries(self.workspace), self._first_key(kind)
+        tries, first = Tries(self.workspace), self.first_key(kind)
         before = tries.of(first)
         tries.set(first, before + 1)
         again = replace(self, shared=self.providers)
