@@ -163,13 +163,13 @@ def _result(run: Run, document: RunResult, dataset: Dataset, queries: EvalQuerie
         )
     cutoffs = sorted({int(key.partition("@")[2]) for key in document["overall"] if key.startswith("hr@")})
     figures = rank_figures(dataset, queries, ranks, cutoffs)
-    if wrong := _first_difference(document, figures):
+    if wrong := first_difference(document, figures):
         return Check(STEP, False, f"{name}: {wrong}")
     alike = "alike to the last digit" if not len(different) else f"{len(different):,} differ by rounding alone"
     return Check(STEP, True, f"{name}: {len(ranks):,} ranks made again from the weights, {alike}; figures of them")
 
 
-def _first_difference(document: Any, figures: Any) -> str:
+def first_difference(document: Any, figures: Any) -> str:
     """Return where a document says something else than figures computed again, "" if nowhere."""
     said = dict(_leaves({key: document[key] for key in figures}))
     for path, value in _leaves(figures):
@@ -206,7 +206,7 @@ def _lists(run: Run, group: Measured, dataset: Dataset, queries: EvalQueries, ag
     for document in group.documents:
         told = {"domains": figures["domains"], "overall": figures["overall"]}
         known = {key: _known(told[key], document[key]) for key in told}  # type: ignore[literal-required]
-        if wrong := _first_difference(document, known):
+        if wrong := first_difference(document, known):
             return Check(STEP, False, f"{document['file']}: {wrong}")
     return Check(STEP, True, f"{name}: {len(top):,} lists made again from the weights, {same:.2%} alike")
 

@@ -24,7 +24,7 @@ def audit(
         str,
         typer.Argument(
             metavar="RUN",
-            help="A finished run's id, its name, or how its id or its key begins.",
+            help="A finished run's id, its name, or how its id or its key begins; or the folder of a bundle.",
             autocompletion=complete.runs,
         ),
     ],
@@ -48,15 +48,22 @@ def audit(
     Examples:
         edt audit best-so-far
         edt audit food-kitchen-llm-edt-s42 --again
-        edt audit 1f3a --raw downloads --json
+        edt audit submission/ --json
     """
+    from edt_cli.audit.bundle import audit_bundle, is_bundle
     from edt_cli.audit.run import audit as examine
+    from edt_cli.config import UsageError
     from edt_cli.workspace.runs import find_runs
 
-    workspace = open_workspace(workspace_)
-    (found,) = find_runs(workspace, None, [run])
-    with progress() as listen:
-        result = examine(workspace, found, raw=raw, again=again, listen=listen)
+    if is_bundle(Path(run)):
+        if again or raw:
+            raise UsageError("--again and --raw take a run of a workspace; a bundle holds neither weights nor data")
+        result = audit_bundle(Path(run))
+    else:
+        workspace = open_workspace(workspace_)
+        (found,) = find_runs(workspace, None, [run])
+        with progress() as listen:
+            result = examine(workspace, found, raw=raw, again=again, listen=listen)
     show(result.document(), _shown(result), as_json=json_)
     problems = result.problems
     for problem in problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,8 +221,8 @@ def test_a_phase_that_its_minutes_ended_gets_as_many_epochs_as_it_had():
     assert repeated(SimpleNamespace(settings=settings, manifest=lambda: {"phases": phases})) == settings  # type: ignore[arg-type]
 
 
-def test_the_command_tells_what_is_wrong_in_one_line_each(edt, shops, tmp_path):
-    """From the raw files to the cell, for a system without weights."""
+def test_from_the_raw_files_to_the_cell_and_to_a_bundle(edt, shops, tmp_path, monkeypatch):
+    """Of a system without weights; what is wrong is told in one line each."""
     edt("data", "prepare", "shops", "--domain-file", "shop.csv", "--domain-file", "outlet.csv")
     edt("train", "--data", "shops", "--model", "popularity", "--no-ui")
     shown = " ".join(edt("audit", "shops-popularity", "--raw", ".").stdout.split())
@@ -229,6 +230,32 @@ def test_the_command_tells_what_is_wrong_in_one_line_each(edt, shops, tmp_path):
     assert "it counts what the training view holds" in shown
     found = json.loads(edt("audit", "shops-popularity", "--json", "--again").stdout)
     assert found["passed"] and found["chain"][0]["passed"] is None
+
+    shown = edt("report", "--data", "shops", "--bundle", "sub").stderr
+    assert "edt audit sub checks them" in shown
+    names = {path.name for path in (tmp_path / "sub").rglob("*") if path.is_file()}
+    assert {
+        "tables.tex",
+        "tables.html",
+        "test-full-ranks.parquet",
+        "shops.json",
+        "commands.sh",
+        "SHA256SUMS",
+    } <= names
+    assert json.loads(edt("audit", "sub", "--json").stdout)["passed"]
+    whole = b"".join(path.read_bytes() for path in (tmp_path / "sub").rglob("*") if path.is_file())
+    assert b"u1" not in whole and b"s1" not in whole and platform.node().encode() not in whole
+    monkeypatch.setenv("SHOP_TOKEN", "Popularity")
+    assert (
+        "would hold the value of SHOP_TOKEN" in edt("report", "--data", "shops", "--bundle", "sub", code=1).stderr
+    )
+    assert "something else than a bundle" in edt("report", "--data", "shops", "--bundle", ".", code=1).stderr
+    assert "there is none behind these" in edt("report", "--paper", "--bundle", "other", code=2).stderr
+    result = next((tmp_path / "sub").glob("runs/*/results/test-full.json"))
+    result.write_text(result.read_text().replace('"mrr": ', '"mrr": 1'))
+    lines = edt("audit", "sub", code=1).stderr.splitlines()
+    assert "changed after the bundle was written" in lines[0] and "mrr is" in lines[1] and len(lines) == 2
+
     with (tmp_path / "shop.csv").open("a") as file:
         file.write("u9,s1,99\n")
     figure_file = next(tmp_path.glob("ws/runs/*/results/test-full.json"))
