@@ -79,6 +79,8 @@ def audit(
     except UserError as error:
         found.chain.append(Check("artefacts", False, str(error)))
         return found
+    if run.unsound:
+        found.leaks.append(Check("protocol", False, f"unsound, {run.manifest()['unsound']}"))
     found.leaks += tried("leaks", lambda: list(leaks.check_leaks(workspace, run, pipeline, data, model)))
     found.chain += tried(results.STEP, lambda: list(results.check_results(workspace, run, data, model)))
     if again:

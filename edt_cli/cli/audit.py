@@ -61,7 +61,7 @@ def audit(
         result = audit_bundle(Path(run))
     else:
         workspace = open_workspace(workspace_)
-        (found,) = find_runs(workspace, None, [run])
+        (found,) = find_runs(workspace, None, [run], unsound=True)
         with progress() as listen:
             result = examine(workspace, found, raw=raw, again=again, listen=listen)
     show(result.document(), _shown(result), as_json=json_)

@@ -396,12 +396,7 @@ def _split(
     """
     lengths = np.diff(offsets)
     if settings.split == "leave-one-out":
-        enough = lengths >= 3
-        return (
-            np.where(enough, lengths - 2, lengths),
-            np.where(enough, lengths - 2, -1),
-            np.where(enough, lengths - 1, -1),
-        )
+        return leave_one_out(lengths)
     if settings.split == "global-time":
         first, second = np.quantile(times, [0.8, 0.9], method="nearest")
         parts = (times >= first).astype(int) + (times >= second)
@@ -410,6 +405,13 @@ def _split(
     ends = np.cumsum(counts, axis=0)
     valid, test = (np.where(counts[part] > 0, ends[part] - 1, -1) for part in (1, 2))
     return counts[0], valid, test
+
+
+def leave_one_out(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return training length, validation position and test position (-1 for none) of sequences by their lengths."""
+    enough = lengths >= 3
+    train = np.where(enough, lengths - 2, lengths)
+    return train, np.where(enough, lengths - 2, -1), np.where(enough, lengths - 1, -1)
 
 
 def save(dataset: Dataset, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from edt_cli.config import UserError
+from edt_cli.models.llm_edt_options import UNSOUND
 from edt_cli.models.systems import checked, needs, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
@@ -91,6 +92,7 @@ class Pipeline(Stages):
             **vectors,
             "device": self.device,
             **({"quick": True} if self.dataset.sample_of else {}),
+            **({"unsound": unsound} if (unsound := self.departures.unsound) != "none" else {}),
         }
 
     def _made(self, run: Run, listeners: tuple[Listener, ...]) -> Run:
@@ -101,6 +103,8 @@ class Pipeline(Stages):
         material = self.material()
         events = Events(run.folder, listeners)
         manifest: dict[str, Any] = {"plan": run.plan}
+        if run.unsound:
+            manifest["unsound"] = f"not a result: {UNSOUND[self.departures.unsound]}"
         if system(s.model.name).trained:
             from edt_cli.training.fit import train
 
