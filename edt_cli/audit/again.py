@@ -15,7 +15,7 @@ from edt_cli.config import Settings
 from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.event_types import EpochEnded
-from edt_cli.workspace.events import Events, read_events
+from edt_cli.workspace.events import Events, Stopped, read_events
 from edt_cli.workspace.files import scratch_folder
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.machine import machine, versions
@@ -40,7 +40,10 @@ def make_again(workspace: Workspace, run: Run, pipeline: Pipeline, listen: Liste
     with scratch_folder(workspace.root) as folder:
         aside = replace(workspace, folder=f"{folder.name}/runs")
         settings = repeated(run)
-        made = replace(pipeline, workspace=aside, settings=settings).run((listen,))
+        try:
+            made = replace(pipeline, workspace=aside, settings=settings).run((listen,))
+        except Stopped:  # nothing of it is kept, so that it could go on
+            raise KeyboardInterrupt from None
         found = list(compare_training(run, made))
         if not found[-1].passed:
             found += _machines(run, made)
@@ -95,7 +98,7 @@ def compare_training(run: Run, made: Run) -> Iterator[Check]:
     yield Check(STEP, True, said)
 
 
-def _named(event: EpochEnded) -> dict[str, float]:
+def _named(event: EpochEnded) -> dict[str, float | None]:
     """Return the figures of an epoch by name, in the order in which they are made."""
     return {f"loss {name}": value for name, value in event.losses.items()} | {
         f"validation NDCG@10 {name}": value for name, value in event.ndcg.items()

@@ -19,13 +19,19 @@ from toy import random_dataset
 from edt_cli.audit import chain
 from edt_cli.audit.again import compare_training, repeated
 from edt_cli.audit.run import audit
-from edt_cli.config import EvaluationSettings, Settings, load_settings
+from edt_cli.augmentation.audit import check_sources
+from edt_cli.config import EvaluationSettings, Settings, UsageError, UserError, load_settings
 from edt_cli.data.dataset import data_key, load, save
+from edt_cli.experiments.compare import Comparison, collect_results
+from edt_cli.experiments.plan import Plan
+from edt_cli.inference.listing import read_run
 from edt_cli.inference.results import evaluate
 from edt_cli.pipeline import Pipeline
+from edt_cli.reporting.comparison import comparison_tables
+from edt_cli.ui.library import main_results_of
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, file_digests, read_json, write_json
-from edt_cli.workspace.runs import Run, all_runs
+from edt_cli.workspace.runs import Run, all_runs, find_runs
 
 pytestmark = pytest.mark.e2e
 
@@ -50,8 +56,7 @@ def prepared(root: Path) -> Workspace:
 def honest(tmp_path_factory) -> Workspace:
     """LLM-EDT with both LLM stages and both phases on toy data, evaluated."""
     workspace = prepared(tmp_path_factory.mktemp("audit"))
-    settings = load_settings("llm-edt-ce", flags=SMALL, environment={})
-    run = Pipeline(workspace, load(workspace.dataset("tiny")), settings, preset="llm-edt-ce").run()
+    run = pipeline(workspace).run()
     evaluate(workspace, run, "test", EvaluationSettings(), Events())
     return workspace
 
@@ -181,8 +186,8 @@ def titles_and_digests(workspace: Workspace, run: Run) -> None:
 def test_what_was_changed_before_the_results_is_found(copy, tamper, step, says):
     tamper(copy, only_run(copy))
     run = only_run(copy)
-    pipeline = Pipeline(copy, load(copy.dataset("tiny")), run.settings)
-    found = [*chain.artefacts_of(copy, run, pipeline), *chain.run_itself(run, pipeline)]
+    stages = Pipeline(copy, load(copy.dataset("tiny")), run.settings)
+    found = [*chain.artefacts_of(copy, run, stages), *chain.run_itself(run, stages)]
     (problem,) = (check for check in found if check.passed is False)
     assert problem.step == step and says in problem.said
 
@@ -209,6 +214,85 @@ def test_the_first_digit_that_differs_is_named(honest, tmp_path):
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:-3]))
     (check,) = compare_training(Run(tmp_path, run.plan), run)
     assert check.said.startswith("first difference") and check.passed is False
+
+
+def pipeline(workspace: Workspace, **options: object) -> Pipeline:
+    settings = load_settings(
+        "llm-edt-ce", flags={**SMALL, "options": {**SMALL["options"], **options}}, environment={}
+    )
+    return Pipeline(workspace, load(workspace.dataset("tiny")), settings, preset="llm-edt-ce")
+
+
+def test_profiles_that_saw_the_validation_item_saw_that_alone(copy):
+    honest, departed = pipeline(copy), pipeline(copy, profiles_see_validation=True)
+    assert departed.augmentation_key == honest.augmentation_key and departed.profiles_key != honest.profiles_key
+    lengths = honest.view.prefixes.lengths
+    for made, most in ((honest, 0), (departed, 1)):
+        sources = made.profiles().sources
+        beyond = sources["position"].to_numpy() - lengths[sources["user"].to_numpy()]
+        assert beyond.max() == most - 1
+    shown = sources.filter(pl.Series(beyond == 0))
+    assert shown["item"].to_list() == [
+        int(honest.dataset.sequences.of(user)[lengths[user]]) for user in shown["user"].to_list()
+    ]
+    assert len(shown) == len(lengths), "of every user"
+    with pytest.raises(UserError, match="is not in training"):
+        check_sources(honest.dataset, sources, "profiles")
+
+
+def test_an_unsound_run_is_marked_and_shown_by_its_plan_alone(copy):
+    workspace, honest = copy, only_run(copy)
+    run = pipeline(workspace, unsound="split-after-augmentation").run()
+    evaluate(workspace, run, "test", EvaluationSettings(), Events())
+    assert run.manifest()["unsound"].startswith("not a result: ")
+    assert {document["unsound"] for document in run.results()} == {"split-after-augmentation"}
+    assert run.plan["artefacts"]["profiles"] == honest.plan["artefacts"]["profiles"]
+    assert run.plan["artefacts"]["augmentation"] != honest.plan["artefacts"]["augmentation"]
+    assert [one.name for one in find_runs(workspace, "tiny")] == [honest.name]
+    with pytest.raises(UserError, match="not a result"):
+        find_runs(workspace, None, [run.name])
+    assert not main_results_of(run.folder) and not read_run(run.folder).figures and read_run(honest.folder).figures
+    with pytest.raises(UserError, match="no figures but those that are there"):
+        evaluate(workspace, run, "test", EvaluationSettings(cutoffs=(3,)), Events())
+
+    systems = [
+        {"model": "llm-edt", "options": SMALL["options"]},
+        {
+            "model": "llm-edt",
+            "label": "unsound: split",
+            "options": {**SMALL["options"], "unsound": "split-after-augmentation"},
+        },
+    ]
+    training = {name: value for name, value in SMALL["training"].items() if name != "epochs"}
+    values = {
+        "data": ["tiny"],
+        "preset": "llm-edt-ce",
+        "against": "each",
+        "systems": systems,
+        "budget": {"epochs": SMALL["training"]["epochs"]},
+        "settings": {"model": SMALL["model"], "training": training},
+    }
+    with pytest.raises(UsageError, match="only the plan departures"):
+        Comparison.open(workspace, Plan.model_validate(values))
+    result = collect_results(Comparison.open(workspace, Plan.model_validate({**values, "departures": True})))
+    assert {outcome["run"] for outcome in result.outcomes} == {honest.name, run.name}
+    assert result.claims == []
+    tables = comparison_tables(result.grid, result.outcomes, result.claims)
+    titles = [table.title.partition(" on tiny")[0] for table in tables]
+    worth, not_a_result = (
+        "What departures of the authors' released code are worth",
+        "Unsound: not a result. Departures that change what is ranked",
+    )
+    assert titles == [worth, not_a_result, worth, not_a_result, "What each system took"]
+    (sound,) = tables[0].rows
+    assert [row.label for row in tables[1].rows] == [sound.label, "unsound: split, local (no LLM)"]
+    assert tables[1].rows[0].cells == sound.cells and not tables[1].marked
+    assert any("inserted items are targets" in note for note in tables[1].notes)
+
+    found = audit(workspace, run)
+    problems = [f"{problem.step}: {problem.said}" for problem in found.problems]
+    assert any(problem.startswith("protocol: unsound, not a result") for problem in problems)
+    assert any("leak check" in problem for problem in problems)
 
 
 def test_a_phase_that_its_minutes_ended_gets_as_many_epochs_as_it_had():
