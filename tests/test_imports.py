@@ -24,12 +24,12 @@ LAYERS = (
     {"augmentation", "profiling", "training"},
     {"pipeline"},
     {"inference"},
-    {"ui", "experiments", "reporting", "api", "serving"},
+    {"ui", "experiments", "reporting", "api", "audit", "serving"},
     {"cli"},
 )
 """Parts of edt_cli, the lowest first. A part may import from its own layer too, if no circle comes of it."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
-MAY_USE_BACKENDS = {"llm", "augmentation", "profiling", "pipeline", "inference", "ui", "cli"}
+MAY_USE_BACKENDS = {"llm", "augmentation", "profiling", "pipeline", "inference", "audit", "ui", "cli"}
 REPORTING_MAY_USE = {"config", "workspace", "data"}
 HEAVY = {
     "torch",

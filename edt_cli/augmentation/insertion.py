@@ -6,11 +6,13 @@ this look-ahead within training too; it does not affect evaluation, since nothin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from edt_cli.data.dataset import Numbers, Sequences
+from edt_cli.augmentation.artefact import Augmentation
+from edt_cli.data.dataset import Numbers, Sequences, grouped
 
 
 def insert(
@@ -31,6 +33,23 @@ def insert(
         prefixes.offsets + np.concatenate([[0], np.cumsum(added)]), np.insert(prefixes.items, indices, items[order])
     )
     return augmented, np.insert(np.zeros(len(prefixes.items), bool), indices, True)
+
+
+def continued(augmentation: Augmentation, prefixes: Sequences, longer: Sequences) -> Augmentation:
+    """Return an augmentation with what longer prefixes have after those that were augmented.
+
+    Args:
+        augmentation: Augmentation of the prefixes.
+        prefixes: The training prefixes.
+        longer: Longer prefixes of the same users.
+    """
+    position = np.arange(len(longer.items)) - longer.offsets[longer.users]
+    after = position >= prefixes.lengths[longer.users]
+    rows = np.concatenate([augmentation.sequences.users, longer.users[after]])
+    items = np.concatenate([augmentation.sequences.items, longer.items[after]])
+    sequences = grouped(rows, items, None, len(longer))
+    inserted = np.append(augmentation.inserted, np.zeros(int(after.sum()), bool))
+    return replace(augmentation, sequences=sequences, inserted=inserted[np.argsort(rows, kind="stable")])
 
 
 def choose_injected(share: float, count: int, users: Numbers, slots: Numbers, seed: int) -> np.ndarray:

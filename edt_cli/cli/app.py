@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from edt_cli.cli import (
+    audit,
     augment,
     cache,
     clean,
@@ -54,6 +55,7 @@ COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
     (ROAD, "serve", serve.serve),
     (LOOK, "inspect", inspect.inspect),
     (LOOK, "runs", runs.app),
+    (LOOK, "audit", audit.audit),
     (LOOK, "models", models.models),
     (LOOK, "settings", settings.settings),
     (LOOK, "providers", providers.providers),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli.bundle import bundle as write_bundle
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
@@ -69,6 +70,12 @@ def report(
     ] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Write a folder to attach to a paper: tables, ranks, settings, commands, digests."
+        ),
+    ] = None,
     protocol: ProtocolOption = "full",
     negatives: NegativesOption = 100,
     keep_seen: KeepSeenOption = None,
@@ -95,17 +102,18 @@ def report(
     form = "json" if json_ else form
     workspace = open_workspace(workspace_)
     tables: list[Table]
+    behind: list[Run] = []
     changes: dict[str, str] = {}
     if plan is not None:
-        tables = _of_plan(workspace, plan, data, device)
+        tables, behind = _of_plan(workspace, plan, data, device)
     elif paper:
         tables = [TABLES[table or 2]]
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:
-        runs = runs_of(workspace, data, run)
+        runs = behind = runs_of(workspace, data, run)
         if not run and split == "valid":
-            runs = without_refits(runs)
+            runs = behind = without_refits(runs)
         settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
         lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
         documents = result_documents(workspace, runs, split, settings, device, lists=lists)
@@ -124,7 +132,10 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
-    _write(tables, form, out, changes)
+    if bundle is not None:
+        write_bundle(bundle, workspace, tables, behind)
+    else:
+        _write(tables, form, out, changes)
     tell_changes(changes)
 
 
@@ -134,19 +145,20 @@ def _cutoffs(metrics: list[str]) -> str | None:
     return ",".join(found) or None
 
 
-def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> list[Table]:
+def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> tuple[list[Table], list[Run]]:
+    """Return the tables of a plan as far as it is made, and the runs behind them."""
     from edt_cli.config import UserError
     from edt_cli.experiments.compare import Comparison, collect_results
     from edt_cli.experiments.plan import Plan
     from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.training.device import open_device
 
-    result = collect_results(
-        Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ())), str(open_device(device))
-    )
+    comparison = Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ()))
+    result = collect_results(comparison, str(open_device(device)))
     if not result.outcomes:
         raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
-    return comparison_tables(result.grid, result.outcomes, result.claims)
+    runs = [run for cell in comparison.unique if (run := comparison.run(cell)) is not None and run.finished]
+    return comparison_tables(result.grid, result.outcomes, result.claims), runs
 
 
 def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, did_you_mean, similar
 from edt_cli.data.item_vectors import ItemVectors
-from edt_cli.workspace.layout import Artefact
+from edt_cli.workspace.layout import Artefact, digest
 
 Numbers = NDArray[np.int64]
 TEXT_FIELDS = ("title", "brand", "category", "description")
@@ -396,12 +396,7 @@ def _split(
     """
     lengths = np.diff(offsets)
     if settings.split == "leave-one-out":
-        enough = lengths >= 3
-        return (
-            np.where(enough, lengths - 2, lengths),
-            np.where(enough, lengths - 2, -1),
-            np.where(enough, lengths - 1, -1),
-        )
+        return leave_one_out(lengths)
     if settings.split == "global-time":
         first, second = np.quantile(times, [0.8, 0.9], method="nearest")
         parts = (times >= first).astype(int) + (times >= second)
@@ -410,6 +405,13 @@ def _split(
     ends = np.cumsum(counts, axis=0)
     valid, test = (np.where(counts[part] > 0, ends[part] - 1, -1) for part in (1, 2))
     return counts[0], valid, test
+
+
+def leave_one_out(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return training length, validation position and test position (-1 for none) of sequences by their lengths."""
+    enough = lengths >= 3
+    train = np.where(enough, lengths - 2, lengths)
+    return train, np.where(enough, lengths - 2, -1), np.where(enough, lengths - 1, -1)
 
 
 def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -441,6 +443,25 @@ def save(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "settings": dataset.settings.model_dump(mode="json"),
         "content": {name: _content(frame) for name, frame in zip(FILES, frames, strict=True)},
     }
+
+
+def data_key(saved: Mapping[str, Any], settings: DataSettings) -> str:
+    """Return the key of a dataset from what `save` returned.
+
+    Some settings are left out, since the content shows their effect.
+    """
+    keyed = settings.model_dump(mode="json", exclude={"repeats", "min_rating"})
+    return digest({**saved, "settings": keyed})
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the digests of the tables of a saved dataset, as `save` returned them.
+
+    Raises:
+        OSError: If a table cannot be read.
+        polars.exceptions.PolarsError: If it is damaged.
+    """
+    return {name: _content(pl.read_parquet(folder / name, glob=False)) for name in FILES}
 
 
 def _content(frame: pl.DataFrame) -> str:

@@ -130,10 +130,15 @@ def save_vectors(
     """Write the vectors of a dataset, and return what its manifest says of them."""
     known: np.ndarray = (vectors != 0).any(1)
     save_file({"vectors": vectors, "has_text": known}, folder / FILE)
-    key = hashlib.sha256(vectors.data).hexdigest()[:16]
+    key = vectors_key(vectors)
     return {
         "label": f"{' and '.join(dict.fromkeys(file.path.name for file in files))}, {key[:8]}",
         "key": key,
         "dimension": vectors.shape[1],
         "items": {name: int(known[span.start : span.stop].sum()) for name, span in domains.items()},
     }
+
+
+def vectors_key(vectors: np.ndarray) -> str:
+    """Return 16 hex digits over the vectors of a dataset."""
+    return hashlib.sha256(vectors.data).hexdigest()[:16]

@@ -12,7 +12,7 @@ import polars as pl
 
 from edt_cli.config import DataSettings, UsageError, UserError
 from edt_cli.data.columns import Columns
-from edt_cli.data.dataset import TEXT_FIELDS, Dataset, assemble, save
+from edt_cli.data.dataset import TEXT_FIELDS, Dataset, assemble, data_key, save
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
 from edt_cli.data.doubts import check_metadata, check_vectors, report_doubts, shown_date
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
@@ -368,8 +368,6 @@ def _write(
     events: Events,
 ) -> dict[str, Any]:
     """Write the tables and item vectors, and return the rest of the manifest."""
-    # These are left out of the key, since the content shows their effect.
-    keyed = settings.model_dump(mode="json", exclude={"repeats", "min_rating"})
     tie_order = _tie_order(frame, items)
     dataset = assemble(frame, items, domains, settings)
     counts = dataset.sequences.domain_counts(dataset.domains)
@@ -379,7 +377,7 @@ def _write(
         vectors["item_vectors"] = _write_vectors(folder, dataset, sources, tally, events)
         saved["content"][FILE] = vectors["item_vectors"]["key"]
     return saved | {
-        "data_key": digest({**saved, "settings": keyed}),
+        "data_key": data_key(saved, settings),
         "split": settings.split,
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),

@@ -17,6 +17,11 @@ INTERACTIONS = 1000
 SEED = 42
 
 
+def sample_key(dataset_key: str) -> str:
+    """Return the key of the sample of a dataset with a key."""
+    return digest("quick", dataset_key, INTERACTIONS, SEED)
+
+
 def quick_sample(workspace: Workspace, dataset: Dataset) -> Dataset:
     """Return a sample of a dataset, kept beside it as NAME-quick; a sample is its own.
 
@@ -26,7 +31,7 @@ def quick_sample(workspace: Workspace, dataset: Dataset) -> Dataset:
     if dataset.sample_of:
         return dataset
     artefact = workspace.dataset(f"{dataset.name}-quick")
-    recipe = digest("quick", dataset.key, INTERACTIONS, SEED)
+    recipe = sample_key(dataset.key)
     known = artefact.manifest() if artefact.complete else {"sample_of": dataset.name}
     if known.get("sample_of") != dataset.name:
         raise UserError(

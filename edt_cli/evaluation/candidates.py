@@ -73,18 +73,26 @@ def candidates(
     Under the protocol `popular`, items are drawn in proportion to their interactions in training.
     """
     popular = ["popular"] if protocol == "popular" else []
-    seed = int(digest(dataset.settings.seed, split, negatives, *popular)[:12], 16)
     key = digest(dataset.key, split, negatives, *(["seen among them"] if keep_seen else []), *popular)
     artefact = workspace.artefact("candidates", key)
     if not artefact.complete:
         made_of = {"dataset": dataset.key, "split": split, "negatives": negatives, "keep_seen": keep_seen}
         with artefact.create(**made_of, protocol=protocol) as (folder, _):
-            view = dataset.training_view()
-            queries = eval_queries(dataset, split, view.prefixes, keep_seen=keep_seen)
-            weights = view.popularity() if popular else None
-            columns = draw_candidates(queries, negatives, seed, weights)
+            columns = draw_again(dataset, split, negatives, keep_seen=keep_seen, protocol=protocol)
             save_file({"columns": columns}, folder / "columns.safetensors")
     return load_file(artefact.path / "columns.safetensors")["columns"]
+
+
+def draw_again(
+    dataset: Dataset, split: Split, negatives: int, *, keep_seen: bool, protocol: Protocol
+) -> np.ndarray:
+    """Draw the candidates of a split, the same ones at each call."""
+    popular = ["popular"] if protocol == "popular" else []
+    seed = int(digest(dataset.settings.seed, split, negatives, *popular)[:12], 16)
+    view = dataset.training_view()
+    queries = eval_queries(dataset, split, view.prefixes, keep_seen=keep_seen)
+    weights = view.popularity() if popular else None
+    return draw_candidates(queries, negatives, seed, weights)
 
 
 def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from edt_cli.experiments.plan import Cell, Plan
 from edt_cli.inference.labels import identity
 from edt_cli.inference.results import evaluate, evaluated, ranks_of
 from edt_cli.llm.providers import Providers
+from edt_cli.models.llm_edt_options import UNSOUND
 from edt_cli.models.systems import has_llm
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.stages import OFF
@@ -70,7 +71,7 @@ class Comparison:
         """
         if not plan.data:
             raise UsageError("the plan names no dataset; name one with --data, or in the plan: data = [...]")
-        cells = plan.cells()
+        cells = [cell for cell in plan.cells() if not cell.has_no_effect]
         datasets = [open_dataset(workspace, name) for name in plan.data]
         if quick:
             samples = {dataset.name: quick_sample(workspace, dataset) for dataset in datasets}
@@ -209,7 +210,8 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
     for cell in c.cells:
         pipeline = c.pipeline(cell)
         label = _row_label(cell, pipeline)
-        row = rows.setdefault(label, Row(label, cell.model, (), cell.group))
+        unsound = "" if cell.unsound == "none" else UNSOUND[cell.unsound]
+        row = rows.setdefault(label, Row(label, cell.model, (), cell.group, unsound))
         rows[label] = row._replace(seeds=tuple(dict.fromkeys((*row.seeds, cell.seed))))
         run = pipeline.existing()
         if run is None or not run.finished:
@@ -231,8 +233,19 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
         table=c.plan.table,
         figure=c.plan.figure,
         against=c.plan.against,
+        departures=c.plan.departures,
+        notes=_notes(c.plan),
     )
     return ComparisonResults(grid, outcomes, _claims(grid, c.plan, outcomes, ranks))
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    """Return the notes of a plan, and which rows are left out."""
+    idle = dict.fromkeys(cell.label for cell in plan.cells() if cell.has_no_effect)
+    return (
+        *plan.notes,
+        *(f"Not made: {label}; `local` generates no items, so an LLM is needed." for label in idle),
+    )
 
 
 def _row_label(cell: Cell, pipeline: Pipeline) -> str:
@@ -303,7 +316,7 @@ def _claims(
 def _contrasts(grid: Grid, plan: Plan) -> list[tuple[Row, list[Row]]]:
     """Return the rows to test, each with those of which it is held against the best."""
     if plan.against == "each":
-        first, *others = grid.rows
+        first, *others = (row for row in grid.rows if not row.unsound)
         return [(first, [other]) for other in others]
     rivals = [row for row in grid.rows if row.model != grid.method]
     return [(row, rivals) for row in grid.rows if rivals and row.model == grid.method]

@@ -26,6 +26,7 @@ from edt_cli.config import (
 )
 from edt_cli.experiments.files import PLANS, find
 from edt_cli.inference.labels import changed_settings, label_of, shown_preset
+from edt_cli.models.llm_edt_options import Unsound, llm_edt_options
 from edt_cli.models.systems import checked, limited, system
 from edt_cli.paper.ablations import ABLATIONS, MATCH_PAPER
 from edt_cli.reporting.comparison import Against
@@ -119,6 +120,10 @@ class Plan(Section):
     against: Against = "best"
     systems: list[PlannedSystem] = Field(min_length=1)
     seeds: list[int] = Field([42], min_length=1)
+    departures: bool = Field(
+        False, description="whether it is of the departures of the released code, and so may have unsound rows"
+    )
+    notes: list[str] = Field(default_factory=list, description="notes below its tables")
     method: str = "llm-edt"
     """Model whose rows are tested against the best of the other systems."""
     protocols: list[Protocol] = Field(["full", "sampled"], min_length=1)
@@ -254,7 +259,11 @@ class Plan(Section):
                     for seed in seeds
                 ]
         for cell in cells:
-            cell.settings()
+            if cell.unsound != "none" and not self.departures:
+                raise UsageError(
+                    f"options.unsound = {cell.unsound}: what it measures is no result; only the plan departures "
+                    "takes it"
+                )
         return cells
 
 
@@ -296,6 +305,16 @@ class Cell:
         flags["training"] = {**flags["training"], "seed": self.seed}
         settings = checked(load_settings(self.preset or system(self.model).preset, flags=flags))
         return limited(settings, 1, but=self.values.get("options", {})) if self.quick else settings
+
+    @property
+    def unsound(self) -> Unsound:
+        """Departure of the released code that makes its figures no result, or "none"."""
+        return llm_edt_options(self.settings()).unsound
+
+    @property
+    def has_no_effect(self) -> bool:
+        """Whether it is to rank generated items, and `local` generates none."""
+        return self.unsound == "generated-candidates" and self.settings().llm.provider == "local"
 
     def arguments(self, device: str) -> list[str]:
         """Return the arguments of the `edt` command that makes this run."""

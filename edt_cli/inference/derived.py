@@ -35,11 +35,22 @@ def dataset_of(workspace: Workspace, run: Run) -> Dataset:
     return dataset
 
 
+def _sound_dataset_of(workspace: Workspace, run: Run) -> Dataset:
+    """Return the dataset of a run whose targets and candidates are those of it.
+
+    Raises:
+        UserError: If they are others, as of an unsound run, or the dataset has changed since.
+    """
+    if run.unsound:
+        raise UserError(f"run {run.name} is unsound ({run.unsound}): it has no figures but those that are there")
+    return dataset_of(workspace, run)
+
+
 def with_cutoffs(
     workspace: Workspace, run: Run, document: RunResult, ranks: np.ndarray, cutoffs: Sequence[int]
 ) -> RunResult:
     """Return a result with HR@k and NDCG@k at further cutoffs."""
-    dataset = dataset_of(workspace, run)
+    dataset = _sound_dataset_of(workspace, run)
     measured = rank_figures(dataset, _queries(dataset, document), ranks, cutoffs)
     groups = {
         group: {label: _merged(measured["groups"][group][label], domains) for label, domains in labels.items()}
@@ -70,7 +81,7 @@ def with_list_metrics(
     Raises:
         UserError: If the lists cannot be read.
     """
-    dataset = dataset_of(workspace, run)
+    dataset = _sound_dataset_of(workspace, run)
     try:
         top = pl.read_parquet(lists, glob=False)["top"].to_numpy()
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -96,7 +96,7 @@ def read_run(folder: Path) -> RunRow:
         status=status_of(folder),
         when=when,
         plan=plan,
-        figures=_figures(folder),
+        figures={} if plan.get("unsound") else _figures(folder),
         title=title,
         preset=preset,
         seed=seed,

@@ -212,6 +212,8 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, *, first_phase: bo
         "parameters": manifest.get("parameters"),
         "seconds": sum(phase["seconds"] for phase in phases) if phases else None,
     }
+    if run.unsound:
+        header["unsound"] = run.unsound
     if "item_vectors" in run.plan:
         header["item_vectors"] = run.plan["item_vectors"]
     return header

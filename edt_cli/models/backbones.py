@@ -117,8 +117,12 @@ class SASRecBlock(Layer):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.norm_attention(x), causal=True))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the states of the block, [B, L, D] -> [B, L, D].
+
+        `mask`: bool, broadcastable to [B, heads, L, L], True where a query may look; causal if None.
+        """
+        x = x + self.drop(self.attention(self.norm_attention(x), mask, causal=mask is None))
         return x + self.drop(self.feedforward(self.norm_feedforward(x)))
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:

@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from edt_cli.config import Section, Settings, UsageError
+from edt_cli.config import Section, Settings, UsageError, validated
+
+Unsound = Literal["none", "generated-candidates", "split-after-augmentation"]
+"""Departures of the released code that change what is measured."""
+UNSOUND: dict[Unsound, str] = {
+    "generated-candidates": "generated items are among the candidates",
+    "split-after-augmentation": "the augmented sequences are split, so inserted items are targets",
+}
+"""What makes a run unsound."""
 
 
 class LLMEDTOptions(Section):
@@ -43,6 +51,25 @@ class LLMEDTOptions(Section):
         False, description="after pre-training, fit the weights of the memory's terms on the validation set"
     )
 
+    sees_future: bool = Field(
+        False,
+        description="departure of the released code: no causal mask, so in training a state sees its own target",
+    )
+    adapter_residual: bool = Field(
+        False, description="departure of the released code: ReLU and a residual in the adapters of eq. 10"
+    )
+    global_term: bool = Field(
+        True, description="off: departure of the released code, fine-tuning scores by u^d alone, without u (eq. 11)"
+    )
+    profiles_see_validation: bool = Field(
+        False, description="departure of the released code: profiles are written of the validation item, too"
+    )
+    unsound: Unsound = Field(
+        "none",
+        description="unsound, not a result: generated items among the candidates, or a split of the augmented "
+        "sequences; only `edt compare departures` shows such runs",
+    )
+
     def check(self, s: Settings) -> None:
         """Validate the options against each other and against the other settings.
 
@@ -56,3 +83,17 @@ class LLMEDTOptions(Section):
             raise UsageError("options.calibrate needs options.memory: it fits the weights of the memory's terms")
         if self.threads == "joint" and not causal:
             raise UsageError("options.threads = joint needs a causal backbone")
+        if self.sees_future and (s.model.backbone != "sasrec" or self.memory or self.threads == "joint"):
+            raise UsageError("options.sees_future needs model.backbone = sasrec, adapters, and no memory")
+        if not self.global_term and not (self.finetune and self.threads == "adapters"):
+            raise UsageError("options.global_term = false needs options.finetune and options.threads = adapters")
+        if (self.profiles_see_validation or self.unsound != "none") and s.training.train_on != "train":
+            raise UsageError(
+                "options.profiles_see_validation and options.unsound are of runs that are evaluated: leave out "
+                "--refit and --final"
+            )
+
+
+def llm_edt_options(s: Settings) -> LLMEDTOptions:
+    """Return the options of LLM-EDT in the settings of a run; for another system their defaults."""
+    return validated(LLMEDTOptions, s.options if s.model.name == "llm-edt" else {})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edt_cli.models.backbones import make_backbone
 from edt_cli.models.batch import Batch, last_state
+from edt_cli.models.departures import ResidualAdapter, UnmaskedSASRec
 from edt_cli.models.domain_sequences import domain_sequence, shared_domain_positions
 from edt_cli.models.encoders import Adapter
 from edt_cli.models.inputs import ModelInputs
@@ -30,7 +31,10 @@ class ThreadedModel(ProfiledModel):
         super().__init__(given)
         assert isinstance(given.options, LLMEDTOptions)
         self.options = given.options
-        self.threads = DomainThreads(self.domains, given.model.hidden, self.options.adapter)
+        if self.options.sees_future:
+            self.backbone = UnmaskedSASRec(given.model)
+        kind = ResidualAdapter if self.options.adapter_residual else Adapter
+        self.threads = DomainThreads(self.domains, given.model.hidden, self.options.adapter, kind)
         self.domain_backbone = make_backbone(given.model) if self.options.threads == "joint" else None
         self.fine_tuned = False
 
@@ -60,11 +64,15 @@ class ThreadedModel(ProfiledModel):
     def add_threads(self, states: Tensor, domain_states: Tensor, present: Tensor, domains: Tensor) -> Tensor:
         """Eq. 11 from its parts: u + u^d, [..., D].
 
-        With joint threads h^d is part of the sum from the first phase on, and the second phase adds u^d.
+        With joint threads h^d is part of the sum from the first phase on, and the second phase adds u^d. Without
+        `options.global_term` the second phase leaves u^d alone.
         """
         if self.domain_backbone is not None:
             states = states + domain_states
-        return states + self.threads(domain_states, present, domains) if self.fine_tuned else states
+        if not self.fine_tuned:
+            return states
+        of_domains = self.threads(domain_states, present, domains)
+        return states + of_domains if self.options.global_term else of_domains
 
     def last_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the parts of eq. 11 at each row's last item: u and h^d [B, D], whether h^d exists, and d [B]."""
@@ -102,9 +110,9 @@ class DomainThreads(Layer):
     The outer layer starts at zero, so that fine-tuning starts from the pre-trained model.
     """
 
-    def __init__(self, domains: int, hidden: int, inner: int) -> None:
+    def __init__(self, domains: int, hidden: int, inner: int, kind: type[Adapter] = Adapter) -> None:
         super().__init__()
-        self.adapters = ModuleList(Adapter(hidden, inner, hidden) for _ in range(domains))
+        self.adapters = ModuleList(kind(hidden, inner, hidden) for _ in range(domains))
         for adapter in self.adapters:
             nn.init.zeros_(adapter.outer.weight)
             nn.init.zeros_(adapter.outer.bias)

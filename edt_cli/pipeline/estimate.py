@@ -123,12 +123,13 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
     if asks_items and vectors is not None:
         from edt_cli.augmentation.augment import planned_requests
 
-        stage = known.stage("augment", planned_requests(pipeline.view, vectors, s.augmentation, s.llm))
+        view = pipeline.augmenter.view
+        stage = known.stage("augment", planned_requests(view, vectors, s.augmentation, s.llm))
         items = int(stage.calls.high) * s.augmentation.ask
         stages.append(stage)
     profiles = 0
     if asks_profiles and vectors is not None:
-        stage = _profiles(pipeline, vectors, known)
+        stage = _profiles(pipeline.profiler, vectors, known)
         profiles = stage.users
         stages.append(stage)
     embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes))

@@ -18,6 +18,15 @@ FILTER = 2
 ADDED = ("clip_norm",)
 """Settings of training that came after the first runs; where they are off, a run has the key that it always had."""
 
+ADDED_OPTIONS = {
+    "sees_future": False,
+    "adapter_residual": False,
+    "global_term": True,
+    "profiles_see_validation": False,
+    "unsound": "none",
+}
+"""Options of LLM-EDT that came after the first runs, with their defaults, which leave a run its key."""
+
 LLMStage = Literal["augmentation", "profiles"]
 Kind = Literal["embeddings", LLMStage]
 """Kinds of artefacts."""
@@ -84,7 +93,8 @@ def run_key(
         options: All options of the system.
         keep_seen: Whether items that a user has seen stay candidates.
     """
-    parts = [options] if options else []
+    known = {name: value for name, value in options.items() if ADDED_OPTIONS.get(name, ...) != value}
+    parts = [known] if known else []
     seen = ["seen items stay candidates"] if keep_seen else []
     later = {name for name in ADDED if getattr(s.training, name) is None}
     training = s.training.model_dump(mode="json", exclude=later)

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, Self
 
 from edt_cli.config import UserError
+from edt_cli.models.llm_edt_options import UNSOUND
 from edt_cli.models.systems import checked, needs, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import write_json
+from edt_cli.workspace.layout import MANIFEST, file_digest, write_json
 from edt_cli.workspace.provenance import recorded
 from edt_cli.workspace.runs import Run, existing_run, open_run
 
@@ -91,6 +92,7 @@ class Pipeline(Stages):
             **vectors,
             "device": self.device,
             **({"quick": True} if self.dataset.sample_of else {}),
+            **({"unsound": unsound} if (unsound := self.departures.unsound) != "none" else {}),
         }
 
     def _made(self, run: Run, listeners: tuple[Listener, ...]) -> Run:
@@ -101,6 +103,8 @@ class Pipeline(Stages):
         material = self.material()
         events = Events(run.folder, listeners)
         manifest: dict[str, Any] = {"plan": run.plan}
+        if run.unsound:
+            manifest["unsound"] = f"not a result: {UNSOUND[self.departures.unsound]}"
         if system(s.model.name).trained:
             from edt_cli.training.fit import train
 
@@ -117,7 +121,17 @@ class Pipeline(Stages):
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"
                 events.emit(RunFailed(error=message))
                 raise UserError(message) from None
+        manifest |= self._hashed(run)
         write_json(run.folder / "manifest.json", manifest)
         events.emit(RunFinished(run=run.name, message=f"run {run.name} is finished"))
         self.events.emit(RunDone(run=run.name))
         return run
+
+    def _hashed(self, run: Run) -> dict[str, Any]:
+        """Return the digests of the run's weights, and of the manifests of all that it was made from."""
+        from edt_cli.training.loop import CHECKPOINT
+
+        artefacts = [self.workspace.artefact(kind, key) for kind, key in run.plan["artefacts"].items()]
+        made_from = {one.kind: file_digest(one.path / MANIFEST) for one in artefacts if one.complete}
+        weights = sorted(path for path in run.folder.glob("*.safetensors") if path.name != CHECKPOINT)
+        return {"weights": {path.name: file_digest(path) for path in weights}, "made_from": made_from}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from edt_cli.config import Settings, UsageError
 from edt_cli.llm.providers import Providers
+from edt_cli.models.llm_edt_options import LLMEDTOptions, llm_edt_options
 from edt_cli.models.systems import asks_llm, has_llm, needs, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.keys import Kind, LLMStage
@@ -71,6 +72,27 @@ class Stages:
     def view(self) -> TrainingView:
         """The interactions that training may use."""
         return self.dataset.training_view(self.settings.training.train_on)
+
+    @cached_property
+    def departures(self) -> LLMEDTOptions:
+        """Options of LLM-EDT, in which departures of the released code are switched on."""
+        return llm_edt_options(self.settings)
+
+    @cached_property
+    def augmenter(self) -> Self:
+        """The stages whose augmentation this run reads: with a split after it, those that hold out nothing."""
+        if self.departures.unsound != "split-after-augmentation":
+            return self
+        return self._sound(training={"train_on": "all"})
+
+    @cached_property
+    def profiler(self) -> Self:
+        """The stages whose profiles this run reads; nothing is unsound about them."""
+        return self if self.departures.unsound == "none" else self._sound()
+
+    def _sound(self, **changes: dict[str, Any]) -> Self:
+        settings = self.settings.changed(options={"unsound": "none"}, **changes)
+        return replace(self, settings=settings, shared=self.providers)
 
     @cached_property
     def providers(self) -> Providers:
@@ -145,15 +167,19 @@ class Stages:
             by_kind["profiles"] = self.profiles_key
         return by_kind
 
-    def _first_key(self, kind: LLMStage) -> str:
+    def first_key(self, kind: LLMStage) -> str:
         """Return the key of a stage before any question was asked again."""
+        stages = self.augmenter if kind == "augmentation" else self.profiler
+        if stages is not self:
+            return stages.first_key(kind)
         s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
         if kind == "augmentation":
             return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
-        return keys.profiles_key(self.view.key, self.embeddings_key, self.augmentation_key, s.profiling, llm)
+        view = f"{self.view.key}-validation" if self.departures.profiles_see_validation else self.view.key
+        return keys.profiles_key(view, self.embeddings_key, self.augmentation_key, s.profiling, llm)
 
     def _key(self, kind: LLMStage) -> str:
-        first = self._first_key(kind)
+        first = self.first_key(kind)
         return keys.retried_key(first, Tries(self.workspace).of(first))
 
     # Stages.
@@ -200,6 +226,8 @@ class Stages:
     def _augmentation(self) -> Augmentation:
         from edt_cli.augmentation.artefact import Augmentation
 
+        if self.augmenter is not self:
+            return self.augmenter.augmentation()
         s = self.settings
         if not s.augmentation.enabled:
             return Augmentation.none(self.view)
@@ -246,18 +274,24 @@ class Stages:
     def _profiles(self) -> Profiles:
         from edt_cli.profiling.profiles import Profiles
 
+        if self.profiler is not self:
+            return self.profiler.profiles()
         s = self.settings
         if not s.profiling.enabled:
             return Profiles.none(len(self.view.prefixes), self.embeddings().vectors.shape[1])
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
             from edt_cli.augmentation.audit import check_sources
+            from edt_cli.augmentation.insertion import continued
             from edt_cli.profiling.profile import profile
 
-            augmented, embeddings, chat = self.augmentation(), self.embeddings(), self.chat
+            view, augmented, embeddings, chat = self.view, self.augmentation(), self.embeddings(), self.chat
+            if self.departures.profiles_see_validation:
+                view = self.dataset.training_view("train+valid")
+                augmented = continued(augmented, self.view.prefixes, view.prefixes)
             try:
                 made = profile(
-                    self.view,
+                    view,
                     augmented,
                     embeddings,
                     s.profiling,
@@ -268,7 +302,7 @@ class Stages:
                 )
             finally:
                 self.providers.note_hits(chat)
-            checked = check_sources(self.dataset, made.sources, "profiles", self.view.prefixes.lengths)
+            checked = check_sources(self.dataset, made.sources, "profiles", view.prefixes.lengths)
             made.save(folder)
             manifest |= {
                 "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
@@ -284,6 +318,18 @@ class Stages:
         from edt_cli.training.data import assemble
 
         needed = needs(self.settings.model)
+        if self.departures.unsound != "none":
+            from edt_cli.pipeline.unsound import unsound_data
+
+            return unsound_data(
+                self.departures.unsound,
+                self.dataset,
+                self.augmentation(),
+                self.item_vectors(),
+                self.profiles() if self.settings.profiling.enabled else None,
+                key=self.augmentation_key,
+                device=self.device,
+            )
         return assemble(
             self.dataset,
             self.view,
@@ -321,7 +367,7 @@ class Stages:
             return self
         message = f"{kind}: asking {sum(failed.values())} failed questions again"
         self.events.emit(Retrying(step=kind, failed=failed, message=message))
-        tries, first = Tries(self.workspace), self._first_key(kind)
+        tries, first = Tries(self.workspace), self.first_key(kind)
         before = tries.of(first)
         tries.set(first, before + 1)
         again = replace(self, shared=self.providers)

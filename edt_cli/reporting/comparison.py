@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, TypedDict
 
 from edt_cli.reporting import paper_tables as paper
@@ -48,6 +49,8 @@ class Row(NamedTuple):
     seeds: tuple[int, ...]
     group: str = ""
     """Group that the plan puts it in; by default that of its model in table 2."""
+    unsound: str = ""
+    """What makes its figures no result, "" if nothing does."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,23 @@ class Grid:
     figure: int | None = None
     """Number of the table or figure in the paper."""
     against: Against = "best"
+    departures: bool = False
+    """Whether the rows are departures of the authors' released code."""
+    notes: tuple[str, ...] = ()
+    """Notes of the plan, below the tables of its figures."""
 
     @property
     def overall(self) -> bool:
         """Whether systems are compared, as in table 2, not variants of one."""
-        return self.figure is None and self.table in (None, 2)
+        return self.figure is None and self.table in (None, 2) and not self.departures
 
     @property
     def title(self) -> str:
         """Title in the paper, if it is a table or figure of it."""
         if self.figure is not None:
             return f"Figure {self.figure}. {paper.FIGURES[self.figure].title.partition(',')[0]}"
+        if self.departures:
+            return "What departures of the authors' released code are worth"
         return "Results" if self.table is None else paper.TABLES[self.table].title
 
 
@@ -104,7 +113,13 @@ class Claim(TypedDict):
 
 
 def comparison_tables(grid: Grid, outcomes: Sequence[Outcome], claims: Sequence[Claim]) -> list[Table]:
-    """Return the tables of a plan: for each protocol metrics and tests, then the cost of each system."""
+    """Return the tables of a plan: for each protocol metrics and tests, then the cost of each system.
+
+    Rows that are unsound have tables of their own, which say so.
+    """
+    unsound = [outcome for outcome in outcomes if "unsound" in outcome]
+    outcomes = [outcome for outcome in outcomes if "unsound" not in outcome]
+    whole, grid = grid, replace(grid, rows=[row for row in grid.rows if not row.unsound])
     ordered = replace(grid, rows=sorted(grid.rows, key=_position)) if grid.overall else grid
     names = data_names(outcomes)
     tables = []
@@ -115,6 +130,8 @@ def comparison_tables(grid: Grid, outcomes: Sequence[Outcome], claims: Sequence[
         if protocol_claims:
             aside = _untested_notes(ordered, of_protocol) if grid.against == "best" else []
             tables.append(_tests(grid.against, names, str(protocol), protocol_claims, len(claims), aside))
+        no_results = [outcome for outcome in unsound if outcome["protocol"] == protocol.protocol]
+        tables += [_unsound(whole, names, str(protocol), [*of_protocol, *no_results])] if no_results else []
     return [*tables, _costs(ordered, names, outcomes)] if outcomes else []
 
 
@@ -122,29 +139,54 @@ def _position(row: Row) -> int:
     return ORDER.index(row.model if row.model in GROUPS else OTHER)
 
 
-def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequence[Outcome]) -> Table:
-    """Return table 2 of a plan; cells without a run and cells cut by a limit are marked."""
-    targets = [
+def _unsound(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequence[Outcome]) -> Table:
+    """Return the table of the rows whose figures are no result, after the first row, which is sound.
+
+    Nothing in it is marked, and nothing is tested: other targets, or other candidates, cannot be compared.
+    """
+    columns, cell = _columns(grid, names), partial(_cell, outcomes)
+    rows = [row for number, row in enumerate(grid.rows) if number == 0 or row.unsound]
+    shown = tuple(TableRow(row.label, tuple(cell(row, target) for target in _targets(grid))) for row in rows)
+    notes = [f"{row.label}: {row.unsound}." for row in rows if row.unsound]
+    for row in rows:
+        of_row = [run for run in outcomes if run["label"] == row.label]
+        notes += [f"{row.label}. {users_note(of_row)}"] if of_row else []
+    data = ", ".join(names.get(name, name) for name in grid.domains)
+    title = f"Unsound: not a result. Departures that change what is ranked on {data}: {protocol}"
+    return Table(title, tuple(replace(column, ranked=False) for column in columns), shown, notes=tuple(notes))
+
+
+def _targets(grid: Grid) -> list[tuple[str, str, str]]:
+    """Return dataset, domain and metric of each column."""
+    return [
         (data, domain, metric) for data, domains in grid.domains.items() for domain in domains for metric in METRICS
     ]
+
+
+def _columns(grid: Grid, names: Mapping[str, str]) -> tuple[Column, ...]:
     several = len(grid.domains) > 1
-    columns = tuple(
+    return tuple(
         Column(
             "H@10" if metric == "hr@10" else "N@10",
             f"{names.get(data, data)} / {domain}" if several else domain,
             ranked=True,
         )
-        for data, domain, metric in targets
+        for data, domain, metric in _targets(grid)
     )
 
-    def cell(row: Row, target: tuple[str, str, str]) -> Cell:
-        data, domain, metric = target
-        runs = _runs_of(outcomes, row, data)
-        value = measure(((run["run"], run["domains"].get(domain, {})) for run in runs), metric, 4)
-        if value is None:
-            return MISSING
-        return replace(value, flag=CUT if any(run["cut"] for run in runs) else "")
 
+def _cell(outcomes: Sequence[Outcome], row: Row, target: tuple[str, str, str]) -> Cell:
+    data, domain, metric = target
+    runs = _runs_of(outcomes, row, data)
+    value = measure(((run["run"], run["domains"].get(domain, {})) for run in runs), metric, 4)
+    if value is None:
+        return MISSING
+    return replace(value, flag=CUT if any(run["cut"] for run in runs) else "")
+
+
+def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequence[Outcome]) -> Table:
+    """Return table 2 of a plan; cells without a run and cells cut by a limit are marked."""
+    targets, columns, cell = _targets(grid), _columns(grid, names), partial(_cell, outcomes)
     rows = [
         TableRow(row.label, tuple(cell(row, target) for target in targets), _group(grid, row)) for row in grid.rows
     ]
@@ -157,7 +199,7 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     gains = [row for row in gains if any(row.cells) and grid.overall]
     runs_by_row = [(row.label, [run for run in outcomes if run["label"] == row.label]) for row in grid.rows]
     seeds = seeds_note([(label, runs) for label, runs in runs_by_row if runs])
-    notes = [seeds, users_note(outcomes), *data_notes(outcomes)]
+    notes = [seeds, users_note(outcomes), *data_notes(outcomes), *grid.notes]
     data = ", ".join(names.get(name, name) for name in grid.domains)
     title = f"{grid.title} on {data}: {protocol}"
     everything = [cell_value for row in rows for cell_value in row.cells]

@@ -116,14 +116,20 @@ def measure(figures: Iterable[tuple[str, Figures]], metric: str, digits: int) ->
 def data_names(results: Iterable[Result]) -> dict[str, str]:
     """Return the displayed name of each dataset, in order of appearance."""
     return {
-        result["data"]: shown_data(result["data"], result["synthetic"], quick=result.get("quick", False))
+        result["data"]: shown_data(
+            result["data"],
+            result["synthetic"],
+            quick=result.get("quick", False),
+            unsound="unsound" in result,
+        )
         for result in results
     }
 
 
-def shown_data(name: str, synthetic: bool, *, quick: bool = False) -> str:
-    """Return the displayed name of a dataset, with a remark if it is synthetic, or a sample for quick runs."""
+def shown_data(name: str, synthetic: bool, *, quick: bool = False, unsound: bool = False) -> str:
+    """Return the displayed name of a dataset, with a remark if it is synthetic, a sample, or of an unsound run."""
     remarks = [*["synthetic"] * synthetic, *["quick: a sample, no result"] * quick]
+    remarks += ["unsound: not a result"] * unsound
     return f"{name} ({', '.join(remarks)})" if remarks else name
 
 

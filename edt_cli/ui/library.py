@@ -89,9 +89,13 @@ def fold_all(folder: Path) -> RunState:
 
 
 def main_results_of(folder: Path) -> list[RunResult]:
-    """Return the test results with full ranking and the default candidates, including those `w/o DFT`."""
+    """Return the test results with full ranking and the default candidates, including those `w/o DFT`.
+
+    An unsound run has none.
+    """
     files = (MAIN_RESULT, f"{MAIN_RESULT}-without-dft")
-    return [document for document in results_of(folder) if document.get("file") in files]
+    documents = (document for document in results_of(folder) if "unsound" not in document)
+    return [document for document in documents if document.get("file") in files]
 
 
 def open_runs(rows: list[RunRow]) -> list[Run]:

@@ -31,6 +31,8 @@ class Header(TypedDict):
     synthetic: bool
     quick: NotRequired[bool]
     """Whether it is of a small sample of the data, so that the figures say nothing."""
+    unsound: NotRequired[str]
+    """Departure of the released code that makes the figures no result."""
     model: str
     preset: str
     """Name of the preset it was made with, "" if it has none."""

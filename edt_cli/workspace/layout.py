@@ -51,6 +51,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each file below a folder, by its path there; manifests and hidden files are left out."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    shown = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: file_digest(path) for name, path in shown.items() if name != MANIFEST and not name.startswith(".")
+    }
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` atomically by the JSON of `value`."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -101,9 +110,9 @@ class Artefact:
     def create(self, **manifest: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield a temporary folder to write into and the manifest, to which entries may be added.
 
-        Both appear under `path` only at an exit without an error; the time, the version and the seconds taken are
-        added to the manifest. If two processes make the same artefact, the second waits for the first and then
-        replaces it with the same content.
+        Both appear under `path` only at an exit without an error; the time, the version, the seconds taken and the
+        digests of all files are added to the manifest. If two processes make the same artefact, the second waits
+        for the first and then replaces it with the same content.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with explained(self.path, full_only=True), FileLock(self.path.with_name(f".{self.path.name}.lock")):
@@ -121,6 +130,7 @@ class Artefact:
                 "seconds": round(time.perf_counter() - started, 3),
                 "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "edt": __version__,
+                "files": file_digests(temporary),
             }
             write_json(temporary / MANIFEST, record)
             if self.path.exists():

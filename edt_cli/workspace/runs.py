@@ -28,7 +28,8 @@ class Run:
     """A run's folder and its plan.
 
     The plan records how the run was started: data, data_key, users (of the data), key, settings, preset, keep_seen
-    (as resolved for this data), llm, artefacts, device, and quick for a run on a small sample.
+    (as resolved for this data), llm, artefacts, device, quick for a run on a small sample, and unsound for one
+    whose figures are no result.
     """
 
     folder: Path
@@ -52,6 +53,11 @@ class Run:
     def quick(self) -> bool:
         """Whether it is on a small sample of the data, so that its figures say nothing."""
         return bool(self.plan.get("quick"))
+
+    @property
+    def unsound(self) -> str:
+        """Departure that makes its figures no result, "" if there is none; the plan `departures` alone shows it."""
+        return str(self.plan.get("unsound", ""))
 
     @property
     def finished(self) -> bool:
@@ -210,22 +216,32 @@ def data_changes(workspace: Workspace, runs: Iterable[Run]) -> dict[str, str]:
     return {name: change for name, change in changes.items() if change is not None}
 
 
-def find_runs(workspace: Workspace, data: str | None, names: list[str] | None = None) -> list[Run]:
+def find_runs(
+    workspace: Workspace, data: str | None, names: list[str] | None = None, *, unsound: bool = False
+) -> list[Run]:
     """Return the named runs, or else all finished runs of `data`.
 
-    Without names, runs on an older version of a dataset are left out; so are quick runs, unless `data` is a sample.
+    Without names, runs on an older version of a dataset are left out; so are quick runs, unless `data` is a sample,
+    and runs whose figures are no result.
 
     Args:
         workspace: The workspace.
         data: Name of a dataset; None for all.
         names: As `find_folder` takes them.
+        unsound: Return named runs whose figures are no result, too.
 
     Raises:
-        UserError: If there is no such run, a name is not unique, or a named run is not finished.
+        UserError: If there is no such run, a name is not unique, or a named run is not finished or unsound.
     """
     if names:
-        return [_finished(find_folder(workspace, name)) for name in names]
-    runs = all_runs(workspace)
+        named = [_finished(find_folder(workspace, name)) for name in names]
+        if refused := [run for run in named if run.unsound and not unsound]:
+            raise UserError(
+                f"run {refused[0].name} is unsound ({refused[0].unsound}): not a result; "
+                "edt report --plan departures shows it beside an honest run"
+            )
+        return named
+    runs = [run for run in all_runs(workspace) if not run.unsound]
     wanted = [run for run in runs if (not run.quick if data is None else run.plan["data"] == data)]
     finished = [run for run in wanted if run.finished]
     if not finished:

@@ -15,7 +15,7 @@ from edt_cli.paper.ablations import ABLATIONS
 PLANS = {
     path.stem: Plan.read(path) for path in (Path(edt_cli.experiments.__file__).parent / "plans").glob("*.toml")
 }
-HANDED = {name: plan for name, plan in PLANS.items() if not plan.data}
+HANDED = {name: plan for name, plan in PLANS.items() if not plan.data and not plan.departures}
 
 
 def cells(name: str, **changes):
@@ -79,6 +79,32 @@ def test_table_9_has_each_backbone_alone_and_under_three_systems():
         assert cell.settings().model.backbone == cell.group.lower()
     assert list(groups) == ["SASRec", "GRU4Rec", "BERT4Rec"]
     assert {tuple(models[1:]) for models in groups.values()} == {("llmcdsr", "llm4cdsr", "llm-edt")}
+
+
+def test_each_departure_is_one_change_and_only_their_plan_may_be_unsound():
+    plan = PLANS["departures"].changed(data=["shop"])
+    first, *others = plan.cells()
+    base = all_settings(first.settings())
+    changed = {}
+    for cell in others:
+        values = all_settings(cell.settings())
+        changed[cell.label] = {name: value for name, value in values.items() if base.get(name) != value}
+        assert cell.label.startswith("unsound: ") == (cell.unsound != "none")
+    assert list(changed.values()) == [
+        {"options.sees_future": True},
+        {"training.loss": "bpr", "training.negatives": 1},
+        {"training.loss": "bce", "training.negatives": 1},
+        {"options.adapter_residual": True},
+        {"options.global_term": False},
+        {"options.profiles_see_validation": True},
+        {"options.unsound": "generated-candidates"},
+        {"options.unsound": "split-after-augmentation"},
+    ]
+    assert [cell.label for cell in others if cell.has_no_effect] == [
+        "unsound: generated items among the candidates"
+    ]
+    with pytest.raises(UsageError, match="only the plan departures takes it"):
+        plan.model_copy(update={"departures": False}).cells()
 
 
 def test_a_limit_that_is_none_is_refused():
