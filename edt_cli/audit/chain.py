@@ -21,7 +21,7 @@ from edt_cli.models.systems import options_of
 from edt_cli.pipeline import Pipeline, keys
 from edt_cli.pipeline.stages import OFF
 from edt_cli.pipeline.store import Tries
-from edt_cli.workspace.layout import MANIFEST, Artefact, Workspace, file_digest, file_digests
+from edt_cli.workspace.layout import Artefact, Workspace, content_digest, file_digest, file_digests
 from edt_cli.workspace.runs import Run, data_change
 
 RAW, DATA, RUN = "raw files", "dataset", "run"
@@ -120,21 +120,21 @@ def artefacts_of(workspace: Workspace, run: Run, pipeline: Pipeline | None) -> I
 
 def _artefact(artefact: Artefact, run: Run, expected: set[str] | None, made_from: str | None) -> Check:
     kind, key, manifest = artefact.kind, artefact.key, artefact.manifest()
-    if made_from is not None and made_from != file_digest(artefact.path / MANIFEST):
-        return Check(kind, False, f"{key}: its manifest is not the one that the run was made from")
-    if "files" in manifest:
-        differences = file_digests(artefact.path).items() ^ manifest["files"].items()
-        if changed := sorted({name for name, _ in differences}):
-            return Check(kind, False, f"{key}: {', '.join(changed)} changed after it was made")
+    found, recorded = file_digests(artefact.path), manifest.get("files")
+    if recorded is not None and (changed := sorted({name for name, _ in found.items() ^ recorded.items()})):
+        return Check(kind, False, f"{key}: {', '.join(changed)} changed after it was made")
+    if made_from is not None and made_from != content_digest(found):
+        return Check(kind, False, f"{key}: its tables are not those that the run was made from")
     if section := SECTIONS.get(kind):
         now = getattr(run.settings, section).model_dump()
         if other := [name for name, value in manifest["settings"].items() if now.get(name, value) != value]:
             return Check(kind, False, f"{key} was made with another {section}.{other[0]} than the run says")
     if expected is not None and key not in expected:
         return Check(kind, False, f"{key} is not the key of this data and these settings in this version of edt")
-    files = f"{len(manifest['files'])} files as made" if "files" in manifest else "made before files were hashed"
+    hashed = recorded is not None or made_from is not None
+    files = f"{len(found)} files as made" if hashed else "made before files were hashed"
     what = "the key is that of its inputs" if expected is not None else "its inputs cannot be compared here"
-    return Check(kind, True if "files" in manifest else None, f"{key}: {files}; {what}")
+    return Check(kind, True if hashed else None, f"{key}: {files}; {what}")
 
 
 def _expected_keys(pipeline: Pipeline, run: Run) -> dict[str, set[str]]:

@@ -100,22 +100,25 @@ def _artefacts(workspace: Workspace, run: Run, pipeline: Pipeline) -> Iterator[C
 
 
 def _augmentation(pipeline: Pipeline, made: Augmentation) -> list[Check]:
-    lengths = pipeline.view.prefixes.lengths
+    lengths = pipeline.augmenter.view.prefixes.lengths
     prompts = check_sources(pipeline.dataset, made.sources, "augmentation", lengths)
     kept = check_sequences(pipeline.dataset, made, lengths)
+    if pipeline.augmenter is not pipeline:
+        return [Check("augmentation", False, "its prompts name what is held out, as options.unsound has it")]
+    inserted = f"{int(made.inserted.sum()):,} inserted items"
     return [
         Check("augmentation", True, f"its prompts name {prompts:,} interactions, all of training"),
-        Check(
-            "augmentation",
-            True,
-            f"its sequences, without the {int(made.inserted.sum()):,} inserted items, are {kept:,} interactions of "
-            "training",
-        ),
+        Check("augmentation", True, f"its sequences are {kept:,} interactions of training, and {inserted}"),
     ]
 
 
 def _profiles(pipeline: Pipeline, made: Profiles) -> Check:
-    prompts = check_sources(pipeline.dataset, made.sources, "profiles", pipeline.view.prefixes.lengths)
+    departed = pipeline.departures.profiles_see_validation
+    lengths = pipeline.dataset.learned_lengths("train+valid") if departed else pipeline.view.prefixes.lengths
+    prompts = check_sources(pipeline.dataset, made.sources, "profiles", lengths)
+    if departed:
+        said = "their prompts name validation targets, as options.profiles_see_validation has it"
+        return Check("profiles", False, said)
     return Check("profiles", True, f"their prompts name {prompts:,} interactions, all of training")
 
 

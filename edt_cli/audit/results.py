@@ -163,10 +163,13 @@ def _result(run: Run, document: RunResult, dataset: Dataset, queries: EvalQuerie
         )
     cutoffs = sorted({int(key.partition("@")[2]) for key in document["overall"] if key.startswith("hr@")})
     figures = rank_figures(dataset, queries, ranks, cutoffs)
+    # A result from before a grouping of users existed does not have it.
+    figures["groups"] = {group: users for group, users in figures["groups"].items() if group in document["groups"]}
     if wrong := first_difference(document, figures):
         return Check(STEP, False, f"{name}: {wrong}")
     alike = "alike to the last digit" if not len(different) else f"{len(different):,} differ by rounding alone"
-    return Check(STEP, True, f"{name}: {len(ranks):,} ranks made again from the weights, {alike}; figures of them")
+    of_them = "its figures are of these ranks"
+    return Check(STEP, True, f"{name}: {len(ranks):,} ranks made again from the weights, {alike}; {of_them}")
 
 
 def first_difference(document: Any, figures: Any) -> str:

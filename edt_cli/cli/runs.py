@@ -249,6 +249,7 @@ def _document(workspace: Workspace, name: str) -> dict[str, Any]:
         "preset": row.preset,
         "seed": row.seed,
         "llm": row.plan.get("llm"),
+        "unsound": run.unsound or None,
         "folder": str(row.folder),
         "bytes": size_on_disk(row.folder),
         "made_by": made_by(row.folder),
@@ -271,6 +272,7 @@ def _facts(document: dict[str, Any]) -> list[RenderableType]:
 
     lines = [("run", f"{document['run']}  {_written(document)}")]
     lines += [("note", document["note"])] if document["note"] else []
+    lines += [("unsound", f"{document['unsound']}: not a result")] if document["unsound"] else []
     by = f", {document['llm']}" if document["llm"] else ""
     lines.append(
         ("what", f"{document['title']} on {document['data']}, seed {document['seed']}{by}; {document['status']}")

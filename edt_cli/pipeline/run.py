@@ -14,7 +14,7 @@ from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.layout import MANIFEST, file_digest, write_json
+from edt_cli.workspace.layout import content_digest, file_digest, file_digests, write_json
 from edt_cli.workspace.provenance import recorded
 from edt_cli.workspace.runs import Run, existing_run, open_run
 
@@ -128,10 +128,10 @@ class Pipeline(Stages):
         return run
 
     def _hashed(self, run: Run) -> dict[str, Any]:
-        """Return the digests of the run's weights, and of the manifests of all that it was made from."""
+        """Return the digests of the run's weights, and of the artefacts that it was made from."""
         from edt_cli.training.loop import CHECKPOINT
 
         artefacts = [self.workspace.artefact(kind, key) for kind, key in run.plan["artefacts"].items()]
-        made_from = {one.kind: file_digest(one.path / MANIFEST) for one in artefacts if one.complete}
+        made_from = {one.kind: content_digest(file_digests(one.path)) for one in artefacts if one.complete}
         weights = sorted(path for path in run.folder.glob("*.safetensors") if path.name != CHECKPOINT)
         return {"weights": {path.name: file_digest(path) for path in weights}, "made_from": made_from}

@@ -151,6 +151,7 @@ def _unsound(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     for row in rows:
         of_row = [run for run in outcomes if run["label"] == row.label]
         notes += [f"{row.label}. {users_note(of_row)}"] if of_row else []
+    notes += _cut_note(value for row in shown for value in row.cells)
     data = ", ".join(names.get(name, name) for name in grid.domains)
     title = f"Unsound: not a result. Departures that change what is ranked on {data}: {protocol}"
     return Table(title, tuple(replace(column, ranked=False) for column in columns), shown, notes=tuple(notes))
@@ -205,13 +206,19 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     everything = [cell_value for row in rows for cell_value in row.cells]
     if MISSING in everything:
         notes.append(f"{MISSING} not there yet.")
-    if any(isinstance(cell_value, Measure) and cell_value.flag for cell_value in everything):
-        notes.append(
-            f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
-            "best nor second, and nothing is compared with it."
-        )
+    notes += _cut_note(everything)
     table = Table(title, columns, (*rows, *gains), notes=tuple(notes), number=grid.table)
     return mark_best(table, within_groups=not grid.overall)
+
+
+def _cut_note(cells: Iterable[Cell]) -> list[str]:
+    """Return what the mark of a limit means, if one of the cells has it."""
+    if not any(isinstance(cell, Measure) and cell.flag for cell in cells):
+        return []
+    return [
+        f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
+        "best nor second, and nothing is compared with it."
+    ]
 
 
 def _group(grid: Grid, row: Row) -> str:

@@ -60,6 +60,15 @@ def file_digests(folder: Path) -> dict[str, str]:
     }
 
 
+def content_digest(files: Mapping[str, str]) -> str:
+    """Return one digest of an artefact's tables and arrays; the JSON beside them also tells times and costs.
+
+    Args:
+        files: Digests of its files, by path.
+    """
+    return digest({name: one for name, one in files.items() if not name.endswith(".json")})
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` atomically by the JSON of `value`."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
