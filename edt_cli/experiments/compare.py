@@ -214,15 +214,11 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
         run = pipeline.existing()
         if run is None or not run.finished:
             continue
-        phases = _phases(run)
         for s in c.plan.evaluations:
-            # The document of the whole run, and that of its first phase if it has two.
-            for document in evaluate(c.workspace, run, "test", s, events or Events(), device):
-                if document["first_phase"] != cell.first_phase:
-                    continue
-                names = identity(run, first_phase=cell.first_phase)
-                outcomes.append(_outcome(document, names, label, phases))
-                ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
+            found = outcome_of(c.workspace, run, s, label, events, device, first_phase=cell.first_phase)
+            if found is not None:
+                outcome, ranks[s.protocol, cell.data, label, cell.seed] = found
+                outcomes.append(outcome)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
     grid = Grid(
         domains=domains,
@@ -233,6 +229,38 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
         against=c.plan.against,
     )
     return ComparisonResults(grid, outcomes, _claims(grid, c.plan, outcomes, ranks))
+
+
+def outcome_of(
+    workspace: Workspace,
+    run: Run,
+    s: EvaluationSettings,
+    label: str,
+    events: Events | None = None,
+    device: str = "cpu",
+    *,
+    first_phase: bool = False,
+) -> tuple[Outcome, pl.DataFrame] | None:
+    """Return the result of a finished run and the ranks behind it, evaluating the run if it is not evaluated yet.
+
+    None is returned for the first phase of a run that has one phase.
+
+    Args:
+        workspace: The workspace of the run.
+        run: A finished run.
+        s: Candidates of the ranking.
+        label: Label of the row that it is for.
+        events: Where progress is reported.
+        device: Name of the device to rank on.
+        first_phase: Whether the result is that of the model after its first phase.
+    """
+    # There is a document of the whole run, and one of its first phase if it has two.
+    documents = evaluate(workspace, run, "test", s, events or Events(), device)
+    document = next((one for one in documents if one["first_phase"] == first_phase), None)
+    if document is None:
+        return None
+    names = identity(run, first_phase=first_phase)
+    return _outcome(document, names, label, _phases(run)), ranks_of(run, document)
 
 
 def _row_label(cell: Cell, pipeline: Pipeline) -> str:
@@ -367,7 +395,7 @@ def _claim(
         claim["verdict"] = "no claim: there is no rival"
         return claim
     sides = [
-        _ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
+        ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
         for system in pair
     ]  # rivals come first in `pair`
     (rival_users, rival), (method_users, method) = sides
@@ -384,7 +412,7 @@ def _claim(
     }
 
 
-def _ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
+def ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
     """Return the targets of a domain, and NDCG@10 of each user as the mean over runs with different seeds."""
     in_domain = [frame.filter(pl.col("domain") == domain) for frame in frames]
     targets = in_domain[0].drop("rank")
