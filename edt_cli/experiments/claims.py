@@ -20,14 +20,14 @@ PLANS = tuple(dict.fromkeys(contrast.plan for claim in CLAIMS for contrast in cl
 
 
 def claim_results(
-    plans: Mapping[str, Comparison], data: str, device: str = "cpu", events: Events | None = None
+    plans: Mapping[str, Comparison], data: str, device: str | None = "cpu", events: Events | None = None
 ) -> list[ClaimResult]:
-    """Test every claim on the finished runs of a dataset, evaluating those that are not evaluated yet.
+    """Test every claim on the finished runs of a dataset.
 
     Args:
         plans: Plans by name (PLANS), opened for the dataset; one whose LLM cannot be asked may be missing.
         data: Name of the dataset.
-        device: Name of the device to rank on.
+        device: Name of the device to rank on, where a run is not evaluated yet; None to leave such runs out.
         events: Where progress is reported.
 
     Returns:

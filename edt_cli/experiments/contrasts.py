@@ -25,7 +25,8 @@ from edt_cli.evaluation.significance import (
     relative_gain,
 )
 from edt_cli.experiments.compare import Comparison, ndcg_by_user, outcome_of
-from edt_cli.experiments.plan import Plan
+from edt_cli.experiments.plan import Cell, Plan
+from edt_cli.inference.results import evaluated
 from edt_cli.paper.claims import LIMITS, MARGIN, SHORT, Contrast
 from edt_cli.pipeline.stages import OFF
 from edt_cli.reporting.claims import ContrastResult, printed_gain
@@ -88,17 +89,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Reader:
-    """Rows of plans, each read once."""
+    """Rows of plans, each read once.
+
+    Attributes:
+        plans: Plans by name.
+        data: Dataset whose runs are read.
+        device: Name of the device to rank on; None to leave out runs that are not evaluated yet.
+        events: Where progress is reported.
+    """
 
     plans: Mapping[str, Comparison]
     data: str
-    device: str
+    device: str | None
     events: Events | None
     _rows: dict[tuple[str, str], Row] = field(default_factory=dict)
 
     @property
     def dataset(self) -> Dataset:
         return next(iter(self.plans.values())).datasets[self.data]
+
+    def wanted(self, plan: str) -> Plan:
+        """Return a plan as it is wanted; for one that is not there another, whose seeds and limits are the same."""
+        return (self.plans.get(plan) or next(iter(self.plans.values()))).plan
 
     def row(self, plan: str, name: str | int | None) -> Row | None:
         """Return a row by its label or place, or that of the whole method; None if the plan is not there."""
@@ -108,27 +120,38 @@ class Reader:
         label = _label(c.plan, name)
         if (plan, label) not in self._rows:
             cells = [cell for cell in c.cells if (cell.data, cell.label) == (self.data, label)]
-            s = EvaluationSettings(protocol="full", negatives=c.plan.negatives, keep_seen=c.plan.keep_seen)
-            runs = {}
-            for cell in cells:
-                run = c.run(cell)
-                if run is not None and run.finished:
-                    found = outcome_of(
-                        c.workspace, run, s, label, self.events, self.device, first_phase=cell.first_phase
-                    )
-                    if found is not None:
-                        runs[cell.seed] = found
+            runs = {cell.seed: found for cell in cells if (found := self._result(c, cell)) is not None}
             seeds = [cell.seed for cell in cells]
             self._rows[plan, label] = Row(label, c.pipeline(cells[0]), seeds, runs)
         return self._rows[plan, label]
 
+    def _result(self, c: Comparison, cell: Cell) -> tuple[Outcome, pl.DataFrame] | None:
+        """Return the result and ranks of a cell, or None if there is no finished run."""
+        s = EvaluationSettings(protocol="full", negatives=c.plan.negatives, keep_seen=c.plan.keep_seen)
+        run = c.run(cell)
+        if run is None or not run.finished or (self.device is None and not evaluated(c.workspace, run, "test", s)):
+            return None
+        device = self.device or "cpu"
+        return outcome_of(c.workspace, run, s, cell.label, self.events, device, first_phase=cell.first_phase)
+
     def command(self, plan: str, *, llm: bool) -> str:
-        """Return the command that makes the runs of a plan."""
-        c = self.plans.get(plan) or next(iter(self.plans.values()))
-        parts = ["edt reproduce", plan, "--data", self.data, "--seeds", ",".join(map(str, c.plan.seeds))]
-        if c.plan.preset != Plan.read(Path(plan)).preset:
-            parts += ["--preset", str(c.plan.preset)]
-        return " ".join(parts + ["--llm PROVIDER/MODEL"] * llm)
+        """Return the command that makes the runs of a plan.
+
+        Args:
+            plan: Name of the plan.
+            llm: Whether an LLM has to make them.
+        """
+        wanted, usual = self.wanted(plan), Plan.read(Path(plan))
+        parts = ["edt reproduce", plan, "--data", self.data, "--seeds", ",".join(map(str, wanted.seeds))]
+        if wanted.preset != usual.preset:
+            parts += ["--preset", str(wanted.preset)]
+        for name, value in wanted.budget:
+            if value != getattr(usual.budget, name):
+                parts += [f"--{name}", f"{value:g}"]
+        provider = wanted.settings.get("llm", {}).get("provider", LOCAL)
+        if llm or provider != LOCAL:
+            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else str(provider)]
+        return " ".join(parts)
 
 
 def _label(plan: Plan, name: str | int | None) -> str:
@@ -152,12 +175,14 @@ def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool)
     """
     method = reader.row(contrast.plan, contrast.method)
     other = reader.row(contrast.plan, contrast.other)
-    result = _untested(contrast, method, other, reader.command(contrast.plan, llm=needs_llm))
+    result = _untested(contrast, method, other)
+    result["command"] = reader.command(contrast.plan, llm=needs_llm)
+    result["missing_seeds"] = reader.wanted(contrast.plan).seeds
     if method is None or other is None or (needs_llm and LOCAL in (method.llm, other.llm)):
         result["problem"] = "not testable with local"
         return result
     seeds = [seed for seed in method.seeds if seed in method.runs and seed in other.runs]
-    result["seeds"] = seeds
+    result["seeds"], result["missing_seeds"] = seeds, [seed for seed in method.seeds if seed not in seeds]
     if not seeds:
         result["problem"] = "no run yet"
     elif contrast.kind in LIMITS:
@@ -178,7 +203,7 @@ def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool)
     return result
 
 
-def _untested(contrast: Contrast, method: Row | None, other: Row | None, command: str) -> ContrastResult:
+def _untested(contrast: Contrast, method: Row | None, other: Row | None) -> ContrastResult:
     """Return a comparison without figures."""
     first = "LLM-EDT" if contrast.method is None else _name(contrast.method, method)
     second = _name(contrast.other, other)
@@ -202,9 +227,10 @@ def _untested(contrast: Contrast, method: Row | None, other: Row | None, command
         "method": first if method is None else method.label,
         "other": second,
         "seeds": [],
+        "missing_seeds": [],
         "paper": gain,
         "problem": None,
-        "command": command,
+        "command": "",
         "method_value": None,
         "other_value": None,
         "difference": None,

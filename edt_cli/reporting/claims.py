@@ -47,12 +47,14 @@ class ContrastResult(TypedDict):
     users: int | None
     seeds: list[int]
     """Seeds of which both rows have a run."""
+    missing_seeds: list[int]
+    """Wanted seeds of which they do not."""
     paper: str
     """The gain that the paper prints."""
     problem: Verdict | None
     """Why no verdict can rest on it."""
     command: str
-    """What makes the runs that are missing, or made those that are there."""
+    """Makes the runs that are missing, or made those that are there."""
 
 
 class ClaimResult(TypedDict):
@@ -97,9 +99,11 @@ def printed_gain(table: int, first: str, second: str, group: str = "") -> str:
 
 
 def claim_tables(results: Sequence[ClaimResult]) -> list[Table]:
-    """Return the table of verdicts and the table of the comparisons behind them."""
-    data = ", ".join(dict.fromkeys(result["data"] for result in results))
-    return [_verdicts(data, results), _comparisons(data, results)]
+    """Return for each dataset the table of verdicts, and the table of the comparisons behind them."""
+    of_data: dict[str, list[ClaimResult]] = {}
+    for result in results:
+        of_data.setdefault(result["data"], []).append(result)
+    return [table(data, own) for data, own in of_data.items() for table in (_verdicts, _comparisons)]
 
 
 def _verdicts(data: str, results: Sequence[ClaimResult]) -> Table:
@@ -124,9 +128,8 @@ def _verdicts(data: str, results: Sequence[ClaimResult]) -> Table:
         f"users; p by Holm corrected for the {tested} tests of the table, those not made yet among them. pts: "
         "percentage points of relative gain. ×: times the other's. The paper's gains are of another protocol.",
     ]
-    if commands := dict.fromkeys(
-        result["deciding"]["command"] for result in results if result["deciding"]["problem"] is not None
-    ):
+    contrasts = [contrast for result in results for contrast in result["contrasts"]]
+    if commands := dict.fromkeys(contrast["command"] for contrast in contrasts if contrast["missing_seeds"]):
         notes.append(f"What is missing is made by: {'; '.join(commands)}")
     return Table(f"The paper's claims on {data}", tuple(map(Column, columns)), rows, ("", "Claim"), tuple(notes))
 

@@ -168,6 +168,8 @@ def test_what_is_missing_supports_no_verdict_and_has_a_command(verdicts, results
     assert verdicts("5") == verdicts("7") * 2 == ["a limit ended a run"] * 2
     assert verdicts("6") == verdicts("10a") == ["not testable with local"] * 2
     commands = {result["claim"]: result["deciding"]["command"] for result in results}
+    missing = {result["claim"]: result["deciding"]["missing_seeds"] for result in results}
+    assert (missing["1a"], missing["1c"], missing["4"], missing["10a"]) == ([], [2], [1, 2], [1, 2])
     assert commands["9b"] == "edt reproduce table-5 --data tiny --seeds 1,2"
     assert commands["6"] == "edt reproduce table-3 --data tiny --seeds 1,2 --llm PROVIDER/MODEL"
 
