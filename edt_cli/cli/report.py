@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +14,7 @@ from edt_cli.cli.common import (
     RunOption,
     WorkspaceOption,
     choice,
-    note,
     open_workspace,
-    stdout,
 )
 from edt_cli.cli.eval import (
     BeyondOption,
@@ -34,6 +31,7 @@ from edt_cli.cli.eval import (
     tell_changes,
     without_refits,
 )
+from edt_cli.cli.tables import write_tables
 from edt_cli.config import GroupKind
 from edt_cli.reporting.table import ReportForm
 
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
-    from edt_cli.workspace.runs import Run
 
 
 def report(
@@ -50,9 +47,15 @@ def report(
     table: Annotated[
         int | None,
         typer.Option(
-            "--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations, and first phases."
+            "--table",
+            min=1,
+            max=9,
+            help="1: the data; 2: all systems; 3: the ablations, and first phases; 4 to 9: of edt reproduce.",
         ),
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Whatever edt reproduce has made of the paper, as far as it is made.")
+    ] = False,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -82,8 +85,8 @@ def report(
     """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
 
     Examples:
-        edt report --data mine
         edt report --data mine --table 2 --format latex --out table.tex
+        edt report --data mine --all --format html --out paper.html
         edt report --metric mrr --metric hr@5 --by length
     """
     from edt_cli.reporting import tables as build
@@ -99,7 +102,11 @@ def report(
     if plan is not None:
         tables = _of_plan(workspace, plan, data, device)
     elif paper:
-        tables = [TABLES[table or 2]]
+        tables = list(TABLES.values()) if all_ else [TABLES[table or 2]]
+    elif all_:
+        tables = _of_paper(workspace, data, device)
+    elif table and table > 3:
+        tables = _of_plan(workspace, Path(f"table-{table}"), _data_of(workspace, data), device)
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:
@@ -124,7 +131,7 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
-    _write(tables, form, out, changes)
+    write_tables(tables, form, out, changes)
     tell_changes(changes)
 
 
@@ -136,17 +143,62 @@ def _cutoffs(metrics: list[str]) -> str | None:
 
 def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> list[Table]:
     from edt_cli.config import UserError
-    from edt_cli.experiments.compare import Comparison, collect_results
+    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.files import evidence
+    from edt_cli.experiments.findings import findings
     from edt_cli.experiments.plan import Plan
-    from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.training.device import open_device
 
-    result = collect_results(
-        Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ())), str(open_device(device))
-    )
-    if not result.outcomes:
-        raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
-    return comparison_tables(result.grid, result.outcomes, result.claims)
+    comparison = Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ()))
+    tables = findings(comparison, str(open_device(device))).tables
+    if not tables:
+        command = f"reproduce {path} --data {data}" if data and str(path) in evidence() else f"compare {path}"
+        raise UserError(
+            f"no {comparison.what.removesuffix('s')} of {path} is finished yet; make them with: edt {command}"
+        )
+    return list(tables)
+
+
+def _of_paper(workspace: Workspace, data: str | None, device: str) -> list[Table]:
+    """Return the tables of the paper's plans on a dataset, without those of which nothing is made."""
+    from edt_backends.base import BackendError
+    from edt_cli.config import UserError
+    from edt_cli.experiments.evidence import ALL, Wanted, named
+    from edt_cli.experiments.findings import findings
+    from edt_cli.experiments.llms import LOCAL, compares_llms
+    from edt_cli.training.device import open_device
+    from edt_cli.workspace.runs import all_runs
+
+    llms = {run.settings.llm.provider for run in all_runs(workspace)} - {LOCAL}
+    wanted, chosen = Wanted(data=[_data_of(workspace, data)]), str(open_device(device))
+    tables: list[Table] = []
+    for name in named([ALL]):
+        comparison = wanted.open(workspace, name)
+        if compares_llms(comparison.plan) and not llms:  # else litellm is loaded for nothing
+            continue
+        try:
+            begun = any(comparison.state(cell) in ("finished", "not evaluated") for cell in comparison.unique)
+        except BackendError:  # without a key for an LLM, nothing of it is looked for
+            continue
+        if begun:
+            tables += findings(comparison, chosen).tables
+    if not tables:
+        raise UserError(
+            f"nothing of the paper is made yet; make it with: edt reproduce all --data {wanted.data[0]}"
+        )
+    return tables
+
+
+def _data_of(workspace: Workspace, data: str | None) -> str:
+    """Return the dataset that is named, or else that of the newest run, or the only one."""
+    from edt_cli.config import UsageError
+    from edt_cli.workspace.runs import all_runs
+
+    runs = [run for run in all_runs(workspace) if run.finished and not run.quick]
+    datasets = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
+    if data is None and not runs and len(datasets) != 1:
+        raise UsageError(f"name the dataset with --data; there are: {', '.join(datasets) or 'none'}")
+    return data or (runs[-1].plan["data"] if runs else datasets[0])
 
 
 def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:
@@ -160,54 +212,15 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
     return tables + (build.table_3(every, metrics) if parted else [])
 
 
-def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, str]) -> None:
-    from edt_cli.reporting.render import document, render
-    from edt_cli.workspace.files import write_atomic
-
-    if out is not None and form == "terminal":
-        forms = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv", ".json": "json"}
-        form = forms.get(out.suffix, "markdown")
-    if form == "terminal":
-        console = stdout()
-        for table in tables:
-            console.print(render(table, form))
-        return
-    if form == "json":
-        whole = {"tables": [document(table) for table in tables], "data_changes": changes}
-        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
-    elif form == "html":
-        from edt_cli.reporting.html import page
-
-        text = page(tables, " · ".join(dict.fromkeys(table.heading for table in tables)))
-    else:
-        text = "\n".join(str(render(table, form)) for table in tables)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    write_atomic(out, text)
-    note(f"written to {out}")
-
-
 def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
     from edt_cli.config import UserError
     from edt_cli.data.open import open_dataset
-    from edt_cli.inference.statistics import statistics
+    from edt_cli.inference.statistics import newest_augmentation, statistics
 
     whole = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
     names = [data] if data else whole
     if not names:
         raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
-    return [statistics(workspace, open_dataset(workspace, name), _newest(workspace, name)) for name in names]
-
-
-def _newest(workspace: Workspace, name: str) -> Run | None:
-    """Return the newest run of LLM-EDT without ablations that has the augmenter."""
-    from edt_cli.inference.labels import identity
-    from edt_cli.models.systems import OURS
-    from edt_cli.workspace.runs import all_runs
-
-    ours = [run for run in all_runs(workspace) if run.plan["data"] == name and run.settings.model.name == OURS]
-    made = [run for run in ours if run.finished and run.settings.augmentation.enabled]
-    full = [run for run in made if not identity(run)["variant"]]
-    return full[-1] if full else None
+    datasets = [open_dataset(workspace, name) for name in names]
+    return [statistics(workspace, dataset, *newest_augmentation(workspace, dataset)) for dataset in datasets]

@@ -78,6 +78,9 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
     As in the paper, the average length of the mixed sequences is given once per dataset, in its first row.
     """
     rows = []
+    names = {
+        one["data"]: shown_data(one["data"], one["synthetic"], quick=one.get("quick", False)) for one in datasets
+    }
     for dataset in datasets:
         after = dataset.get("after")
         for number, domain in enumerate(dataset["before"]["domains"]):
@@ -87,10 +90,10 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
                 cells += [Measure(counts[key], digits=0) if counts else None for key in ("users", "items")]
                 first = statistics and number == 0
                 cells.append(Measure(statistics["average_length"], digits=2) if statistics and first else None)
-            rows.append(Row(domain, tuple(cells), shown_data(dataset["data"], dataset["synthetic"])))
+            rows.append(Row(domain, tuple(cells), names[dataset["data"]]))
     notes = ["Avg.len is of the mixed sequences."]
     notes += [
-        f"{shown_data(dataset['data'], dataset['synthetic'])} was augmented by {dataset['llm']}."
+        f"{names[dataset['data']]} was augmented by {dataset['llm']}."
         for dataset in datasets
         if dataset.get("after") and dataset["llm"]
     ]
