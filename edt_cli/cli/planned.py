@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from edt_cli.experiments.findings import Findings
     from edt_cli.experiments.forecast import Forecast
     from edt_cli.experiments.plan import Cell
+    from edt_cli.reporting.table import Table
     from edt_cli.workspace.events import Events
 
 
-def show_states(comparisons: Mapping[str, Comparison], *, as_json: bool) -> None:
-    """Show each cell of plans, by their names, a forecast of what is left, and estimated bills; make nothing."""
-    from rich.table import Table
+def show_states(comparisons: Mapping[str, Comparison], *, as_json: bool, more: Sequence[Table] = ()) -> None:
+    """Show each cell of plans, by their names, a forecast of what is left, and estimated bills; make nothing.
+
+    Args:
+        comparisons: Plans by name.
+        as_json: Whether to print one JSON document.
+        more: Tables of what there is already.
+    """
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     from edt_cli.experiments.findings import findings, is_bill
@@ -30,7 +37,7 @@ def show_states(comparisons: Mapping[str, Comparison], *, as_json: bool) -> None
     heads = ["data", "system", "seed", "state", "run"]
     if len(comparisons) > 1:
         heads.insert(0, "of")
-    table, cells = Table(*heads), []
+    table, cells = RichTable(*heads), []
     for name, comparison in comparisons.items():
         for cell in comparison.cells:
             run = comparison.run(cell)
@@ -49,11 +56,12 @@ def show_states(comparisons: Mapping[str, Comparison], *, as_json: bool) -> None
             table.add_row(*(Text(str(row[key] or "")) for key in heads))
     ahead = forecast(*comparisons.values())
     bills = [table for c in comparisons.values() if is_bill(c) for table in findings(c).tables]
+    tables = [*bills, *more]
     if as_json:
-        shown = {"tables": [document(bill) for bill in bills]} if bills else {}
+        shown = {"tables": [document(one) for one in tables]} if tables else {}
         emit_json({"cells": cells, "forecast": ahead.document(), **shown})
         return
-    for one in (table, *(render(bill, "terminal") for bill in bills)):
+    for one in (table, *(render(one, "terminal") for one in tables)):
         stdout().print(one)
     note(forecast_line(ahead))
 
@@ -128,8 +136,13 @@ def found_document(found: Findings, failed: Mapping[Cell, str]) -> dict[str, Any
     return {
         "runs": found.outcomes,
         "claims": found.claims,
-        "failed": [
-            {"data": cell.data, "system": cell.label, "seed": cell.seed, "why": why} for cell, why in failed.items()
-        ],
+        "failed": failed_documents(failed),
         "tables": [document(table) for table in found.tables],
     }
+
+
+def failed_documents(failed: Mapping[Cell, str]) -> list[dict[str, Any]]:
+    """Return what failed as JSON values."""
+    return [
+        {"data": cell.data, "system": cell.label, "seed": cell.seed, "why": why} for cell, why in failed.items()
+    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edt_cli.cli import complete
+from edt_cli.cli.claims import CLAIMS, reproduce_claims
 from edt_cli.cli.common import (
     BUDGET,
     DATA,
@@ -47,8 +48,9 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="WHAT...",
-            help=f"What to reproduce: {', '.join(evidence())}, or all. Section 4.9 is cost.",
-            autocompletion=lambda: [*evidence(), "all"],
+            help=f"What to reproduce: {', '.join(evidence())}, or all; or claims, tested one by one. "
+            "Section 4.9 is cost.",
+            autocompletion=lambda: [*evidence(), "all", CLAIMS],
         ),
     ],
     data: Annotated[
@@ -126,9 +128,10 @@ def reproduce(
 
     Examples:
         edt reproduce table-3 --data mine --seeds 42,44,46 --dry-run
-        edt reproduce table-8 --data mine --llm deepseek --llm openai/gpt-4o-mini,openai/text-embedding-3-small
+        edt reproduce claims --data mine --jobs 2
         edt reproduce all --data mine --jobs 2 --format html --out paper.html
     """
+    from edt_cli.config import UsageError
     from edt_cli.experiments.evidence import Wanted, named
     from edt_cli.experiments.findings import findings
     from edt_cli.experiments.llms import LLM as Model
@@ -147,6 +150,21 @@ def reproduce(
         quick=quick,
     )
     workspace = open_workspace(workspace_)
+    if CLAIMS in what:
+        if len(what) > 1:
+            raise UsageError(f"{CLAIMS} are of tables of their own seeds: reproduce them by themselves")
+        reproduce_claims(
+            workspace,
+            wanted,
+            jobs=jobs,
+            device=device,
+            dry_run=dry_run,
+            form=form,
+            out=out,
+            yes=yes,
+            as_json=json_,
+        )
+        return
     comparisons = _open(workspace, wanted, named(what))
     if dry_run:
         show_states(comparisons, as_json=json_)

@@ -159,3 +159,22 @@ def test_llms_are_compared_beside_local_and_say_what_must_be_set(edt, tmp_path, 
         "reproduce", "table-3", "--data", "tiny", "--llm", "a/b", "--llm", "c/d", "--dry-run", code=2
     ).stderr
     assert "give one --llm" in several
+
+
+def test_claims_are_told_of_what_there_is_with_what_makes_the_rest(edt, tmp_path, monkeypatch):
+    workspace = prepared(tmp_path / "ws")
+    claims = ("reproduce", "claims", "--data", "tiny")
+    shown = json.loads(edt(*claims, "--preset", "paper", "--seeds", "1,2", "--dry-run", "--json").stdout)
+    assert {cell["of"] for cell in shown["cells"]} == {f"table-{n}" for n in (3, 4, 5, 7, 9)} | {"figure-4"}
+    verdicts, _ = shown["tables"]
+    assert {row["cells"][4] for row in verdicts["rows"]} == {"no run yet", "not testable with local"}
+    assert "edt reproduce table-4 --data tiny --seeds 1,2 --preset paper" in verdicts["notes"][1]
+    assert not all_runs(workspace) and not jobs_of(workspace)
+
+    made = []
+    monkeypatch.setattr(compare_module, "compare", lambda c, **_: made.append(c.plan.seeds) or {})
+    (part,) = json.loads(edt(*claims, "--json").stdout)["parts"]
+    assert part["what"] == "claims" and not part["failed"]
+    assert made == [[42, 44, 46]] * 6, "the paper's seeds, and no LLM"
+    assert {claim["verdict"] for claim in part["claims"]} == {"no run yet", "not testable with local"}
+    assert "by themselves" in edt(*claims[:2], "table-3", *claims[2:], code=2).stderr
