@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +14,7 @@ from edt_cli.cli.common import (
     RunOption,
     WorkspaceOption,
     choice,
-    note,
     open_workspace,
-    stdout,
 )
 from edt_cli.cli.eval import (
     BeyondOption,
@@ -34,10 +31,12 @@ from edt_cli.cli.eval import (
     tell_changes,
     without_refits,
 )
+from edt_cli.cli.tables import write_tables
 from edt_cli.config import GroupKind
 from edt_cli.reporting.table import ReportForm
 
 if TYPE_CHECKING:
+    from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
@@ -53,6 +52,15 @@ def report(
             "--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations, and first phases."
         ),
     ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            metavar="N",
+            help="1: users by r; 3: items by t-SNE; 4: by length; 5: by alpha; 6: parameters and time. Repeatable, "
+            "or several as in 4,5.",
+        ),
+    ] = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -65,9 +73,15 @@ def report(
     ] = None,
     by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
     form: Annotated[
-        ReportForm, choice("--format", of=ReportForm, help="Form of the tables; html: all on one page.")
+        ReportForm,
+        choice(
+            "--format", of=ReportForm, help="Form of the report; html: all on one page; png, svg, pdf: figures."
+        ),
     ] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
+    with_paper: Annotated[
+        bool, typer.Option("--with-paper", help="The paper's figures in the same table, in columns of their own.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     protocol: ProtocolOption = "full",
     negatives: NegativesOption = 100,
@@ -79,25 +93,36 @@ def report(
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
+    """Show paper-style tables and figures of any runs: mean and deviation over seeds, the best bold.
 
     Examples:
-        edt report --data mine
-        edt report --data mine --table 2 --format latex --out table.tex
+        edt report --data mine --table 2 --with-paper --format latex --out table.tex
+        edt report --data mine --figure 1,4 --format pdf --out figures.pdf
         edt report --metric mrr --metric hr@5 --by length
     """
+    from edt_cli.cli.figures import figure_numbers, figures_of_runs
+    from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
+    from edt_cli.reporting.beside_paper import beside_paper, figure_beside_paper
     from edt_cli.reporting.paper_tables import TABLES
     from edt_cli.training.device import check_device
     from edt_cli.workspace.runs import data_changes
 
     check_device(device)
     form = "json" if json_ else form
-    workspace = open_workspace(workspace_)
-    tables: list[Table]
+    workspace, numbers = open_workspace(workspace_), figure_numbers(figure or [])
+    tables: list[Table] = []
+    figures: list[Figure] = []
     changes: dict[str, str] = {}
-    if plan is not None:
-        tables = _of_plan(workspace, plan, data, device)
+    settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
+    if numbers:
+        if table or plan or by or paper:
+            raise UsageError("--figure shows figures alone: name tables in a command of their own")
+        figures, changes = figures_of_runs(
+            workspace, numbers, data, run, split, settings, (metric or metrics_at(settings))[0], device
+        )
+    elif plan is not None:
+        tables, figures = _of_plan(workspace, plan, data, device)
     elif paper:
         tables = [TABLES[table or 2]]
     elif table == 1:
@@ -106,7 +131,6 @@ def report(
         runs = runs_of(workspace, data, run)
         if not run and split == "valid":
             runs = without_refits(runs)
-        settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
         lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
         documents = result_documents(workspace, runs, split, settings, device, lists=lists)
         changes = data_changes(workspace, runs)
@@ -124,7 +148,13 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
-    _write(tables, form, out, changes)
+    if with_paper:
+        numbered = [*(part.number for part in tables), *(part.number for part in figures)]
+        if paper or not any(numbered):
+            raise UsageError("--with-paper needs our own table or figure of the paper, such as --table 2")
+        tables = [beside_paper(table) for table in tables]
+        figures = [figure_beside_paper(figure) for figure in figures]
+    write_tables(tables, form, out, changes, figures)
     tell_changes(changes)
 
 
@@ -134,19 +164,24 @@ def _cutoffs(metrics: list[str]) -> str | None:
     return ",".join(found) or None
 
 
-def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> list[Table]:
+def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> tuple[list[Table], list[Figure]]:
+    """Return the tables of a plan, and the figure that it is the data of, if it is."""
     from edt_cli.config import UserError
     from edt_cli.experiments.compare import Comparison, collect_results
+    from edt_cli.experiments.figures import figures_of
     from edt_cli.experiments.plan import Plan
     from edt_cli.reporting.comparison import comparison_tables
     from edt_cli.training.device import open_device
 
+    chosen = str(open_device(device))
     result = collect_results(
-        Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ())), str(open_device(device))
+        Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ())), chosen
     )
     if not result.outcomes:
         raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
-    return comparison_tables(result.grid, result.outcomes, result.claims)
+    tables = comparison_tables(result.grid, result.outcomes, result.claims)
+    number = result.grid.figure
+    return tables, [] if number is None else figures_of(workspace, number, result.outcomes, device=chosen)
 
 
 def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:
@@ -160,44 +195,13 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
     return tables + (build.table_3(every, metrics) if parted else [])
 
 
-def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, str]) -> None:
-    from edt_cli.reporting.render import document, render
-    from edt_cli.workspace.files import write_atomic
-
-    if out is not None and form == "terminal":
-        forms = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv", ".json": "json"}
-        form = forms.get(out.suffix, "markdown")
-    if form == "terminal":
-        console = stdout()
-        for table in tables:
-            console.print(render(table, form))
-        return
-    if form == "json":
-        whole = {"tables": [document(table) for table in tables], "data_changes": changes}
-        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
-    elif form == "html":
-        from edt_cli.reporting.html import page
-
-        text = page(tables, " · ".join(dict.fromkeys(table.heading for table in tables)))
-    else:
-        text = "\n".join(str(render(table, form)) for table in tables)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    write_atomic(out, text)
-    note(f"written to {out}")
-
-
 def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
-    from edt_cli.config import UserError
+    from edt_cli.cli.figures import dataset_names
     from edt_cli.data.open import open_dataset
     from edt_cli.inference.statistics import statistics
 
-    whole = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
-    names = [data] if data else whole
-    if not names:
-        raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
+    names = [data] if data else dataset_names(workspace)
     return [statistics(workspace, open_dataset(workspace, name), _newest(workspace, name)) for name in names]
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from edt_cli.config import UserError
@@ -52,6 +55,8 @@ DISTANCES = (7, 14, 24)
 """Distances in points at which the name of a point is tried."""
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """Sides of a point (to the right, upwards) on which its name is tried."""
+LONGEST, SHORT = 44, 32
+"""Characters of a line in a legend, and of a name beside a point."""
 FEW = 60
 """Number of points up to which they are large, each with its name beside it."""
 
@@ -100,17 +105,22 @@ def inline_svg(figure: Figure) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.heading)}" ', 1)
 
 
-def _style() -> Any:
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in edt's own style, whatever the user's matplotlibrc has, and without matplotlib's warnings.
+
+    Signs that no font here has are boxes in the drawing; warnings of each say no more.
+    """
     try:
         import matplotlib
     except ImportError:
         raise UserError(
             "figures are drawn by matplotlib, which is not installed: pip install 'edt-cli[figures]'"
         ) from None
-    # Signs that no font here has are boxes in the drawing; a page full of warnings says no more.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE}  # whatever the user's matplotlibrc has
-    return matplotlib.rc_context(style)
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE}
+    with matplotlib.rc_context(style), warnings.catch_warnings(category=UserWarning, action="ignore"):
+        yield
 
 
 def _drawing(figure: Figure, *, titled: bool) -> Drawing:
@@ -118,32 +128,60 @@ def _drawing(figure: Figure, *, titled: bool) -> Drawing:
 
     columns = min(3, len(figure.panels)) if len(figure.panels) != 4 else 2
     rows = -(-len(figure.panels) // columns)
-    width = SHAPE[0] if columns > 1 else SHAPE[0] * 1.4
-    drawing = Drawing(figsize=(width * columns, SHAPE[1] * rows + 0.3), layout="constrained")
+    width = SHAPE[0] * columns * (1.4 if columns == 1 else 1)
+    labels = labels_of(figure)
+    legend = _Legend.of([] if _named(figure) else labels, width)
+    drawing = Drawing(figsize=(width, SHAPE[1] * rows + 0.3 + legend.height), layout="constrained")
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
-    colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels_of(figure))}
-    marks = {label: MARKERS[number % len(MARKERS)] for number, label in enumerate(labels_of(figure))}
+    colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
+    marks = {label: MARKERS[number % len(MARKERS)] for number, label in enumerate(labels)}
     for panel, ax in zip(figure.panels, axes, strict=False):
         _panel(ax, figure, panel, colours, marks)
     for ax in axes[len(figure.panels) :]:
         ax.set_axis_off()
     if titled:
         drawing.suptitle(figure.heading, fontsize=11)
-    handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    if len(handles) > 1:
+    if legend.labels:
+        handles = {
+            text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
         drawing.legend(
-            [handles[label] for label in colours if label in handles],
-            [label for label in colours if label in handles],
+            [handles[label] for label in legend.labels],
+            ["\n".join(wrap(label, LONGEST)) for label in legend.labels],
             loc="outside lower center",
-            # Some 14 characters an inch, and five for the sign and the gap of each.
-            ncols=min(len(handles), max(1, int(14 * columns * width / (max(map(len, handles)) + 5)))),
+            ncols=legend.columns,
             markerscale=3 if _many(figure) else 1,
         )
-    if figure.kind == "points" and not _many(figure):
+    if _named(figure):
         drawing.draw_without_rendering()
         for panel, ax in zip(figure.panels, axes, strict=False):
-            _name_points(ax, panel, colours)
+            _name_points(ax, panel)
     return drawing
+
+
+class _Legend(NamedTuple):
+    """Names of the series below the panels."""
+
+    labels: Sequence[str]
+    columns: int
+    height: float
+    """Inches beyond those of one line."""
+
+    @classmethod
+    def of(cls, labels: Sequence[str], width: float) -> _Legend:
+        """Arrange labels in columns on `width` inches."""
+        if not labels:
+            return cls((), 1, 0.0)
+        longest = min(LONGEST, max(map(len, labels)))
+        # Some 14 characters an inch, and five for the sign and the gap of each.
+        columns = min(len(labels), max(1, int(14 * width / (longest + 5))))
+        lines = -(-sum(len(wrap(label, LONGEST)) for label in labels) // columns)
+        return cls(labels, columns, 0.16 * (lines - 1))
+
+
+def _named(figure: Figure) -> bool:
+    """Return whether points have their names beside them: few points with short names."""
+    return figure.kind == "points" and not _many(figure) and max(map(len, labels_of(figure)), default=0) <= SHORT
 
 
 def _panel(ax: Axes, figure: Figure, panel: Panel, colours: Mapping[str, str], marks: Mapping[str, str]) -> None:
@@ -197,12 +235,11 @@ def _curves(ax: Axes, figure: Figure, panel: Panel, colours: Mapping[str, str], 
         if figure.kind == "points":
             style |= {"linestyle": "none", "markersize": 2.2 if many else 7, "markeredgewidth": 0}
             style |= {"alpha": 0.7} if many else {}
-        named = many or figure.kind == "lines"
         ax.errorbar(
             [x for x, _ in there],
             [y.mean for _, y in there],
             yerr=_deviations([y for _, y in there]),
-            label=series.label if named else None,
+            label=series.label,
             capsize=2,
             elinewidth=0.8,
             **style,
@@ -232,7 +269,7 @@ def _flag(ax: Axes, x: float, value: Measure) -> None:
         ax.annotate(value.flag, (x, value.mean), xytext=(0, 3), textcoords="offset points", ha="center")
 
 
-def _name_points(ax: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
+def _name_points(ax: Axes, panel: Panel) -> None:
     """Write the name of each series beside its point, where it covers no other name or point if that can be."""
     points = [(s.label, (float(x), y.mean)) for s in panel.series for x, y in zip(s.x, s.y, strict=True) if y]
     pixels = [ax.transData.transform(place) for _, place in points]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from edt_cli.reporting.figure import Axis, Figure, Panel, Series
+from edt_cli.reporting.figure import Axis, Figure, Panel
 from edt_cli.reporting.render import cell_document, document
 from edt_cli.reporting.table import Cell, Column, Measure, Row, Table
 from edt_cli.reporting.text import plain
@@ -19,50 +19,41 @@ USERS = "Users"
 def as_table(figure: Figure) -> Table:
     """Return the table of a figure: its summary if it has one, else all its numbers.
 
-    Bars and lines have a row for each x, and a column for each series; points have a row for each series.
+    It has a row for each series; a column for each x of bars and lines, two for points.
     """
     if figure.summary is not None:
         return replace(figure.summary, title=figure.heading, notes=(*figure.summary.notes, *figure.notes))
-    rows = _points(figure) if figure.kind == "points" else _curves(figure)
-    stub = ("", "System" if figure.kind == "points" else figure.x.heading)
     columns = [column for panel in figure.panels for column in _columns(figure, panel)]
-    return Table(figure.heading, tuple(columns), rows, stub, figure.notes)
+    rows = [
+        Row(label, tuple(cell for panel in figure.panels for cell in _cells(figure, panel, label)))
+        for label in labels_of(figure)
+    ]
+    if any(panel.counts for panel in figure.panels):
+        counts = tuple(Measure(count, digits=0) for panel in figure.panels for count in panel.counts)
+        rows.insert(0, Row(USERS, counts, compared=False))
+    stub = ("", "System" if figure.kind == "points" else figure.x.heading)
+    return Table(figure.heading, tuple(columns), tuple(rows), stub, figure.notes)
 
 
 def _columns(figure: Figure, panel: Panel) -> list[Column]:
-    group = panel.title
     if figure.kind == "points":
-        return [Column(axis.heading, group) for axis in (figure.x, figure.y)]
-    users = [Column(USERS, group)] if panel.counts else []
-    return users + [Column(series.label, group) for series in panel.series]
+        return [Column(axis.heading, panel.title) for axis in (figure.x, figure.y)]
+    return [Column(shown(x), panel.title) for x in _values(panel)]
 
 
-def _curves(figure: Figure) -> tuple[Row, ...]:
-    """Return a row for each x of any series, in order of appearance or of size."""
-    values = list(dict.fromkeys(x for panel in figure.panels for series in panel.series for x in series.x))
-    if all(isinstance(x, float) for x in values):
-        values.sort()
-    rows = []
-    for number, x in enumerate(values):
-        cells: list[Cell] = []
-        for panel in figure.panels:
-            cells += [Measure(panel.counts[number], digits=0)] if panel.counts else []
-            cells += [dict(zip(series.x, series.y, strict=True)).get(x) for series in panel.series]
-        rows.append(Row(shown(x), tuple(cells)))
-    return tuple(rows)
+def _cells(figure: Figure, panel: Panel, label: str) -> list[Cell]:
+    """Return the cells of a series in the columns of a panel; points have one point each."""
+    series = next((series for series in panel.series if series.label == label), None)
+    values = {} if series is None else dict(zip(series.x, series.y, strict=True))
+    if figure.kind != "points":
+        return [values.get(x) for x in _values(panel)]
+    x, y = next(iter(values.items()), (None, None))
+    return [None if x is None else Measure(float(x), digits=0), y]
 
 
-def _points(figure: Figure) -> tuple[Row, ...]:
-    labels = dict.fromkeys(series.label for panel in figure.panels for series in panel.series)
-    rows = []
-    for label in labels:
-        cells: list[Cell] = []
-        for panel in figure.panels:
-            point = next((series for series in panel.series if series.label == label), Series(label, (), ()))
-            x = next(iter(point.x), None)
-            cells += [None if x is None else Measure(float(x), digits=0), next(iter(point.y), None)]
-        rows.append(Row(label, tuple(cells)))
-    return tuple(rows)
+def _values(panel: Panel) -> list[str | float]:
+    """Return each x of a panel once, in order of appearance; all its series have them in the same order."""
+    return list(dict.fromkeys(x for series in panel.series for x in series.x))
 
 
 def shown(x: str | float) -> str:

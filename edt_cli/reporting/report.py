@@ -37,7 +37,8 @@ def report_text(
 
         drawings = [Drawing(figure.heading, inline_svg(figure), as_table(figure)) for figure in figures]
         headings = dict.fromkeys([*(table.heading for table in tables), *(figure.heading for figure in figures)])
-        return page(tables, " · ".join(headings), drawings)
+        title = " · ".join(headings) if len(headings) < 4 else f"{len(tables)} tables, {len(figures)} figures"
+        return page(tables, title, drawings)
     if form == "json":
         whole = {
             "tables": [document(table) for table in tables],
