@@ -101,7 +101,9 @@ def test_bars_stand_on_the_terminal_in_whole_cells(printed):
 
 def test_lines_rise_and_fall_where_the_numbers_do(printed):
     shown = printed(TerminalFigure(lines()), width=60)
-    rows = {match: number for number, line in enumerate(shown) for match in [m.start() for m in re.finditer("●", line)]}
+    rows = {
+        match: number for number, line in enumerate(shown) for match in [m.start() for m in re.finditer("●", line)]
+    }
     left, middle, right = (rows[place] for place in sorted(rows)[-3:])
     assert middle < right < left
     assert any(re.fullmatch(r"\s+0\.1\s+0\.5\s+1", line) for line in shown)
