@@ -15,11 +15,12 @@ from edt_cli.cli.common import (
     QuickOption,
     WorkspaceOption,
     YesOption,
+    emit_json,
     open_workspace,
     seeds_of,
-    show,
 )
 from edt_cli.cli.planned import ask, end_with, found_document, make_runs, show_states
+from edt_cli.cli.tables import write_tables
 from edt_cli.cli.watch import stopping
 from edt_cli.experiments.files import PLANS, names
 
@@ -79,7 +80,6 @@ def compare(
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.findings import findings
     from edt_cli.experiments.plan import Plan
-    from edt_cli.reporting.render import render
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
@@ -94,5 +94,8 @@ def compare(
     with stopping(), at_work(workspace, "compare", plan.stem) as events:
         failed = make_runs(comparison, events, jobs=jobs, device=device)
     found = findings(comparison, chosen)
-    show(found_document(found, failed), [render(table, "terminal") for table in found.tables], as_json=json_)
+    if json_:
+        emit_json(found_document(found, failed))
+    else:
+        write_tables(found.tables, "terminal", None, figures=found.figures)
     end_with(failed)

@@ -131,6 +131,7 @@ def end_with(failed: Mapping[Cell, str]) -> None:
 
 def found_document(found: Findings, failed: Mapping[Cell, str]) -> dict[str, Any]:
     """Return what a plan has found, and what failed of it, as a JSON document."""
+    from edt_cli.reporting.figure_data import figure_document
     from edt_cli.reporting.render import document
 
     return {
@@ -138,6 +139,7 @@ def found_document(found: Findings, failed: Mapping[Cell, str]) -> dict[str, Any
         "claims": found.claims,
         "failed": failed_documents(failed),
         "tables": [document(table) for table in found.tables],
+        "figures": [figure_document(figure) for figure in found.figures],
     }
 
 

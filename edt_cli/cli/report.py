@@ -36,6 +36,7 @@ from edt_cli.config import GroupKind
 from edt_cli.reporting.table import ReportForm
 
 if TYPE_CHECKING:
+    from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
@@ -56,6 +57,15 @@ def report(
     all_: Annotated[
         bool, typer.Option("--all", help="Whatever edt reproduce has made of the paper, as far as it is made.")
     ] = False,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            metavar="N",
+            help="1: users by r; 3: items by t-SNE; 4: by length; 5: by alpha; 6: parameters and time. Repeatable, "
+            "or several as in 4,5.",
+        ),
+    ] = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -68,9 +78,15 @@ def report(
     ] = None,
     by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
     form: Annotated[
-        ReportForm, choice("--format", of=ReportForm, help="Form of the tables; html: all on one page.")
+        ReportForm,
+        choice(
+            "--format", of=ReportForm, help="Form of the report; html: all on one page; png, svg, pdf: figures."
+        ),
     ] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
+    with_paper: Annotated[
+        bool, typer.Option("--with-paper", help="The paper's figures in the same table, in columns of their own.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     protocol: ProtocolOption = "full",
     negatives: NegativesOption = 100,
@@ -82,38 +98,49 @@ def report(
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
+    """Show paper-style tables and figures of any runs: mean and deviation over seeds, the best bold.
 
     Examples:
-        edt report --data mine --table 2 --format latex --out table.tex
+        edt report --data mine --table 2 --with-paper --format latex --out table.tex
+        edt report --data mine --figure 1,4 --format pdf --out figures.pdf
         edt report --data mine --all --format html --out paper.html
-        edt report --metric mrr --metric hr@5 --by length
     """
+    from edt_cli.cli.figures import figure_numbers, figures_of_runs
+    from edt_cli.cli.plan_reports import data_of, of_paper, of_plan
+    from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
+    from edt_cli.reporting.beside_paper import beside_paper, figure_beside_paper
     from edt_cli.reporting.paper_tables import TABLES
     from edt_cli.training.device import check_device
     from edt_cli.workspace.runs import data_changes
 
     check_device(device)
     form = "json" if json_ else form
-    workspace = open_workspace(workspace_)
-    tables: list[Table]
+    workspace, numbers = open_workspace(workspace_), figure_numbers(figure or [])
+    tables: list[Table] = []
+    figures: list[Figure] = []
     changes: dict[str, str] = {}
-    if plan is not None:
-        tables = _of_plan(workspace, plan, data, device)
+    settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
+    if numbers:
+        if table or plan or by or paper or all_:
+            raise UsageError("--figure shows figures alone: name tables in a command of their own")
+        figures, changes = figures_of_runs(
+            workspace, numbers, data, run, split, settings, (metric or metrics_at(settings))[0], device
+        )
+    elif plan is not None:
+        tables, figures = of_plan(workspace, plan, data, device)
     elif paper:
         tables = list(TABLES.values()) if all_ else [TABLES[table or 2]]
     elif all_:
-        tables = _of_paper(workspace, data, device)
+        tables, figures = of_paper(workspace, data_of(workspace, data), device)
     elif table and table > 3:
-        tables = _of_plan(workspace, Path(f"table-{table}"), _data_of(workspace, data), device)
+        tables, figures = of_plan(workspace, Path(f"table-{table}"), data_of(workspace, data), device)
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:
         runs = runs_of(workspace, data, run)
         if not run and split == "valid":
             runs = without_refits(runs)
-        settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
         lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
         documents = result_documents(workspace, runs, split, settings, device, lists=lists)
         changes = data_changes(workspace, runs)
@@ -131,7 +158,13 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
-    write_tables(tables, form, out, changes)
+    if with_paper:
+        numbered = [*(part.number for part in tables), *(part.number for part in figures)]
+        if paper or not any(numbered):
+            raise UsageError("--with-paper needs our own table or figure of the paper, such as --table 2")
+        tables = [beside_paper(table) for table in tables]
+        figures = [figure_beside_paper(figure) for figure in figures]
+    write_tables(tables, form, out, changes, figures)
     tell_changes(changes)
 
 
@@ -139,66 +172,6 @@ def _cutoffs(metrics: list[str]) -> str | None:
     """Return the cutoffs of metrics such as hr@5."""
     found = [k for metric in metrics if (k := metric.partition("@")[2]).isdigit()]
     return ",".join(found) or None
-
-
-def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> list[Table]:
-    from edt_cli.config import UserError
-    from edt_cli.experiments.compare import Comparison
-    from edt_cli.experiments.files import evidence
-    from edt_cli.experiments.findings import findings
-    from edt_cli.experiments.plan import Plan
-    from edt_cli.training.device import open_device
-
-    comparison = Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ()))
-    tables = findings(comparison, str(open_device(device))).tables
-    if not tables:
-        command = f"reproduce {path} --data {data}" if data and str(path) in evidence() else f"compare {path}"
-        raise UserError(
-            f"no {comparison.what.removesuffix('s')} of {path} is finished yet; make them with: edt {command}"
-        )
-    return list(tables)
-
-
-def _of_paper(workspace: Workspace, data: str | None, device: str) -> list[Table]:
-    """Return the tables of the paper's plans on a dataset, without those of which nothing is made."""
-    from edt_backends.base import BackendError
-    from edt_cli.config import UserError
-    from edt_cli.experiments.evidence import ALL, Wanted, named
-    from edt_cli.experiments.findings import findings
-    from edt_cli.experiments.llms import LOCAL, compares_llms
-    from edt_cli.training.device import open_device
-    from edt_cli.workspace.runs import all_runs
-
-    llms = {run.settings.llm.provider for run in all_runs(workspace)} - {LOCAL}
-    wanted, chosen = Wanted(data=[_data_of(workspace, data)]), str(open_device(device))
-    tables: list[Table] = []
-    for name in named([ALL]):
-        comparison = wanted.open(workspace, name)
-        if compares_llms(comparison.plan) and not llms:  # else litellm is loaded for nothing
-            continue
-        try:
-            begun = any(comparison.state(cell) in ("finished", "not evaluated") for cell in comparison.unique)
-        except BackendError:  # without a key for an LLM, nothing of it is looked for
-            continue
-        if begun:
-            tables += findings(comparison, chosen).tables
-    if not tables:
-        raise UserError(
-            f"nothing of the paper is made yet; make it with: edt reproduce all --data {wanted.data[0]}"
-        )
-    return tables
-
-
-def _data_of(workspace: Workspace, data: str | None) -> str:
-    """Return the dataset that is named, or else that of the newest run, or the only one."""
-    from edt_cli.config import UsageError
-    from edt_cli.workspace.runs import all_runs
-
-    runs = [run for run in all_runs(workspace) if run.finished and not run.quick]
-    datasets = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
-    if data is None and not runs and len(datasets) != 1:
-        raise UsageError(f"name the dataset with --data; there are: {', '.join(datasets) or 'none'}")
-    return data or (runs[-1].plan["data"] if runs else datasets[0])
 
 
 def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:
@@ -214,13 +187,10 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
 
 def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
-    from edt_cli.config import UserError
+    from edt_cli.cli.figures import dataset_names
     from edt_cli.data.open import open_dataset
-    from edt_cli.inference.statistics import newest_augmentation, statistics
+    from edt_cli.inference.augmentations import newest_augmentation
+    from edt_cli.inference.statistics import statistics
 
-    whole = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
-    names = [data] if data else whole
-    if not names:
-        raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
-    datasets = [open_dataset(workspace, name) for name in names]
+    datasets = [open_dataset(workspace, name) for name in ([data] if data else dataset_names(workspace))]
     return [statistics(workspace, dataset, *newest_augmentation(workspace, dataset)) for dataset in datasets]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.evidence import Wanted
     from edt_cli.experiments.plan import Cell
+    from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.layout import Workspace
 
@@ -112,10 +113,23 @@ def reproduce(
     device: DeviceOption = "auto",
     form: Annotated[
         ReportForm,
-        choice("--format", of=ReportForm, help="Form of the tables; html: all on one page.", panel=OUTPUT),
+        choice(
+            "--format",
+            of=ReportForm,
+            help="Form of the result; html: all on one page; png, svg, pdf: figures.",
+            panel=OUTPUT,
+        ),
     ] = "terminal",
+    with_paper: Annotated[
+        bool,
+        typer.Option(
+            "--with-paper",
+            help="The paper's figures in the same table, in columns of their own.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the tables to this file.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option("--out", help="Write tables and figures to this file.", rich_help_panel=OUTPUT)
     ] = None,
     workspace_: WorkspaceOption = None,
     yes: YesOption = False,
@@ -133,7 +147,7 @@ def reproduce(
     """
     from edt_cli.config import UsageError
     from edt_cli.experiments.evidence import Wanted, named
-    from edt_cli.experiments.findings import findings
+    from edt_cli.experiments.findings import beside, findings
     from edt_cli.experiments.llms import LLM as Model
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
@@ -173,6 +187,7 @@ def reproduce(
     ask(list(comparisons.values()), yes=yes)
     parts: list[dict[str, Any]] = []
     tables: list[Table] = []
+    figures: list[Figure] = []
     failed: dict[Cell, str] = {}
     at_once = form == "terminal" and out is None and not json_
     with stopping(), at_work(workspace, "reproduce", "-".join(what)) as events:
@@ -180,14 +195,17 @@ def reproduce(
             of_part = make_runs(comparison, events, jobs=jobs, device=device)
             found = findings(comparison, chosen)
             failed |= of_part
+            if with_paper:
+                found = beside(found)
             tables += found.tables
+            figures += found.figures
             parts.append({"what": name, **found_document(found, of_part)})
             if at_once:
-                write_tables(found.tables, form, out)
+                write_tables(found.tables, form, out, figures=found.figures)
     if json_:
         emit_json({"parts": parts})
     elif not at_once:
-        write_tables(tables, form, out)
+        write_tables(tables, form, out, figures=figures)
     end_with(failed)
 
 

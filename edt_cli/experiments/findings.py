@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edt_cli.data.open import is_synthetic
 from edt_cli.experiments.compare import Comparison, collect_results
+from edt_cli.experiments.figures import Augmented, figures_of, items_by_domain, users_by_r
 from edt_cli.inference.bill import stage_bills
 from edt_cli.inference.similarity import profile_similarity
 from edt_cli.inference.statistics import statistics
+from edt_cli.reporting.beside_paper import beside_paper, figure_beside_paper
 from edt_cli.reporting.comparison import Claim, Outcome, comparison_tables
+from edt_cli.reporting.figure import Figure
 from edt_cli.reporting.stages import bill_tables, similarity_tables
 from edt_cli.reporting.table import Table
 from edt_cli.reporting.tables import table_1
 from edt_cli.workspace.events import Events
 
+if TYPE_CHECKING:
+    from edt_cli.data.dataset import Dataset
+    from edt_cli.workspace.layout import Workspace
+
 
 @dataclass(frozen=True)
 class Findings:
-    """Tables of a plan, and the outcomes and claims behind them."""
+    """Tables and figures of a plan, and the outcomes and claims behind them."""
 
-    tables: Sequence[Table]
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
     outcomes: Sequence[Outcome] = ()
     claims: Sequence[Claim] = ()
 
@@ -30,20 +39,48 @@ def findings(c: Comparison, device: str = "cpu", events: Events | None = None) -
     """Read what is made of a plan, evaluating runs that are not evaluated yet; there is nothing of what is not."""
     if c.plan.stage is None:
         result = collect_results(c, device, events)
-        return Findings(
-            comparison_tables(result.grid, result.outcomes, result.claims), result.outcomes, result.claims
-        )
-    return Findings(_of_stages(c))
-
-
-def _of_stages(c: Comparison) -> list[Table]:
-    """Return the tables of a plan that trains nothing."""
+        figures: list[Figure] = []
+        if c.plan.figure is not None and result.outcomes:
+            figures = figures_of(c.workspace, c.plan.figure, result.outcomes, device=device, events=events)
+        tables = comparison_tables(result.grid, result.outcomes, result.claims)
+        return Findings(tables, figures, result.outcomes, result.claims)
     if is_bill(c):
-        return _bill(c)
-    if c.plan.figure is not None or all(c.state(cell) == "to do" for cell in c.cells):
-        return []
-    tables: dict[int | None, Callable[[Comparison], list[Table]]] = {1: _statistics, 6: _similarity}
-    return tables[c.plan.table](c)
+        return Findings(_bill(c))
+    if all(c.state(cell) == "to do" for cell in c.cells):
+        return Findings()
+    of_table: dict[int | None, Callable[[Comparison], list[Table]]] = {1: _statistics, 6: _similarity}
+    of_figure: dict[int | None, Callable[[Workspace, Dataset, Sequence[Augmented]], Figure]] = {
+        1: users_by_r,
+        3: lambda workspace, dataset, systems: items_by_domain(workspace, dataset, systems[0]),
+    }
+    if c.plan.figure is None:
+        return Findings(of_table[c.plan.table](c))
+    return Findings(
+        figures=[
+            of_figure[c.plan.figure](c.workspace, dataset, systems)
+            for dataset in c.datasets.values()
+            if (systems := _augmented(c, dataset))
+        ]
+    )
+
+
+def beside(found: Findings) -> Findings:
+    """Return what was found with the paper's own figures beside it."""
+    return replace(
+        found,
+        tables=[beside_paper(table) for table in found.tables],
+        figures=[figure_beside_paper(figure) for figure in found.figures],
+    )
+
+
+def _augmented(c: Comparison, dataset: Dataset) -> list[Augmented]:
+    """Return what the systems of a plan add to the histories of a dataset, as far as it is made."""
+    pipelines = [c.pipeline(cell) for cell in c.cells if cell.data == dataset.name]
+    return [
+        Augmented(one.settings, one.llm_name, one.augmentation(), one.item_vectors())
+        for one in pipelines
+        if one.made("augmentation")
+    ]
 
 
 def is_bill(c: Comparison) -> bool:

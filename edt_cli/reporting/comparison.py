@@ -17,6 +17,10 @@ from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
 from edt_cli.workspace.documents import Result
 
 MISSING, CUT = "–", "†"
+CUT_NOTE = (
+    f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither best nor "
+    "second, and nothing is compared with it."
+)
 Against = Literal["best", "each"]
 """What is tested: each row of the method against the best other system, or the first row against each other row."""
 
@@ -164,10 +168,7 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
     if MISSING in everything:
         notes.append(f"{MISSING} not there yet.")
     if any(isinstance(cell_value, Measure) and cell_value.flag for cell_value in everything):
-        notes.append(
-            f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
-            "best nor second, and nothing is compared with it."
-        )
+        notes.append(CUT_NOTE)
     table = Table(title, columns, (*rows, *gains), notes=tuple(notes), number=grid.table)
     return mark_best(table, within_groups=not grid.overall)
 

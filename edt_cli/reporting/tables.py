@@ -301,11 +301,17 @@ def _sources(results: Sequence[Result], metrics: Sequence[str], *, overall: bool
                 group = domain or ("" if of_run else "overall")
                 if len(names) > 1:
                     group = f"{data_name} / {group}" if group else data_name
-                base, at, cut = metric.partition("@")
-                name, digits = SHOWN.get(base, (base, 4))
-                column = Column(f"{name}{at}{cut}", group, ranked=base in RANKED)
+                name, digits = shown_metric(metric)
+                column = Column(name, group, ranked=metric.partition("@")[0] in RANKED)
                 sources.append(_Source(column, data, domain, metric, digits))
     return sources
+
+
+def shown_metric(metric: str) -> tuple[str, int]:
+    """Return the name of a metric in tables, such as H@10, and its digits after the point."""
+    base, at, cut = metric.partition("@")
+    name, digits = SHOWN.get(base, (base, 4))
+    return f"{name}{at}{cut}", digits
 
 
 def _cell(line: _Line, source: _Source) -> Measure | None:

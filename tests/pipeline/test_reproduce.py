@@ -89,8 +89,10 @@ def test_table_1_and_all_are_read_from_what_is_made(edt, profiled, monkeypatch):
     shown = json.loads(edt("report", "--table", "1", "--json").stdout)["tables"][0]
     lengths = shown["rows"][0]["cells"]
     assert lengths[5]["mean"] > lengths[2]["mean"] and table.rows[0].cells[5].mean == lengths[5]["mean"]
-    every = json.loads(edt("report", "--all", "--json").stdout)["tables"]
-    assert [one["number"] for one in every] == [1, 6]
+    every = json.loads(edt("report", "--all", "--with-paper", "--json").stdout)
+    assert [one["number"] for one in every["tables"]] == [1, 6]
+    assert 98.76 in [cell["mean"] for row in every["tables"][1]["rows"] for cell in row["cells"]], "the paper's"
+    assert {one["number"] for one in every["figures"]} <= {1, 3} and every["figures"]
     missing = edt("report", "--table", "7", code=1).stderr
     assert "make them with: edt reproduce table-7 --data tiny" in missing
 
@@ -103,6 +105,10 @@ def test_what_a_stage_is_made_by_is_the_artefact_that_was_planned(edt, profiled,
     assert [c.state(cell) for cell in c.cells] == ["finished", "to do"]
     edt(*llmcdsr.arguments("cpu"), "--no-ui", "--yes")
     assert c.state(llmcdsr) == "finished" and forecast(c).left == []
+    (part,) = json.loads(edt("reproduce", "figure-1", "--data", "tiny", "--json").stdout)["parts"]
+    ratios = [series["label"] for series in part["figures"][0]["panels"][0]["series"]]
+    assert ratios == ["before", "LLM-EDT, local (no LLM)", "LLMCDSR, local (no LLM)"]
+    assert json.loads(edt("report", "--figure", "1", "--json").stdout)["figures"] == part["figures"]
     for cell in (llm_edt, *profiled.cells):
         assert "nothing has changed, kept" in edt(*cell.arguments("cpu"), "--no-ui", "--yes").stderr
     assert not all_runs(profiled.workspace)
