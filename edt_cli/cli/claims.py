@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edt_cli.cli.common import emit_json
 from edt_cli.cli.planned import ask, end_with, failed_documents, make_runs, show_states
-from edt_cli.cli.tables import write_tables
+from edt_cli.cli.tables import DRAWN, FORMS, write_tables
 from edt_cli.cli.watch import stopping
 
 if TYPE_CHECKING:
@@ -39,13 +39,19 @@ def reproduce_claims(
     """Make the runs that test the claims, and show a verdict on each; with `dry_run` make none.
 
     Without two LLMs to compare, table 8 is only read.
+
+    Raises:
+        UsageError: If the form is one of figures.
     """
+    from edt_cli.config import UsageError
     from edt_cli.experiments.llms import compares_llms
     from edt_cli.reporting.claims import claim_tables
     from edt_cli.reporting.render import document
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
+    if form in DRAWN or (out is not None and FORMS.get(out.suffix) in DRAWN):
+        raise UsageError("claims are tables, which are not drawn: give another --format")
     plans = _open(workspace, wanted)
     two_llms = len(wanted.llms) > 1
     to_make = {name: plan for name, plan in plans.items() if two_llms or not compares_llms(plan.plan)}

@@ -26,12 +26,14 @@ from edt_cli.evaluation.significance import (
 )
 from edt_cli.experiments.compare import Comparison, ndcg_by_user, outcome_of
 from edt_cli.experiments.plan import Cell, Plan
+from edt_cli.inference.latency import latency
 from edt_cli.inference.results import evaluated
 from edt_cli.paper.claims import LIMITS, MARGIN, SHORT, Contrast
 from edt_cli.pipeline.stages import OFF
 from edt_cli.reporting.claims import ContrastResult, printed_gain
 from edt_cli.reporting.comparison import Outcome
 from edt_cli.workspace.events import Events
+from edt_cli.workspace.runs import Run
 
 if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
@@ -65,6 +67,14 @@ class Place(NamedTuple):
         return names[self.domain] + (f", given items of {names[self.given]}" if self.given is not None else "")
 
 
+class Ranked(NamedTuple):
+    """A finished run with its result and ranks."""
+
+    run: Run
+    outcome: Outcome
+    ranks: pl.DataFrame
+
+
 @dataclass(frozen=True)
 class Row:
     """Finished runs of a row of a plan on a dataset.
@@ -73,13 +83,13 @@ class Row:
         label: Label of the row.
         pipeline: Pipeline of the row's first seed.
         seeds: Seeds that the plan wants.
-        runs: Result and ranks of each seed that is there.
+        runs: Run of each seed that is there.
     """
 
     label: str
     pipeline: Pipeline
     seeds: Sequence[int]
-    runs: Mapping[int, tuple[Outcome, pl.DataFrame]]
+    runs: Mapping[int, Ranked]
 
     @property
     def llm(self) -> str:
@@ -125,14 +135,15 @@ class Reader:
             self._rows[plan, label] = Row(label, c.pipeline(cells[0]), seeds, runs)
         return self._rows[plan, label]
 
-    def _result(self, c: Comparison, cell: Cell) -> tuple[Outcome, pl.DataFrame] | None:
-        """Return the result and ranks of a cell, or None if there is no finished run."""
+    def _result(self, c: Comparison, cell: Cell) -> Ranked | None:
+        """Return the finished run of a cell with its result, or None if there is none."""
         s = EvaluationSettings(protocol="full", negatives=c.plan.negatives, keep_seen=c.plan.keep_seen)
         run = c.run(cell)
         if run is None or not run.finished or (self.device is None and not evaluated(c.workspace, run, "test", s)):
             return None
         device = self.device or "cpu"
-        return outcome_of(c.workspace, run, s, cell.label, self.events, device, first_phase=cell.first_phase)
+        found = outcome_of(c.workspace, run, s, cell.label, self.events, device, first_phase=cell.first_phase)
+        return None if found is None else Ranked(run, *found)
 
     def command(self, plan: str, *, llm: bool) -> str:
         """Return the command that makes the runs of a plan.
@@ -186,7 +197,7 @@ def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool)
     if not seeds:
         result["problem"] = "no run yet"
     elif contrast.kind in LIMITS:
-        _compare_costs(result, method, other)
+        _compare_costs(result, method, other, reader.device)
     else:
         sampled = needs_llm and method.pipeline.settings.llm.limit_users is not None
         result["comparison"] += ", users who were asked about" * sampled
@@ -196,7 +207,7 @@ def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool)
         else:
             _compare_means(result, _values(method, other, seeds, *groups[0]))
         if result["users"]:
-            if any(row.runs[seed][0]["cut"] for row in (method, other) for seed in seeds):
+            if any(row.runs[seed].outcome["cut"] for row in (method, other) for seed in seeds):
                 result["problem"] = "a limit ended a run"
             elif len(seeds) < 2:
                 result["problem"] = "one seed only"
@@ -212,7 +223,7 @@ def _untested(contrast: Contrast, method: Row | None, other: Row | None) -> Cont
         "same": f"{second} beside {first}",
         "larger gain": f"gain over {second}",
         "parameters": f"parameters beside {second}",
-        "seconds": f"seconds beside {second}",
+        "milliseconds": f"milliseconds a user beside {second}",
     }
     gain = ""
     if contrast.printed is not None:
@@ -292,7 +303,7 @@ def _values(method: Row, other: Row, seeds: Sequence[int], domain: int, counted:
     """Return the NDCG@10 of each user of a group under the other row and under the method, a mean over seeds."""
     sides = []
     for row in (other, method):
-        frames = [row.runs[seed][1] for seed in seeds]
+        frames = [row.runs[seed].ranks for seed in seeds]
         if counted is not None:
             frames = [frame.filter(counted[frame["user"].to_numpy()]) for frame in frames]
         sides.append(ndcg_by_user(frames, domain))
@@ -336,18 +347,25 @@ def _fill(result: ContrastResult, d: Difference) -> None:
     result["difference"], result["low"], result["high"], result["users"] = d.mean, d.low, d.high, d.users
 
 
-def _compare_costs(result: ContrastResult, method: Row, other: Row) -> None:
-    """Fill in how many times as many parameters or seconds the first row takes, in the median run."""
+def _compare_costs(result: ContrastResult, method: Row, other: Row, device: str | None) -> None:
+    """Fill in how many times as much the first row takes, in the median run.
 
-    def cost(row: Row) -> float:
-        outcomes = [row.runs[seed][0] for seed in result["seeds"]]
-        costs = [o["parameters"] if result["kind"] == "parameters" else o.get("rank_seconds") for o in outcomes]
-        return statistics.median(value or 0 for value in costs)
-
-    ours, theirs = cost(method), cost(other)
-    result["method_value"], result["other_value"] = ours, theirs
-    if not theirs:
-        result["problem"] = "no run yet"
+    Args:
+        result: The comparison.
+        method: Its first row.
+        other: Its second row.
+        device: Name of the device to measure time on; None to measure none.
+    """
+    if result["kind"] == "milliseconds" and device is None:
+        result["problem"] = "not measured yet"
         return
-    result["difference"] = ours / theirs
-    result["high"] = LIMITS[result["kind"]]
+
+    def cost(ranked: Ranked) -> float:
+        if result["kind"] == "parameters":
+            return ranked.outcome["parameters"] or 0
+        measured = latency(method.pipeline.workspace, ranked.run, device or "cpu")
+        return 1000 * measured["seconds"] / measured["users"]
+
+    ours, theirs = (statistics.median(cost(row.runs[seed]) for seed in result["seeds"]) for row in (method, other))
+    result["method_value"], result["other_value"] = ours, theirs
+    result["difference"], result["high"] = ours / theirs, LIMITS[result["kind"]]

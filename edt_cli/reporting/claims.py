@@ -19,8 +19,9 @@ Verdict = Literal[
     "one seed only",
     "a limit ended a run",
     "too few such users",
+    "not measured yet",
 ]
-"""What the runs say of a claim; the last five say why they say nothing."""
+"""What the runs say of a claim; those after the third say why they say nothing."""
 
 
 class ContrastResult(TypedDict):
@@ -33,7 +34,7 @@ class ContrastResult(TypedDict):
     other: str
     method_value: float | None
     other_value: float | None
-    """NDCG@10, or what is compared: parameters, seconds, relative gains in two groups of users."""
+    """NDCG@10, or what is compared: parameters, milliseconds a user, relative gains in two groups of users."""
     difference: float | None
     low: float | None
     high: float | None
@@ -157,16 +158,16 @@ def _comparisons(data: str, results: Sequence[ClaimResult]) -> Table:
     return Table(f"The comparisons behind them, on {data}", tuple(map(Column, columns)), rows, ("", ""), notes)
 
 
-_COSTS = ("parameters", "seconds")
+_COSTS = ("parameters", "milliseconds")
 
 
 def _value(contrast: ContrastResult, value: float | None) -> Cell:
-    """Return what a comparison compares: NDCG@10, a relative gain, parameters or seconds."""
+    """Return what a comparison compares: NDCG@10, a relative gain, parameters or milliseconds a user."""
     if value is None:
         return MISSING
     if contrast["kind"] == "larger gain":
         return f"{100 * value:+.1f}%"
-    return Measure(value, digits={"parameters": 0, "seconds": 2}.get(contrast["kind"], 4))
+    return Measure(value, digits={"parameters": 0, "milliseconds": 3}.get(contrast["kind"], 4))
 
 
 def _interval(contrast: ContrastResult) -> list[Cell]:
