@@ -71,13 +71,13 @@ class Grid:
     @property
     def overall(self) -> bool:
         """Whether systems are compared, as in table 2, not variants of one."""
-        return self.figure is None and self.table in (None, 2)
+        return self.figure in (None, 6) and self.table in (None, 2)
 
     @property
     def title(self) -> str:
-        """Title in the paper, if it is a table or figure of it."""
+        """Title in the paper, if it is a table of it."""
         if self.figure is not None:
-            return f"Figure {self.figure}. {paper.FIGURES[self.figure].title.partition(',')[0]}"
+            return f"The systems of figure {self.figure}"
         return "Results" if self.table is None else paper.TABLES[self.table].title
 
 
