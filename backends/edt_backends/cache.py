@@ -140,11 +140,15 @@ class CachedEmbeddings(EmbeddingWrapper):
 
     Only unknown texts are sent, in batches of the backend's size. A batch is on disk before the next is sent,
     and of one that is cancelled, what is finished.
+
+    Attributes:
+        cost_usd: Price of all vectors that `embed` has returned, when they were made; None if one is not known.
     """
 
     def __init__(self, backend: EmbeddingBackend, cache: ReplyCache) -> None:
         super().__init__(backend)
         self._cache = cache
+        self.cost_usd: float | None = 0.0
 
     def prepare(self, texts: Sequence[str]) -> None:
         if any(key not in self._cache for key in self._keys(texts)):
@@ -157,7 +161,8 @@ class CachedEmbeddings(EmbeddingWrapper):
             vectors = {
                 key: np.frombuffer(base64.b64decode(entry["vector"]), "<f4") for key, entry in entries.items()
             }
-        except (KeyError, ValueError):
+            kept = [Usage(**entry["usage"]) for entry in entries.values()]
+        except (KeyError, TypeError, ValueError):
             raise self._cache.foreign_entry() from None
         missing = [(key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in vectors]
         missing.sort(key=lambda pair: len(pair[1]))  # texts of similar length need least padding
@@ -177,6 +182,10 @@ class CachedEmbeddings(EmbeddingWrapper):
             )
             vectors |= new
             spent = _sum(spent, reply.usage)
+        priced = Usage(cost_usd=self.cost_usd)
+        for usage in (*kept, spent):
+            priced = _sum(priced, usage)
+        self.cost_usd = priced.cost_usd
         if not keys:
             return EmbeddingReply(np.zeros((0, self.dimension or 0), np.float32), spent)
         if len({len(vector) for vector in vectors.values()}) > 1:

@@ -120,13 +120,9 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
         UsageError: If there is no terminal to ask on, and no --yes.
         typer.Abort: If the answer is no.
     """
-    from edt_cli.config import UsageError
     from edt_cli.pipeline.estimate import estimates
 
-    providers = pipeline.providers
-    price = providers.price
-    paid = price is None or any(price) or providers.embedder.paid
-    if not llm.dry_run and not paid:
+    if not llm.dry_run and not pipeline.providers.paid:
         return
     stages = estimates(pipeline)
     if llm.dry_run:
@@ -138,7 +134,19 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
         from edt_cli.cli.common import stderr
 
         stderr().print(_report(pipeline, stages))
-    if llm.yes:
+    confirm_spending(yes=llm.yes)
+
+
+def confirm_spending(*, yes: bool) -> None:
+    """Ask whether to go on, unless `yes` says so already.
+
+    Raises:
+        UsageError: If there is no terminal to ask on, and no --yes.
+        typer.Abort: If the answer is no.
+    """
+    from edt_cli.config import UsageError
+
+    if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("this asks a paid provider: say --yes to go on without a question")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +15,7 @@ from edt_cli.cli.common import (
     RunOption,
     WorkspaceOption,
     choice,
-    note,
     open_workspace,
-    stdout,
 )
 from edt_cli.cli.eval import (
     BeyondOption,
@@ -35,10 +32,12 @@ from edt_cli.cli.eval import (
     tell_changes,
     without_refits,
 )
+from edt_cli.cli.tables import write_tables
 from edt_cli.config import GroupKind
 from edt_cli.reporting.table import ReportForm
 
 if TYPE_CHECKING:
+    from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
@@ -51,7 +50,22 @@ def report(
     table: Annotated[
         int | None,
         typer.Option(
-            "--table", min=1, max=3, help="1: the data; 2: all systems; 3: the ablations, and first phases."
+            "--table",
+            min=1,
+            max=9,
+            help="1: the data; 2: all systems; 3: the ablations, and first phases; 4 to 9: of edt reproduce.",
+        ),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Whatever edt reproduce has made of the paper, as far as it is made.")
+    ] = False,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            metavar="N",
+            help="1: users by r; 3: items by t-SNE; 4: by length; 5: by alpha; 6: parameters and time. Repeatable, "
+            "or several as in 4,5.",
         ),
     ] = None,
     plan: Annotated[
@@ -66,9 +80,15 @@ def report(
     ] = None,
     by: Annotated[GroupKind | None, choice("--by", of=GroupKind, help="A table for groups of users.")] = None,
     form: Annotated[
-        ReportForm, choice("--format", of=ReportForm, help="Form of the tables; html: all on one page.")
+        ReportForm,
+        choice(
+            "--format", of=ReportForm, help="Form of the report; html: all on one page; png, svg, pdf: figures."
+        ),
     ] = "terminal",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own table, to hold beside.")] = False,
+    with_paper: Annotated[
+        bool, typer.Option("--with-paper", help="The paper's figures in the same table, in columns of their own.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     bundle: Annotated[
         Path | None,
@@ -86,35 +106,51 @@ def report(
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show paper-style tables of any runs: mean and deviation over seeds, the best bold, the second underlined.
+    """Show paper-style tables and figures of any runs: mean and deviation over seeds, the best bold.
 
     Examples:
-        edt report --data mine
-        edt report --data mine --table 2 --format latex --out table.tex
-        edt report --metric mrr --metric hr@5 --by length
+        edt report --data mine --table 2 --with-paper --format latex --out table.tex
+        edt report --data mine --figure 1,4 --format pdf --out figures.pdf
+        edt report --data mine --all --format html --out paper.html
     """
+    from edt_cli.cli.figures import figure_numbers, figures_of_runs
+    from edt_cli.cli.plan_reports import data_of, of_paper, of_plan
+    from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
+    from edt_cli.reporting.beside_paper import beside_paper, figure_beside_paper
     from edt_cli.reporting.paper_tables import TABLES
     from edt_cli.training.device import check_device
     from edt_cli.workspace.runs import data_changes
 
     check_device(device)
     form = "json" if json_ else form
-    workspace = open_workspace(workspace_)
-    tables: list[Table]
+    workspace, numbers = open_workspace(workspace_), figure_numbers(figure or [])
+    tables: list[Table] = []
+    figures: list[Figure] = []
     behind: list[Run] = []
     changes: dict[str, str] = {}
-    if plan is not None:
-        tables, behind = _of_plan(workspace, plan, data, device)
+    settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
+    if numbers:
+        if table or plan or by or paper or all_:
+            raise UsageError("--figure shows figures alone: name tables in a command of their own")
+        figures, changes = figures_of_runs(
+            workspace, numbers, data, run, split, settings, (metric or metrics_at(settings))[0], device
+        )
+    elif plan is not None:
+        tables, figures, behind = of_plan(workspace, plan, data, device)
     elif paper:
-        tables = [TABLES[table or 2]]
+        tables = list(TABLES.values()) if all_ else [TABLES[table or 2]]
+    elif all_:
+        tables, figures, behind = of_paper(workspace, data_of(workspace, data), device)
+    elif table and table > 3:
+        path = Path(f"table-{table}")
+        tables, figures, behind = of_plan(workspace, path, data_of(workspace, data), device)
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:
         runs = behind = runs_of(workspace, data, run)
         if not run and split == "valid":
             runs = behind = without_refits(runs)
-        settings = evaluation_settings(protocol, negatives, keep_seen, cutoffs or _cutoffs(metric or []))
         lists = beyond or bool(set(metric or []) & set(build.LIST_METRICS))
         documents = result_documents(workspace, runs, split, settings, device, lists=lists)
         changes = data_changes(workspace, runs)
@@ -132,10 +168,16 @@ def report(
             tables = _all_there_is(main, documents, metrics)
         if beyond:
             tables += build.list_tables(main)
+    if with_paper:
+        numbered = [*(part.number for part in tables), *(part.number for part in figures)]
+        if paper or not any(numbered):
+            raise UsageError("--with-paper needs our own table or figure of the paper, such as --table 2")
+        tables = [beside_paper(table) for table in tables]
+        figures = [figure_beside_paper(figure) for figure in figures]
     if bundle is not None:
-        write_bundle(bundle, workspace, tables, behind)
+        write_bundle(bundle, workspace, tables, figures, behind)
     else:
-        _write(tables, form, out, changes)
+        write_tables(tables, form, out, changes, figures)
     tell_changes(changes)
 
 
@@ -143,22 +185,6 @@ def _cutoffs(metrics: list[str]) -> str | None:
     """Return the cutoffs of metrics such as hr@5."""
     found = [k for metric in metrics if (k := metric.partition("@")[2]).isdigit()]
     return ",".join(found) or None
-
-
-def _of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> tuple[list[Table], list[Run]]:
-    """Return the tables of a plan as far as it is made, and the runs behind them."""
-    from edt_cli.config import UserError
-    from edt_cli.experiments.compare import Comparison, collect_results
-    from edt_cli.experiments.plan import Plan
-    from edt_cli.reporting.comparison import comparison_tables
-    from edt_cli.training.device import open_device
-
-    comparison = Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ()))
-    result = collect_results(comparison, str(open_device(device)))
-    if not result.outcomes:
-        raise UserError(f"no run of {path} is finished yet; make them with: edt compare {path}")
-    runs = [run for cell in comparison.unique if (run := comparison.run(cell)) is not None and run.finished]
-    return comparison_tables(result.grid, result.outcomes, result.claims), runs
 
 
 def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str]) -> list[Table]:
@@ -172,54 +198,12 @@ def _all_there_is(main: list[Result], every: list[Result], metrics: Sequence[str
     return tables + (build.table_3(every, metrics) if parted else [])
 
 
-def _write(tables: list[Table], form: str, out: Path | None, changes: dict[str, str]) -> None:
-    from edt_cli.reporting.render import document, render
-    from edt_cli.workspace.files import write_atomic
-
-    if out is not None and form == "terminal":
-        forms = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv", ".json": "json"}
-        form = forms.get(out.suffix, "markdown")
-    if form == "terminal":
-        console = stdout()
-        for table in tables:
-            console.print(render(table, form))
-        return
-    if form == "json":
-        whole = {"tables": [document(table) for table in tables], "data_changes": changes}
-        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
-    elif form == "html":
-        from edt_cli.reporting.html import page
-
-        text = page(tables, " · ".join(dict.fromkeys(table.heading for table in tables)))
-    else:
-        text = "\n".join(str(render(table, form)) for table in tables)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    write_atomic(out, text)
-    note(f"written to {out}")
-
-
 def _statistics(workspace: Workspace, data: str | None) -> list[Any]:
     """Return the rows of table 1: each prepared dataset before, and if it was augmented, after."""
-    from edt_cli.config import UserError
+    from edt_cli.cli.figures import dataset_names
     from edt_cli.data.open import open_dataset
+    from edt_cli.inference.augmentations import newest_augmentation
     from edt_cli.inference.statistics import statistics
 
-    whole = [artefact.key for artefact in workspace.datasets() if "sample_of" not in artefact.manifest()]
-    names = [data] if data else whole
-    if not names:
-        raise UserError("there is no dataset yet; make one with: edt data prepare NAME --raw DIR")
-    return [statistics(workspace, open_dataset(workspace, name), _newest(workspace, name)) for name in names]
-
-
-def _newest(workspace: Workspace, name: str) -> Run | None:
-    """Return the newest run of LLM-EDT without ablations that has the augmenter."""
-    from edt_cli.inference.labels import identity
-    from edt_cli.models.systems import OURS
-    from edt_cli.workspace.runs import all_runs
-
-    ours = [run for run in all_runs(workspace) if run.plan["data"] == name and run.settings.model.name == OURS]
-    made = [run for run in ours if run.finished and run.settings.augmentation.enabled]
-    full = [run for run in made if not identity(run)["variant"]]
-    return full[-1] if full else None
+    datasets = [open_dataset(workspace, name) for name in ([data] if data else dataset_names(workspace))]
+    return [statistics(workspace, dataset, *newest_augmentation(workspace, dataset)) for dataset in datasets]

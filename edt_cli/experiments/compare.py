@@ -61,6 +61,11 @@ class Comparison:
     datasets: Mapping[str, Dataset]
     providers: dict[tuple[Any, ...], Providers] = field(default_factory=dict)
 
+    @property
+    def what(self) -> str:
+        """What its cells are: runs or artefacts."""
+        return "runs" if self.plan.stage is None else "artefacts"
+
     @classmethod
     def open(cls, workspace: Workspace, plan: Plan, *, quick: bool = False) -> Comparison:
         """Open the datasets of a plan, or with `quick` small samples of them, for one epoch a phase.
@@ -98,20 +103,30 @@ class Comparison:
             preset=cell.preset_name,
         )
 
+    def key(self, cell: Cell) -> str:
+        """Return the key of what a cell is about: a run, or an artefact."""
+        pipeline = self.pipeline(cell)
+        return pipeline.run_key if cell.stage is None else pipeline.key_of(cell.stage)
+
     @cached_property
     def unique(self) -> list[Cell]:
-        """The first cell of each run: a run and its first phase are cells of one run."""
+        """The first cell of each run or artefact: a run and its first phase are cells of one run."""
         cells: dict[str, Cell] = {}
         for cell in self.cells:
-            cells.setdefault(self.pipeline(cell).run_key, cell)
+            cells.setdefault(self.key(cell), cell)
         return list(cells.values())
 
     def run(self, cell: Cell) -> Run | None:
         """Return the run of a cell, if there is one."""
-        return self.pipeline(cell).existing()
+        return self.pipeline(cell).existing() if cell.stage is None else None
 
-    def state(self, run: Run | None) -> State:
-        """Return how far a cell's run is; None stands for a run that does not exist."""
+    def state(self, cell: Cell) -> State:
+        """Return how far a cell's run or artefact is."""
+        if cell.stage is not None:
+            pipeline = self.pipeline(cell)
+            made = pipeline.key_of(cell.stage) == OFF or pipeline.made(cell.stage)
+            return "finished" if made else "to do"
+        run = self.run(cell)
         if run is None:
             return "to do"
         if not run.finished:
@@ -122,7 +137,7 @@ class Comparison:
 
 
 def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Events | None = None) -> dict[Cell, str]:
-    """Make the runs that are not finished, `jobs` at a time, and go on if one fails.
+    """Make the runs or artefacts that are not finished, `jobs` at a time, and go on if one fails.
 
     When this process ends, it ends the processes that it started. If a signal kills it that cannot be caught, they
     go on, and the same plan started again waits for them.
@@ -131,14 +146,14 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
         The error of each cell that failed.
     """
     events = events or Events()
-    for dataset in c.datasets.values():
+    for dataset in c.datasets.values() if c.plan.stage is None else ():
         # Drawn here, as two processes would otherwise both draw them.
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
         for protocol in ("sampled", "popular") if "popular" in c.plan.protocols else ("sampled",):
             candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen, protocol=protocol)
-    waiting = [cell for cell in c.unique if c.state(c.run(cell)) != "finished"]
+    waiting = [cell for cell in c.unique if c.state(cell) != "finished"]
     total, failed = len(c.unique), dict[Cell, str]()
-    message = f"{total - len(waiting)} of {total} runs are finished, {len(waiting)} are left"
+    message = f"{total - len(waiting)} of {total} {c.what} are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
@@ -148,7 +163,7 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
                 cell, missing = next_cell
                 waiting.remove(cell)
                 arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root)]
-                process = launch(c.workspace, "train", cell.data, arguments, WIDTH, threads)
+                process = launch(c.workspace, arguments[0], cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
                 message = f"{cell}: begins; to look at it: edt ui --attach {process.folder.name}"
                 events.emit(Remark(message=message))
@@ -161,7 +176,7 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
                     failed[cell] = work.process.last_words().removeprefix("error: ")
                 outcome = f"failed: {failed[cell]}" if code else f"done in {time.monotonic() - work.since:.0f} s"
                 events.emit(Remark(message=f"{cell}: {outcome}"))
-            events.progress("runs", total - len(waiting) - len(at_work), total)
+            events.progress(c.what, total - len(waiting) - len(at_work), total)
             time.sleep(POLL_S)
     finally:
         for work in at_work.values():
@@ -216,15 +231,11 @@ def collect_results(c: Comparison, device: str = "cpu", events: Events | None = 
         run = pipeline.existing()
         if run is None or not run.finished:
             continue
-        phases = _phases(run)
         for s in c.plan.evaluations:
-            # The document of the whole run, and that of its first phase if it has two.
-            for document in evaluate(c.workspace, run, "test", s, events or Events(), device):
-                if document["first_phase"] != cell.first_phase:
-                    continue
-                names = identity(run, first_phase=cell.first_phase)
-                outcomes.append(_outcome(document, names, label, phases))
-                ranks[s.protocol, cell.data, label, cell.seed] = ranks_of(run, document)
+            found = outcome_of(c.workspace, run, s, label, events, device, first_phase=cell.first_phase)
+            if found is not None:
+                outcome, ranks[s.protocol, cell.data, label, cell.seed] = found
+                outcomes.append(outcome)
     domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
     grid = Grid(
         domains=domains,
@@ -246,6 +257,38 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         *plan.notes,
         *(f"Not made: {label}; `local` generates no items, so an LLM is needed." for label in idle),
     )
+
+
+def outcome_of(
+    workspace: Workspace,
+    run: Run,
+    s: EvaluationSettings,
+    label: str,
+    events: Events | None = None,
+    device: str = "cpu",
+    *,
+    first_phase: bool = False,
+) -> tuple[Outcome, pl.DataFrame] | None:
+    """Return the result of a finished run and the ranks behind it, evaluating the run if it is not evaluated yet.
+
+    None is returned for the first phase of a run that has one phase.
+
+    Args:
+        workspace: The workspace of the run.
+        run: A finished run.
+        s: Candidates of the ranking.
+        label: Label of the row that it is for.
+        events: Where progress is reported.
+        device: Name of the device to rank on.
+        first_phase: Whether the result is that of the model after its first phase.
+    """
+    # There is a document of the whole run, and one of its first phase if it has two.
+    documents = evaluate(workspace, run, "test", s, events or Events(), device)
+    document = next((one for one in documents if one["first_phase"] == first_phase), None)
+    if document is None:
+        return None
+    names = identity(run, first_phase=first_phase)
+    return _outcome(document, names, label, _phases(run)), ranks_of(run, document)
 
 
 def _row_label(cell: Cell, pipeline: Pipeline) -> str:
@@ -380,7 +423,7 @@ def _claim(
         claim["verdict"] = "no claim: there is no rival"
         return claim
     sides = [
-        _ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
+        ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
         for system in pair
     ]  # rivals come first in `pair`
     (rival_users, rival), (method_users, method) = sides
@@ -397,7 +440,7 @@ def _claim(
     }
 
 
-def _ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
+def ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
     """Return the targets of a domain, and NDCG@10 of each user as the mean over runs with different seeds."""
     in_domain = [frame.filter(pl.col("domain") == domain) for frame in frames]
     targets = in_domain[0].drop("rank")

@@ -8,6 +8,16 @@ from edt_cli.config import UsageError
 
 PLANS = Path(__file__).parent / "plans"
 SEARCHES = Path(__file__).parent / "searches"
+OF_EDT = ("demo", "llm-edt")
+"""Plans of what the paper does not have."""
+
+
+def evidence() -> list[str]:
+    """Return the names of the plans of the paper's evidence: tables, figures, then what has no number."""
+    kinds = ("table", "figure")
+    plans = [name for name in names(PLANS) if name not in OF_EDT]
+    of_kind = {kind: [name for name in plans if name.startswith(kind)] for kind in kinds}
+    return [*of_kind["table"], *of_kind["figure"], *(name for name in plans if not name.startswith(kinds))]
 
 
 def names(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Plans of runs, such as table 2: datasets times systems times seeds, with one budget and one evaluation.
 
 A plan says what it is a table of. The paper's tables are plans without data, which `edt reproduce` hands them.
+A plan with a `stage` ends at that artefact of each system, and trains nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from edt_cli.inference.labels import changed_settings, label_of, shown_preset
 from edt_cli.models.llm_edt_options import Unsound, llm_edt_options
 from edt_cli.models.systems import checked, limited, system
 from edt_cli.paper.ablations import ABLATIONS, MATCH_PAPER
+from edt_cli.pipeline.keys import LLMStage
 from edt_cli.reporting.comparison import Against
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 Values = dict[str, dict[str, bool | int | float | str]]
 FIRST_PHASE = "dft"
 """Ablation that a run of the whole method shows, too, after its first phase."""
+STAGE_COMMANDS: dict[LLMStage, str] = {"augmentation": "augment", "profiles": "profile"}
+"""Command that makes the artefact of each stage."""
 
 
 def merged(*layers: Mapping[str, Mapping[str, Any]]) -> Values:
@@ -112,10 +116,11 @@ class Plan(Section):
     """A plan file."""
 
     data: list[str] = Field(default_factory=list, description="datasets; a plan without any is handed them")
-    table: int | None = Field(None, ge=2, le=9, description="number of the paper's table that this is")
+    table: int | None = Field(None, ge=1, le=9, description="number of the paper's table that this is")
     figure: int | None = Field(
-        None, ge=4, le=5, description="number of the paper's figure that this is the data of"
+        None, ge=1, le=6, description="number of the paper's figure that this is the data of"
     )
+    stage: LLMStage | None = Field(None, description="artefact to end at; nothing is trained")
     preset: str | None = Field(None, description="preset of the method's rows that name none")
     against: Against = "best"
     systems: list[PlannedSystem] = Field(min_length=1)
@@ -137,11 +142,19 @@ class Plan(Section):
     def read(cls, given: Path) -> Plan:
         """Read a plan: a file, or by its name one that comes with edt.
 
+        `like = "table-2"` in it takes the rest from that plan, except what that is a table of; `seeds` beside it
+        are those of all systems.
+
         Raises:
             UserError: If the file cannot be read.
             UsageError: If there is no such plan, or it is not valid.
         """
-        return validated(cls, read_toml(find(given, PLANS)))
+        values = read_toml(find(given, PLANS))
+        if "like" not in values:
+            return validated(cls, values)
+        base = cls.read(Path(str(values.pop("like"))))
+        seeds = values.pop("seeds", ())
+        return validated(cls, {**base.model_dump(exclude={"table", "figure"}), **values}).changed(seeds=seeds)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -172,8 +185,9 @@ class Plan(Section):
         seeds: Sequence[int] = (),
         preset: str | None = None,
         budget: Mapping[str, Any] | None = None,
+        settings: Values | None = None,
     ) -> Plan:
-        """Return this plan with other datasets, seeds of all systems, preset of the method, or limits.
+        """Return this plan with other datasets, seeds of all systems, preset of the method, limits, or settings.
 
         Raises:
             UsageError: If a value is not valid.
@@ -182,6 +196,7 @@ class Plan(Section):
         values["data"] = list(data) or self.data
         values["preset"] = preset or self.preset
         values["budget"] |= budget or {}
+        values["settings"] = merged(self.settings, settings or {})
         if seeds:
             values["seeds"] = list(seeds)
             for entry in values["systems"]:
@@ -243,7 +258,8 @@ class Plan(Section):
         for data in self.data:
             for entry, label in zip(self.rows, self.labels(), strict=True):
                 values = merged({"options": entry.options}, self.settings, entry.own_settings, matched, common)
-                seeds = entry.seeds or self.seeds
+                # No artefact depends on the seed of a run.
+                seeds = (entry.seeds or self.seeds)[: 1 if self.stage else None]
                 cells += [
                     Cell(
                         data=data,
@@ -255,6 +271,7 @@ class Plan(Section):
                         values=values,
                         group=entry.group,
                         first_phase=entry.first_phase,
+                        stage=self.stage,
                     )
                     for seed in seeds
                 ]
@@ -285,9 +302,11 @@ class Cell:
     group: str = ""
     first_phase: bool = False
     """Whether what counts is the run's first phase."""
+    stage: LLMStage | None = None
+    """Artefact to end at; None for a whole run."""
 
     def __str__(self) -> str:
-        return f"{self.label} on {self.data}, seed {self.seed}"
+        return f"{self.label} on {self.data}, {self.stage or f'seed {self.seed}'}"
 
     @property
     def assignments(self) -> list[str]:
@@ -317,7 +336,10 @@ class Cell:
         return self.unsound == "generated-candidates" and self.settings().llm.provider == "local"
 
     def arguments(self, device: str) -> list[str]:
-        """Return the arguments of the `edt` command that makes this run."""
+        """Return the arguments of the `edt` command that makes this run, or the artefact of the stage."""
+        settings = [part for assignment in self.assignments for part in ("--set", assignment)]
+        if self.stage is not None:
+            return [STAGE_COMMANDS[self.stage], "--data", self.data, "--preset", self.preset_name, *settings]
         arguments = [
             "train",
             "--data",
@@ -331,4 +353,4 @@ class Cell:
         ]
         arguments += ["--preset", self.preset] if self.preset else []
         arguments += ["--quick"] if self.quick else []
-        return arguments + [part for assignment in self.assignments for part in ("--set", assignment)]
+        return arguments + settings

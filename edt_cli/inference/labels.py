@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from edt_cli.config import Settings
@@ -122,10 +122,11 @@ def label_of(model: str, preset: str, settings: Mapping[str, Any]) -> str:
     return f"{title_of(model)} ({', '.join(parts)})" if parts else title_of(model)
 
 
-def name_of(run: Run) -> str:
-    """Return the name of a run on its own: its label and its variant."""
+def name_of(run: Run, *, without: Collection[str] = ()) -> str:
+    """Return the name of a run on its own: its label, without some settings by flat name, and its variant."""
     names = identity(run)
-    label = label_of(run.settings.model.name, names["preset"], _changed_settings(run, names))
+    changed = {name: value for name, value in _changed_settings(run, names).items() if name not in without}
+    label = label_of(run.settings.model.name, names["preset"], changed)
     return f"{label} {names['variant']}".rstrip()
 
 

@@ -9,11 +9,12 @@ from edt_cli.data.dataset import Dataset
 from edt_cli.data.open import is_synthetic
 from edt_cli.workspace.documents import DomainStatistics, PairStatistics, Statistics
 from edt_cli.workspace.layout import Workspace
-from edt_cli.workspace.runs import Run
 
 
-def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> Statistics:
-    """Return the figures of table 1 for a dataset: before augmentation and, with an LLM-EDT run, after it."""
+def statistics(
+    workspace: Workspace, dataset: Dataset, augmentation: Augmentation | None = None, llm: str = ""
+) -> Statistics:
+    """Return the figures of table 1 for a dataset: before augmentation and, if there is one, after it by an LLM."""
     counts = dataset.sequences.domain_counts(dataset.domains)
     domains: dict[str, DomainStatistics] = {
         name: {"users": int((counts[:, number] > 0).sum()), "items": len(dataset.domains.range(number))}
@@ -25,13 +26,13 @@ def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> Stati
     document: Statistics = {
         "data": dataset.name,
         "synthetic": synthetic,
-        "llm": "",
+        "quick": bool(dataset.sample_of),
+        "llm": llm,
         "before": before,
         "after": None,
     }
-    if run is None or run.plan["data_key"] != dataset.key:
+    if augmentation is None:
         return document
-    augmentation = Augmentation.load(workspace.artefact("augmentation", run.plan["artefacts"]["augmentation"]).path)
     pseudo = np.bincount(augmentation.pseudo["domain"].to_numpy(), minlength=len(dataset.domains))
     after: PairStatistics = {
         "domains": {
@@ -40,4 +41,4 @@ def statistics(workspace: Workspace, dataset: Dataset, run: Run | None) -> Stati
         },
         "average_length": length + float(augmentation.inserted.sum()) / len(dataset.sequences),
     }
-    return {**document, "llm": run.plan["llm"], "after": after}
+    return {**document, "after": after}

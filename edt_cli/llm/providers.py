@@ -62,6 +62,11 @@ class Providers:
         """US dollars per prompt token and per completion token, as the user states or as known; else None."""
         return self._stated or self.backend.price_per_token()
 
+    @property
+    def paid(self) -> bool:
+        """Whether a call may cost money: a price that is not known may be one."""
+        return self.price is None or any(self.price) or self.embedder.paid
+
     @cached_property
     def embedder(self) -> CachedEmbeddings:
         """The embedder with cache, and, unless it is local, with budget and pacing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edt_backends.base import ChatRequest
@@ -103,20 +103,53 @@ class Estimate:
         }
 
 
-def estimates(pipeline: Pipeline) -> list[Estimate]:
+@dataclass
+class Counted:
+    """What a forecast of several pipelines has counted, so that no artefact or request is counted twice."""
+
+    artefacts: set[str] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
+
+    def first(self, key: str) -> bool:
+        """Count an artefact, and return whether it was not counted before."""
+        known = key in self.artefacts
+        self.artefacts.add(key)
+        return not known
+
+
+def estimates(pipeline: Pipeline, counted: Counted | None = None) -> list[Estimate]:
     """Estimate the stages that are not made yet, in order.
 
     Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
     from a stated range. If even the vectors of the items would have to be paid for, random vectors stand in for
     them: the prompts then contain other items, but about as many.
+
+    Args:
+        pipeline: Pipeline of the stages.
+        counted: What was estimated for other pipelines, which is left out here; what is estimated here is added.
     """
+    counted = counted or Counted()
     s, needed, stages = pipeline.settings, needs(pipeline.settings.model), []
     chat = pipeline.providers.chat()
-    asks_items = s.augmentation.enabled and "generated items" in needed and pipeline.unanswered("augmentation")
-    asks_profiles = s.profiling.enabled and "user profiles" in needed and pipeline.unanswered("profiles")
-    observed = pipeline.providers.cache.observed(chat.name)
+    asks_items = (
+        s.augmentation.enabled
+        and "generated items" in needed
+        and pipeline.unanswered("augmentation")
+        and counted.first(pipeline.augmentation_key)
+    )
+    asks_profiles = (
+        s.profiling.enabled
+        and "user profiles" in needed
+        and pipeline.unanswered("profiles")
+        and counted.first(pipeline.profiles_key)
+    )
     known = Known(
-        chat=chat, price=pipeline.providers.price, observed=observed, concurrency=s.llm.concurrency, limits=s.limits
+        chat=chat,
+        price=pipeline.providers.price,
+        observed=pipeline.providers.cache.observed(chat.name),
+        concurrency=s.llm.concurrency,
+        limits=s.limits,
+        counted=counted,
     )
     vectors = _vectors(pipeline) if asks_items or asks_profiles else None
     items = 0
@@ -132,7 +165,7 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
         stage = _profiles(pipeline.profiler, vectors, known)
         profiles = stage.users
         stages.append(stage)
-    embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes))
+    embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes), counted)
     return [embedded, *stages] if embedded else stages
 
 
@@ -146,6 +179,7 @@ class Known:
         observed: Statistics of cached replies by prompt.
         concurrency: Most calls in flight at a time.
         limits: Limits of requests and tokens per minute.
+        counted: Requests that were counted already.
     """
 
     chat: CachedChat
@@ -153,6 +187,7 @@ class Known:
     observed: dict[str, Observed]
     concurrency: int
     limits: LimitSettings
+    counted: Counted = field(default_factory=Counted)
 
     def stage(
         self, name: str, requests: Iterable[ChatRequest], more: Iterable[tuple[str, Span, Span]] = ()
@@ -165,13 +200,13 @@ class Known:
             more: Requests that are not: prompt, number, and bytes of each.
         """
         new: dict[str, tuple[int, int]] = {}
-        cached, users, keys = 0, set(), set()
+        cached, users, keys = 0, set(), self.counted.requests
         for request in requests:
             if request.user is not None:
                 users.add(request.user)
             key = self.chat.key(request)
             if key in keys or self.chat.contains(request):
-                cached += 1  # an equal request of this stage answers it, too
+                cached += 1  # the reply to an equal request answers it, too
                 continue
             keys.add(key)
             seen, total = new.get(request.prompt, (0, 0))
@@ -288,7 +323,7 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     return replace(known.stage("profile", requests, more), users=len(chain.users))
 
 
-def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Estimate | None:
+def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int, counted: Counted) -> Estimate | None:
     """Estimate the embedding of new texts: catalogue items, generated items and profiles."""
     embedder = pipeline.providers.embedder
     if not embedder.paid or (pipeline.dataset.vectors is not None and not has_llm(pipeline.settings)):
@@ -296,7 +331,8 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Est
     from edt_cli.llm.embeddings import item_texts
 
     texts = [text for text in item_texts(pipeline.dataset.catalogue) if text is not None]
-    missing = [] if pipeline.made("embeddings") else embedder.missing(texts)
+    first = not pipeline.made("embeddings") and counted.first(pipeline.embeddings_key)
+    missing = embedder.missing(texts) if first else []
     size = float(sum(len(text.encode("utf-8", "replace")) for text in missing))
     tokens = Span(size, size).times(TOKENS_A_BYTE)
     tokens += Span(items, items).times(ITEM_TOKENS) + Span(profiles, profiles).times(PROFILE_TOKENS)
@@ -306,7 +342,7 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Est
     batches = -(-len(missing) // embedder.batch_size) + -(-(items + profiles) // embedder.batch_size)
     calls = Span(batches, batches)
     cost = None if price is None else tokens.times(Span(price, price))
-    cached = 0 if pipeline.made("embeddings") else len(set(texts)) - len(missing)
+    cached = len(set(texts)) - len(missing) if first else 0
     return Estimate(
         stage="embed",
         users=users,

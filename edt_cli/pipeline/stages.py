@@ -130,6 +130,11 @@ class Stages:
             return ""
         return str(self.chat_identity["name"]) if has_llm(self.settings) else LocalChat.name
 
+    @property
+    def asks_elsewhere(self) -> bool:
+        """Whether anybody but this machine's `local` is asked to write or to embed."""
+        return self.settings.llm.provider != "local" or self.providers.embedder.paid
+
     # Keys.
 
     @cached_property
@@ -216,8 +221,10 @@ class Stages:
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
             manifest |= {"model": self.embedder.name, "dataset": self.dataset.key}
+            before = self.embedder.cost_usd
             embedder = fit_embedder(self.embedder, self.dataset.catalogue, folder, self.events)
             embed_items(self.dataset.catalogue, embedder, self.events).save(folder)
+            manifest |= {"embedding_usd": _since(before, self.embedder.cost_usd)}
 
         stage = Stage(kind="embeddings", key=self.embeddings_key, make=make, load=ItemEmbeddings.load)
         return get_or_make(self.workspace, stage, self.events)
@@ -238,6 +245,7 @@ class Stages:
             from edt_cli.augmentation.augment import augment
 
             embeddings, chat = self.embeddings(), self.chat
+            before = self.embedder.cost_usd
             known = KnownTau(
                 self.workspace,
                 keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm),
@@ -264,6 +272,7 @@ class Stages:
             manifest |= {
                 "inputs": {"embeddings": self.embeddings_key},
                 "settings": s.augmentation.model_dump(),
+                "embedding_usd": _since(before, self.embedder.cost_usd),
                 **_account(chat, made.summary, checked),
             }
 
@@ -289,6 +298,7 @@ class Stages:
             if self.departures.profiles_see_validation:
                 view = self.dataset.training_view("train+valid")
                 augmented = continued(augmented, self.view.prefixes, view.prefixes)
+            before = self.embedder.cost_usd
             try:
                 made = profile(
                     view,
@@ -307,6 +317,7 @@ class Stages:
             manifest |= {
                 "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
                 "settings": s.profiling.model_dump(),
+                "embedding_usd": _since(before, self.embedder.cost_usd),
                 **_account(chat, made.summary, checked),
             }
 
@@ -389,3 +400,8 @@ class Stages:
 def _account(chat: CachedChat, summary: dict[str, Any], checked: int) -> dict[str, Any]:
     """Return the entries that the manifests of both LLM stages have."""
     return {"llm": chat.name, "summary": summary, "leak_check": {"interactions": checked, "passed": True}}
+
+
+def _since(before: float | None, after: float | None) -> float | None:
+    """Return the price of the texts that a stage embedded; None if it is not known."""
+    return None if before is None or after is None else after - before

@@ -18,6 +18,10 @@ from edt_cli.reporting.tables import GROUPS, METRICS, ORDER, OTHER
 from edt_cli.workspace.documents import Result
 
 MISSING, CUT = "–", "†"
+CUT_NOTE = (
+    f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither best nor "
+    "second, and nothing is compared with it."
+)
 Against = Literal["best", "each"]
 """What is tested: each row of the method against the best other system, or the first row against each other row."""
 
@@ -74,13 +78,13 @@ class Grid:
     @property
     def overall(self) -> bool:
         """Whether systems are compared, as in table 2, not variants of one."""
-        return self.figure is None and self.table in (None, 2) and not self.departures
+        return self.figure in (None, 6) and self.table in (None, 2) and not self.departures
 
     @property
     def title(self) -> str:
-        """Title in the paper, if it is a table or figure of it."""
+        """Title in the paper, if it is a table of it."""
         if self.figure is not None:
-            return f"Figure {self.figure}. {paper.FIGURES[self.figure].title.partition(',')[0]}"
+            return f"The systems of figure {self.figure}"
         if self.departures:
             return "What departures of the authors' released code are worth"
         return "Results" if self.table is None else paper.TABLES[self.table].title
@@ -213,12 +217,7 @@ def _figures(grid: Grid, names: Mapping[str, str], protocol: str, outcomes: Sequ
 
 def _cut_note(cells: Iterable[Cell]) -> list[str]:
     """Return what the mark of a limit means, if one of the cells has it."""
-    if not any(isinstance(cell, Measure) and cell.flag for cell in cells):
-        return []
-    return [
-        f"{CUT} A limit ended a phase, not its own patience: the figure could be higher yet. It is neither "
-        "best nor second, and nothing is compared with it."
-    ]
+    return [CUT_NOTE] * any(isinstance(cell, Measure) and bool(cell.flag) for cell in cells)
 
 
 def _group(grid: Grid, row: Row) -> str:

@@ -26,6 +26,8 @@ class Drawing:
 
     title: str
     svg: str
+    numbers: Table | None = None
+    """What is drawn, to be unfolded below; its notes stand below the figure."""
 
 
 def page(tables: Sequence[Table], title: str, drawings: Sequence[Drawing] = ()) -> str:
@@ -37,7 +39,7 @@ def page(tables: Sequence[Table], title: str, drawings: Sequence[Drawing] = ()) 
         title=plain(title),
         version=__version__,
         tables=[_table(cleaned(table)) for table in tables],
-        figures=drawings,
+        figures=[_figure(drawing) for drawing in drawings],
     )
 
 
@@ -47,6 +49,11 @@ def _template() -> Template:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(PAGE.read_text("utf-8"))
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    numbers = None if drawing.numbers is None else _table(cleaned(drawing.numbers))
+    return {"title": plain(drawing.title), "svg": drawing.svg, "numbers": numbers}
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Results of the paper (arXiv 2511.19931v2, SIGIR '26) as data: tables 1 to 9, and the numbers given for images.
 
-Numbers are as printed; notes say where the paper contradicts itself. Tables 4, 5 and 7 name no metric; their values
-at the paper's setting are table 2's HR@10.
+Numbers are as printed; notes say where the paper contradicts itself.
 """
 
 from __future__ import annotations
@@ -101,6 +100,7 @@ def _plain(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, ranked=True) for name in names)
 
 
+UNNAMED = "No metric is named; the figures at the paper's setting are table 2's H@10."
 _TABLES = {
     1: Table(
         "Statistics of the datasets",
@@ -136,9 +136,21 @@ _TABLES = {
         "The filter threshold τ",
         _plain("Cloth", "Sport"),
         _rows(_THRESHOLDS),
-        notes=("Section 4.6 names 0.99 as too strict, which is not in the table, and names table 5 for it.",),
+        notes=(
+            UNNAMED,
+            "Section 4.6 names 0.99 as too strict, which is not in the table, and names table 5 for it.",
+        ),
     ),
-    5: Table("The number of clusters", _plain("Cloth", "Sports"), _rows(_CLUSTERS)),
+    5: Table(
+        "The number of clusters",
+        _plain("Cloth", "Sports"),
+        _rows(_CLUSTERS),
+        notes=(
+            UNNAMED,
+            "Section 4.6 finds no significant impact; from k = 10 to 15 Cloth falls by 0.0180, and without the "
+            "augmenter by 0.0159 (table 3).",
+        ),
+    ),
     6: Table(
         "Similarity of user profiles before and after augmentation",
         tuple(Column(ratio, "Inject Ratio") for ratio in ("30%", "60%", "100%")),
@@ -150,7 +162,10 @@ _TABLES = {
         _plain("Cloth", "Sports"),
         _rows(_RATIOS),
         ("Model", "Condition"),
-        ("The condition limits by r who gets items; r = 0.95 is in two rows; the last row is the full method.",),
+        (
+            UNNAMED,
+            "The condition limits by r who gets items; r = 0.95 is in two rows; the last row is the full method.",
+        ),
     ),
     8: Table(
         "Different LLMs",
@@ -189,6 +204,7 @@ class Image:
 
 FIGURES = {
     1: Image("Users by r, Cloth - Sport", {"bin of most users": (0.9, 1.0)}),
+    3: Image("Items before and after augmentation, Cloth - Sport", {}),
     4: Image(
         "Performance by history length, Cloth - Sport",
         {"edges": (0, 5, 10, 15, 20)},
@@ -204,4 +220,5 @@ FIGURES = {
         },
         "section 4.6 has alpha in [0.1, 5], section 4.1.3 in [0.1, 1]",
     ),
+    6: Image("Parameters and time a user", {}, "three datasets; the text gives no number"),
 }

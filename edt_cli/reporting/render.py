@@ -74,27 +74,25 @@ def render(table: Table, form: str) -> RenderableType:
 
 
 def document(table: Table) -> dict[str, Any]:
-    """Return a table as a JSON document.
-
-    Cells are null, text, or {"mean", "deviation", "n", "mark"} with "flag" if there is one.
-    """
-
-    def cell(value: Cell) -> Any:
-        if not isinstance(value, Measure):
-            return value
-        figure = {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
-        return {**figure, "flag": value.flag} if value.flag else figure
-
+    """Return a table as a JSON document."""
     return {
         "number": table.number,
         "title": table.title,
         "columns": [{"group": column.group, "name": column.name} for column in table.columns],
         "rows": [
-            {"group": row.group, "label": row.label, "cells": [cell(value) for value in row.cells]}
+            {"group": row.group, "label": row.label, "cells": [cell_document(value) for value in row.cells]}
             for row in table.rows
         ],
         "notes": list(table.notes),
     }
+
+
+def cell_document(value: Cell) -> Any:
+    """Return null, text, or {"mean", "deviation", "n", "mark"} with "flag" if there is one."""
+    if not isinstance(value, Measure):
+        return value
+    figure = {"mean": value.mean, "deviation": value.deviation, "n": value.n, "mark": value.mark or None}
+    return {**figure, "flag": value.flag} if value.flag else figure
 
 
 def cleaned(table: Table) -> Table:

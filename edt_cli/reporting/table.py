@@ -10,7 +10,9 @@ from typing import Literal, get_args
 TextForm = Literal["markdown", "latex", "csv", "json"]
 Form = Literal["terminal", "markdown", "latex", "csv", "json"]
 FORMS: tuple[str, ...] = get_args(Form)
-ReportForm = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
+DrawnForm = Literal["png", "svg", "pdf"]
+"""Forms of figures alone."""
+ReportForm = Literal["terminal", "markdown", "latex", "html", "csv", "json", "png", "svg", "pdf"]
 """Forms of a whole report; in `html` it is one page."""
 Mark = Literal["", "best", "second"]
 

@@ -78,6 +78,9 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
     As in the paper, the average length of the mixed sequences is given once per dataset, in its first row.
     """
     rows = []
+    names = {
+        one["data"]: shown_data(one["data"], one["synthetic"], quick=one.get("quick", False)) for one in datasets
+    }
     for dataset in datasets:
         after = dataset.get("after")
         for number, domain in enumerate(dataset["before"]["domains"]):
@@ -87,10 +90,10 @@ def table_1(datasets: Sequence[Statistics]) -> Table:
                 cells += [Measure(counts[key], digits=0) if counts else None for key in ("users", "items")]
                 first = statistics and number == 0
                 cells.append(Measure(statistics["average_length"], digits=2) if statistics and first else None)
-            rows.append(Row(domain, tuple(cells), shown_data(dataset["data"], dataset["synthetic"])))
+            rows.append(Row(domain, tuple(cells), names[dataset["data"]]))
     notes = ["Avg.len is of the mixed sequences."]
     notes += [
-        f"{shown_data(dataset['data'], dataset['synthetic'])} was augmented by {dataset['llm']}."
+        f"{names[dataset['data']]} was augmented by {dataset['llm']}."
         for dataset in datasets
         if dataset.get("after") and dataset["llm"]
     ]
@@ -298,11 +301,17 @@ def _sources(results: Sequence[Result], metrics: Sequence[str], *, overall: bool
                 group = domain or ("" if of_run else "overall")
                 if len(names) > 1:
                     group = f"{data_name} / {group}" if group else data_name
-                base, at, cut = metric.partition("@")
-                name, digits = SHOWN.get(base, (base, 4))
-                column = Column(f"{name}{at}{cut}", group, ranked=base in RANKED)
+                name, digits = shown_metric(metric)
+                column = Column(name, group, ranked=metric.partition("@")[0] in RANKED)
                 sources.append(_Source(column, data, domain, metric, digits))
     return sources
+
+
+def shown_metric(metric: str) -> tuple[str, int]:
+    """Return the name of a metric in tables, such as H@10, and its digits after the point."""
+    base, at, cut = metric.partition("@")
+    name, digits = SHOWN.get(base, (base, 4))
+    return f"{name}{at}{cut}", digits
 
 
 def _cell(line: _Line, source: _Source) -> Measure | None:

@@ -68,8 +68,12 @@ class _Layout:
             missing = self._group_width(numbers) - self._span(numbers)
             self.widths[numbers[0]] += max(0, missing)
         heads = table.stub if table.row_groups else ("", table.stub[1])
-        self.row_group = max([cell_len(self.written(row.group)) for row in table.rows] + [cell_len(heads[0])])
-        self.label = max([cell_len(self.written(row.label)) for row in table.rows] + [cell_len(heads[1])])
+        self.row_group = max(
+            [cell_len(self.written(row.group)) for row in table.rows] + [cell_len(self.written(heads[0]))]
+        )
+        self.label = max(
+            [cell_len(self.written(row.label)) for row in table.rows] + [cell_len(self.written(heads[1]))]
+        )
 
     def blocks(self) -> list[list[int]]:
         """Return the blocks: as many whole groups of columns as fit; a group that is too wide is split."""

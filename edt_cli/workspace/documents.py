@@ -97,11 +97,50 @@ class Statistics(TypedDict):
 
     data: str
     synthetic: bool
+    quick: NotRequired[bool]
     llm: str
     """Name of the LLM that augmented the dataset."""
     before: PairStatistics
     after: NotRequired[PairStatistics | None]
     """None or absent if the dataset was not augmented."""
+
+
+class Similarity(TypedDict):
+    """Similarity of users' profiles before and after augmentation, for table 6."""
+
+    data: str
+    synthetic: bool
+    quick: bool
+    llm: str
+    share: str
+    """Share of the kept items that is inserted, such as `30%`."""
+    users: int | None
+    """Users with both profiles; None if a profile is not made yet."""
+    given: int | None
+    """Those of them who were given items."""
+    of_all: float | None
+    """Mean cosine over `users`; None if there are none."""
+    of_given: float | None
+    """Mean cosine over `given`; None if there are none."""
+
+
+class StageBill(TypedDict):
+    """What an LLM stage costs, for section 4.9."""
+
+    data: str
+    synthetic: bool
+    quick: bool
+    llm: str
+    embedder: str
+    stage: str
+    """Name of the stage in the paper: embedding, generation or summarization."""
+    users: int
+    """Users whom the stage is about."""
+    left_usd: tuple[float, float] | None
+    """Least and most that is left to spend; None if a price is not known."""
+    spent_usd: float | None
+    """Price of all replies when they were made; None if nothing is made, or if a price is not known."""
+    paper_usd_a_user: float
 
 
 def result_name(split: str, s: EvaluationSettings, protocol: Protocol, *, first_phase: bool) -> str:

@@ -186,7 +186,7 @@ def test_no_limit_without_a_price(place, monkeypatch):
     assert done.error == "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY"
 
 
-def test_an_embedder_that_is_paid_for_is_in_the_estimate_and_in_the_budget(place):
+def test_an_embedder_that_is_paid_for_is_in_the_estimate_in_the_budget_and_in_the_bill(place, monkeypatch):
     with serve({CHAT: model, EMBEDDINGS: openai_embeddings}) as server:
         embedder = ("--embedder", "openai/served-embedder", "--set", f"embedding.api_base={server.url}/v1")
         priced = (*embedder, "--set", "limits.embedder_price=0.02")
@@ -197,10 +197,20 @@ def test_an_embedder_that_is_paid_for_is_in_the_estimate_and_in_the_budget(place
         done = edt("augment", *at(server, *priced, "--yes", "--max-cost", "0.0000001"), workspace=place)
         assert done.code == 1 and "the limit of 1e-07 USD is reached" in done.error and not server.asked
         assert edt("augment", *at(server, *priced, "--yes"), workspace=place).code == 0
-    account = Ledger(place / "ledger.db").accounts()["openai/served-embedder"]
+        monkeypatch.setenv("EDT_EMBEDDING_API_BASE", f"{server.url}/v1")
+        monkeypatch.setenv("EDT_LIMITS_EMBEDDER_PRICE", "0.02")
+        llm = ("--llm", "openai/served,openai/served-embedder", "--api-base", f"{server.url}/v1")
+        cost = ("reproduce", "cost", "--data", "shop", *llm, "--price", f"{PRICE[0]},{PRICE[1]}")
+        paid, _ = edt(*cost, "--dry-run", "--json", workspace=place).json["tables"]
+    accounts = Ledger(place / "ledger.db").accounts()
+    account = accounts["openai/served-embedder"]
     assert account.delivered == account.calls >= 2 and account.spent_usd == pytest.approx(
         account.prompt_tokens * 0.02e-6
     )
+    left, spent = ({row["label"]: row["cells"][column] for row in paid["rows"]} for column in (5, 6))
+    assert spent["embedding"]["mean"] == pytest.approx(account.spent_usd)
+    assert spent["generation"]["mean"] == pytest.approx(accounts["openai/served"].spent_usd)
+    assert left["generation"]["mean"] == 0 < left["summarization"]["mean"] and spent["summarization"] == "–"
 
 
 def only(place: Path, kind: str) -> Path:

@@ -1,13 +1,23 @@
-"""The paired bootstrap against a slow one, the t-test against scipy, Holm by hand, and known answers."""
+"""The bootstraps against slow ones, the t-tests against scipy, Holm by hand, and known answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_ind, ttest_rel
 
 from edt_cli.evaluation.metrics import ranking_metrics
-from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
+from edt_cli.evaluation.significance import (
+    equivalence,
+    gains_bootstrap,
+    gains_t,
+    holm,
+    ndcg_of,
+    nonequivalence,
+    paired_bootstrap,
+    paired_t,
+    relative_gain,
+)
 
 
 def test_the_interval_is_that_of_drawing_users_with_replacement():
@@ -85,3 +95,86 @@ def test_an_interval_of_95_percent_holds_the_truth_about_95_times_of_100():
         found = paired_bootstrap(first, first + rng.normal(0.1, 1, 200))
         held += found.low <= 0.1 <= found.high
     assert 180 <= held <= 199
+
+
+def test_equivalence_is_two_one_sided_tests_and_its_contrary_the_other_two():
+    rng = np.random.default_rng(7)
+    first = rng.gamma(2, 0.2, 500)
+    for gain in (-0.06, -0.02, 0.0, 0.03, 0.2):
+        second = first * (1 + gain) + rng.normal(0, 0.1, 500)
+        above = ttest_1samp(second - 0.95 * first, 0, alternative="greater").pvalue
+        below = ttest_1samp(second - 1.05 * first, 0, alternative="less").pvalue
+        assert equivalence(first, second, 0.05) == pytest.approx(max(above, below))
+        assert nonequivalence(first, second, 0.05) == pytest.approx(min(1.0, 2 * (1 - max(above, below))))
+
+
+def test_equivalence_needs_users_and_a_mean_and_what_is_the_same_is_equivalent():
+    values = np.linspace(0.1, 1, 50)
+    assert equivalence(values, values, 0.05) < 1e-9
+    assert nonequivalence(values, values, 0.05) == 1.0
+    assert equivalence(np.zeros(50), np.zeros(50), 0.05) == 1.0
+    assert equivalence(values[:1], values[:1], 0.05) == 1.0
+    noise = np.random.default_rng(1).normal(0, 3, 50)
+    assert equivalence(values, values + noise - noise.mean(), 0.05) > 0.3  # level on the mean, but nobody can tell
+
+
+def groups(rng: np.random.Generator, gain: float, rest: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    pairs = []
+    for users, share in ((400, gain), (900, rest)):
+        first = ndcg_of(rng.integers(1, 25, users).astype(float))
+        pairs.append((first, first * (1 + share) + rng.normal(0, 0.05, users)))
+    return pairs
+
+
+def test_the_difference_of_gains_and_its_interval_are_those_of_a_slow_bootstrap():
+    rng = np.random.default_rng(2)
+    group, rest = groups(rng, 0.2, 0.05)
+    found = gains_bootstrap(group, rest)
+
+    def gain(pair: tuple[np.ndarray, np.ndarray]) -> float:
+        users = rng.integers(0, len(pair[0]), len(pair[0]))
+        return pair[1][users].sum() / pair[0][users].sum() - 1
+
+    draws = [gain(group) - gain(rest) for _ in range(4000)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert found.mean == pytest.approx(group[1].sum() / group[0].sum() - rest[1].sum() / rest[0].sum())
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.003), pytest.approx(high, abs=0.003))
+    assert found.users == 1300
+    # The t-test speaks of the same spread: p is near the share of draws at or below 0.
+    spread = float(np.std(draws))
+    same = groups(np.random.default_rng(3), 0.05 + 0.3 * spread, 0.05)
+    expected = np.mean(np.array(draws) - found.mean <= -(relative_gain(same[0]) - relative_gain(same[1])))
+    assert gains_t(*same) == pytest.approx(expected, abs=0.03)
+
+
+def test_the_t_test_of_gains_is_welchs_where_the_first_values_do_not_vary():
+    rng = np.random.default_rng(4)
+    one, two = rng.normal(1.2, 0.5, 30), rng.normal(1.1, 0.1, 80)
+    known = ttest_ind(one, two, equal_var=False, alternative="greater").pvalue
+    assert gains_t((np.ones(30), one), (np.ones(80), two)) == pytest.approx(known)
+    assert gains_t((np.ones(30), one), (np.ones(1), two[:1])) == 1.0
+    assert gains_t((np.ones(9), np.ones(9)), (np.ones(9), np.ones(9))) == 1.0
+
+
+def test_a_gain_over_nothing_is_refused():
+    nothing, values = np.zeros(20), np.ones(20)
+    with pytest.raises(ValueError, match="above 0"):
+        relative_gain((nothing, values))
+    few = np.zeros(20)
+    few[0] = 1
+    with pytest.raises(ValueError, match="too few"):
+        gains_bootstrap((few, values), (values, values))
+
+
+def test_a_mean_over_seeds_is_at_most_as_wide_as_the_mean_of_their_intervals():
+    """What docs/claims.md says of runs in different workspaces."""
+    rng = np.random.default_rng(6)
+    common = rng.normal(0, 0.1, 60)
+    seeds = [0.01 + 0.5 * common + rng.normal(0, 0.1, 60) for _ in range(3)]
+    assert _half_width(np.mean(seeds, axis=0)) < np.mean([_half_width(seed) for seed in seeds])
+    assert _half_width(np.mean([common] * 3, axis=0)) == pytest.approx(_half_width(common))  # the bound is reached
+
+
+def _half_width(differences: np.ndarray) -> float:
+    found = paired_bootstrap(np.zeros_like(differences), differences)
+    return (found.high - found.low) / 2

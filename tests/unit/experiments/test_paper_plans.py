@@ -8,6 +8,7 @@ import pytest
 
 import edt_cli.experiments
 from edt_cli.config import UsageError, load_settings
+from edt_cli.experiments.files import evidence
 from edt_cli.experiments.plan import Plan
 from edt_cli.inference.labels import all_settings, is_ablated
 from edt_cli.paper.ablations import ABLATIONS
@@ -34,10 +35,12 @@ def differences(name: str) -> dict[str, dict[str, object]]:
 
 
 def test_a_plan_says_by_its_name_what_it_is_a_table_of():
-    assert set(HANDED) >= {"table-3", "table-4", "table-5", "table-7", "table-9", "figure-4", "figure-5"}
-    for name, plan in HANDED.items():
+    assert set(PLANS) >= {*(f"table-{number}" for number in range(1, 10)), "cost"}
+    assert set(PLANS) >= {f"figure-{number}" for number in (1, 3, 4, 5, 6)}
+    for name in evidence():
         kind, _, number = name.partition("-")
-        assert getattr(plan, kind) == int(number)
+        numbers = {"table": PLANS[name].table, "figure": PLANS[name].figure}
+        assert {key: value for key, value in numbers.items() if value} == ({kind: int(number)} if number else {})
 
 
 @pytest.mark.parametrize(("name", "preset"), [*((name, "paper") for name in HANDED), ("table-7", "best")])
@@ -105,6 +108,24 @@ def test_each_departure_is_one_change_and_only_their_plan_may_be_unsound():
     ]
     with pytest.raises(UsageError, match="only the plan departures takes it"):
         plan.model_copy(update={"departures": False}).cells()
+
+
+def test_plans_that_train_nothing_have_each_artefact_once_whatever_the_seeds_and_the_preset():
+    for name in ("table-1", "table-6", "figure-1", "figure-3", "cost"):
+        one, two = (cells(name, seeds=[1, 2], preset=preset) for preset in (None, "best"))
+        assert {cell.seed for cell in one} == {1} and len(one) == len(PLANS[name].systems)
+        assert all(cell.settings().augmentation.enabled for cell in two if cell.label != "before")
+    assert differences("table-6") == {
+        "30%": {"augmentation.enabled": True, "augmentation.injected": 0.3},
+        "60%": {"augmentation.enabled": True, "augmentation.injected": 0.6},
+        "100%": {"augmentation.enabled": True},
+    }
+
+
+def test_figure_6_is_of_the_systems_of_table_2_with_one_seed_each():
+    table_2, figure_6 = (PLANS[name].changed(data=["shop"]) for name in ("table-2", "figure-6"))
+    assert figure_6.labels() == table_2.labels() and figure_6.budget == table_2.budget
+    assert [cell.seed for cell in figure_6.cells()] == [42] * len(table_2.systems)
 
 
 def test_a_limit_that_is_none_is_refused():

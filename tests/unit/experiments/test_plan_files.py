@@ -34,7 +34,7 @@ def test_a_path_is_a_file_of_ones_own(tmp_path, monkeypatch):
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"no plan 'table-0': give a file, or .* \(demo, .*, table-2, .*\)"):
+    with pytest.raises(UsageError, match=r"no plan 'table-0': give a file, or .* \(.*, demo, .*, table-2, .*\)"):
         Plan.read(Path("table-0"))
     with pytest.raises(UsageError, match=r"no search 'table-2': give a file, or .* \(best\)"):
         SearchSettings.read(Path("table-2"))

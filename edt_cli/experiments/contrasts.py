@@ -1,0 +1,371 @@
+"""Comparisons of two rows of plans, for groups of users, on the runs that there are."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from edt_cli.config import EvaluationSettings
+from edt_cli.evaluation.significance import (
+    Difference,
+    Pair,
+    equivalence,
+    gains_bootstrap,
+    gains_t,
+    nonequivalence,
+    paired_bootstrap,
+    paired_t,
+    relative_gain,
+)
+from edt_cli.experiments.compare import Comparison, ndcg_by_user, outcome_of
+from edt_cli.experiments.plan import Cell, Plan
+from edt_cli.inference.latency import latency
+from edt_cli.inference.results import evaluated
+from edt_cli.paper.claims import LIMITS, MARGIN, SHORT, Contrast
+from edt_cli.pipeline.stages import OFF
+from edt_cli.reporting.claims import ContrastResult, printed_gain
+from edt_cli.reporting.comparison import Outcome
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.runs import Run
+
+if TYPE_CHECKING:
+    from edt_cli.data.dataset import Dataset
+    from edt_cli.pipeline import Pipeline
+
+LOCAL = "local"
+FEWEST_HITS = 30
+"""Fewest users of a group with a target among the first ten, for a relative gain of that group."""
+
+
+class Place(NamedTuple):
+    """Users for whom a claim is tested: those with a target in a domain.
+
+    Attributes:
+        domain: Number of the domain of their targets; None for a comparison of costs.
+        given: Number of the domain that they were given items of, if only such users count.
+        beside: Number of the domain that the domain is held against, for a difference of gains.
+    """
+
+    domain: int | None
+    given: int | None = None
+    beside: int | None = None
+
+    def text(self, dataset: Dataset) -> str:
+        """Return its name in tables."""
+        names = dataset.domains.names
+        if self.domain is None:
+            return "all"
+        if self.beside is not None:
+            return f"{names[self.domain]} beside {names[self.beside]}"
+        return names[self.domain] + (f", given items of {names[self.given]}" if self.given is not None else "")
+
+
+class Ranked(NamedTuple):
+    """A finished run with its result and ranks."""
+
+    run: Run
+    outcome: Outcome
+    ranks: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Row:
+    """Finished runs of a row of a plan on a dataset.
+
+    Attributes:
+        label: Label of the row.
+        pipeline: Pipeline of the row's first seed.
+        seeds: Seeds that the plan wants.
+        runs: Run of each seed that is there.
+    """
+
+    label: str
+    pipeline: Pipeline
+    seeds: Sequence[int]
+    runs: Mapping[int, Ranked]
+
+    @property
+    def llm(self) -> str:
+        """Provider of the LLM."""
+        return self.pipeline.settings.llm.provider
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Rows of plans, each read once.
+
+    Attributes:
+        plans: Plans by name.
+        data: Dataset whose runs are read.
+        device: Name of the device to rank on; None to leave out runs that are not evaluated yet.
+        events: Where progress is reported.
+    """
+
+    plans: Mapping[str, Comparison]
+    data: str
+    device: str | None
+    events: Events | None
+    _rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> Dataset:
+        return next(iter(self.plans.values())).datasets[self.data]
+
+    def wanted(self, plan: str) -> Plan:
+        """Return a plan as it is wanted; for one that is not there another, whose seeds and limits are the same."""
+        return (self.plans.get(plan) or next(iter(self.plans.values()))).plan
+
+    def row(self, plan: str, name: str | int | None) -> Row | None:
+        """Return a row by its label or place, or that of the whole method; None if the plan is not there."""
+        if plan not in self.plans:
+            return None
+        c = self.plans[plan]
+        label = _label(c.plan, name)
+        if (plan, label) not in self._rows:
+            cells = [cell for cell in c.cells if (cell.data, cell.label) == (self.data, label)]
+            runs = {cell.seed: found for cell in cells if (found := self._result(c, cell)) is not None}
+            seeds = [cell.seed for cell in cells]
+            self._rows[plan, label] = Row(label, c.pipeline(cells[0]), seeds, runs)
+        return self._rows[plan, label]
+
+    def _result(self, c: Comparison, cell: Cell) -> Ranked | None:
+        """Return the finished run of a cell with its result, or None if there is none."""
+        s = EvaluationSettings(protocol="full", negatives=c.plan.negatives, keep_seen=c.plan.keep_seen)
+        run = c.run(cell)
+        if run is None or not run.finished or (self.device is None and not evaluated(c.workspace, run, "test", s)):
+            return None
+        device = self.device or "cpu"
+        found = outcome_of(c.workspace, run, s, cell.label, self.events, device, first_phase=cell.first_phase)
+        return None if found is None else Ranked(run, *found)
+
+    def command(self, plan: str, *, llm: bool) -> str:
+        """Return the command that makes the runs of a plan.
+
+        Args:
+            plan: Name of the plan.
+            llm: Whether an LLM has to make them.
+        """
+        wanted, usual = self.wanted(plan), Plan.read(Path(plan))
+        parts = ["edt reproduce", plan, "--data", self.data, "--seeds", ",".join(map(str, wanted.seeds))]
+        if wanted.preset != usual.preset:
+            parts += ["--preset", str(wanted.preset)]
+        for name, value in wanted.budget:
+            if value != getattr(usual.budget, name):
+                parts += [f"--{name}", f"{value:g}"]
+        provider = wanted.settings.get("llm", {}).get("provider", LOCAL)
+        if llm or provider != LOCAL:
+            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else str(provider)]
+        return " ".join(parts)
+
+
+def _label(plan: Plan, name: str | int | None) -> str:
+    """Return the label of a row; the row of the whole method is the first of its model without an ablation."""
+    if isinstance(name, str):
+        return name
+    if name is None:
+        name = [(entry.model, entry.ablation) for entry in plan.systems].index((plan.method, None))
+    labels = plan.labels()
+    return labels[min(name, len(labels) - 1)]  # table-8 has one row where `local` is its only LLM
+
+
+def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool) -> ContrastResult:
+    """Test a comparison for the users of a place.
+
+    Args:
+        reader: The runs.
+        contrast: The comparison.
+        place: The users.
+        needs_llm: Whether runs with `local` cannot show it.
+    """
+    method = reader.row(contrast.plan, contrast.method)
+    other = reader.row(contrast.plan, contrast.other)
+    result = _untested(contrast, method, other)
+    result["command"] = reader.command(contrast.plan, llm=needs_llm)
+    result["missing_seeds"] = reader.wanted(contrast.plan).seeds
+    if method is None or other is None or (needs_llm and LOCAL in (method.llm, other.llm)):
+        result["problem"] = "not testable with local"
+        return result
+    seeds = [seed for seed in method.seeds if seed in method.runs and seed in other.runs]
+    result["seeds"], result["missing_seeds"] = seeds, [seed for seed in method.seeds if seed not in seeds]
+    if not seeds:
+        result["problem"] = "no run yet"
+    elif contrast.kind in LIMITS:
+        _compare_costs(result, method, other, reader.device)
+    else:
+        sampled = needs_llm and method.pipeline.settings.llm.limit_users is not None
+        result["comparison"] += ", users who were asked about" * sampled
+        groups = _groups(reader.dataset, contrast, place, method, sampled=sampled)
+        if contrast.kind == "larger gain":
+            _compare_gains(result, [_values(method, other, seeds, *group) for group in groups])
+        else:
+            _compare_means(result, _values(method, other, seeds, *groups[0]))
+        if result["users"]:
+            if any(row.runs[seed].outcome["cut"] for row in (method, other) for seed in seeds):
+                result["problem"] = "a limit ended a run"
+            elif len(seeds) < 2:
+                result["problem"] = "one seed only"
+    return result
+
+
+def _untested(contrast: Contrast, method: Row | None, other: Row | None) -> ContrastResult:
+    """Return a comparison without figures."""
+    first = "LLM-EDT" if contrast.method is None else _name(contrast.method, method)
+    second = _name(contrast.other, other)
+    texts = {
+        "above": f"{first} over {second}",
+        "same": f"{second} beside {first}",
+        "larger gain": f"gain over {second}",
+        "parameters": f"parameters beside {second}",
+        "milliseconds": f"milliseconds a user beside {second}",
+    }
+    gain = ""
+    if contrast.printed is not None:
+        table, gaining, beside, group = contrast.printed
+        # Of two rows that are to be the same, the second is held against the first.
+        rows = (beside, gaining) if contrast.kind == "same" else (gaining, beside)
+        gain = printed_gain(table, *rows, group)
+    return {
+        "comparison": texts[contrast.kind] + (f", under {SHORT} interactions" if contrast.among == "short" else ""),
+        "kind": contrast.kind,
+        "plan": contrast.plan,
+        "method": first if method is None else method.label,
+        "other": second,
+        "seeds": [],
+        "missing_seeds": [],
+        "paper": gain,
+        "problem": None,
+        "command": "",
+        "method_value": None,
+        "other_value": None,
+        "difference": None,
+        "low": None,
+        "high": None,
+        "margin": None,
+        "p": None,
+        "p_against": None,
+        "users": None,
+    }
+
+
+def _name(name: str | int, row: Row | None) -> str:
+    """Return the label of a row, or what it would be about if it is not there: an LLM that cannot be asked."""
+    if row is not None:
+        return row.label
+    return name if isinstance(name, str) else ("one LLM" if name == 0 else "another")
+
+
+Group = tuple[int, NDArray[np.bool_] | None]
+"""Domain of the targets, and whether each user of the dataset counts [U]; None for all of them."""
+
+
+def _groups(dataset: Dataset, contrast: Contrast, place: Place, method: Row, *, sampled: bool) -> tuple[Group, ...]:
+    """Return whose NDCG@10 is compared: one group, or two whose gains are compared.
+
+    Args:
+        dataset: The dataset.
+        contrast: The comparison.
+        place: Users for whom it is tested.
+        method: First row of the comparison.
+        sampled: Whether the LLM was asked about a sample of the users, who alone count.
+    """
+    assert place.domain is not None
+    if place.beside is not None:
+        return (place.domain, None), (place.beside, None)
+    if contrast.among == "given items":
+        return ((place.domain, _given_items(method.pipeline, place.given)),)
+    if contrast.among == "short":
+        short = dataset.sequences.lengths < SHORT
+        both = (place.domain, short), (place.domain, ~short)
+        return both if contrast.kind == "larger gain" else both[:1]
+    if sampled:
+        return ((place.domain, method.pipeline.profiles().has_profile),)
+    return ((place.domain, None),)
+
+
+def _given_items(pipeline: Pipeline, domain: int | None) -> NDArray[np.bool_]:
+    """Return which users the augmenter gave items of a domain: bool [U]; no user if there is no augmentation."""
+    given = np.zeros(len(pipeline.dataset.sequences), dtype=bool)
+    if pipeline.augmentation_key != OFF and pipeline.made("augmentation"):
+        made = pipeline.augmentation()
+        of_domain = made.domain_of(pipeline.dataset.domains)[made.sequences.items] == domain
+        given[made.sequences.users[made.inserted & of_domain]] = True
+    return given
+
+
+def _values(method: Row, other: Row, seeds: Sequence[int], domain: int, counted: NDArray[np.bool_] | None) -> Pair:
+    """Return the NDCG@10 of each user of a group under the other row and under the method, a mean over seeds."""
+    sides = []
+    for row in (other, method):
+        frames = [row.runs[seed].ranks for seed in seeds]
+        if counted is not None:
+            frames = [frame.filter(counted[frame["user"].to_numpy()]) for frame in frames]
+        sides.append(ndcg_by_user(frames, domain))
+    (users, theirs), (same_users, ours) = sides
+    if not users.equals(same_users):
+        raise ValueError(f"{other.label} and {method.label} ranked different targets: they cannot be compared")
+    return theirs, ours
+
+
+def _compare_means(result: ContrastResult, pair: Pair) -> None:
+    """Fill in the comparison of two means: whether the first row is better, or the second within MARGIN of it."""
+    theirs, ours = pair
+    if len(ours) < 2:
+        result["problem"] = "too few such users"
+        return
+    result["method_value"], result["other_value"] = float(ours.mean()), float(theirs.mean())
+    if result["kind"] == "same":
+        _fill(result, paired_bootstrap(ours, theirs))
+        result["margin"] = MARGIN * float(ours.mean())
+        result["p"] = equivalence(ours, theirs, MARGIN)
+        result["p_against"] = nonequivalence(ours, theirs, MARGIN)
+    else:
+        _fill(result, paired_bootstrap(theirs, ours))
+        result["p"] = paired_t(theirs, ours)
+        result["p_against"] = paired_t(ours, theirs)
+
+
+def _compare_gains(result: ContrastResult, pairs: Sequence[Pair]) -> None:
+    """Fill in by how much the first group of users gains more than the second."""
+    if any((theirs > 0).sum() < FEWEST_HITS for theirs, _ in pairs):
+        result["problem"] = "too few such users"
+        return
+    group, rest = pairs
+    result["method_value"], result["other_value"] = relative_gain(group), relative_gain(rest)
+    _fill(result, gains_bootstrap(group, rest))
+    p = gains_t(group, rest)
+    result["p"], result["p_against"] = p, 1.0 - p
+
+
+def _fill(result: ContrastResult, d: Difference) -> None:
+    result["difference"], result["low"], result["high"], result["users"] = d.mean, d.low, d.high, d.users
+
+
+def _compare_costs(result: ContrastResult, method: Row, other: Row, device: str | None) -> None:
+    """Fill in how many times as much the first row takes, in the median run.
+
+    Args:
+        result: The comparison.
+        method: Its first row.
+        other: Its second row.
+        device: Name of the device to measure time on; None to measure none.
+    """
+    if result["kind"] == "milliseconds" and device is None:
+        result["problem"] = "not measured yet"
+        return
+
+    def cost(ranked: Ranked) -> float:
+        if result["kind"] == "parameters":
+            return ranked.outcome["parameters"] or 0
+        measured = latency(method.pipeline.workspace, ranked.run, device or "cpu")
+        return 1000 * measured["seconds"] / measured["users"]
+
+    ours, theirs = (statistics.median(cost(row.runs[seed]) for seed in result["seeds"]) for row in (method, other))
+    result["method_value"], result["other_value"] = ours, theirs
+    result["difference"], result["high"] = ours / theirs, LIMITS[result["kind"]]
