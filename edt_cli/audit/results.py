@@ -97,7 +97,7 @@ def check_results(workspace: Workspace, run: Run, data: TrainingData, model: Rec
         model: What the run trained.
     """
     groups = measured(run)
-    if not groups:
+    if not groups and run.settings.training.train_on != "all":
         yield Check(STEP, None, f"{run.name} is not evaluated yet: edt eval --run {run.name}")
     for group in groups:
         queries = data.queries(group.split, group.settings.keep_seen)

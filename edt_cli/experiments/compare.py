@@ -255,7 +255,7 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     idle = dict.fromkeys(cell.label for cell in plan.cells() if cell.has_no_effect)
     return (
         *plan.notes,
-        *(f"Not made: {label}; `local` generates no items, so an LLM is needed." for label in idle),
+        *(f"Not made: {label}; its settings generate none, an LLM would." for label in idle),
     )
 
 

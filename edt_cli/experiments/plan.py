@@ -332,8 +332,10 @@ class Cell:
 
     @property
     def has_no_effect(self) -> bool:
-        """Whether it is to rank generated items, and `local` generates none."""
-        return self.unsound == "generated-candidates" and self.settings().llm.provider == "local"
+        """Whether it is to rank generated items, and its settings take real ones instead, as `local` does."""
+        s = self.settings()
+        none = s.llm.provider == "local" or s.augmentation.ground == "match" or not s.augmentation.enabled
+        return self.unsound == "generated-candidates" and none
 
     def arguments(self, device: str) -> list[str]:
         """Return the arguments of the `edt` command that makes this run, or the artefact of the stage."""
