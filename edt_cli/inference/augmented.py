@@ -14,7 +14,6 @@ from edt_cli.data.imbalance import imbalance
 from edt_cli.data.stats import BINS
 from edt_cli.inference.labels import identity
 from edt_cli.llm.embeddings import ItemEmbeddings
-from edt_cli.models.llmcdsr import LLMCDSROptions
 from edt_cli.models.systems import options_of
 from edt_cli.pipeline.stages import OFF
 from edt_cli.workspace.layout import Workspace
@@ -76,8 +75,7 @@ def r_recalled(dataset: Dataset, augmentation: Augmentation, s: Settings) -> np.
     For each user and domain with generated items it inserts the `recalled` nearest training items of the domain
     that are not among the newest `max_length` of the user. So their number is known without the trained network.
     """
-    options = options_of(s.model.name, s.options)
-    assert isinstance(options, LLMCDSROptions)
+    recalled = options_of(s.model.name, s.options).model_dump()["recalled"]
     view = dataset.training_view(s.training.train_on)
     kept = augmentation.generated.filter("kept").select("user", "target").unique()
     users, targets = kept["user"].to_numpy(), kept["target"].to_numpy()
@@ -88,7 +86,7 @@ def r_recalled(dataset: Dataset, augmentation: Augmentation, s: Settings) -> np.
     np.add.at(seen, (pairs[0], domains.of(pairs[1])), 1)
     trained = np.bincount(domains.of(view.training_items), minlength=len(domains))
     counts = dataset.sequences.domain_counts(domains).copy()
-    counts[users, targets] += np.minimum(options.recalled, trained[targets] - seen[users, targets])
+    counts[users, targets] += np.minimum(recalled, trained[targets] - seen[users, targets])
     return imbalance(counts)
 
 
