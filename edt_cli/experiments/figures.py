@@ -14,7 +14,6 @@ from edt_cli.data.open import is_synthetic, open_dataset
 from edt_cli.inference import augmented
 from edt_cli.inference.augmentations import augmentation_of, augmenting_run, embeddings_of
 from edt_cli.inference.labels import label_of, name_of
-from edt_cli.inference.latency import PASSES, USERS, latency
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.llm_edt_options import LLMEDTOptions
 from edt_cli.models.systems import OURS, options_of, title_of
@@ -177,6 +176,8 @@ def _weighed(workspace: Workspace, results: Sequence[Result]) -> list[paper.Weig
 
 def _figure_6(workspace: Workspace, results: Sequence[Result], device: str, events: Events) -> Figure:
     """Measure a run of each system and dataset, one after another."""
+    from edt_cli.inference.latency import PASSES, USERS, latency
+
     chosen = list({(result["data"], result["label"], result["variant"]): result for result in results}.values())
     timed, how = [], ""
     for number, result in enumerate(chosen):

@@ -13,7 +13,6 @@ from edt_cli.data.dataset import Dataset, Domains
 from edt_cli.data.imbalance import imbalance
 from edt_cli.data.stats import BINS
 from edt_cli.llm.embeddings import ItemEmbeddings
-from edt_cli.models.llmcdsr import LLMCDSROptions
 from edt_cli.models.systems import options_of
 
 EDGES = np.linspace(0, 1, BINS + 1)
@@ -50,8 +49,7 @@ def r_recalled(dataset: Dataset, augmentation: Augmentation, s: Settings) -> np.
     For each user and domain with generated items it inserts the `recalled` nearest training items of the domain
     that are not among the newest `max_length` of the user. So their number is known without the trained network.
     """
-    options = options_of(s.model.name, s.options)
-    assert isinstance(options, LLMCDSROptions)
+    recalled = options_of(s.model.name, s.options).model_dump()["recalled"]
     view = dataset.training_view(s.training.train_on)
     kept = augmentation.generated.filter("kept").select("user", "target").unique()
     users, targets = kept["user"].to_numpy(), kept["target"].to_numpy()
@@ -62,7 +60,7 @@ def r_recalled(dataset: Dataset, augmentation: Augmentation, s: Settings) -> np.
     np.add.at(seen, (pairs[0], domains.of(pairs[1])), 1)
     trained = np.bincount(domains.of(view.training_items), minlength=len(domains))
     counts = dataset.sequences.domain_counts(domains).copy()
-    counts[users, targets] += np.minimum(options.recalled, trained[targets] - seen[users, targets])
+    counts[users, targets] += np.minimum(recalled, trained[targets] - seen[users, targets])
     return imbalance(counts)
 
 
@@ -158,4 +156,7 @@ def _neighbours(
         with np.errstate(invalid="ignore"):
             return np.bincount(of, foreign, minlength=len(domains)) / counts
 
-    return Neighbours(shares(queries, real), shares(queries, every), shares(inserted, every))
+    before = shares(queries, real)
+    return Neighbours(
+        before, before if len(every) == len(real) else shares(queries, every), shares(inserted, every)
+    )
