@@ -59,6 +59,32 @@ def warm() -> None:
     times out may have been paid for.
     """
     library().completion(model="openai/none", messages=[{"role": "user", "content": ""}], mock_response="")
+    _join_parts()
+
+
+def _join_parts() -> None:
+    """Make litellm's client of OpenAI's protocol read a content that is a list of parts, which it refuses."""
+    with contextlib.suppress(ImportError, AttributeError):  # without it such a reply cannot be read
+        from litellm.llms.openai import openai as client
+
+        convert = client.convert_to_model_response_object
+
+        def joined(*arguments: Any, response_object: Any, **named: Any) -> Any:
+            choices = response_object.get("choices") if isinstance(response_object, dict) else None
+            for choice in choices if isinstance(choices, list) else ():
+                message = choice.get("message") if isinstance(choice, dict) else None
+                if isinstance(message, dict) and isinstance(message.get("content"), list):
+                    message["content"] = text_of(message["content"])
+            return convert(*arguments, response_object=response_object, **named)
+
+        client.convert_to_model_response_object = joined
+
+
+def text_of(content: Any) -> str:
+    """Return a content as one text: the texts of its parts, if it is a list."""
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
 
 
 def unlogged() -> None:

@@ -69,12 +69,13 @@ class LiteLLMChat(ChatBackend):
                 if number + 1 == len(formats) or not re.search("response_format|json_schema", str(error)):
                     raise self._endpoint.error(error) from None
                 self._simpler = max(self._simpler, number + 1)
-        choice = reply.choices[0] if reply.choices else None  # without choices it is an empty answer, also billed
+        # Without choices it is an empty answer, also billed.
+        text, finish_reason = _said(reply.choices[0]) if reply.choices else ("", "stop")
         return ChatReply(
-            text=(choice.message.content or "") if choice else "",
+            text=text,
             usage=self._endpoint.usage(reply),
             model=reply.model or self.name,
-            finish_reason=(choice.finish_reason or "stop") if choice else "stop",
+            finish_reason=finish_reason,
             headers=rate_limits(reply._hidden_params.get("headers") or {}),
         )
 
@@ -130,6 +131,26 @@ class LiteLLMEmbeddings(EmbeddingBackend):
         self._dimension = vectors.shape[1]
         headers = rate_limits(reply._hidden_params.get("headers") or {})
         return EmbeddingReply(vectors / norms, self._endpoint.usage(reply), headers)
+
+
+def _said(choice: Any) -> tuple[str, str]:
+    """Return the text of a choice and its finish reason, wherever the server put the text.
+
+    Some give it as a list of parts, as the arguments of a tool call, or, when they are done, among the thoughts.
+    """
+    message, finish_reason = choice.message, choice.finish_reason or "stop"
+    text = message.content or ""
+    if text.strip():
+        return text, finish_reason
+    if refusal := getattr(message, "refusal", None):
+        return str(refusal), "content_filter"
+    calls = [call.function for call in message.tool_calls or ()]
+    calls += [message.function_call] if getattr(message, "function_call", None) else []
+    if arguments := [str(call.arguments) for call in calls if call.arguments]:
+        return "\n".join(arguments), "stop" if finish_reason in ("tool_calls", "function_call") else finish_reason
+    if finish_reason == "stop":
+        text = getattr(message, "reasoning_content", None) or ""
+    return text, finish_reason
 
 
 def _is_refusal(error: Exception) -> bool:

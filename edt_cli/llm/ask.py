@@ -11,11 +11,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest, Message
 from edt_cli.config import LLMSettings
 from edt_cli.data.clean import clean_text
+from edt_cli.llm.replies import LEFT_OUT, read
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -120,6 +121,7 @@ class UsageStats:
         new_prompt_tokens: Tokens of this command, as are `new_completion_tokens` and `spent_usd`.
         unpriced: Replies without a known price.
         repairs: Repairs that were tried, of which `repaired` led to an answer.
+        mended: Number of replies in which something was mended, by what; `left out` counts items and fields.
         models: Number of replies by model.
         failed: Number of failed questions by reason.
         newest: The newest reply and its request.
@@ -136,6 +138,7 @@ class UsageStats:
     unpriced: int = 0
     repairs: int = 0
     repaired: int = 0
+    mended: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
@@ -160,6 +163,11 @@ class UsageStats:
         """Count a failed question and return it."""
         self.failed[failed.reason] = self.failed.get(failed.reason, 0) + 1
         return failed
+
+    def mend(self, mended: Mapping[str, int]) -> None:
+        """Count what was mended in one reply."""
+        for what, times in mended.items():
+            self.mended[what] = self.mended.get(what, 0) + (times if what == LEFT_OUT else 1)
 
     def last(self) -> dict[str, str]:
         """Return the newest reply, cleaned, with its user and prompt."""
@@ -210,7 +218,7 @@ async def ask(
             return usage.fail(Failed("no reply", clean(str(error), 300)))
         sent.append(following)
         usage.add(reply, following)
-        answer = _judge(reply, shape, check)
+        answer = _judge(reply, shape, check, usage)
         following = None
         if isinstance(answer, Failed) and len(sent) == 1 and chat.cacheable:
             following = repair(question, reply, answer)
@@ -223,15 +231,22 @@ async def ask(
     return answer
 
 
-def _judge(reply: ChatReply, shape: type[Shape], check: Callable[[Shape], Failed | None]) -> Shape | Failed:
+def _judge(
+    reply: ChatReply, shape: type[Shape], check: Callable[[Shape], Failed | None], usage: UsageStats
+) -> Shape | Failed:
     if reply.finish_reason == "content_filter":
-        return Failed("refused")
-    answer = parse(reply.text, shape)
-    if not isinstance(answer, Failed):
-        return check(answer) or answer
-    if reply.finish_reason == "length":
-        return Failed("cut off", "raise --set llm.max_tokens")
-    return answer if reply.text.strip() else Failed("empty")
+        return Failed("refused", clean(reply.text, 300))
+    reading = read(reply.text, shape)
+    failed: Failed | None = Failed("empty")
+    if reading.answer is not None:
+        failed = check(reading.answer)
+    elif reply.text.strip():
+        failed = Failed(reading.reason, clean(reading.detail, 300))
+    if reading.answer is not None and failed is None:
+        usage.mend(reading.mended)
+        return reading.answer
+    assert failed is not None
+    return Failed("cut off", "raise --set llm.max_tokens") if reply.finish_reason == "length" else failed
 
 
 def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatRequest:
@@ -249,20 +264,6 @@ def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatReque
     else:  # some servers accept neither an empty turn nor two turns of the same role
         last = replace(last, content=f"{last.content}\n\n{text}")
     return replace(question, prompt=name, messages=(*before, last))
-
-
-def parse(text: str, shape: type[Shape]) -> Shape | Failed:
-    """Parse a reply: one JSON document of the given shape, bare or in one code fence."""
-    body = text.strip()
-    if body.startswith("```") and body.endswith("```"):
-        body = body[3:-3].removeprefix("json")
-    try:
-        return shape.model_validate_json(body)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        reason = "no JSON" if problem["type"] == "json_invalid" else "wrong shape"
-        return Failed(reason, clean(f"{where}: {problem['msg']}" if where else problem["msg"], 300))
 
 
 def clean(text: str | None, limit: int) -> str:

@@ -8,7 +8,7 @@ from llm_fakes import Scripted
 from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Message, Usage
-from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt, parse
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt
 
 
 class Answer(BaseModel):
@@ -42,34 +42,6 @@ def test_a_prompt_file_without_its_parts_is_refused(tmp_path):
         load_prompt(path)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"word": "hi"}', '  {"word": "hi", "more": 1}\n', '```json\n{"word": "hi"}\n```']
-)
-def test_parse_takes_one_json_document(text):
-    assert parse(text, Answer) == Answer(word="hi")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "no JSON"),
-        ("Sure! Here you go: {}", "no JSON"),
-        ('{"word": "hi"', "no JSON"),
-        ('{"word": "hi"} {"word": "ho"}', "no JSON"),
-        ('{"word": "\\ud800"}', "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ('{"word": 5}', "wrong shape"),
-        ('{"Word": "hi"}', "wrong shape"),
-        ('["hi"]', "wrong shape"),
-        ("NaN", "wrong shape"),
-    ],
-)
-def test_parse_refuses_everything_else(text, reason):
-    found = parse(text, Answer)
-    assert isinstance(found, Failed) and found.reason == reason
-    assert found.detail and len(found.detail) <= 300
-
-
 REQUEST = ChatRequest("try@1", (Message("system", "Be brief."), Message("user", "?")), max_tokens=50)
 
 
@@ -91,14 +63,17 @@ REFUSED = ChatReply("", Usage(), "m", finish_reason="content_filter")
 
 def test_a_good_answer_is_taken():
     found, chat, bill = asked({"word": "hi"})
-    assert (found, chat.rejected, bill.repairs) == (Answer(word="hi"), [], 0)
+    assert (found, chat.rejected, bill.repairs, bill.mended) == (Answer(word="hi"), [], 0, {})
+    found, _, bill = asked("Sure: {'Word': 5}")
+    assert found == Answer(word="5") and bill.repairs == 0, "what can be read is not paid for twice"
+    assert bill.mended == {"text around it": 1, "syntax": 1, "names of fields": 1, "numbers as text": 1}
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
         ("sorry", "no JSON"),
-        ({"word": 5}, "wrong shape"),
+        ({"word": True}, "wrong shape"),
         ({"word": ""}, "no word"),
         ("", "empty"),
         (" \n", "empty"),
