@@ -183,6 +183,17 @@ class ChatBackend(Protocol):
         """
         return
 
+    def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
+        """Return the replies to a request that were rejected, if no other is in the cache, newest first."""
+        return ()
+
+    def asks_again(self, request: ChatRequest) -> bool:
+        """Return whether an unusable reply is to be rejected and asked for again.
+
+        It is if it was given to an earlier command, and the user wants to ask failed questions again.
+        """
+        return False
+
 
 class TextMap(Protocol):
     """Protocol of a map from texts to vectors that is fitted to a corpus.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import ipaddress
 import logging
 import os
@@ -65,8 +66,7 @@ def warm() -> None:
 def _join_parts() -> None:
     """Make litellm's client of OpenAI's protocol read a content that is a list of parts, which it refuses."""
     with contextlib.suppress(ImportError, AttributeError):  # without it such a reply cannot be read
-        from litellm.llms.openai import openai as client
-
+        client: Any = importlib.import_module("litellm.llms.openai.openai")
         convert = client.convert_to_model_response_object
 
         def joined(*arguments: Any, response_object: Any, **named: Any) -> Any:

@@ -127,6 +127,13 @@ class ReplyCache:
             if entry is not None:
                 self._cache.set(f"{key} {entry['time']}", {**entry, "rejected": True}, tag=entry["backend"])
 
+    def set_aside_of(self, key: str) -> list[Entry]:
+        """Return the entries of a key that were set aside, newest first."""
+        with self._one_line():
+            rows = self._cache._sql("SELECT key FROM Cache WHERE key > ? AND key < ?", (f"{key} ", f"{key}!"))
+            entries = [self._cache.get(name) for (name,) in rows.fetchall()]
+        return sorted(filter(None, entries), key=lambda entry: -entry["time"])
+
     def add_user(self, key: str, user: str) -> None:
         """Record that a question was about this user too."""
         with self._one_line(), self._cache.transact():

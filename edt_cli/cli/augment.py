@@ -125,22 +125,22 @@ def _at_work(
     from edt_cli.workspace.jobs import at_work
 
     if llm.dry_run or viewed(no_ui, json_):
-        ask_before_spending(_pipeline(workspace, data, settings, Events()), llm, as_json=json_)
+        ask_before_spending(_pipeline(workspace, data, settings, Events(), llm), llm, as_json=json_)
         watch(workspace, command, data)
     with stopping(), at_work(workspace, command, data) as events:
-        pipeline = _pipeline(workspace, data, settings, events)
+        pipeline = _pipeline(workspace, data, settings, events, llm)
         ask_before_spending(pipeline, llm, as_json=json_)
         with progress() as listen:
             events.listeners = (listen,)
             yield pipeline.retried()
 
 
-def _pipeline(workspace: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
+def _pipeline(workspace: Workspace, data: str, settings: Settings, events: Events, llm: LLMOptions) -> Pipeline:
     from edt_cli.data.open import open_dataset
     from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
 
-    providers = Providers(workspace, settings)
+    providers = Providers(workspace, settings, retry_failed=llm.retry_failed)
     providers.check()
     with progress() as listen:
         events.listeners = (listen,)

@@ -212,6 +212,8 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, *, first_phase: bo
         "parameters": manifest.get("parameters"),
         "seconds": sum(phase["seconds"] for phase in phases) if phases else None,
     }
+    if "failed_shares" in manifest:
+        header["failed_shares"] = manifest["failed_shares"]
     if "item_vectors" in run.plan:
         header["item_vectors"] = run.plan["item_vectors"]
     return header

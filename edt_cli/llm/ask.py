@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -25,6 +26,15 @@ REPEATED_CHARACTERS = 4000
 """Most characters of an unusable reply that the repair request repeats."""
 LAST_CHARACTERS = 300
 """Most characters of the newest reply that are shown."""
+ROW = 20
+"""Unusable replies in a row that end a stage."""
+ADVICE = {
+    "cut off": "raise --set llm.max_tokens",
+    "empty": "a model that thinks first may need more: raise --set llm.max_tokens",
+    "refused": "the provider refuses these questions: take another model",
+    "no JSON": "this model does not answer in the form that is asked for: take another, or look at the server's "
+    "chat template",
+}
 REPAIR = Path(__file__).parent / "prompts" / "repair.md"
 
 _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.")
@@ -125,6 +135,7 @@ class UsageStats:
         models: Number of replies by model.
         failed: Number of failed questions by reason.
         newest: The newest reply and its request.
+        row: Reason and text of the unusable replies since the last usable one; what the cache answers is no part.
     """
 
     replies: int = 0
@@ -142,6 +153,7 @@ class UsageStats:
     models: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
+    row: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
     def add(self, reply: ChatReply, question: ChatRequest) -> None:
         """Count a reply."""
@@ -158,6 +170,31 @@ class UsageStats:
         self.spent_usd += 0.0 if reply.cached else cost or 0.0
         self.unpriced += cost is None
         self.models[reply.model] = self.models.get(reply.model, 0) + 1
+
+    def judge(self, reply: ChatReply, failed: Failed | None) -> None:
+        """Count a reply in the row of unusable ones, or end the row."""
+        if failed is None:
+            self.row.clear()
+        elif not reply.cached:
+            self.row.append((failed.reason, clean(reply.text, LAST_CHARACTERS)))
+
+    def check_row(self, chat: ChatBackend) -> None:
+        """Check that not all of the newest replies were unusable.
+
+        Raises:
+            BackendError: If they were, before more is paid for nothing; it shows one and says what to change.
+        """
+        if len(self.row) < ROW or not chat.cacheable:
+            return
+        causes = Counter(reason for reason, _ in self.row)
+        reason = causes.most_common(1)[0][0]
+        shown = next((text for cause, text in self.row if cause == reason and text), "")
+        raise BackendError(
+            f"{chat.name}: none of {len(self.row)} replies in a row could be used ("
+            + ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+            + (f"), such as: {shown}" if shown else ")")
+            + f" | {ADVICE.get(reason, ADVICE['no JSON'])}; what was paid for is kept, and --retry-failed asks anew"
+        )
 
     def fail(self, failed: Failed) -> Failed:
         """Count a failed question and return it."""
@@ -179,7 +216,7 @@ class UsageStats:
     def summary(self) -> dict[str, Any]:
         """Return the counts for an artefact's summary, as JSON values."""
         kept = replace(self, newest=None)
-        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest")}
+        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest", "row")}
 
 
 async def ask(
@@ -192,9 +229,8 @@ async def ask(
     """Ask a question and return the validated reply, or why there is none.
 
     An unusable reply gets one repair: the question again, with the problem, or with twice the tokens if the reply
-    was cut off. Meanwhile it stays in the cache, so that a run that breaks off in between pays for it once. If the
-    repair is unusable too, both are set aside, and a later run asks again. A call that failed for good is a
-    `Failed`.
+    was cut off. Both stay in the cache: a later command reads them again, perhaps better, and pays for nothing; it
+    asks again only if the user wants that. A call that failed for good is a `Failed`.
 
     Args:
         chat: The LLM.
@@ -204,31 +240,50 @@ async def ask(
         check: Function that says why a reply of the right shape is unusable; None if it is usable.
 
     Raises:
-        BackendError: If further requests are pointless (a wrong key, no budget left).
+        BackendError: If further requests are pointless (a wrong key, no budget left, a model whose replies are all
+            unusable).
     """
+    for reply in chat.set_aside(question):
+        if not isinstance(answer := _judge(reply, shape, check, usage), Failed):
+            usage.add(reply, question)
+            return answer
+    answer, sent = await _ask(chat, question, shape, usage, check)
+    if isinstance(answer, Failed) and sent and all(chat.asks_again(request) for request in sent):
+        for request in sent:
+            chat.reject(request)
+        answer, _ = await _ask(chat, question, shape, usage, check)
+    return usage.fail(answer) if isinstance(answer, Failed) else answer
+
+
+async def _ask(
+    chat: ChatBackend,
+    question: ChatRequest,
+    shape: type[Shape],
+    usage: UsageStats,
+    check: Callable[[Shape], Failed | None],
+) -> tuple[Shape | Failed, list[ChatRequest]]:
+    """Ask a question and, if the reply is unusable, its repair; return the answer and the requests with a reply."""
     sent: list[ChatRequest] = []
     answer: Shape | Failed = Failed("no reply")
     following: ChatRequest | None = question
     while following is not None:
+        usage.check_row(chat)
         try:
             reply = await chat.complete(following)
         except BackendError as error:
             if not error.retryable:
                 raise
-            return usage.fail(Failed("no reply", clean(str(error), 300)))
+            return Failed("no reply", clean(str(error), 300)), sent
         sent.append(following)
         usage.add(reply, following)
         answer = _judge(reply, shape, check, usage)
+        usage.judge(reply, answer if isinstance(answer, Failed) else None)
         following = None
         if isinstance(answer, Failed) and len(sent) == 1 and chat.cacheable:
             following = repair(question, reply, answer)
             usage.repairs += 1
-    if isinstance(answer, Failed):
-        for request in sent:
-            chat.reject(request)
-        return usage.fail(answer)
-    usage.repaired += len(sent) - 1
-    return answer
+    usage.repaired += len(sent) - 1 if not isinstance(answer, Failed) else 0
+    return answer, sent
 
 
 def _judge(

@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Providers:
-    """LLM and embedder, shared by all steps of a command so that a limit holds for all together."""
+    """LLM and embedder, shared by all steps of a command so that a limit holds for all together.
+
+    Attributes:
+        workspace: Folder of the cache and the ledger.
+        settings: Settings of the LLM, the embedder and the limits.
+        device: Device to compute embeddings on.
+        retry_failed: Whether to ask questions again whose replies could not be used.
+    """
 
     workspace: Workspace
     settings: Settings
     device: str = "cpu"
+    retry_failed: bool = False
 
     @cached_property
     def cache(self) -> ReplyCache:
@@ -86,7 +94,7 @@ class Providers:
         backend = self._backend(catalogue)
         if backend.cacheable:
             backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
-        return CachedChat(backend, self.cache)
+        return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
 
     def check(self) -> None:
         """Check the settings of LLM and embedder before any work.

@@ -49,7 +49,7 @@ REPLY_TOKENS = {
     "analyze": Span(90, 220),
     "naive": Span(90, 220),
 }
-ANALYZE_BYTES = Span(1200, 4000)
+GENERATE_BYTES, ANALYZE_BYTES = Span(1500, 6000), Span(1200, 4000)
 PROFILE_TOKENS, ITEM_TOKENS = Span(60, 150), Span(15, 80)
 
 
@@ -122,8 +122,12 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
     items = 0
     if asks_items and vectors is not None:
         from edt_cli.augmentation.augment import planned_requests
+        from edt_cli.augmentation.generation import PROMPT as GENERATE
+        from edt_cli.llm.ask import load_prompt
 
-        stage = known.stage("augment", planned_requests(pipeline.view, vectors, s.augmentation, s.llm))
+        prompt, failed = load_prompt(GENERATE).name, pipeline.failed_again("augmentation")
+        again = [(prompt, Span(failed, failed), known.size(prompt, GENERATE_BYTES))] if failed else []
+        stage = known.stage("augment", planned_requests(pipeline.view, vectors, s.augmentation, s.llm), again)
         items = int(stage.calls.high) * s.augmentation.ask
         stages.append(stage)
     profiles = 0
@@ -268,8 +272,10 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
     names = chain.prompts
     requests: list[ChatRequest] | Iterable[ChatRequest] = chain.first_requests()
+    failed = pipeline.failed_again("profiles")
     if names is None:
-        return known.stage("profile", requests)
+        prompt = next(iter(chain.first_requests())).prompt if failed else ""
+        return known.stage("profile", requests, [(prompt, Span(failed, failed), ANALYZE_BYTES)] if failed else ())
     analyzed = known.observed.get(names["analyze"], Observed()).users
     waiting = [user for user in chain.chained if user not in analyzed]
     more = [(names["analyze"], Span(len(waiting), len(waiting)), known.size(names["analyze"], ANALYZE_BYTES))]
@@ -284,6 +290,9 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
         mean = sum(sizes) / max(1, len(sizes))
         more.append((names["summarize"], count, known.size(names["summarize"], Span(mean, 1.5 * mean))))
         requests = (request for request in chain.first_requests() if request.user not in left)
+    if failed:  # at any of their steps
+        count = Span(failed, failed * (len(pipeline.view.domains) + 1))
+        more.append((names["summarize"], count, known.size(names["summarize"], ANALYZE_BYTES)))
     return replace(known.stage("profile", requests, more), users=len(chain.users))
 
 

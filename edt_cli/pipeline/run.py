@@ -117,6 +117,7 @@ class Pipeline(Stages):
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"
                 events.emit(RunFailed(error=message))
                 raise UserError(message) from None
+        manifest |= {"failed_shares": shares} if (shares := self.failed_shares()) else {}
         write_json(run.folder / "manifest.json", manifest)
         events.emit(RunFinished(run=run.name, message=f"run {run.name} is finished"))
         self.events.emit(RunDone(run=run.name))

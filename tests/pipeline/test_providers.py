@@ -262,28 +262,47 @@ def failing(users: set[str]) -> Callable[[Body], Reply]:
     return script
 
 
-def test_failed_users_are_kept_shown_and_asked_again_by_the_next_run(place):
-    scripts = {CHAT: failing({'"Suggest', "copper"})}
+def test_failed_users_are_kept_shown_and_asked_again_if_that_is_wanted(place):
+    scripts = {CHAT: failing({"copper linen"})}
     with serve(scripts) as server:
         first = edt("augment", *at(server, "--yes"), workspace=place).json
         failed = first["failed"]["no JSON"]
         assert 0 < failed < first["asked"] and first["users"] == USERS
         before = len(server.asked)
-        again = edt("augment", *at(server, "--yes"), workspace=place).json
+        assert edt("augment", *at(server, "--yes"), workspace=place).json["key"] == first["key"]
+        assert edt("augment", *at(server, "--yes", "--limit-users", "40"), workspace=place).code == 0
+        assert len(server.asked) == before, "what failed is neither asked again nor in any other stage"
+        again = edt("augment", *at(server, "--yes", "--retry-failed"), workspace=place).json
         assert 2 * failed - 2 * TWINS <= len(server.asked) - before <= 2 * failed, (
             "each failed question and its repair, nothing else"
         )
         assert again["key"] == first["key"], "nothing came of it"
         scripts[CHAT] = model
         before = len(server.asked)
-        document = edt("augment", *at(server, "--dry-run"), workspace=place).json
+        assert edt("augment", *at(server, "--dry-run"), workspace=place).json["stages"] == []
+        document = edt("augment", *at(server, "--dry-run", "--retry-failed"), workspace=place).json
         assert document["stages"][0]["calls"][1] >= failed
-        done = edt("augment", *at(server, "--yes"), workspace=place).json
+        done = edt("augment", *at(server, "--yes", "--retry-failed"), workspace=place).json
         assert done["failed"] == {} and failed - TWINS <= len(server.asked) - before <= failed
         assert done["key"] != first["key"], "what is made from it is made anew"
         before = len(server.asked)
         assert edt("augment", *at(server, "--yes"), workspace=place).json["key"] == done["key"]
         assert len(server.asked) == before
+
+
+def test_a_stage_that_fails_is_not_made(place):
+    scripts = {CHAT: failing({" "})}
+    with serve(scripts) as server:
+        done = edt("augment", *at(server, "--yes"), workspace=place)
+        assert done.code == 1 and "replies in a row could be used" in done.error and "Sorry." in done.error
+        assert 20 <= len(server.asked) < 60, "those that were asked already came to their end"
+        scripts[CHAT] = model
+        done = edt("augment", *at(server, "--yes", "--max-failed", "0.01"), workspace=place)
+        assert done.code == 1 and "more than --max-failed 0.01, so it is not made" in done.error
+        before = len(server.asked)
+        assert edt("augment", *at(server, "--yes"), workspace=place).code == 0 and len(server.asked) == before
+        manifest = read_json(only(place, "augmentation") / "manifest.json")
+        assert 0.01 < manifest["failed_share"] < 0.5
 
 
 def test_what_was_sent_about_a_user_is_shown_word_for_word_and_forgotten(place, served):
