@@ -26,6 +26,8 @@ class BackendError(Exception):
         retryable: Whether the same request may succeed later (a timeout, an overload). Otherwise only a change by
             the user helps (a wrong key, an unknown model), so a run should stop.
         unbilled: Whether the request was rejected or never sent, so that it certainly cost nothing.
+        only_this: Whether this request alone is at fault (it is too long): others may be sent, the same may not.
+        unread: Whether there was a reply, perhaps a paid one, that cannot be read.
         status: HTTP status code.
         headers: The provider's response headers, by lower-case name.
     """
@@ -36,6 +38,8 @@ class BackendError(Exception):
         *,
         retryable: bool = False,
         unbilled: bool = False,
+        only_this: bool = False,
+        unread: bool = False,
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -43,6 +47,8 @@ class BackendError(Exception):
         self.retryable = retryable
         self.status = status
         self.unbilled = unbilled
+        self.only_this = only_this
+        self.unread = unread
         self.headers = headers or {}
 
 
@@ -181,6 +187,10 @@ class ChatBackend(Protocol):
 
         A cached reply is set aside, its cost still on record, so that the next `complete` asks again.
         """
+        return
+
+    def halt(self) -> None:
+        """End the calls that wait for their turn or for another attempt; those that are sent go on."""
         return
 
     def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import ipaddress
+import json
 import logging
 import os
 import re
@@ -27,6 +28,11 @@ ENVIRONMENT = {
     "LITELLM_OFFLINE_MODE": "true",  # no other requests than ours
     "LITELLM_MODE": "PRODUCTION",  # keys from the environment, not from an .env file above the working folder
 }
+TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
+NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "quota_exceeded"}
+)
+"""Codes in the body of an error."""
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
@@ -221,8 +227,8 @@ class Endpoint:
 
         Providers repeat keys in their messages: these are shown only where needed, and without keys.
         """
-        status = getattr(error, "status_code", None)
-        if isinstance(error, TimeoutError):
+        status, body = getattr(error, "status_code", None), error_body(error)
+        if isinstance(error, TimeoutError | library().Timeout):
             status = 408
         sent = {name.lower(): str(value) for name, value in _headers(error).items()}
         said = _without_secrets(" ".join(str(error).split()), self.address)
@@ -232,9 +238,12 @@ class Endpoint:
         if _never_left(error):
             line = f"{self.name}: the server{at} cannot be reached: is it running?"
             return BackendError(line, retryable=True, unbilled=True)
+        if status == 413 or isinstance(error, library().ContextWindowExceededError) or body.code in TOO_LONG:
+            line = f"{self.name}: a question is too long for it{at}: {said} (HTTP {status})"
+            return BackendError(line, only_this=True, unbilled=bool(sent), status=status, headers=sent)
         if status == 401:
             line = f"{self.key} was refused{at}"
-        elif status == 402 or "insufficient_quota" in str(error):
+        elif status == 402 or body.code in NO_CREDIT or "insufficient_quota" in str(error):
             line, transient = f"there is no credit left for {self.key}", False
         elif status == 403:
             line = f"{self.key} may not use this model{at}"
@@ -244,12 +253,12 @@ class Endpoint:
             line = f"no answer within {self.seconds:g} s{at}"
         elif status == 429:
             line = f"too many requests{at}"
-        elif "Connection error" in said or "APIConnectionError" in type(error).__name__:
-            return BackendError(
-                f"{self.name}: the connection{at} broke before the answer was complete", retryable=True
-            )
-        elif status is None:
-            return BackendError(f"{self.name}: the reply cannot be read ({type(error).__name__})", retryable=True)
+        elif not sent and _broke(error):
+            line = f"{self.name}: the connection{at} broke before the answer was complete"
+            return BackendError(line, retryable=True)
+        elif status is None or (not sent and status >= 500):  # litellm's own: the server sent a reply
+            line = f"{self.name}: the reply{at} cannot be read ({type(error).__name__})"
+            return BackendError(line, retryable=True, unread=True)
         else:
             line = said
         return BackendError(
@@ -260,6 +269,26 @@ class Endpoint:
             status=status,
             headers=sent,
         )
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What a provider says of an error: its code or type, and the parameter that it names."""
+
+    code: str = ""
+    parameter: str = ""
+
+
+def error_body(error: Exception) -> ErrorBody:
+    """Read the body of an error's response, in the form of OpenAI; empty in any other form."""
+    try:
+        document = json.loads(error.response.text)  # type: ignore[attr-defined]
+        said = document.get("error", document)
+        code = next((said[name] for name in ("code", "type") if isinstance(said.get(name), str)), "")
+        parameter = said.get("param")
+    except (AttributeError, TypeError, ValueError):
+        return ErrorBody()
+    return ErrorBody(code, parameter if isinstance(parameter, str) else "")
 
 
 def rate_limits(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -277,6 +306,18 @@ def _never_left(error: BaseException | None) -> bool:
     """Return whether no connection was made."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError | socket.gaierror) or "ConnectTimeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _broke(error: BaseException | None) -> bool:
+    """Return whether a connection broke."""
+    from httpx import TransportError
+
+    while error is not None:
+        of_aiohttp = type(error).__module__.startswith("aiohttp.") and not hasattr(error, "status")
+        if isinstance(error, OSError | TransportError) or of_aiohttp:
             return True
         error = error.__cause__ or error.__context__
     return False

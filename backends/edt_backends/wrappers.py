@@ -33,6 +33,9 @@ class ChatWrapper(ChatBackend):
     def reject(self, request: ChatRequest) -> None:
         self._backend.reject(request)
 
+    def halt(self) -> None:
+        self._backend.halt()
+
     def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
         return self._backend.set_aside(request)
 

@@ -28,7 +28,9 @@ LAST_CHARACTERS = 300
 """Most characters of the newest reply that are shown."""
 ROW = 20
 """Unusable replies in a row that end a stage."""
+TOO_LONG = "too long"
 ADVICE = {
+    TOO_LONG: "its context is too small for these questions: take another model, or give it more",
     "cut off": "raise --set llm.max_tokens",
     "empty": "a model that thinks first may need more: raise --set llm.max_tokens",
     "refused": "the provider refuses these questions: take another model",
@@ -271,6 +273,9 @@ async def _ask(
         try:
             reply = await chat.complete(following)
         except BackendError as error:
+            if error.only_this:
+                usage.row.append((TOO_LONG, clean(str(error), LAST_CHARACTERS)))
+                return Failed(TOO_LONG, clean(str(error), 300)), sent
             if not error.retryable:
                 raise
             return Failed("no reply", clean(str(error), 300)), sent

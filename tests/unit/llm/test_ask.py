@@ -165,6 +165,17 @@ def test_a_lost_call_is_a_failure_and_a_wrong_key_an_error():
         asked(BackendError("wrong key"))
 
 
+def test_what_is_too_long_fails_alone_but_not_twenty_times(monkeypatch):
+    error = BackendError("the context is too small", only_this=True, unbilled=True)
+    found, chat, bill = asked(error)
+    assert found == Failed("too long", "the context is too small") and bill.failed == {"too long": 1}
+    chat, bill = Scripted(lambda request: error), UsageStats()
+    with pytest.raises(BackendError, match=r"20 too long\), such as: the context is too small \| its context"):
+        for _ in range(30):
+            asyncio.run(ask(chat, REQUEST, Answer, bill))
+    assert len(chat.requests) == 20
+
+
 def test_who_is_no_llm_is_not_asked_to_repair():
     chat = Scripted(lambda request: "sorry")
     chat.cacheable = False
