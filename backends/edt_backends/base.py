@@ -105,6 +105,7 @@ class ChatReply:
         model: Model that answered.
         cached: Whether the answer came from the cache, so that nothing was spent now.
         finish_reason: OpenAI's reason: "stop", "length" or "content_filter".
+        seconds: Time that the answer took when it was made, with all attempts; 0 if it was not measured.
         headers: The provider's response headers, by lower-case name.
     """
 
@@ -113,6 +114,7 @@ class ChatReply:
     model: str
     cached: bool = False
     finish_reason: str = "stop"
+    seconds: float = field(default=0.0, compare=False)
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -340,6 +342,7 @@ class BackendSpec:
         timeout: Seconds to wait for one answer; None leaves it to the backend.
         device: Device to compute embeddings on.
         catalogue: Training items to retrieve from.
+        dry: Whether nobody will be called, so that no key is needed.
     """
 
     model: str | None = None
@@ -347,6 +350,7 @@ class BackendSpec:
     timeout: float | None = None
     device: str = "cpu"
     catalogue: Catalogue | None = None
+    dry: bool = False
 
 
 @dataclass(frozen=True)

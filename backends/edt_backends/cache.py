@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edt_backends.base import (
+    BackendError,
     ChatBackend,
     ChatReply,
     ChatRequest,
@@ -22,6 +23,7 @@ from edt_backends.base import (
     Usage,
     Vectors,
 )
+from edt_backends.claims import Claims
 from edt_backends.store import Entry, ReplyCache, digest
 from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
@@ -42,6 +44,7 @@ class CachedChat(ChatWrapper):
     def __init__(self, backend: ChatBackend, cache: ReplyCache, *, retry_failed: bool = False) -> None:
         super().__init__(backend)
         self._cache, self._retry_failed = cache, retry_failed
+        self._claims, self._halted = Claims(cache.directory / "claims"), False
         self._asked: set[str] = set()  # keys of what this command asked, if failed questions are asked again
         self._identity: dict[str, Any] | None = None
         self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
@@ -63,6 +66,10 @@ class CachedChat(ChatWrapper):
         if self.cacheable:
             self._cache.set_aside(self.key(request))
         self._backend.reject(request)
+
+    def halt(self) -> None:
+        self._halted = True
+        self._backend.halt()
 
     def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
         if not self.cacheable or self.contains(request):
@@ -98,6 +105,7 @@ class CachedChat(ChatWrapper):
                 model=entry["model"],
                 cached=True,
                 finish_reason=entry["finish_reason"],
+                seconds=entry.get("seconds", 0.0),
             )
         except KeyError:
             raise self._cache.foreign_entry() from None
@@ -111,13 +119,26 @@ class CachedChat(ChatWrapper):
     async def _ask(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         if self._retry_failed:
             self._asked.add(key)
+        async with self._claims.claim(key, self._check_halted):
+            if entry := self._cache.get(key):  # another process has paid for it meanwhile
+                reply = self._reply(entry)
+                self._hit(reply, key, request, entry.get("users", ()))
+                return reply
+            return await self._pay(key, facts, request)
+
+    def _check_halted(self) -> None:
+        if self._halted:
+            raise BackendError("it was stopped while calls waited", unbilled=True)
+
+    async def _pay(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         begun = time.perf_counter()
         reply = await self._backend.complete(request)
+        reply = replace(reply, seconds=round(time.perf_counter() - begun, 3))
         entry = {
             "backend": self.name,
             "model": reply.model,
             "time": time.time(),
-            "seconds": round(time.perf_counter() - begun, 3),
+            "seconds": reply.seconds,
             "users": [] if request.user is None else [request.user],
             "asked": facts,
             "reply": reply.text,

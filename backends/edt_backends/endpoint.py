@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from edt_backends.base import BackendError, Usage
+from edt_backends.base import BackendError, BackendSpec, Usage
 from edt_backends.registry import unknown_provider
 
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
@@ -33,6 +33,8 @@ NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "quota_exceeded"}
 )
 """Codes in the body of an error."""
+UNCONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
+"""Errors of httpx, httpcore and aiohttp before anything is sent."""
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
@@ -127,12 +129,13 @@ class Endpoint:
     timeout: float | None = None
 
     @classmethod
-    def find(cls, name: str | None, api_base: str | None, *, chat: bool, timeout: float | None = None) -> Endpoint:
+    def find(cls, spec: BackendSpec, *, chat: bool) -> Endpoint:
         """Find the endpoint of a model.
 
         Raises:
             BackendError: If litellm does not know the provider, or a key is missing (the message names it).
         """
+        name, api_base = spec.model, spec.api_base
         if name is None:
             raise BackendError("litellm needs a model, written PROVIDER/MODEL, such as openai/gpt-4o-mini")
         litellm = library()
@@ -147,23 +150,34 @@ class Endpoint:
         address = api_base or next(filter(None, variables), None)
         missing = litellm.validate_environment(model)["missing_keys"]
         keys = [key for key in missing if key.endswith(("_API_KEY", "_TOKEN"))]
-        if keys and address is None:
+        if keys and address is None and not spec.dry:
             raise BackendError(f"{name} needs a key: set the environment variable {' or '.join(keys)}")
         usual = f"{family}_API_KEY"
         key = f"the key in {usual}" if usual in os.environ else "the key"
         return cls(
-            name=name, model=model, provider=provider, address=address, key=key, keyless=bool(keys), timeout=timeout
+            name=name,
+            model=model,
+            provider=provider,
+            address=address,
+            key=key,
+            keyless=bool(keys),
+            timeout=spec.timeout,
         )
 
     @property
-    def free(self) -> bool:
-        """Whether the server is the user's own; one elsewhere on the network may charge somebody."""
+    def own(self) -> bool:
+        """Whether the server is on this machine, or of a kind that users run; one elsewhere may charge somebody."""
         return self.provider in OWN_SERVERS or _is_loopback(self.address)
+
+    @property
+    def free(self) -> bool:
+        """Whether the server is the user's own, and no proxy before a model that has a price."""
+        return self.provider in OWN_SERVERS or (self.own and not self.info().get("input_cost_per_token"))
 
     @property
     def seconds(self) -> float:
         """Seconds that one answer may take."""
-        return self.timeout or (OWN_TIMEOUT_SECONDS if self.free else TIMEOUT_SECONDS)
+        return self.timeout or (OWN_TIMEOUT_SECONDS if self.own else TIMEOUT_SECONDS)
 
     @property
     def shown_address(self) -> str | None:
@@ -305,7 +319,7 @@ def _headers(error: Exception) -> Mapping[str, Any]:
 def _never_left(error: BaseException | None) -> bool:
     """Return whether no connection was made."""
     while error is not None:
-        if isinstance(error, ConnectionRefusedError | socket.gaierror) or "ConnectTimeout" in type(error).__name__:
+        if isinstance(error, ConnectionRefusedError | socket.gaierror) or type(error).__name__ in UNCONNECTED:
             return True
         error = error.__cause__ or error.__context__
     return False

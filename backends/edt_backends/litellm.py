@@ -40,8 +40,8 @@ class LiteLLMChat(ChatBackend):
     A parameter that it refuses by name is left out, or renamed, from then on.
     """
 
-    def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
-        self._endpoint = Endpoint.find(model, api_base, chat=True, timeout=timeout)
+    def __init__(self, spec: BackendSpec) -> None:
+        self._endpoint = Endpoint.find(spec, chat=True)
         self.name = self._endpoint.name
         self.paid = self._endpoint.price() != (0.0, 0.0)
         schemas = self._endpoint.address is not None or self._endpoint.free
@@ -166,8 +166,8 @@ class LiteLLMChat(ChatBackend):
 class LiteLLMEmbeddings(EmbeddingBackend):
     """Embedding model by litellm's name, such as openai/text-embedding-3-small."""
 
-    def __init__(self, model: str | None, api_base: str | None = None, timeout: float | None = None) -> None:
-        self._endpoint = Endpoint.find(model, api_base, chat=False, timeout=timeout)
+    def __init__(self, spec: BackendSpec) -> None:
+        self._endpoint = Endpoint.find(spec, chat=False)
         self.name = self._endpoint.name
         self.paid = self._endpoint.price() != (0.0, 0.0)
         self._dimension: int | None = (
@@ -232,11 +232,11 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _chat(spec: BackendSpec) -> ChatBackend:
-    return LiteLLMChat(spec.model, spec.api_base, spec.timeout)
+    return LiteLLMChat(spec)
 
 
 def _embeddings(spec: BackendSpec) -> EmbeddingBackend:
-    return LiteLLMEmbeddings(spec.model, spec.api_base, spec.timeout)
+    return LiteLLMEmbeddings(spec)
 
 
 plugin = Plugin(chat=_chat, embeddings=_embeddings)

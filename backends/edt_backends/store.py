@@ -171,8 +171,8 @@ class ReplyCache:
                 if entry is not None:
                     yield key, entry
 
-    def observed(self, backend: str) -> dict[str, Observed]:
-        """Return statistics of a backend's replies by prompt name and version, such as "generate@1".
+    def observed(self, backend: str | None = None) -> dict[str, Observed]:
+        """Return statistics of a backend's replies, or all, by prompt name and version, such as "generate@1".
 
         A repair counts with the prompt that it repairs.
         """
@@ -180,7 +180,7 @@ class ReplyCache:
         questions: dict[str, set[str]] = {}
         for key, entry in self.entries():
             facts = entry.get("asked")
-            if facts is None or entry["backend"] != backend:
+            if facts is None or backend not in (None, entry["backend"]):
                 continue
             prompt, _, repair = facts["prompt"].partition("+")
             stats = by_prompt.setdefault(prompt, Observed())

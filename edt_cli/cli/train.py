@@ -187,7 +187,7 @@ def train(
         settings=checked(settings),
         preset=preset_name(chosen),
         seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
-        retry_failed=llm.retry_failed,
+        llm=llm,
     )
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
     if llm.dry_run or viewed(no_ui, json_):
@@ -225,7 +225,7 @@ class _Work:
     settings: Settings
     preset: str
     seeds: list[int]
-    retry_failed: bool
+    llm: LLMOptions
 
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
@@ -235,7 +235,9 @@ class _Work:
         from edt_cli.models.systems import asks_llm
         from edt_cli.pipeline import Pipeline
 
-        providers = Providers(self.workspace, self.settings, device, self.retry_failed)
+        providers = Providers(
+            self.workspace, self.settings, device, retry_failed=self.llm.retry_failed, dry=self.llm.dry_run
+        )
         if asks_llm(self.settings.model):
             providers.check()
         with progress() as listen:

@@ -132,6 +132,7 @@ class UsageStats:
         prompt_tokens: Tokens when the replies were made, as are `completion_tokens` and `cost_usd`.
         new_prompt_tokens: Tokens of this command, as are `new_completion_tokens` and `spent_usd`.
         unpriced: Replies without a known price.
+        seconds: Time of all replies when they were made, and `slowest` that of the slowest.
         repairs: Repairs that were tried, of which `repaired` led to an answer.
         mended: Number of replies in which something was mended, by what; `left out` counts items and fields.
         models: Number of replies by model.
@@ -149,6 +150,8 @@ class UsageStats:
     cost_usd: float = 0.0
     spent_usd: float = 0.0
     unpriced: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
     repairs: int = 0
     repaired: int = 0
     mended: dict[str, int] = field(default_factory=dict)
@@ -171,6 +174,8 @@ class UsageStats:
         self.cost_usd += cost or 0.0
         self.spent_usd += 0.0 if reply.cached else cost or 0.0
         self.unpriced += cost is None
+        self.seconds += reply.seconds
+        self.slowest = max(self.slowest, reply.seconds)
         self.models[reply.model] = self.models.get(reply.model, 0) + 1
 
     def judge(self, reply: ChatReply, failed: Failed | None) -> None:

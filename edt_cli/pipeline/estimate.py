@@ -104,7 +104,15 @@ class Estimate:
 
 
 def estimates(pipeline: Pipeline) -> list[Estimate]:
-    """Estimate the stages that are not made yet, in order.
+    """Estimate the stages that are not made yet, in order: of this run and of the one that it makes first."""
+    first = pipeline.first
+    if first is None or ((run := first.existing()) is not None and run.finished):
+        return _estimates(pipeline)
+    return [*_estimates(first), *_estimates(pipeline, items_embedded=True)]
+
+
+def _estimates(pipeline: Pipeline, *, items_embedded: bool = False) -> list[Estimate]:
+    """Estimate the stages of one run that are not made yet, in order.
 
     Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
     from a stated range. If even the vectors of the items would have to be paid for, random vectors stand in for
@@ -135,7 +143,7 @@ def estimates(pipeline: Pipeline) -> list[Estimate]:
         stage = _profiles(pipeline, vectors, known)
         profiles = stage.users
         stages.append(stage)
-    embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes))
+    embedded = _embedding(pipeline, items, profiles, items_embedded=items_embedded)
     return [embedded, *stages] if embedded else stages
 
 
@@ -296,15 +304,16 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     return replace(known.stage("profile", requests, more), users=len(chain.users))
 
 
-def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Estimate | None:
-    """Estimate the embedding of new texts: catalogue items, generated items and profiles."""
-    embedder = pipeline.providers.embedder
+def _embedding(pipeline: Pipeline, items: int, profiles: int, *, items_embedded: bool) -> Estimate | None:
+    """Estimate the embedding of new texts: catalogue items, unless they are, generated items and profiles."""
+    embedder, users = pipeline.providers.embedder, len(pipeline.view.prefixes)
     if not embedder.paid or (pipeline.dataset.vectors is not None and not has_llm(pipeline.settings)):
         return None
     from edt_cli.llm.embeddings import item_texts
 
     texts = [text for text in item_texts(pipeline.dataset.catalogue) if text is not None]
-    missing = [] if pipeline.made("embeddings") else embedder.missing(texts)
+    items_embedded |= pipeline.made("embeddings")
+    missing = [] if items_embedded else embedder.missing(texts)
     size = float(sum(len(text.encode("utf-8", "replace")) for text in missing))
     tokens = Span(size, size).times(TOKENS_A_BYTE)
     tokens += Span(items, items).times(ITEM_TOKENS) + Span(profiles, profiles).times(PROFILE_TOKENS)
@@ -314,7 +323,7 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int) -> Est
     batches = -(-len(missing) // embedder.batch_size) + -(-(items + profiles) // embedder.batch_size)
     calls = Span(batches, batches)
     cost = None if price is None else tokens.times(Span(price, price))
-    cached = 0 if pipeline.made("embeddings") else len(set(texts)) - len(missing)
+    cached = 0 if items_embedded else len(set(texts)) - len(missing)
     return Estimate(
         stage="embed",
         users=users,

@@ -92,6 +92,17 @@ class TestOpenAI:
             "authorization"
         ] == f"Bearer {KEY}"
 
+    def test_a_model_with_a_price_costs_it_behind_a_proxy_on_this_machine_too(self):
+        base = "http://127.0.0.1:9/v1"
+        priced = chat_backend("openai/gpt-4o-mini", api_base=base)
+        assert priced.paid and priced.price_per_token()[1] > 0
+        for own in ("openai/some-model", "hosted_vllm/some-model", "ollama/llama3.1"):
+            assert not chat_backend(own, api_base=base).paid
+
+    def test_who_calls_nobody_needs_no_key(self):
+        assert chat_backend("gpt-3.5", dry=True).price_per_token()[0] > 0
+        assert embedding_backend("openai/text-embedding-3-small", dry=True).price_per_token() > 0
+
     def test_an_unknown_model_on_the_network_has_no_price(self, monkeypatch):
         monkeypatch.setattr(endpoint, "_is_loopback", lambda _: False)
         with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
@@ -420,10 +431,10 @@ def test_what_litellm_loads_at_first_counts_against_no_answer():
     code = """
 import asyncio
 from unittest.mock import patch
-from edt_backends.base import ChatRequest, Message
+from edt_backends.base import BackendSpec, ChatRequest, Message
 from edt_backends import endpoint, litellm
 order = []
-chat = litellm.LiteLLMChat("openai/served", "http://127.0.0.1:9/v1", 1)
+chat = litellm.LiteLLMChat(BackendSpec("openai/served", "http://127.0.0.1:9/v1", 1))
 def timed(seconds, real=asyncio.timeout):
     order.append("limit")
     return real(seconds)

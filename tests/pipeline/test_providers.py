@@ -133,6 +133,8 @@ def test_a_dry_run_calls_nobody_and_a_paid_run_asks_first(place, served):
         assert 0 < stage["cost_usd"][0] < stage["cost_usd"][1] and 0 < stage["seconds"][0] <= stage["seconds"][1]
         assert stage["basis"] == "stated ranges"
     assert augment["paper_usd_a_user"] == 0.000194
+    stages = edt("train", *at(served, "--final", "--dry-run"), workspace=place).json["stages"]
+    assert [stage["stage"] for stage in stages] == ["augment", "profile"] * 2, "of the run that it makes first, too"
     done = edt("profile", *at(served), workspace=place)
     assert done.code == 1 and "say --yes" in done.error and not served.asked
     done = edt("augment", *at(served, "--price", "free", "--limit-users", "3"), workspace=place)
@@ -182,6 +184,10 @@ def test_no_limit_without_a_price(place, monkeypatch):
     )
     assert done.code == 1 and "the price of openai/no-such-model is not known" in done.error
     monkeypatch.delenv("OPENAI_API_KEY")
+    asks = ("augment", "--data", "shop", "--provider", "openai/gpt-4o-mini")
+    assert edt(*asks, "--dry-run", "--json", workspace=place).json["cost_usd"][0] > 0, (
+        "who calls nobody needs no key"
+    )
     done = edt("train", "--data", "nothing", "--provider", "gpt-3.5", workspace=place)
     assert done.error == "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY"
 
@@ -327,6 +333,12 @@ def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
     ours = stats["models"]["openai/served"]
     assert ours["entries"] == ours["calls"] == asked and ours["spent_usd"] == pytest.approx(bill(served))
     assert "openai/served" in edt("cache", "stats", workspace=place).out
+    (stage,) = edt("cache", "stats", "--by", "stage", "--json", workspace=place).json["stages"].items()
+    assert stage[0] == "augment" and stage[1]["calls"] == asked and stage[1]["seconds"] > 0
+    assert stage[1]["spent_usd"] == pytest.approx(bill(served)) and stage[1]["users"] == asked + TWINS
+    assert "augment" in edt("cache", "stats", "--by", "stage", workspace=place).out
+    told = edt("augment", *at(served, "--yes")[:-2], "--yes", workspace=place).out
+    assert all(word in told for word in ("asked about", "kept by r", "a user), ", "the slowest")), told
     file = tmp_path / "replies.jsonl"
     assert edt("cache", "export", str(file), "--model", "openai/served", workspace=place).code == 0
     assert len(file.read_text().splitlines()) == asked and "U1" not in file.read_text().replace('U1"', "")
