@@ -173,6 +173,9 @@ class LimitSettings(Section):
     rpm: float | None = Field(None, gt=0, description="requests per minute that the provider allows")
     tpm: float | None = Field(None, gt=0, description="tokens per minute that the provider allows")
     max_cost: float | None = Field(None, ge=0, description="maximum cost of one command in USD")
+    max_failed: float = Field(
+        0.5, ge=0, le=1, description="share of a stage's questions that may fail; the stage is not made with more"
+    )
     price: str | None = Field(None, description="price of the LLM: `free`, or IN,OUT in USD per million tokens")
     embedder_price: float | None = Field(None, ge=0, description="price of the embedder in USD per million tokens")
     timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")

@@ -26,6 +26,8 @@ class BackendError(Exception):
         retryable: Whether the same request may succeed later (a timeout, an overload). Otherwise only a change by
             the user helps (a wrong key, an unknown model), so a run should stop.
         unbilled: Whether the request was rejected or never sent, so that it certainly cost nothing.
+        only_this: Whether this request alone is at fault (it is too long): others may be sent, the same may not.
+        unread: Whether there was a reply, perhaps a paid one, that cannot be read.
         status: HTTP status code.
         headers: The provider's response headers, by lower-case name.
     """
@@ -36,6 +38,8 @@ class BackendError(Exception):
         *,
         retryable: bool = False,
         unbilled: bool = False,
+        only_this: bool = False,
+        unread: bool = False,
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -43,6 +47,8 @@ class BackendError(Exception):
         self.retryable = retryable
         self.status = status
         self.unbilled = unbilled
+        self.only_this = only_this
+        self.unread = unread
         self.headers = headers or {}
 
 
@@ -99,6 +105,7 @@ class ChatReply:
         model: Model that answered.
         cached: Whether the answer came from the cache, so that nothing was spent now.
         finish_reason: OpenAI's reason: "stop", "length" or "content_filter".
+        seconds: Time that the answer took when it was made, with all attempts; 0 if it was not measured.
         headers: The provider's response headers, by lower-case name.
     """
 
@@ -107,6 +114,7 @@ class ChatReply:
     model: str
     cached: bool = False
     finish_reason: str = "stop"
+    seconds: float = field(default=0.0, compare=False)
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -182,6 +190,21 @@ class ChatBackend(Protocol):
         A cached reply is set aside, its cost still on record, so that the next `complete` asks again.
         """
         return
+
+    def halt(self) -> None:
+        """End the calls that wait for their turn or for another attempt; those that are sent go on."""
+        return
+
+    def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
+        """Return the replies to a request that were rejected, if no other is in the cache, newest first."""
+        return ()
+
+    def asks_again(self, request: ChatRequest) -> bool:
+        """Return whether an unusable reply is to be rejected and asked for again.
+
+        It is if it was given to an earlier command, and the user wants to ask failed questions again.
+        """
+        return False
 
 
 class TextMap(Protocol):
@@ -319,6 +342,7 @@ class BackendSpec:
         timeout: Seconds to wait for one answer; None leaves it to the backend.
         device: Device to compute embeddings on.
         catalogue: Training items to retrieve from.
+        dry: Whether nobody will be called, so that no key is needed.
     """
 
     model: str | None = None
@@ -326,6 +350,7 @@ class BackendSpec:
     timeout: float | None = None
     device: str = "cpu"
     catalogue: Catalogue | None = None
+    dry: bool = False
 
 
 @dataclass(frozen=True)

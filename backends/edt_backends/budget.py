@@ -22,6 +22,8 @@ from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper, Signal, request
 Reply = TypeVar("Reply", ChatReply, EmbeddingReply)
 Price = tuple[float, float]
 """US dollars per prompt token and per completion token."""
+BYTES_A_TOKEN = 32
+"""Most bytes of a token, on average over a text; 4 are usual."""
 
 
 class OutOfBudget(BackendError):
@@ -155,6 +157,7 @@ class BudgetedChat(ChatWrapper):
     def __init__(self, backend: ChatBackend, budget: Budget, price: Price | None = None) -> None:
         super().__init__(backend)
         self._budget, self._stated = budget, price
+        self._notes: list[str] = []
         if price is not None:
             self.paid = any(price)
         budget.check(self.name, self.price_per_token(), "--price IN,OUT or --price free")
@@ -163,7 +166,9 @@ class BudgetedChat(ChatWrapper):
         return self._stated or self._backend.price_per_token()
 
     def status(self) -> dict[str, Any]:
-        return self._backend.status() | self._budget.status()
+        status = self._backend.status()
+        notes = {"notes": [*status.get("notes", ()), *self._notes]} if self._notes else {}
+        return status | self._budget.status() | notes
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         price = self.price_per_token()
@@ -174,12 +179,37 @@ class BudgetedChat(ChatWrapper):
 
     async def _complete(self, request: ChatRequest) -> ChatReply:
         reply = await self._backend.complete(request)
-        if self._stated is None:
+        usage, price = reply.usage, self.price_per_token()
+        believed = believable(usage, request, reply.text)
+        if believed != usage:
+            self._notes = self._notes or [
+                f"{self.name} reports {usage.prompt_tokens:,} tokens in and {usage.completion_tokens:,} out for "
+                f"{request_bytes(request):,} bytes in and {len(reply.text.encode()):,} out, which cannot be true: "
+                "the most that can be is counted"
+            ]
+        elif self._stated is None:
             return reply
-        usage = reply.usage
-        cost = usage.prompt_tokens * self._stated[0] + usage.completion_tokens * self._stated[1]
-        uncounted = reply.text and not usage.prompt_tokens and any(self._stated)
-        return replace(reply, usage=replace(usage, cost_usd=None if uncounted else cost))
+        if price is None:
+            return replace(reply, usage=believed)
+        cost = believed.prompt_tokens * price[0] + believed.completion_tokens * price[1]
+        uncounted = reply.text and not usage.prompt_tokens and any(price)
+        return replace(reply, usage=replace(believed, cost_usd=None if uncounted else cost))
+
+
+def believable(usage: Usage, request: ChatRequest, text: str) -> Usage:
+    """Return a usage as it is if it may be true, else with the most tokens that may be.
+
+    No tokenizer makes more tokens than bytes, and none makes a text of much fewer than one for `BYTES_A_TOKEN`.
+    Thoughts may be counted that are not in the text. A usage of nothing was not reported.
+    """
+    if usage.prompt_tokens == usage.completion_tokens == 0:
+        return usage
+    asked, said = request_bytes(request), len(text.encode("utf-8", "replace"))
+    sent = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
+    most = max(request.max_tokens, said)
+    prompt = usage.prompt_tokens if sent / BYTES_A_TOKEN <= usage.prompt_tokens <= asked else asked
+    completion = usage.completion_tokens if said / BYTES_A_TOKEN <= usage.completion_tokens <= most else most
+    return replace(usage, prompt_tokens=prompt, completion_tokens=completion)
 
 
 class BudgetedEmbeddings(EmbeddingWrapper):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edt_backends.base import (
+    BackendError,
     ChatBackend,
     ChatReply,
     ChatRequest,
@@ -22,6 +23,7 @@ from edt_backends.base import (
     Usage,
     Vectors,
 )
+from edt_backends.claims import Claims
 from edt_backends.store import Entry, ReplyCache, digest
 from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
@@ -39,9 +41,11 @@ class CachedChat(ChatWrapper):
         saved_usd: Original cost of those answers.
     """
 
-    def __init__(self, backend: ChatBackend, cache: ReplyCache) -> None:
+    def __init__(self, backend: ChatBackend, cache: ReplyCache, *, retry_failed: bool = False) -> None:
         super().__init__(backend)
-        self._cache = cache
+        self._cache, self._retry_failed = cache, retry_failed
+        self._claims, self._halted = Claims(cache.directory / "claims"), False
+        self._asked: set[str] = set()  # keys of what this command asked, if failed questions are asked again
         self._identity: dict[str, Any] | None = None
         self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
         self.hits, self.saved_usd = 0, 0.0
@@ -63,22 +67,25 @@ class CachedChat(ChatWrapper):
             self._cache.set_aside(self.key(request))
         self._backend.reject(request)
 
+    def halt(self) -> None:
+        self._halted = True
+        self._backend.halt()
+
+    def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
+        if not self.cacheable or self.contains(request):
+            return ()
+        return [self._reply(entry) for entry in self._cache.set_aside_of(self.key(request))]
+
+    def asks_again(self, request: ChatRequest) -> bool:
+        return self._retry_failed and self.cacheable and self.key(request) not in self._asked
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         if not self.cacheable:
             return await self._backend.complete(request)
         facts = self._facts(request)
         key = digest(facts)
         if entry := self._cache.get(key):
-            try:
-                reply = ChatReply(
-                    text=entry["reply"],
-                    usage=Usage(**entry["usage"]),
-                    model=entry["model"],
-                    cached=True,
-                    finish_reason=entry["finish_reason"],
-                )
-            except KeyError:
-                raise self._cache.foreign_entry() from None
+            reply = self._reply(entry)
             self._hit(reply, key, request, entry.get("users", ()))
             return reply
         if key in self._in_flight:
@@ -90,6 +97,19 @@ class CachedChat(ChatWrapper):
         task.add_done_callback(partial(self._answered, key))
         return await asyncio.shield(task)
 
+    def _reply(self, entry: Entry) -> ChatReply:
+        try:
+            return ChatReply(
+                text=entry["reply"],
+                usage=Usage(**entry["usage"]),
+                model=entry["model"],
+                cached=True,
+                finish_reason=entry["finish_reason"],
+                seconds=entry.get("seconds", 0.0),
+            )
+        except KeyError:
+            raise self._cache.foreign_entry() from None
+
     def _hit(self, reply: ChatReply, key: str, request: ChatRequest, known: Sequence[str]) -> None:
         self.hits += 1
         self.saved_usd += reply.usage.cost_usd or 0.0
@@ -97,13 +117,28 @@ class CachedChat(ChatWrapper):
             self._cache.add_user(key, request.user)
 
     async def _ask(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
+        if self._retry_failed:
+            self._asked.add(key)
+        async with self._claims.claim(key, self._check_halted):
+            if entry := self._cache.get(key):  # another process has paid for it meanwhile
+                reply = self._reply(entry)
+                self._hit(reply, key, request, entry.get("users", ()))
+                return reply
+            return await self._pay(key, facts, request)
+
+    def _check_halted(self) -> None:
+        if self._halted:
+            raise BackendError("it was stopped while calls waited", unbilled=True)
+
+    async def _pay(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         begun = time.perf_counter()
         reply = await self._backend.complete(request)
+        reply = replace(reply, seconds=round(time.perf_counter() - begun, 3))
         entry = {
             "backend": self.name,
             "model": reply.model,
             "time": time.time(),
-            "seconds": round(time.perf_counter() - begun, 3),
+            "seconds": reply.seconds,
             "users": [] if request.user is None else [request.user],
             "asked": facts,
             "reply": reply.text,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import ipaddress
+import json
 import logging
 import os
 import re
@@ -15,7 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from edt_backends.base import BackendError, Usage
+from edt_backends.base import BackendError, BackendSpec, Usage
 from edt_backends.registry import unknown_provider
 
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
@@ -26,6 +28,13 @@ ENVIRONMENT = {
     "LITELLM_OFFLINE_MODE": "true",  # no other requests than ours
     "LITELLM_MODE": "PRODUCTION",  # keys from the environment, not from an .env file above the working folder
 }
+TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
+NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "quota_exceeded"}
+)
+"""Codes in the body of an error."""
+UNCONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
+"""Errors of httpx, httpcore and aiohttp before anything is sent."""
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
@@ -59,6 +68,31 @@ def warm() -> None:
     times out may have been paid for.
     """
     library().completion(model="openai/none", messages=[{"role": "user", "content": ""}], mock_response="")
+    _join_parts()
+
+
+def _join_parts() -> None:
+    """Make litellm's client of OpenAI's protocol read a content that is a list of parts, which it refuses."""
+    with contextlib.suppress(ImportError, AttributeError):  # without it such a reply cannot be read
+        client: Any = importlib.import_module("litellm.llms.openai.openai")
+        convert = client.convert_to_model_response_object
+
+        def joined(*arguments: Any, response_object: Any, **named: Any) -> Any:
+            choices = response_object.get("choices") if isinstance(response_object, dict) else None
+            for choice in choices if isinstance(choices, list) else ():
+                message = choice.get("message") if isinstance(choice, dict) else None
+                if isinstance(message, dict) and isinstance(message.get("content"), list):
+                    message["content"] = text_of(message["content"])
+            return convert(*arguments, response_object=response_object, **named)
+
+        client.convert_to_model_response_object = joined
+
+
+def text_of(content: Any) -> str:
+    """Return a content as one text: the texts of its parts, if it is a list."""
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
 
 
 def unlogged() -> None:
@@ -95,12 +129,13 @@ class Endpoint:
     timeout: float | None = None
 
     @classmethod
-    def find(cls, name: str | None, api_base: str | None, *, chat: bool, timeout: float | None = None) -> Endpoint:
+    def find(cls, spec: BackendSpec, *, chat: bool) -> Endpoint:
         """Find the endpoint of a model.
 
         Raises:
             BackendError: If litellm does not know the provider, or a key is missing (the message names it).
         """
+        name, api_base = spec.model, spec.api_base
         if name is None:
             raise BackendError("litellm needs a model, written PROVIDER/MODEL, such as openai/gpt-4o-mini")
         litellm = library()
@@ -115,23 +150,34 @@ class Endpoint:
         address = api_base or next(filter(None, variables), None)
         missing = litellm.validate_environment(model)["missing_keys"]
         keys = [key for key in missing if key.endswith(("_API_KEY", "_TOKEN"))]
-        if keys and address is None:
+        if keys and address is None and not spec.dry:
             raise BackendError(f"{name} needs a key: set the environment variable {' or '.join(keys)}")
         usual = f"{family}_API_KEY"
         key = f"the key in {usual}" if usual in os.environ else "the key"
         return cls(
-            name=name, model=model, provider=provider, address=address, key=key, keyless=bool(keys), timeout=timeout
+            name=name,
+            model=model,
+            provider=provider,
+            address=address,
+            key=key,
+            keyless=bool(keys),
+            timeout=spec.timeout,
         )
 
     @property
-    def free(self) -> bool:
-        """Whether the server is the user's own; one elsewhere on the network may charge somebody."""
+    def own(self) -> bool:
+        """Whether the server is on this machine, or of a kind that users run; one elsewhere may charge somebody."""
         return self.provider in OWN_SERVERS or _is_loopback(self.address)
+
+    @property
+    def free(self) -> bool:
+        """Whether the server is the user's own, and no proxy before a model that has a price."""
+        return self.provider in OWN_SERVERS or (self.own and not self.info().get("input_cost_per_token"))
 
     @property
     def seconds(self) -> float:
         """Seconds that one answer may take."""
-        return self.timeout or (OWN_TIMEOUT_SECONDS if self.free else TIMEOUT_SECONDS)
+        return self.timeout or (OWN_TIMEOUT_SECONDS if self.own else TIMEOUT_SECONDS)
 
     @property
     def shown_address(self) -> str | None:
@@ -195,8 +241,8 @@ class Endpoint:
 
         Providers repeat keys in their messages: these are shown only where needed, and without keys.
         """
-        status = getattr(error, "status_code", None)
-        if isinstance(error, TimeoutError):
+        status, body = getattr(error, "status_code", None), error_body(error)
+        if isinstance(error, TimeoutError | library().Timeout):
             status = 408
         sent = {name.lower(): str(value) for name, value in _headers(error).items()}
         said = _without_secrets(" ".join(str(error).split()), self.address)
@@ -206,9 +252,12 @@ class Endpoint:
         if _never_left(error):
             line = f"{self.name}: the server{at} cannot be reached: is it running?"
             return BackendError(line, retryable=True, unbilled=True)
+        if status == 413 or isinstance(error, library().ContextWindowExceededError) or body.code in TOO_LONG:
+            line = f"{self.name}: a question is too long for it{at}: {said} (HTTP {status})"
+            return BackendError(line, only_this=True, unbilled=bool(sent), status=status, headers=sent)
         if status == 401:
             line = f"{self.key} was refused{at}"
-        elif status == 402 or "insufficient_quota" in str(error):
+        elif status == 402 or body.code in NO_CREDIT or "insufficient_quota" in str(error):
             line, transient = f"there is no credit left for {self.key}", False
         elif status == 403:
             line = f"{self.key} may not use this model{at}"
@@ -218,12 +267,12 @@ class Endpoint:
             line = f"no answer within {self.seconds:g} s{at}"
         elif status == 429:
             line = f"too many requests{at}"
-        elif "Connection error" in said or "APIConnectionError" in type(error).__name__:
-            return BackendError(
-                f"{self.name}: the connection{at} broke before the answer was complete", retryable=True
-            )
-        elif status is None:
-            return BackendError(f"{self.name}: the reply cannot be read ({type(error).__name__})", retryable=True)
+        elif not sent and _broke(error):
+            line = f"{self.name}: the connection{at} broke before the answer was complete"
+            return BackendError(line, retryable=True)
+        elif status is None or (not sent and status >= 500):  # litellm's own: the server sent a reply
+            line = f"{self.name}: the reply{at} cannot be read ({type(error).__name__})"
+            return BackendError(line, retryable=True, unread=True)
         else:
             line = said
         return BackendError(
@@ -234,6 +283,26 @@ class Endpoint:
             status=status,
             headers=sent,
         )
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What a provider says of an error: its code or type, and the parameter that it names."""
+
+    code: str = ""
+    parameter: str = ""
+
+
+def error_body(error: Exception) -> ErrorBody:
+    """Read the body of an error's response, in the form of OpenAI; empty in any other form."""
+    try:
+        document = json.loads(error.response.text)  # type: ignore[attr-defined]
+        said = document.get("error", document)
+        code = next((said[name] for name in ("code", "type") if isinstance(said.get(name), str)), "")
+        parameter = said.get("param")
+    except (AttributeError, TypeError, ValueError):
+        return ErrorBody()
+    return ErrorBody(code, parameter if isinstance(parameter, str) else "")
 
 
 def rate_limits(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -250,7 +319,19 @@ def _headers(error: Exception) -> Mapping[str, Any]:
 def _never_left(error: BaseException | None) -> bool:
     """Return whether no connection was made."""
     while error is not None:
-        if isinstance(error, ConnectionRefusedError | socket.gaierror) or "ConnectTimeout" in type(error).__name__:
+        if isinstance(error, ConnectionRefusedError | socket.gaierror) or type(error).__name__ in UNCONNECTED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _broke(error: BaseException | None) -> bool:
+    """Return whether a connection broke."""
+    from httpx import TransportError
+
+    while error is not None:
+        of_aiohttp = type(error).__module__.startswith("aiohttp.") and not hasattr(error, "status")
+        if isinstance(error, OSError | TransportError) or of_aiohttp:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -42,10 +42,12 @@ UPDATE calls SET outcome = ?, spent = ?, prompt_tokens = ?, completion_tokens = 
 """
 SAVED = "INSERT OR REPLACE INTO saved (command, backend, hits, amount) VALUES (?, ?, ?, ?)"
 TOTALS = """
-SELECT backend, outcome, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens),
+SELECT {by}, outcome, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens),
        SUM(CASE outcome WHEN 'delivered' THEN COALESCE(spent, most) WHEN 'unbilled' THEN 0 ELSE most END)
-FROM calls GROUP BY backend, outcome
+FROM calls GROUP BY {by}, outcome
 """
+GROUPS = {"backend": "backend", "prompt": "substr(prompt, 1, instr(prompt || '@', '@') - 1)"}
+"""What calls are grouped by: the backend's name, or the prompt's without its version and repairs."""
 
 
 @dataclass
@@ -109,13 +111,13 @@ class Ledger:
         """Record how many answers this command took from the cache so far, and their original cost."""
         self._commit([(SAVED, (self.command, backend, hits, amount))])
 
-    def accounts(self) -> dict[str, Account]:
-        """Return the totals by the backend's name."""
+    def accounts(self, by: Literal["backend", "prompt"] = "backend") -> dict[str, Account]:
+        """Return the totals by the backend's name, or by that of the prompt, without what the cache answered."""
         accounts: dict[str, Account] = {}
         with self._one_line(), self._lock:
-            rows = self._database.execute(TOTALS).fetchall()
+            rows = self._database.execute(TOTALS.format(by=GROUPS[by])).fetchall()
             saved = self._database.execute("SELECT backend, SUM(hits), SUM(amount) FROM saved GROUP BY backend")
-            hits = saved.fetchall()
+            hits = saved.fetchall() if by == "backend" else []
         for backend, outcome, calls, prompt_tokens, completion_tokens, amount in rows:
             account = accounts.setdefault(backend, Account())
             account.calls += calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
@@ -111,21 +110,35 @@ class Pace:
         self.retries = 0
         self._concurrency, self._patience = concurrency, patience or Patience()
         self._requests, self._tokens = Rate(rpm), Rate(tpm)
-        self._changed = Signal()
+        self._changed, self._ended = Signal(), Signal()
         self._allowed, self._in_flight, self._tokens_in_flight = float(concurrency), 0, 0
         self._held_until = 0.0
         self._failures_in_row = self._rounds = 0  # failures in a row; rounds of slowing down since the last answer
         self._failing: set[object] = set()  # calls that failed since the last answer
         self._queue: deque[object] = deque()
         self._stopped: BackendError | None = None
+        self._last_error: BackendError | None = None
         self._slowed_at = 0.0
         self._answered_at: float | None = None
         self._started_at = time.monotonic()
 
     def status(self) -> dict[str, Any]:
-        """Return counters; `held_s` is for how many seconds a limit or an outage holds all calls."""
+        """Return counters; `held_s` is for how many seconds a limit or an outage holds all calls.
+
+        `error` is the newest failure, while nothing has been answered since.
+        """
         held = max(0.0, self._held_until - time.monotonic())
-        return {"retries": self.retries, "in_flight": self._in_flight, "held_s": round(held, 1)}
+        error = {"error": str(self._last_error)} if self._last_error is not None else {}
+        return {"retries": self.retries, "in_flight": self._in_flight, "held_s": round(held, 1), **error}
+
+    def halt(self) -> None:
+        """End the calls that wait, now and later; those that are sent go on."""
+        self._stop(self._stopped or BackendError("it was stopped while calls waited", unbilled=True))
+
+    def _stop(self, error: BackendError) -> None:
+        self._stopped = error
+        self._changed.notify()
+        self._ended.notify()
 
     async def call(self, tokens: int, send: Callable[[], Awaitable[Reply]]) -> Reply:
         """Send a call, with retries, and return the reply.
@@ -138,7 +151,7 @@ class Pace:
             BackendError: With `retryable` if this call failed and others may not; without it if the run should
                 stop.
         """
-        attempt, call_id = 0, object()
+        attempt, unread, call_id = 0, 0, object()
         while True:
             await self._turn(tokens, call_id)
             left_at, used = time.monotonic(), tokens
@@ -147,8 +160,12 @@ class Pace:
             except BackendError as error:
                 used = 0 if error.unbilled else tokens
                 self._learn(error.headers)
+                self._last_error = error
+                unread += error.unread
+                if error.only_this or unread > 1:
+                    raise
                 if not error.retryable:
-                    self._stopped = error
+                    self._stop(error)
                     raise
                 busy = _says_busy(error)
                 attempt += not busy
@@ -170,7 +187,12 @@ class Pace:
                 self._tokens_in_flight -= tokens
                 self._tokens.give_back(tokens - used)
                 self._changed.notify()
-            await asyncio.sleep(wait)  # takes up no slot meanwhile
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before another attempt, without a slot, unless the run is stopped meanwhile."""
+        if self._stopped is None:
+            await self._ended.wait(seconds)
 
     async def _turn(self, tokens: int, call_id: object) -> None:
         """Wait for the turn of a call: first come, first served, so that each gets its attempts in an outage.
@@ -200,6 +222,7 @@ class Pace:
 
     def _answered(self) -> None:
         self._failures_in_row = self._rounds = 0
+        self._last_error = None
         self._failing.clear()
         self._answered_at = time.monotonic()
         self._allowed = min(float(self._concurrency), self._allowed + max(1.0, self._allowed / 4))
@@ -239,8 +262,10 @@ class Pace:
             why = f"it has not answered for {silent / 3600:.1f} hours"
         else:
             return
-        self._stopped = BackendError(f"{error}; {why}", status=error.status, unbilled=True)
-        raise self._stopped
+        tried = f"tried {self._failures_in_row:,} times in {silent:.0f} s"
+        stopped = BackendError(f"{error}; {why}; {tried}", status=error.status, unbilled=True)
+        self._stop(stopped)
+        raise stopped
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = RateLimits.read(headers)
@@ -315,6 +340,9 @@ class PacedChat(ChatWrapper):
 
     def status(self) -> dict[str, Any]:
         return self._backend.status() | self._pace.status()
+
+    def halt(self) -> None:
+        self._pace.halt()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         # A prompt token is assumed to be three bytes; pacing is corrected when the reply reports the real number.

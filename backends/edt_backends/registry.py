@@ -43,6 +43,8 @@ def chat_backend(
     api_base: str | None = None,
     catalogue: Catalogue | None = None,
     timeout: float | None = None,
+    *,
+    dry: bool = False,
 ) -> ChatBackend:
     """Return the chat backend for `--provider`, `--llm-model` and `--api-base`.
 
@@ -52,6 +54,7 @@ def chat_backend(
         api_base: Address of a server in place of the provider's.
         catalogue: Training items that `local` retrieves from.
         timeout: Seconds to wait for one answer.
+        dry: Whether nobody will be called, so that no key is needed.
 
     Raises:
         BackendError: Before any call, for an unknown provider, a missing key or a missing model name.
@@ -60,11 +63,16 @@ def chat_backend(
     plugin = _load(name)
     if plugin.chat is None:
         raise BackendError(f"backend {name!r} only makes embeddings; use it with --embedder")
-    return plugin.chat(BackendSpec(model=rest, api_base=api_base, timeout=timeout, catalogue=catalogue))
+    return plugin.chat(BackendSpec(model=rest, api_base=api_base, timeout=timeout, catalogue=catalogue, dry=dry))
 
 
 def embedding_backend(
-    name: str = "local", api_base: str | None = None, device: str = "cpu", timeout: float | None = None
+    name: str = "local",
+    api_base: str | None = None,
+    device: str = "cpu",
+    timeout: float | None = None,
+    *,
+    dry: bool = False,
 ) -> EmbeddingBackend:
     """Return the embedding backend for `--embedder`.
 
@@ -75,6 +83,7 @@ def embedding_backend(
         api_base: Address of a server in place of the provider's.
         device: Device to compute on.
         timeout: Seconds to wait for one answer.
+        dry: Whether nobody will be called, so that no key is needed.
 
     Raises:
         BackendError: As `chat_backend`.
@@ -83,7 +92,7 @@ def embedding_backend(
     plugin = _load(plugin_name)
     if plugin.embeddings is None:
         raise BackendError(f"backend {plugin_name!r} makes no embeddings; use it with --provider")
-    return plugin.embeddings(BackendSpec(model=rest, api_base=api_base, timeout=timeout, device=device))
+    return plugin.embeddings(BackendSpec(model=rest, api_base=api_base, timeout=timeout, device=device, dry=dry))
 
 
 def _resolve(provider: str, model: str | None) -> tuple[str, str | None]:

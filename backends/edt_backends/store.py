@@ -127,6 +127,13 @@ class ReplyCache:
             if entry is not None:
                 self._cache.set(f"{key} {entry['time']}", {**entry, "rejected": True}, tag=entry["backend"])
 
+    def set_aside_of(self, key: str) -> list[Entry]:
+        """Return the entries of a key that were set aside, newest first."""
+        with self._one_line():
+            rows = self._cache._sql("SELECT key FROM Cache WHERE key > ? AND key < ?", (f"{key} ", f"{key}!"))
+            entries = [self._cache.get(name) for (name,) in rows.fetchall()]
+        return sorted(filter(None, entries), key=lambda entry: -entry["time"])
+
     def add_user(self, key: str, user: str) -> None:
         """Record that a question was about this user too."""
         with self._one_line(), self._cache.transact():
@@ -164,8 +171,8 @@ class ReplyCache:
                 if entry is not None:
                     yield key, entry
 
-    def observed(self, backend: str) -> dict[str, Observed]:
-        """Return statistics of a backend's replies by prompt name and version, such as "generate@1".
+    def observed(self, backend: str | None = None) -> dict[str, Observed]:
+        """Return statistics of a backend's replies, or all, by prompt name and version, such as "generate@1".
 
         A repair counts with the prompt that it repairs.
         """
@@ -173,7 +180,7 @@ class ReplyCache:
         questions: dict[str, set[str]] = {}
         for key, entry in self.entries():
             facts = entry.get("asked")
-            if facts is None or entry["backend"] != backend:
+            if facts is None or backend not in (None, entry["backend"]):
                 continue
             prompt, _, repair = facts["prompt"].partition("+")
             stats = by_prompt.setdefault(prompt, Observed())

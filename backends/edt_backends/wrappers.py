@@ -33,6 +33,15 @@ class ChatWrapper(ChatBackend):
     def reject(self, request: ChatRequest) -> None:
         self._backend.reject(request)
 
+    def halt(self) -> None:
+        self._backend.halt()
+
+    def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
+        return self._backend.set_aside(request)
+
+    def asks_again(self, request: ChatRequest) -> bool:
+        return self._backend.asks_again(request)
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         return await self._backend.complete(request)
 

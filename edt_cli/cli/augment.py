@@ -125,22 +125,22 @@ def _at_work(
     from edt_cli.workspace.jobs import at_work
 
     if llm.dry_run or viewed(no_ui, json_):
-        ask_before_spending(_pipeline(workspace, data, settings, Events()), llm, as_json=json_)
+        ask_before_spending(_pipeline(workspace, data, settings, Events(), llm), llm, as_json=json_)
         watch(workspace, command, data)
     with stopping(), at_work(workspace, command, data) as events:
-        pipeline = _pipeline(workspace, data, settings, events)
+        pipeline = _pipeline(workspace, data, settings, events, llm)
         ask_before_spending(pipeline, llm, as_json=json_)
         with progress() as listen:
             events.listeners = (listen,)
             yield pipeline.retried()
 
 
-def _pipeline(workspace: Workspace, data: str, settings: Settings, events: Events) -> Pipeline:
+def _pipeline(workspace: Workspace, data: str, settings: Settings, events: Events, llm: LLMOptions) -> Pipeline:
     from edt_cli.data.open import open_dataset
     from edt_cli.llm.providers import Providers
     from edt_cli.pipeline import Pipeline
 
-    providers = Providers(workspace, settings)
+    providers = Providers(workspace, settings, retry_failed=llm.retry_failed, dry=llm.dry_run)
     providers.check()
     with progress() as listen:
         events.listeners = (listen,)
@@ -157,21 +157,11 @@ def _show_summary(title: str, pipeline: Pipeline, key: str, summary: dict[str, A
     from rich.table import Table
     from rich.text import Text
 
+    from edt_cli.reporting.stage_summary import summary_lines
     from edt_cli.reporting.text import plain
 
     llm = pipeline.chat_identity["name"]
-    table = Table(title=Text(f"{title}, by {llm}"), title_justify="left", show_header=False)
-    for name, value in summary.items():
-        table.add_row(name.replace("_", " "), Text(plain(_shown(value))))
+    table = Table(title=Text(f"{title}, by {plain(llm)}"), title_justify="left", show_header=False, box=None)
+    for name, line in summary_lines(summary):
+        table.add_row(Text(plain(name)), Text(plain(line)))
     show({"key": key, "llm": llm, **summary}, [table], as_json=as_json)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        parts = ((name.replace("_", " "), _shown(part), isinstance(part, dict)) for name, part in value.items())
-        return (
-            ", ".join(f"{name} ({part})" if nested else f"{name} {part}" for name, part, nested in parts) or "none"
-        )
-    if isinstance(value, list):
-        return "; ".join(map(_shown, value)) or "none"
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

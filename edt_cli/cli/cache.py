@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from edt_cli.cli.clean import ask_before_removing
-from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, note, open_workspace, show
+from edt_cli.cli.common import JsonOption, WorkspaceOption, YesOption, choice, note, open_workspace, show
 from edt_cli.cli.help import command
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="cache", help="Replies and vectors that are kept.", no_args_is_help=True)
 
+Grouping = Literal["model", "stage"]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model, as `stats` names it.")]
 
 
@@ -27,22 +28,40 @@ def _open(workspace: Workspace) -> ReplyCache:
     return ReplyCache(workspace.cache)
 
 
+STAGES = {
+    "generate": "augment",
+    "reform": "profile",
+    "summarize": "profile",
+    "analyze": "profile",
+    "naive": "profile",
+}
+"""The stage of each prompt."""
+
+
 @command(app)
-def stats(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
-    """Show entries, size on disk, USD spent and USD saved, by model.
+def stats(
+    by: Annotated[Grouping, choice("--by", of=Grouping, help="A row for each model or each stage.")] = "model",
+    workspace_: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show entries, size on disk, USD spent and USD saved, by model; or USD, tokens and seconds by stage.
 
     Saved: the original cost of replies that the cache gave again. Unconfirmed is part of spent: calls without an
     answer, counted at their maximum cost.
 
     Examples:
         edt cache stats
+        edt cache stats --by stage
         edt cache stats --json
-        edt cache stats --workspace elsewhere
     """
     from edt_backends.ledger import Account, Ledger
     from edt_backends.store import ModelStats
 
     workspace = open_workspace(workspace_)
+    if by == "stage":
+        stages = _stages(workspace)
+        show({"stages": stages}, [_stage_table(stages)], as_json=json_)
+        return
     held = _open(workspace).stats()
     accounts = Ledger(workspace.ledger).accounts() if workspace.ledger.is_file() else {}
     models = {}
@@ -163,6 +182,50 @@ def forget(
         ask_before_removing(f"Remove {count:,} questions about {user}?", yes)
         cache.forget(user)
     note(f"{count:,} questions about {user} were in the cache" + (" and are gone" if count else ""))
+
+
+def _stages(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Return calls, tokens and USD of each stage from the ledger, and seconds and users from the replies."""
+    from edt_backends.ledger import Ledger
+
+    empty = {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "spent_usd": 0.0, "seconds": 0.0}
+    stages: dict[str, dict[str, Any]] = {}
+    users: dict[str, set[str]] = {}
+    accounts = Ledger(workspace.ledger).accounts(by="prompt") if workspace.ledger.is_file() else {}
+    for prompt, account in accounts.items():
+        row = stages.setdefault(STAGES.get(prompt, prompt), dict(empty))
+        for name in ("calls", "prompt_tokens", "completion_tokens", "spent_usd"):
+            row[name] += getattr(account, name)
+    for prompt, seen in _open(workspace).observed().items():
+        stage = STAGES.get(name := prompt.partition("@")[0], name)
+        stages.setdefault(stage, dict(empty))["seconds"] += seen.seconds
+        users.setdefault(stage, set()).update(seen.users)
+    for stage, row in stages.items():
+        count = len(users.get(stage, ()))
+        row |= {"users": count, "usd_a_user": row["spent_usd"] / count if count else None}
+        row["seconds_a_user"] = row["seconds"] / count if count else None
+    return stages
+
+
+def _stage_table(stages: dict[str, dict[str, Any]]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=_text("What the stages cost"), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("Stage")
+    for heading in ("users", "calls", "tokens", "USD", "USD a user", "s", "s a user"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage, row in stages.items():
+        tokens = row["prompt_tokens"] + row["completion_tokens"]
+        each = ["" if row[name] is None else form.format(row[name]) for name, form in EACH.items()]
+        usd, seconds = f"{row['spent_usd']:.4f}", f"{row['seconds']:,.0f}"
+        table.add_row(
+            _text(stage), f"{row['users']:,}", f"{row['calls']:,}", f"{tokens:,}", usd, each[0], seconds, each[1]
+        )
+    return table
+
+
+EACH = {"usd_a_user": "{:.6f}", "seconds_a_user": "{:.1f}"}
 
 
 def _text(line: str) -> Any:

@@ -324,6 +324,10 @@ def calls_line(record: dict[str, Any]) -> str:
         parts.append("failed: " + ", ".join(f"{count:,} {reason}" for reason, count in record["failed"].items()))
     if record.get("held_s"):
         parts.append(f"waiting {record['held_s']:.0f} s for the provider")
+    elif record.get("in_flight"):
+        parts.append(f"{record['in_flight']} under way")
+    if record.get("error"):
+        parts.append(f"newest error: {record['error']}")
     return "; ".join(parts)
 
 

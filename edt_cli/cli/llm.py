@@ -59,6 +59,22 @@ class LLMOptions:
             "--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.", rich_help_panel=BUDGET
         ),
     ] = None
+    max_failed: Annotated[
+        float | None,
+        typer.Option(
+            "--max-failed",
+            min=0,
+            max=1,
+            help="Share of a stage's questions that may fail; 0.5 without it.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
+        ),
+    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.", rich_help_panel=BUDGET)
     ] = False
@@ -74,7 +90,8 @@ class LLMOptions:
                 "concurrency": self.concurrency,
             },
             "embedding": {"embedder": self.embedder},
-            "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price},
+            "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price}
+            | {"max_failed": self.max_failed},
         }
 
 

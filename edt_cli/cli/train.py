@@ -187,6 +187,7 @@ def train(
         settings=checked(settings),
         preset=preset_name(chosen),
         seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
+        llm=llm,
     )
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
     if llm.dry_run or viewed(no_ui, json_):
@@ -204,7 +205,9 @@ def train(
         with progress() as listen:
             events.listeners = (listen,)
             if asks:
-                pipelines[0] = pipelines[0].retried()  # the others find the artefacts there
+                pipelines[0] = pipelines[0].retried()
+                for pipeline in pipelines:  # fixed now: all seeds read the same, whatever others ask again
+                    pipeline.artefact_keys()
             runs = [pipeline.run((listen,)) for pipeline in pipelines]
         if final:
             _show_final(runs, work, as_json=json_)
@@ -222,6 +225,7 @@ class _Work:
     settings: Settings
     preset: str
     seeds: list[int]
+    llm: LLMOptions
 
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
@@ -231,7 +235,9 @@ class _Work:
         from edt_cli.models.systems import asks_llm
         from edt_cli.pipeline import Pipeline
 
-        providers = Providers(self.workspace, self.settings, device)
+        providers = Providers(
+            self.workspace, self.settings, device, retry_failed=self.llm.retry_failed, dry=self.llm.dry_run
+        )
         if asks_llm(self.settings.model):
             providers.check()
         with progress() as listen:

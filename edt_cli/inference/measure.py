@@ -214,6 +214,8 @@ def _header(workspace: Workspace, run: Run, dataset: Dataset, *, first_phase: bo
     }
     if run.unsound:
         header["unsound"] = run.unsound
+    if "failed_shares" in manifest:
+        header["failed_shares"] = manifest["failed_shares"]
     if "item_vectors" in run.plan:
         header["item_vectors"] = run.plan["item_vectors"]
     return header

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -11,11 +12,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest, Message
 from edt_cli.config import LLMSettings
 from edt_cli.data.clean import clean_text
+from edt_cli.llm.replies import LEFT_OUT, read
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -24,6 +26,17 @@ REPEATED_CHARACTERS = 4000
 """Most characters of an unusable reply that the repair request repeats."""
 LAST_CHARACTERS = 300
 """Most characters of the newest reply that are shown."""
+ROW = 20
+"""Unusable replies in a row that end a stage."""
+TOO_LONG = "too long"
+ADVICE = {
+    TOO_LONG: "its context is too small for these questions: take another model, or give it more",
+    "cut off": "raise --set llm.max_tokens",
+    "empty": "a model that thinks first may need more: raise --set llm.max_tokens",
+    "refused": "the provider refuses these questions: take another model",
+    "no JSON": "this model does not answer in the form that is asked for: take another, or look at the server's "
+    "chat template",
+}
 REPAIR = Path(__file__).parent / "prompts" / "repair.md"
 
 _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.")
@@ -119,10 +132,13 @@ class UsageStats:
         prompt_tokens: Tokens when the replies were made, as are `completion_tokens` and `cost_usd`.
         new_prompt_tokens: Tokens of this command, as are `new_completion_tokens` and `spent_usd`.
         unpriced: Replies without a known price.
+        seconds: Time of all replies when they were made, and `slowest` that of the slowest.
         repairs: Repairs that were tried, of which `repaired` led to an answer.
+        mended: Number of replies in which something was mended, by what; `left out` counts items and fields.
         models: Number of replies by model.
         failed: Number of failed questions by reason.
         newest: The newest reply and its request.
+        row: Reason and text of the unusable replies since the last usable one; what the cache answers is no part.
     """
 
     replies: int = 0
@@ -134,11 +150,15 @@ class UsageStats:
     cost_usd: float = 0.0
     spent_usd: float = 0.0
     unpriced: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
     repairs: int = 0
     repaired: int = 0
+    mended: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
+    row: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
     def add(self, reply: ChatReply, question: ChatRequest) -> None:
         """Count a reply."""
@@ -154,12 +174,44 @@ class UsageStats:
         self.cost_usd += cost or 0.0
         self.spent_usd += 0.0 if reply.cached else cost or 0.0
         self.unpriced += cost is None
+        self.seconds += reply.seconds
+        self.slowest = max(self.slowest, reply.seconds)
         self.models[reply.model] = self.models.get(reply.model, 0) + 1
+
+    def judge(self, reply: ChatReply, failed: Failed | None) -> None:
+        """Count a reply in the row of unusable ones, or end the row."""
+        if failed is None:
+            self.row.clear()
+        elif not reply.cached:
+            self.row.append((failed.reason, clean(reply.text, LAST_CHARACTERS)))
+
+    def check_row(self, chat: ChatBackend) -> None:
+        """Check that not all of the newest replies were unusable.
+
+        Raises:
+            BackendError: If they were, before more is paid for nothing; it shows one and says what to change.
+        """
+        if len(self.row) < ROW or not chat.cacheable:
+            return
+        causes = Counter(reason for reason, _ in self.row)
+        reason = causes.most_common(1)[0][0]
+        shown = next((text for cause, text in self.row if cause == reason and text), "")
+        raise BackendError(
+            f"{chat.name}: none of {len(self.row)} replies in a row could be used ("
+            + ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+            + (f"), such as: {shown}" if shown else ")")
+            + f" | {ADVICE.get(reason, ADVICE['no JSON'])}; what was paid for is kept, and --retry-failed asks anew"
+        )
 
     def fail(self, failed: Failed) -> Failed:
         """Count a failed question and return it."""
         self.failed[failed.reason] = self.failed.get(failed.reason, 0) + 1
         return failed
+
+    def mend(self, mended: Mapping[str, int]) -> None:
+        """Count what was mended in one reply."""
+        for what, times in mended.items():
+            self.mended[what] = self.mended.get(what, 0) + (times if what == LEFT_OUT else 1)
 
     def last(self) -> dict[str, str]:
         """Return the newest reply, cleaned, with its user and prompt."""
@@ -171,7 +223,7 @@ class UsageStats:
     def summary(self) -> dict[str, Any]:
         """Return the counts for an artefact's summary, as JSON values."""
         kept = replace(self, newest=None)
-        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest")}
+        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest", "row")}
 
 
 async def ask(
@@ -184,9 +236,8 @@ async def ask(
     """Ask a question and return the validated reply, or why there is none.
 
     An unusable reply gets one repair: the question again, with the problem, or with twice the tokens if the reply
-    was cut off. Meanwhile it stays in the cache, so that a run that breaks off in between pays for it once. If the
-    repair is unusable too, both are set aside, and a later run asks again. A call that failed for good is a
-    `Failed`.
+    was cut off. Both stay in the cache: a later command reads them again, perhaps better, and pays for nothing; it
+    asks again only if the user wants that. A call that failed for good is a `Failed`.
 
     Args:
         chat: The LLM.
@@ -196,42 +247,71 @@ async def ask(
         check: Function that says why a reply of the right shape is unusable; None if it is usable.
 
     Raises:
-        BackendError: If further requests are pointless (a wrong key, no budget left).
+        BackendError: If further requests are pointless (a wrong key, no budget left, a model whose replies are all
+            unusable).
     """
+    for reply in chat.set_aside(question):
+        if not isinstance(answer := _judge(reply, shape, check, usage), Failed):
+            usage.add(reply, question)
+            return answer
+    answer, sent = await _ask(chat, question, shape, usage, check)
+    if isinstance(answer, Failed) and sent and all(chat.asks_again(request) for request in sent):
+        for request in sent:
+            chat.reject(request)
+        answer, _ = await _ask(chat, question, shape, usage, check)
+    return usage.fail(answer) if isinstance(answer, Failed) else answer
+
+
+async def _ask(
+    chat: ChatBackend,
+    question: ChatRequest,
+    shape: type[Shape],
+    usage: UsageStats,
+    check: Callable[[Shape], Failed | None],
+) -> tuple[Shape | Failed, list[ChatRequest]]:
+    """Ask a question and, if the reply is unusable, its repair; return the answer and the requests with a reply."""
     sent: list[ChatRequest] = []
     answer: Shape | Failed = Failed("no reply")
     following: ChatRequest | None = question
     while following is not None:
+        usage.check_row(chat)
         try:
             reply = await chat.complete(following)
         except BackendError as error:
+            if error.only_this:
+                usage.row.append((TOO_LONG, clean(str(error), LAST_CHARACTERS)))
+                return Failed(TOO_LONG, clean(str(error), 300)), sent
             if not error.retryable:
                 raise
-            return usage.fail(Failed("no reply", clean(str(error), 300)))
+            return Failed("no reply", clean(str(error), 300)), sent
         sent.append(following)
         usage.add(reply, following)
-        answer = _judge(reply, shape, check)
+        answer = _judge(reply, shape, check, usage)
+        usage.judge(reply, answer if isinstance(answer, Failed) else None)
         following = None
         if isinstance(answer, Failed) and len(sent) == 1 and chat.cacheable:
             following = repair(question, reply, answer)
             usage.repairs += 1
-    if isinstance(answer, Failed):
-        for request in sent:
-            chat.reject(request)
-        return usage.fail(answer)
-    usage.repaired += len(sent) - 1
-    return answer
+    usage.repaired += len(sent) - 1 if not isinstance(answer, Failed) else 0
+    return answer, sent
 
 
-def _judge(reply: ChatReply, shape: type[Shape], check: Callable[[Shape], Failed | None]) -> Shape | Failed:
+def _judge(
+    reply: ChatReply, shape: type[Shape], check: Callable[[Shape], Failed | None], usage: UsageStats
+) -> Shape | Failed:
     if reply.finish_reason == "content_filter":
-        return Failed("refused")
-    answer = parse(reply.text, shape)
-    if not isinstance(answer, Failed):
-        return check(answer) or answer
-    if reply.finish_reason == "length":
-        return Failed("cut off", "raise --set llm.max_tokens")
-    return answer if reply.text.strip() else Failed("empty")
+        return Failed("refused", clean(reply.text, 300))
+    reading = read(reply.text, shape)
+    failed: Failed | None = Failed("empty")
+    if reading.answer is not None:
+        failed = check(reading.answer)
+    elif reply.text.strip():
+        failed = Failed(reading.reason, clean(reading.detail, 300))
+    if reading.answer is not None and failed is None:
+        usage.mend(reading.mended)
+        return reading.answer
+    assert failed is not None
+    return Failed("cut off", "raise --set llm.max_tokens") if reply.finish_reason == "length" else failed
 
 
 def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatRequest:
@@ -249,20 +329,6 @@ def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatReque
     else:  # some servers accept neither an empty turn nor two turns of the same role
         last = replace(last, content=f"{last.content}\n\n{text}")
     return replace(question, prompt=name, messages=(*before, last))
-
-
-def parse(text: str, shape: type[Shape]) -> Shape | Failed:
-    """Parse a reply: one JSON document of the given shape, bare or in one code fence."""
-    body = text.strip()
-    if body.startswith("```") and body.endswith("```"):
-        body = body[3:-3].removeprefix("json")
-    try:
-        return shape.model_validate_json(body)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        reason = "no JSON" if problem["type"] == "json_invalid" else "wrong shape"
-        return Failed(reason, clean(f"{where}: {problem['msg']}" if where else problem["msg"], 300))
 
 
 def clean(text: str | None, limit: int) -> str:

@@ -21,11 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Providers:
-    """LLM and embedder, shared by all steps of a command so that a limit holds for all together."""
+    """LLM and embedder, shared by all steps of a command so that a limit holds for all together.
+
+    Attributes:
+        workspace: Folder of the cache and the ledger.
+        settings: Settings of the LLM, the embedder and the limits.
+        device: Device to compute embeddings on.
+        retry_failed: Whether to ask questions again whose replies could not be used.
+        dry: Whether nobody will be called, so that no key is needed.
+    """
 
     workspace: Workspace
     settings: Settings
     device: str = "cpu"
+    retry_failed: bool = False
+    dry: bool = False
 
     @cached_property
     def cache(self) -> ReplyCache:
@@ -76,7 +86,9 @@ class Providers:
         from edt_backends.registry import embedding_backend
 
         s, limits = self.settings.embedding, self.settings.limits
-        backend: EmbeddingBackend = embedding_backend(s.embedder, s.api_base, self.device, limits.timeout)
+        backend: EmbeddingBackend = embedding_backend(
+            s.embedder, s.api_base, self.device, limits.timeout, dry=self.dry
+        )
         if s.embedder.partition("/")[0] != "local":
             price = None if limits.embedder_price is None else limits.embedder_price / 1e6
             backend = PacedEmbeddings(BudgetedEmbeddings(backend, self.budget, price), self._pace(1))
@@ -91,7 +103,7 @@ class Providers:
         backend = self._backend(catalogue)
         if backend.cacheable:
             backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
-        return CachedChat(backend, self.cache)
+        return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
 
     def check(self) -> None:
         """Check the settings of LLM and embedder before any work.
@@ -134,4 +146,4 @@ class Providers:
         from edt_backends.registry import chat_backend
 
         s = self.settings.llm
-        return chat_backend(s.provider, s.model, s.api_base, catalogue, self.settings.limits.timeout)
+        return chat_backend(s.provider, s.model, s.api_base, catalogue, self.settings.limits.timeout, dry=self.dry)

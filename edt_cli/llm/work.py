@@ -17,14 +17,15 @@ from typing import Any, TypeVar
 
 from edt_backends.base import BackendError, ChatBackend
 from edt_cli.llm.ask import UsageStats
-from edt_cli.workspace.event_types import Calls
-from edt_cli.workspace.events import Events
+from edt_cli.workspace.event_types import Calls, Warned
+from edt_cli.workspace.events import Events, Stopped
 from edt_cli.workspace.files import explained
 
 T = TypeVar("T")
 
 REPORT_SECONDS = 2.0
 WINDOW_SECONDS = 60.0
+WATCH_SECONDS = 0.5
 
 
 class Spool:
@@ -58,7 +59,7 @@ class StageProgress:
         self.stage, self.total, self.done = stage, total, 0
         self._events, self._chat, self._usage = events, chat, usage
         self._reported_at = 0.0
-        self._before = usage.replies
+        self._before, self._noted = usage.replies, 0
         self._window: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, self._new)])
 
     @property
@@ -75,9 +76,23 @@ class StageProgress:
         if time.monotonic() - self._reported_at >= REPORT_SECONDS:
             self.report()
 
+    def tick(self) -> None:
+        """Tell how it stands while nothing is finished: what is waited for, and the newest failure."""
+        if time.monotonic() - self._reported_at >= REPORT_SECONDS:
+            self._events.progress(self.stage, self.done, self.total, **self._fields())
+            self.report()
+
+    def halt(self) -> None:
+        """End the calls that wait; those that are sent, and may be paid for, go on."""
+        self._chat.halt()
+
     def report(self) -> None:
-        """Write a `calls` event."""
+        """Write a `calls` event, and a warning for what was noted of the LLM's server since the last."""
         self._reported_at = time.monotonic()
+        notes = self._chat.status().get("notes", ())
+        for note in notes[self._noted :]:
+            self._events.emit(Warned(step=self.stage, message=f"warning: {note}"))
+        self._noted = len(notes)
         self._events.emit(
             Calls(stage=self.stage, done=self.done, total=self.total, last=self._usage.last(), **self._fields())
         )
@@ -104,7 +119,7 @@ class StageProgress:
             "completion_tokens": usage.new_completion_tokens,
             "calls_per_s": round((self._new - new) / seconds, 2),
             "seconds_left": round(left / pace, 1) if pace > 0 else None,
-            **{name: value for name, value in self._chat.status().items() if name != "hits"},
+            **{name: value for name, value in self._chat.status().items() if name not in ("hits", "notes")},
         }
 
 
@@ -113,22 +128,26 @@ async def work(
 ) -> list[T]:
     """Run `progress.total` jobs, `concurrency` at a time, and return their results in order.
 
-    Pause and stop take effect between jobs. At the first error, or Ctrl-C, no new job is started; those in
-    progress, which may be paid for, are finished before it is raised. A second Ctrl-C breaks off. A BackendError
-    then also says how much is done and left.
+    Pause and stop take effect between jobs. At the first error, at Ctrl-C or when asked to stop now, no new job is
+    started and calls that wait are ended; those that are sent, which may be paid for, are finished before it is
+    raised. A second Ctrl-C breaks off. A BackendError then also says how much is done and left.
     """
     results: list[Any] = [None] * progress.total
     queue = enumerate(jobs)
     gate = asyncio.Lock()
-    halted = interrupted = False
+    halted = False
+    failure: BaseException | None = None
+
+    def halt(why: BaseException) -> None:
+        nonlocal halted, failure
+        halted, failure = True, failure or why
+        progress.halt()
 
     def interrupt() -> None:
-        nonlocal halted, interrupted
-        halted = interrupted = True
+        halt(KeyboardInterrupt())
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
     async def worker() -> None:
-        nonlocal halted
         try:
             while True:
                 async with gate:
@@ -140,23 +159,36 @@ async def work(
                 number, job = following
                 results[number] = await job()
                 progress.step()
-        except BaseException:
-            halted = True
+        except BaseException as error:
+            halt(error)
             raise
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            request = events.requested()
+            if request != "pause":
+                progress.tick()
+            if request == "stop-now":  # all workers may be waiting for replies
+                try:
+                    events.obey()
+                except Stopped as stopped:
+                    halt(stopped)
 
     with _on_interrupt(interrupt):
         workers = (worker() for _ in range(min(concurrency, progress.total)))
-        outcomes = await asyncio.gather(*workers, return_exceptions=True)
+        watching = asyncio.create_task(watch())
+        try:
+            await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            watching.cancel()
     progress.report()
-    for outcome in outcomes:
-        if isinstance(outcome, BackendError):
-            left = progress.total - progress.done
-            where = f"{progress.stage}: {progress.done:,} of {progress.total:,} done, {left:,} left"
-            outcome.args = (f"{outcome} ({where}; run the same command again to continue)",)
-        if isinstance(outcome, BaseException):
-            raise outcome
-    if interrupted:
-        raise KeyboardInterrupt
+    if isinstance(failure, BackendError):
+        left = progress.total - progress.done
+        where = f"{progress.stage}: {progress.done:,} of {progress.total:,} done, {left:,} left"
+        failure.args = (f"{failure} ({where}; run the same command again to continue)",)
+    if failure is not None:
+        raise failure
     return results
 
 

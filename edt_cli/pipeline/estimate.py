@@ -49,7 +49,7 @@ REPLY_TOKENS = {
     "analyze": Span(90, 220),
     "naive": Span(90, 220),
 }
-ANALYZE_BYTES = Span(1200, 4000)
+GENERATE_BYTES, ANALYZE_BYTES = Span(1500, 6000), Span(1200, 4000)
 PROFILE_TOKENS, ITEM_TOKENS = Span(60, 150), Span(15, 80)
 
 
@@ -118,17 +118,26 @@ class Counted:
 
 
 def estimates(pipeline: Pipeline, counted: Counted | None = None) -> list[Estimate]:
-    """Estimate the stages that are not made yet, in order.
-
-    Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
-    from a stated range. If even the vectors of the items would have to be paid for, random vectors stand in for
-    them: the prompts then contain other items, but about as many.
+    """Estimate the stages that are not made yet, in order: of this run and of the one that it makes first.
 
     Args:
         pipeline: Pipeline of the stages.
         counted: What was estimated for other pipelines, which is left out here; what is estimated here is added.
     """
     counted = counted or Counted()
+    first = pipeline.first
+    if first is None or ((run := first.existing()) is not None and run.finished):
+        return _estimates(pipeline, counted)
+    return [*_estimates(first, counted), *_estimates(pipeline, counted)]
+
+
+def _estimates(pipeline: Pipeline, counted: Counted) -> list[Estimate]:
+    """Estimate the stages of one run that are not made yet, in order.
+
+    Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
+    from a stated range. If even the vectors of the items would have to be paid for, random vectors stand in for
+    them: the prompts then contain other items, but about as many.
+    """
     s, needed, stages = pipeline.settings, needs(pipeline.settings.model), []
     chat = pipeline.providers.chat()
     asks_items = (
@@ -155,9 +164,13 @@ def estimates(pipeline: Pipeline, counted: Counted | None = None) -> list[Estima
     items = 0
     if asks_items and vectors is not None:
         from edt_cli.augmentation.augment import planned_requests
+        from edt_cli.augmentation.generation import PROMPT as GENERATE
+        from edt_cli.llm.ask import load_prompt
 
-        view = pipeline.augmenter.view
-        stage = known.stage("augment", planned_requests(view, vectors, s.augmentation, s.llm))
+        view, prompt = pipeline.augmenter.view, load_prompt(GENERATE).name
+        failed = pipeline.failed_again("augmentation")
+        again = [(prompt, Span(failed, failed), known.size(prompt, GENERATE_BYTES))] if failed else []
+        stage = known.stage("augment", planned_requests(view, vectors, s.augmentation, s.llm), again)
         items = int(stage.calls.high) * s.augmentation.ask
         stages.append(stage)
     profiles = 0
@@ -165,7 +178,7 @@ def estimates(pipeline: Pipeline, counted: Counted | None = None) -> list[Estima
         stage = _profiles(pipeline.profiler, vectors, known)
         profiles = stage.users
         stages.append(stage)
-    embedded = _embedding(pipeline, items, profiles, len(pipeline.view.prefixes), counted)
+    embedded = _embedding(pipeline, items, profiles, counted)
     return [embedded, *stages] if embedded else stages
 
 
@@ -304,8 +317,10 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
     names = chain.prompts
     requests: list[ChatRequest] | Iterable[ChatRequest] = chain.first_requests()
+    failed = pipeline.failed_again("profiles")
     if names is None:
-        return known.stage("profile", requests)
+        prompt = next(iter(chain.first_requests())).prompt if failed else ""
+        return known.stage("profile", requests, [(prompt, Span(failed, failed), ANALYZE_BYTES)] if failed else ())
     analyzed = known.observed.get(names["analyze"], Observed()).users
     waiting = [user for user in chain.chained if user not in analyzed]
     more = [(names["analyze"], Span(len(waiting), len(waiting)), known.size(names["analyze"], ANALYZE_BYTES))]
@@ -320,12 +335,15 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
         mean = sum(sizes) / max(1, len(sizes))
         more.append((names["summarize"], count, known.size(names["summarize"], Span(mean, 1.5 * mean))))
         requests = (request for request in chain.first_requests() if request.user not in left)
+    if failed:  # at any of their steps
+        count = Span(failed, failed * (len(pipeline.view.domains) + 1))
+        more.append((names["summarize"], count, known.size(names["summarize"], ANALYZE_BYTES)))
     return replace(known.stage("profile", requests, more), users=len(chain.users))
 
 
-def _embedding(pipeline: Pipeline, items: int, profiles: int, users: int, counted: Counted) -> Estimate | None:
+def _embedding(pipeline: Pipeline, items: int, profiles: int, counted: Counted) -> Estimate | None:
     """Estimate the embedding of new texts: catalogue items, generated items and profiles."""
-    embedder = pipeline.providers.embedder
+    embedder, users = pipeline.providers.embedder, len(pipeline.view.prefixes)
     if not embedder.paid or (pipeline.dataset.vectors is not None and not has_llm(pipeline.settings)):
         return None
     from edt_cli.llm.embeddings import item_texts

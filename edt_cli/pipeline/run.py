@@ -31,6 +31,14 @@ class Pipeline(Stages):
         return self.dataset.keeps_seen(self.settings.evaluation.keep_seen)
 
     @cached_property
+    def first(self) -> Self | None:
+        """The run that tells how long to train, if nothing is held out to stop by; None if none is needed."""
+        s = self.settings
+        if s.training.train_on == "train" or s.training.schedules or not system(s.model.name).trained:
+            return None
+        return replace(self, settings=s.changed(training={"train_on": "train"}), shared=self.providers)
+
+    @cached_property
     def run_key(self) -> str:
         """Key of the run."""
         s = self.settings
@@ -43,8 +51,7 @@ class Pipeline(Stages):
         With nothing held out to stop by, the run that tells how long to train is made first if it is missing.
         """
         s = self.settings
-        scheduled = s.training.train_on == "train" or s.training.schedules or not system(s.model.name).trained
-        pipeline = self if scheduled else self._scheduled(listeners)
+        pipeline = self if self.first is None else self._scheduled(listeners)
         run = open_run(self.workspace, pipeline._plan())
         with run.alone(self.events):
             if run.finished:
@@ -62,8 +69,8 @@ class Pipeline(Stages):
 
     def _scheduled(self, listeners: tuple[Listener, ...]) -> Self:
         """Return the pipeline that trains as long as was best for the run of these settings with a validation."""
-        s = self.settings.changed(training={"train_on": "train"})
-        run = replace(self, settings=s, shared=self.providers).run(listeners)
+        assert self.first is not None
+        s, run = self.settings, self.first.run(listeners)
         manifest = run.manifest()
         schedules = {
             name: {
@@ -122,6 +129,7 @@ class Pipeline(Stages):
                 events.emit(RunFailed(error=message))
                 raise UserError(message) from None
         manifest |= self._hashed(run)
+        manifest |= {"failed_shares": shares} if (shares := self.failed_shares()) else {}
         write_json(run.folder / "manifest.json", manifest)
         events.emit(RunFinished(run=run.name, message=f"run {run.name} is finished"))
         self.events.emit(RunDone(run=run.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -263,6 +264,7 @@ class Stages:
                 )
             finally:
                 self.providers.note_hits(chat)
+            share = self._failed_share("augmentation", made.summary["asked"], made.summary["failed"])
             known.keep(made.summary["tau"])
             for warning in made.summary["warnings"]:
                 self.events.emit(Warned(step="augmentation", message=f"warning: {warning}"))
@@ -273,7 +275,7 @@ class Stages:
                 "inputs": {"embeddings": self.embeddings_key},
                 "settings": s.augmentation.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked),
+                **_account(chat, made.summary, checked, share),
             }
 
         stage = Stage(kind="augmentation", key=self.augmentation_key, make=make, load=Augmentation.load)
@@ -312,17 +314,44 @@ class Stages:
                 )
             finally:
                 self.providers.note_hits(chat)
+            asked, failed = made.summary["asked_users"], dict(Counter(made.failures.drop_nulls("user")["reason"]))
+            share = self._failed_share("profiles", asked, failed)
             checked = check_sources(self.dataset, made.sources, "profiles", view.prefixes.lengths)
             made.save(folder)
             manifest |= {
                 "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
                 "settings": s.profiling.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked),
+                **_account(chat, made.summary, checked, share),
             }
 
         stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
         return get_or_make(self.workspace, stage, self.events)
+
+    def _failed_share(self, kind: LLMStage, asked: int, failed: dict[str, int]) -> float:
+        """Return the share of a stage's questions that failed, by cause.
+
+        Raises:
+            BackendError: If an LLM failed at more of them than the user accepts.
+        """
+        from edt_backends.base import BackendError
+
+        count, most = sum(failed.values()), self.settings.limits.max_failed
+        share = count / max(1, asked)
+        if share > most and self.providers.backend.cacheable:
+            causes = ", ".join(f"{number:,} {cause}" for cause, number in failed.items())
+            raise BackendError(
+                f"{kind}: {count:,} of {asked:,} questions failed ({causes}), more than --max-failed {most:g}, so "
+                "it is not made; the replies are kept: change the model or its settings, ask again with "
+                "--retry-failed, or raise --max-failed"
+            )
+        return share
+
+    def failed_shares(self) -> dict[str, float]:
+        """Return the share of failed questions of each artefact that a run of these settings reads, if not 0."""
+        kinds = [kind for kind, key in self.artefact_keys().items() if key != OFF]
+        shares = {kind: self._artefact(kind).manifest().get("failed_share", 0.0) for kind in kinds}
+        return {kind: share for kind, share in shares.items() if share}
 
     def material(self) -> TrainingData:
         """Return the training data of a model; make the artefacts that are missing for it."""
@@ -351,25 +380,31 @@ class Stages:
             profiles=self.profiles() if "user profiles" in needed and self.settings.profiling.enabled else None,
         )
 
-    # The next run asks failed questions again; the result is an artefact under another key.
+    # Failed questions are asked again if the user wants it; what comes of it is an artefact under another key, as
+    # runs that read the first one, and its generated items, must go on reading it.
 
     def made(self, kind: Kind) -> bool:
         """Return whether the artefact of these settings exists."""
         return self._artefact(kind).complete
 
     def unanswered(self, kind: LLMStage) -> bool:
-        """Return whether a stage has questions left: it is not made, or some of its questions failed."""
+        """Return whether a stage has questions left: it is not made, or its failed questions are asked again."""
         return not self.made(kind) or bool(self._failed(kind))
 
+    def failed_again(self, kind: LLMStage) -> int:
+        """Return how many failed questions of a stage are to be asked again."""
+        return sum(self._failed(kind).values())
+
     def retried(self) -> Self:
-        """Ask failed questions once more and return the resulting pipeline.
+        """Return the pipeline after asking failed questions once more, if the user wants that.
 
         A stage with the same failures as before keeps its artefact.
         """
         return self._retried("augmentation")._retried("profiles")
 
     def _failed(self, kind: LLMStage) -> dict[str, int]:
-        if not self.made(kind) or not self.providers.backend.cacheable:
+        """Return the failed questions of a stage that are to be asked again, by reason."""
+        if not self.providers.retry_failed or not self.made(kind) or not self.providers.backend.cacheable:
             return {}
         return failed_questions(self._artefact(kind))
 
@@ -397,9 +432,14 @@ class Stages:
         return self.workspace.artefact(kind, self.key_of(kind))
 
 
-def _account(chat: CachedChat, summary: dict[str, Any], checked: int) -> dict[str, Any]:
+def _account(chat: CachedChat, summary: dict[str, Any], checked: int, failed_share: float) -> dict[str, Any]:
     """Return the entries that the manifests of both LLM stages have."""
-    return {"llm": chat.name, "summary": summary, "leak_check": {"interactions": checked, "passed": True}}
+    return {
+        "llm": chat.name,
+        "summary": summary,
+        "failed_share": failed_share,
+        "leak_check": {"interactions": checked, "passed": True},
+    }
 
 
 def _since(before: float | None, after: float | None) -> float | None:

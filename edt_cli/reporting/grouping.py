@@ -172,8 +172,18 @@ def users_note(results: Sequence[Result]) -> str:
 
 
 def data_notes(results: Sequence[Result]) -> list[str]:
-    """Return notes on the data behind the figures: its item vectors, and seen items."""
-    return [*_vector_notes(results), *_seen_notes(results)]
+    """Return notes on the data behind the figures: failed questions, item vectors, and seen items."""
+    return [*_failed_notes(results), *_vector_notes(results), *_seen_notes(results)]
+
+
+def _failed_notes(results: Sequence[Result]) -> list[str]:
+    """Return a note for each row that rests on artefacts to which the LLM gave fewer answers than it was asked."""
+    shares: dict[tuple[str, str], float] = {}
+    for result in results:
+        for kind, share in result.get("failed_shares", {}).items():
+            row = (f"{result['label']} by {result['llm']}", kind)
+            shares[row] = max(share, shares.get(row, 0.0))
+    return [f"{row}: {share:.1%} of the LLM's questions failed ({kind})." for (row, kind), share in shares.items()]
 
 
 def _vector_notes(results: Sequence[Result]) -> list[str]:

@@ -42,6 +42,8 @@ class Header(TypedDict):
     """Whether the model is that after the first of two phases."""
     llm: str
     """Name of the LLM, such as `local (no LLM)`; "" if no LLM is involved."""
+    failed_shares: NotRequired[dict[str, float]]
+    """Share of the questions to the LLM that failed, by the artefact that the run reads; left out where it is 0."""
     item_vectors: NotRequired[str]
     """Files of the vectors that the model read in place of an embedder's."""
     seed: int

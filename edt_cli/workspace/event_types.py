@@ -119,6 +119,7 @@ class Calls(Event):
     seconds_left: float | None = Field(None, description="an estimate; null if nothing was done in the last minute")
     in_flight: int = Field(0, description="pending calls")
     held_s: float | None = Field(None, description="seconds until the next call: a rate limit or an outage")
+    error: str = Field("", description="the newest failure, if nothing was answered since")
     last: dict[str, Any] | None = Field(None, description="the newest reply, cleaned: user, prompt, text")
 
 

@@ -158,6 +158,7 @@ def run(folder: Path, *, users: int, kills: int, seed: int, faults: float = 0.2,
         log = log_of(url)
         command = [
             *("-c", MAIN, "augment", "--data", "shop", "--direction", "both", "--yes", "--json"),
+            "--retry-failed",
             *("--provider", "openai/served", "--api-base", url, "--price", f"{PRICE[0]},{PRICE[1]}"),
             *("--set", f"limits.timeout={TIMEOUT}", "--set", "limits.backoff=0.02"),
             *("--set", "augmentation.ask=1"),  # fewer texts to embed

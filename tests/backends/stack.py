@@ -41,11 +41,11 @@ def question(number: int) -> ChatRequest:
     return ChatRequest("generate@1", (system, user), SCHEMA, 1024, 0.0, 42, user=f"U{number}")
 
 
-def stack(workspace: Path, url: str, **limits: Any) -> CachedChat:
+def stack(workspace: Path, url: str, *, retry_failed: bool = False, **limits: Any) -> CachedChat:
     """What `edt` asks through: cache, pace, budget, litellm."""
     llm = {"provider": "openai/served", "api_base": url}
     settings = Settings().changed(llm=llm, limits={"price": f"{PRICE[0]},{PRICE[1]}", **limits})
-    return Providers(Workspace(workspace), settings).chat()
+    return Providers(Workspace(workspace), settings, retry_failed=retry_failed).chat()
 
 
 def answer_all(
@@ -67,6 +67,6 @@ def answer_all(
 
 
 if __name__ == "__main__":
-    chat = stack(Path(sys.argv[1]), sys.argv[2], timeout=3, backoff=0.02)
+    chat = stack(Path(sys.argv[1]), sys.argv[2], retry_failed=True, timeout=3, backoff=0.02)
     _, bill = answer_all(chat, int(sys.argv[3]))
     sys.stdout.write(json.dumps({"asked": int(sys.argv[3]), "failed": bill.failed}))

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -31,6 +32,8 @@ from edt_backends.wrappers import request_bytes
 
 QUESTION = ChatRequest("test@1", (Message("user", "Tea?"),), max_tokens=100)
 PRICE = (1e-6, 2e-6)
+LONG = ChatRequest("test@1", (Message("user", "x" * 3000),), max_tokens=1000)
+MOST_IN = request_bytes(LONG)
 MOST = request_bytes(QUESTION) * PRICE[0] + 100 * PRICE[1]
 
 
@@ -282,3 +285,33 @@ def test_a_ledger_that_cannot_be_used_is_one_line(tmp_path):
     (tmp_path / "ledger.db").write_text("this is no database " * 100)
     with pytest.raises(BackendError, match=r"^the ledger .* cannot be used \(.+\), and without it no call is made"):
         Ledger(tmp_path / "ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("reported", "counted"),
+    [
+        (Usage(900, 300), Usage(900, 300)),
+        (Usage(500, 100), Usage(500, 100)),
+        (Usage(-5, 300), Usage(MOST_IN, 300)),
+        (Usage(1, 1), Usage(MOST_IN, 1000)),
+        (Usage(900, 1_000_000), Usage(900, 1000)),
+        (Usage(10**9, 300), Usage(MOST_IN, 300)),
+        (Usage(0, 0), Usage(0, 0, None)),
+    ],
+    ids=str,
+)
+def test_a_usage_that_cannot_be_true_counts_as_the_most_that_can_be(ledger, reported, counted):
+    """Of 3,000 bytes in and 800 out, of at most 1,000 tokens out."""
+
+    class Misreports(Shop):
+        async def complete(self, request: ChatRequest) -> ChatReply:
+            return ChatReply("x" * 800, reported, "shop-1")
+
+    chat = BudgetedChat(Misreports(), Budget(ledger))
+    reply = asyncio.run(chat.complete(LONG))
+    believed = replace(counted, cost_usd=reported.cost_usd) == reported
+    cost = counted.prompt_tokens * PRICE[0] + counted.completion_tokens * PRICE[1]
+    assert reply.usage.prompt_tokens == counted.prompt_tokens
+    assert reply.usage.completion_tokens == counted.completion_tokens
+    assert believed or reply.usage.cost_usd == pytest.approx(cost)
+    assert ("cannot be true" in str(chat.status())) is not believed

@@ -246,6 +246,24 @@ class TestChat:
         assert chat.status() == {"hits": 2, "saved_usd": 0.5}
 
 
+def test_two_processes_do_not_pay_for_one_question(tmp_path):
+    """Two that share nothing but the folder."""
+
+    class Slow(Oracle):
+        async def complete(self, request: ChatRequest) -> ChatReply:
+            await asyncio.sleep(0.3)
+            return await super().complete(request)
+
+    async def both() -> list[ChatReply]:
+        return await asyncio.gather(*(chat.complete(QUESTION) for chat in chats))
+
+    oracle = Slow()
+    chats = [CachedChat(oracle, ReplyCache(tmp_path)) for _ in range(2)]
+    first, second = asyncio.run(both())
+    assert first.text == second.text and len(oracle.asked) == 1 and first.cached != second.cached
+    assert [chat.hits for chat in chats] in ([0, 1], [1, 0])
+
+
 class TestUsers:
     """One question may be about several people, and forgetting one takes nothing from another."""
 
@@ -274,7 +292,7 @@ class TestUsers:
         key = chat.key(QUESTION)
 
         def on_disk() -> bool:
-            return any(key.encode() in path.read_bytes() for path in tmp_path.iterdir())
+            return any(key.encode() in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
         assert on_disk()
         cache.forget("A1FORGETME")
@@ -341,7 +359,11 @@ class TestStore:
         cache.put({"big": {"backend": "b", "time": 0, "usage": {}, "reply": os.urandom(200_000).hex()}})
         with diskcache.Cache(str(tmp_path), disk=JSONOnlyDisk) as plain:
             assert (plain.eviction_policy, plain.cull_limit) == ("none", 0)
-        assert {path.name for path in tmp_path.iterdir()} <= {"cache.db", "cache.db-wal", "cache.db-shm"}
+        assert {path.name for path in tmp_path.iterdir() if path.is_file()} <= {
+            "cache.db",
+            "cache.db-wal",
+            "cache.db-shm",
+        }
 
     def test_a_put_is_all_or_nothing(self, cache):
         entry = {"backend": "b", "time": 0, "usage": {}}

@@ -13,6 +13,7 @@ import pytest
 from edt_backends import limits
 from edt_backends.base import BackendError, ChatReply, Usage
 from edt_backends.limits import Pace, Patience, RateLimits, retry_after
+from edt_backends.reply_times import ReplyTimes
 
 REPLY = ChatReply("fine", Usage(60, 40, 0.0), "m")
 
@@ -271,3 +272,43 @@ def test_rate_limit_headers_of_both_kinds():
     read = RateLimits.read({"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-requests-reset": soon})
     assert read.requests[:2] == (50, None) and 25 < read.requests[2] <= 30
     assert read.tokens == (None, None, None)
+
+
+def test_what_is_too_long_ends_one_call_and_a_reply_that_cannot_be_read_is_asked_for_twice(run):
+    unread = BackendError("?", retryable=True, unread=True)
+    for error, tries in ((BackendError("too long", only_this=True), 1), (unread, 2)):
+        pace, server = Pace(), Server(run, fails=lambda number, now, error=error: error)
+        (found,) = run(many(pace, server, 1))
+        assert found is error and len(server.left) == tries
+        assert run(many(pace, Server(run), 3)) == [REPLY] * 3, "others go on"
+
+
+def test_calls_that_wait_are_ended_at_once_and_those_that_are_sent_go_on(run):
+    async def stopped() -> list[Any]:
+        calls = asyncio.gather(many(pace, held, 20, workers=4), many(pace, slow, 1, workers=1))
+        await asyncio.sleep(1)
+        assert pace.status()["error"] == "too many requests"
+        pace.halt()
+        return await calls
+
+    pace, held = Pace(), Server(run, seconds=0, fails=lambda number, now: busy(retry_after="500"))
+    slow = Server(run, seconds=30)
+    begun = run.loop.time()
+    failed, (answered,) = run(stopped())
+    assert answered == REPLY and run.loop.time() - begun == pytest.approx(30, abs=0.5)
+    assert {str(error) for error in failed} == {"it was stopped while calls waited"}
+
+
+def test_the_time_limit_of_a_call_is_learned():
+    times = ReplyTimes()
+    for _ in range(19):
+        times.add(3.0)
+    assert times.limit(120) == 120
+    times.add(3.0)
+    assert times.limit(120) == 30 and times.limit(10) == 10
+    for _ in range(400):
+        times.add(0.1)
+    assert times.limit(120) == 20
+    for _ in range(40):
+        times.add(20.0)
+    assert times.limit(120) == 120, "a server that has become slow is waited for"

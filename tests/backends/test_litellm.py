@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -91,6 +92,17 @@ class TestOpenAI:
             "authorization"
         ] == f"Bearer {KEY}"
 
+    def test_a_model_with_a_price_costs_it_behind_a_proxy_on_this_machine_too(self):
+        base = "http://127.0.0.1:9/v1"
+        priced = chat_backend("openai/gpt-4o-mini", api_base=base)
+        assert priced.paid and priced.price_per_token()[1] > 0
+        for own in ("openai/some-model", "hosted_vllm/some-model", "ollama/llama3.1"):
+            assert not chat_backend(own, api_base=base).paid
+
+    def test_who_calls_nobody_needs_no_key(self):
+        assert chat_backend("gpt-3.5", dry=True).price_per_token()[0] > 0
+        assert embedding_backend("openai/text-embedding-3-small", dry=True).price_per_token() > 0
+
     def test_an_unknown_model_on_the_network_has_no_price(self, monkeypatch):
         monkeypatch.setattr(endpoint, "_is_loopback", lambda _: False)
         with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
@@ -110,7 +122,7 @@ class TestOpenAI:
 
     def test_embeddings(self):
         with serve({EMBEDDINGS: openai_embeddings}) as server:
-            backend = embedding_backend("openai/text-embedding-3-small", api_base=f"{server.url}/v1")
+            backend = embedding_backend("openai/some-embedder", api_base=f"{server.url}/v1")
             reply = asyncio.run(backend.embed(["four", "a", "ninechars"]))
         expected = np.array([[4, 2, 0], [1, 2, 0], [9, 2, 0]], np.float32)
         np.testing.assert_allclose(
@@ -231,7 +243,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("status", "said", "line", "retryable"),
         [
-            (400, "too long", "too long", False),
+            (400, "no such thing", "no such thing", False),
+            (413, "Request Entity Too Large", "a question is too long", False),
             (402, "Insufficient Balance", "no credit left", False),
             (403, "no", "may not use this model", False),
             (404, "no model x", "no such model", False),
@@ -274,6 +287,24 @@ class TestFailures:
                 assert failure(chat_backend("openai/x", api_base=f"{server.url}/v1")).status == status
             assert len(server.asked) == 1
 
+    @pytest.mark.parametrize(
+        ("reply", "only_this", "line"),
+        [
+            (
+                openai_error(400, "maximum context length is 99 tokens", code="context_length_exceeded"),
+                True,
+                "long",
+            ),
+            (openai_error(413, "Request Entity Too Large"), True, "a question is too long"),
+            (openai_error(429, "You exceeded your plan", code="insufficient_quota"), False, "no credit left"),
+            (openai_error(429, "You exceeded your plan", type="insufficient_quota"), False, "no credit left"),
+        ],
+    )
+    def test_the_code_in_the_body_decides(self, reply, only_this, line):
+        with serve({CHAT: lambda _: reply}) as server:
+            error = failure(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert not error.retryable and error.unbilled and error.only_this is only_this and line in str(error)
+
     @pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
     def test_a_refused_prompt_is_one_lost_answer(self, code):
         with serve({CHAT: lambda _: openai_error(400, "not this", code=code)}) as server:
@@ -305,6 +336,51 @@ class TestStructuredOutput:
         assert tries == 4 - len(knows) and len(server.asked) == tries + 1
         last = server.asked[-1].body.get("response_format")
         assert last == ({"type": "json_object", "schema": SCHEMA} if "json_object" in knows else None)
+
+    @pytest.mark.parametrize(
+        ("refused", "message", "more"),
+        [
+            ("temperature", "Unsupported value: 'temperature' does not support 0.0 with this model.", {}),
+            ("max_tokens", "Unsupported parameter", {"param": "max_tokens"}),
+            ("seed", "seed: Extra inputs are not permitted", {}),
+        ],
+    )
+    def test_a_parameter_that_is_refused_is_left_out_or_renamed_from_then_on(self, refused, message, more):
+        def answer(body):
+            return openai_error(400, message, **more) if refused in body else openai_chat(ANSWER)
+
+        with serve({CHAT: answer}) as server:
+            backend = chat_backend("openai/x", api_base=f"{server.url}/v1")
+
+            async def several() -> list[ChatReply]:
+                return await asyncio.gather(*(backend.complete(QUESTION) for _ in range(4)))
+
+            assert [reply.text for reply in asyncio.run(several())] == [ANSWER] * 4
+            before = len(server.asked)
+            assert complete(backend).text == ANSWER and len(server.asked) == before + 1
+        (note,) = backend.status()["notes"]
+        assert note.startswith(f"openai/x does not take `{refused}`: ")
+        assert (server.asked[-1].body.get("max_completion_tokens") == 99) is (refused == "max_tokens")
+
+    def test_a_server_that_only_streams_is_asked_to(self):
+        def answer(body):
+            if not body.get("stream"):
+                return openai_error(400, "This model only support stream mode, please enable the stream parameter")
+            head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "served-model"}
+            parts = [{"content": ANSWER[:5]}, {"content": ANSWER[5:]}, {}]
+            chunks = [
+                {**head, "choices": [{"index": 0, "delta": part, "finish_reason": None if part else "stop"}]}
+                for part in parts
+            ]
+            usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+            lines = [
+                f"data: {json.dumps(chunk)}\n\n" for chunk in [*chunks, {**head, "choices": [], "usage": usage}]
+            ]
+            return Reply({}, raw="".join([*lines, "data: [DONE]\n\n"]).encode())
+
+        with serve({CHAT: answer}) as server:
+            reply = complete(chat_backend("openai/x", api_base=f"{server.url}/v1"))
+        assert (reply.text, reply.usage, reply.finish_reason) == (ANSWER, Usage(11, 7, 0.0), "stop")
 
     def test_a_model_without_schemas_gets_json_mode(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -355,10 +431,10 @@ def test_what_litellm_loads_at_first_counts_against_no_answer():
     code = """
 import asyncio
 from unittest.mock import patch
-from edt_backends.base import ChatRequest, Message
+from edt_backends.base import BackendSpec, ChatRequest, Message
 from edt_backends import endpoint, litellm
 order = []
-chat = litellm.LiteLLMChat("openai/served", "http://127.0.0.1:9/v1", 1)
+chat = litellm.LiteLLMChat(BackendSpec("openai/served", "http://127.0.0.1:9/v1", 1))
 def timed(seconds, real=asyncio.timeout):
     order.append("limit")
     return real(seconds)

@@ -133,6 +133,8 @@ def test_a_dry_run_calls_nobody_and_a_paid_run_asks_first(place, served):
         assert 0 < stage["cost_usd"][0] < stage["cost_usd"][1] and 0 < stage["seconds"][0] <= stage["seconds"][1]
         assert stage["basis"] == "stated ranges"
     assert augment["paper_usd_a_user"] == 0.000194
+    stages = edt("train", *at(served, "--final", "--dry-run"), workspace=place).json["stages"]
+    assert [stage["stage"] for stage in stages] == ["augment", "profile"] * 2, "of the run that it makes first, too"
     done = edt("profile", *at(served), workspace=place)
     assert done.code == 1 and "say --yes" in done.error and not served.asked
     done = edt("augment", *at(served, "--price", "free", "--limit-users", "3"), workspace=place)
@@ -182,6 +184,10 @@ def test_no_limit_without_a_price(place, monkeypatch):
     )
     assert done.code == 1 and "the price of openai/no-such-model is not known" in done.error
     monkeypatch.delenv("OPENAI_API_KEY")
+    asks = ("augment", "--data", "shop", "--provider", "openai/gpt-4o-mini")
+    assert edt(*asks, "--dry-run", "--json", workspace=place).json["cost_usd"][0] > 0, (
+        "who calls nobody needs no key"
+    )
     done = edt("train", "--data", "nothing", "--provider", "gpt-3.5", workspace=place)
     assert done.error == "openai/gpt-3.5-turbo needs a key: set the environment variable OPENAI_API_KEY"
 
@@ -272,28 +278,47 @@ def failing(users: set[str]) -> Callable[[Body], Reply]:
     return script
 
 
-def test_failed_users_are_kept_shown_and_asked_again_by_the_next_run(place):
-    scripts = {CHAT: failing({'"Suggest', "copper"})}
+def test_failed_users_are_kept_shown_and_asked_again_if_that_is_wanted(place):
+    scripts = {CHAT: failing({"copper linen"})}
     with serve(scripts) as server:
         first = edt("augment", *at(server, "--yes"), workspace=place).json
         failed = first["failed"]["no JSON"]
         assert 0 < failed < first["asked"] and first["users"] == USERS
         before = len(server.asked)
-        again = edt("augment", *at(server, "--yes"), workspace=place).json
+        assert edt("augment", *at(server, "--yes"), workspace=place).json["key"] == first["key"]
+        assert edt("augment", *at(server, "--yes", "--limit-users", "40"), workspace=place).code == 0
+        assert len(server.asked) == before, "what failed is neither asked again nor in any other stage"
+        again = edt("augment", *at(server, "--yes", "--retry-failed"), workspace=place).json
         assert 2 * failed - 2 * TWINS <= len(server.asked) - before <= 2 * failed, (
             "each failed question and its repair, nothing else"
         )
         assert again["key"] == first["key"], "nothing came of it"
         scripts[CHAT] = model
         before = len(server.asked)
-        document = edt("augment", *at(server, "--dry-run"), workspace=place).json
+        assert edt("augment", *at(server, "--dry-run"), workspace=place).json["stages"] == []
+        document = edt("augment", *at(server, "--dry-run", "--retry-failed"), workspace=place).json
         assert document["stages"][0]["calls"][1] >= failed
-        done = edt("augment", *at(server, "--yes"), workspace=place).json
+        done = edt("augment", *at(server, "--yes", "--retry-failed"), workspace=place).json
         assert done["failed"] == {} and failed - TWINS <= len(server.asked) - before <= failed
         assert done["key"] != first["key"], "what is made from it is made anew"
         before = len(server.asked)
         assert edt("augment", *at(server, "--yes"), workspace=place).json["key"] == done["key"]
         assert len(server.asked) == before
+
+
+def test_a_stage_that_fails_is_not_made(place):
+    scripts = {CHAT: failing({" "})}
+    with serve(scripts) as server:
+        done = edt("augment", *at(server, "--yes"), workspace=place)
+        assert done.code == 1 and "replies in a row could be used" in done.error and "Sorry." in done.error
+        assert 20 <= len(server.asked) < 60, "those that were asked already came to their end"
+        scripts[CHAT] = model
+        done = edt("augment", *at(server, "--yes", "--max-failed", "0.01"), workspace=place)
+        assert done.code == 1 and "more than --max-failed 0.01, so it is not made" in done.error
+        before = len(server.asked)
+        assert edt("augment", *at(server, "--yes"), workspace=place).code == 0 and len(server.asked) == before
+        manifest = read_json(only(place, "augmentation") / "manifest.json")
+        assert 0.01 < manifest["failed_share"] < 0.5
 
 
 def test_what_was_sent_about_a_user_is_shown_word_for_word_and_forgotten(place, served):
@@ -318,6 +343,12 @@ def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
     ours = stats["models"]["openai/served"]
     assert ours["entries"] == ours["calls"] == asked and ours["spent_usd"] == pytest.approx(bill(served))
     assert "openai/served" in edt("cache", "stats", workspace=place).out
+    (stage,) = edt("cache", "stats", "--by", "stage", "--json", workspace=place).json["stages"].items()
+    assert stage[0] == "augment" and stage[1]["calls"] == asked and stage[1]["seconds"] > 0
+    assert stage[1]["spent_usd"] == pytest.approx(bill(served)) and stage[1]["users"] == asked + TWINS
+    assert "augment" in edt("cache", "stats", "--by", "stage", workspace=place).out
+    told = edt("augment", *at(served, "--yes")[:-2], "--yes", workspace=place).out
+    assert all(word in told for word in ("asked about", "kept by r", "a user), ", "the slowest")), told
     file = tmp_path / "replies.jsonl"
     assert edt("cache", "export", str(file), "--model", "openai/served", workspace=place).code == 0
     assert len(file.read_text().splitlines()) == asked and "U1" not in file.read_text().replace('U1"', "")

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from llm_fakes import Scripted
 from pydantic import BaseModel
 
 from edt_backends.base import BackendError, ChatReply, ChatRequest, Message, Usage
-from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt, parse
+from edt_backends.cache import CachedChat, ReplyCache
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt
+from edt_cli.llm.replies import Reading
 
 
 class Answer(BaseModel):
@@ -42,34 +45,6 @@ def test_a_prompt_file_without_its_parts_is_refused(tmp_path):
         load_prompt(path)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"word": "hi"}', '  {"word": "hi", "more": 1}\n', '```json\n{"word": "hi"}\n```']
-)
-def test_parse_takes_one_json_document(text):
-    assert parse(text, Answer) == Answer(word="hi")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "no JSON"),
-        ("Sure! Here you go: {}", "no JSON"),
-        ('{"word": "hi"', "no JSON"),
-        ('{"word": "hi"} {"word": "ho"}', "no JSON"),
-        ('{"word": "\\ud800"}', "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ('{"word": 5}', "wrong shape"),
-        ('{"Word": "hi"}', "wrong shape"),
-        ('["hi"]', "wrong shape"),
-        ("NaN", "wrong shape"),
-    ],
-)
-def test_parse_refuses_everything_else(text, reason):
-    found = parse(text, Answer)
-    assert isinstance(found, Failed) and found.reason == reason
-    assert found.detail and len(found.detail) <= 300
-
-
 REQUEST = ChatRequest("try@1", (Message("system", "Be brief."), Message("user", "?")), max_tokens=50)
 
 
@@ -91,14 +66,17 @@ REFUSED = ChatReply("", Usage(), "m", finish_reason="content_filter")
 
 def test_a_good_answer_is_taken():
     found, chat, bill = asked({"word": "hi"})
-    assert (found, chat.rejected, bill.repairs) == (Answer(word="hi"), [], 0)
+    assert (found, chat.rejected, bill.repairs, bill.mended) == (Answer(word="hi"), [], 0, {})
+    found, _, bill = asked("Sure: {'Word': 5}")
+    assert found == Answer(word="5") and bill.repairs == 0, "what can be read is not paid for twice"
+    assert bill.mended == {"text around it": 1, "syntax": 1, "names of fields": 1, "numbers as text": 1}
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
         ("sorry", "no JSON"),
-        ({"word": 5}, "wrong shape"),
+        ({"word": True}, "wrong shape"),
         ({"word": ""}, "no word"),
         ("", "empty"),
         (" \n", "empty"),
@@ -113,8 +91,49 @@ def test_what_is_of_no_use_gets_one_repair(bad, reason):
     assert (bill.repairs, bill.repaired, bill.failed) == (1, 1, {})
     found, chat, bill = asked(bad, bad)
     assert isinstance(found, Failed) and found.reason == reason
-    assert chat.rejected == chat.requests and len(chat.requests) == 2, "a failure is no answer to remember"
+    assert not chat.rejected and len(chat.requests) == 2, "what is paid for is kept, and may be read later"
     assert (bill.repairs, bill.repaired, bill.failed) == (1, 0, {reason: 1})
+
+
+def test_failed_questions_are_asked_again_only_if_that_is_wanted(tmp_path, monkeypatch):
+    def asked(model: Scripted, *, retry: bool = False) -> tuple[Answer | Failed, int]:
+        chat, before = CachedChat(model, ReplyCache(tmp_path), retry_failed=retry), len(model.requests)
+        found = [asyncio.run(ask(chat, REQUEST, Answer, UsageStats())) for _ in range(2)]
+        assert found[0] == found[1], "the second, equal question is no second call"
+        return found[0], len(model.requests) - before
+
+    model = Scripted(lambda request: "word = hi")
+    assert isinstance(asked(model)[0], Failed) and len(model.requests) == 2
+    assert asked(model)[1] == 0
+    assert asked(model, retry=True)[1] == 2
+    with monkeypatch.context() as patch:  # a parser that knows more reads what is in the cache, set aside or not
+        patch.setattr("edt_cli.llm.ask.read", lambda text, shape: Reading(shape(word=text[-2:])))
+        assert asked(model) == (Answer(word="hi"), 0)
+        ReplyCache(tmp_path).set_aside(CachedChat(model, ReplyCache(tmp_path)).key(REQUEST))
+        assert asked(model, retry=True) == (Answer(word="hi"), 0)
+    model.answer = lambda request: {"word": "ho"}
+    assert asked(model) == (Answer(word="ho"), 1)
+
+
+def test_a_model_that_is_of_no_use_is_not_asked_for_long():
+    chat, bill = Scripted(lambda request: "Sorry, \x1b[31mI can't."), UsageStats()
+
+    async def every() -> None:
+        for number in range(100):
+            await ask(chat, replace(REQUEST, user=f"U{number}"), Answer, bill)
+
+    with pytest.raises(BackendError) as caught:
+        asyncio.run(every())
+    assert len(chat.requests) == 20 and not caught.value.retryable
+    assert "none of 20 replies in a row could be used (20 no JSON), such as: Sorry, I can't. | " in str(
+        caught.value
+    )
+    answers = iter([*["Sorry"] * 19, {"word": "hi"}, *["Sorry"] * 19])
+    chat, bill = Scripted(lambda request: next(answers, {"word": "hi"})), UsageStats()
+    asyncio.run(every())
+    cached = ChatReply("Sorry", Usage(), "m", cached=True)
+    chat, bill = Scripted(lambda request: cached), UsageStats()
+    asyncio.run(every())
 
 
 def test_a_repair_says_what_was_wrong():
@@ -144,6 +163,17 @@ def test_a_lost_call_is_a_failure_and_a_wrong_key_an_error():
     assert found.reason == "no reply" and not chat.rejected, "the repair is still to be tried"
     with pytest.raises(BackendError, match="wrong key"):
         asked(BackendError("wrong key"))
+
+
+def test_what_is_too_long_fails_alone_but_not_twenty_times(monkeypatch):
+    error = BackendError("the context is too small", only_this=True, unbilled=True)
+    found, chat, bill = asked(error)
+    assert found == Failed("too long", "the context is too small") and bill.failed == {"too long": 1}
+    chat, bill = Scripted(lambda request: error), UsageStats()
+    with pytest.raises(BackendError, match=r"20 too long\), such as: the context is too small \| its context"):
+        for _ in range(30):
+            asyncio.run(ask(chat, REQUEST, Answer, bill))
+    assert len(chat.requests) == 20
 
 
 def test_who_is_no_llm_is_not_asked_to_repair():

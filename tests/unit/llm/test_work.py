@@ -88,6 +88,27 @@ def test_pause_holds_the_next_job_and_stop_ends_the_work(tmp_path):
     assert begun == [0, 1, 2]
 
 
+def test_stop_now_ends_calls_that_wait_and_the_first_failure_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(working, "WATCH_SECONDS", 0.02)
+    events, chat = Events(tmp_path), Scripted(lambda request: "")
+
+    async def job(number: int, request: str) -> None:
+        if number == 1:
+            write_json(tmp_path / "control.json", {"request": request})
+            if request == "run":
+                raise BackendError("no credit")
+        await waiting.wait()
+        raise BackendError("stopped while it waited")
+
+    for request, error in (("stop-now", Stopped), ("run", BackendError)):
+        waiting = asyncio.Event()
+        monkeypatch.setattr(chat, "halt", waiting.set)
+        tally = StageProgress(events, "try", 9, chat, UsageStats())
+        with pytest.raises(error) as caught:
+            asyncio.run(work((partial(job, number, request) for number in range(9)), 3, events, tally))
+        assert "while it waited" not in str(caught.value)
+
+
 def test_ctrl_c_lets_those_under_way_come_to_their_end():
     begun, ended = [], []
 

@@ -430,6 +430,15 @@ def test_what_was_asked_for_stands_apart_from_what_the_data_says(result):
     assert tables[1].notes[2] == "Seen items are no candidates, as asked: 4.2% of the targets are repeats."
 
 
+def test_a_note_tells_the_share_of_questions_that_failed(result):
+    rested = [
+        result("llm-edt", seed=seed, food=(0.5, 0.3), llm="gpt", failed_shares={"profiles": share})
+        for seed, share in ((42, 0.1), (44, 0.123))
+    ]
+    (table,) = table_2([*rested, result("item-knn", food=(0.4, 0.2))])
+    assert table.notes[2:] == ("llm-edt by gpt: 12.3% of the LLM's questions failed (profiles).",)
+
+
 def test_a_note_names_the_vectors_that_items_came_with(result):
     """Of the data whose runs read them."""
     read = result("sasrec", food=(0.5, 0.3), item_vectors="v.npy, 1a2b3c4d")

@@ -1,0 +1,88 @@
+"""Summary of an LLM stage as lines: what was asked, what came of it, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Lines = list[tuple[str, str]]
+
+
+def summary_lines(summary: Mapping[str, Any]) -> Lines:
+    """Return the lines of an augmentation's or a profiling's summary."""
+    return [*_asked(summary), *(_kept(summary) if "generated" in summary else _written(summary)), *_cost(summary)]
+
+
+def _asked(summary: Mapping[str, Any]) -> Lines:
+    users, asked, failed = summary["users"], summary["asked_users"], summary["failed"]
+    lines = [("users", f"{asked:,} asked about, of {summary['eligible_users']:,} eligible and {users:,} in all")]
+    if without := summary["users_without_text"]:
+        lines.append(("without text", f"{without:,} users, of whom nothing can be asked"))
+    if "asked" in summary:
+        answered = summary["asked"] - sum(failed.values())
+        lines.append(("questions", f"{summary['asked']:,} asked, {answered:,} answered"))
+    if failed:
+        questions = summary.get("asked", asked)
+        share = f" ({sum(failed.values()) / max(1, questions):.1%})" if "asked" in summary else ""
+        lines.append(("failed", _counts(failed) + share))
+    mended, repaired = summary["llm"].get("mended", {}), summary["llm"]["repairs"]
+    if mended:
+        lines.append(("replies mended", _counts(mended)))
+    if repaired:
+        lines.append(("asked twice", f"{repaired:,}, of which {summary['llm']['repaired']:,} were then answered"))
+    return lines
+
+
+def _kept(summary: Mapping[str, Any]) -> Lines:
+    lines = [
+        ("items", f"{summary['generated']:,} generated, {summary['kept']:,} kept ({summary['share_kept']:.1%})"),
+        ("not kept", _counts({why: count for why, count in summary["reasons"].items() if why != "kept"}) or "none"),
+    ]
+    for domain, kinds in summary["inserted"].items():
+        taus = summary["tau"].get(domain, {})
+        parts = (
+            f"{count:,} of users {kind}{' items' if kind == 'without' else ''}"
+            + (f" (tau {taus[kind]:.4f})" if kind in taus else "")
+            for kind, count in kinds.items()
+        )
+        lines.append(
+            (f"kept in {domain}", ", ".join(parts) + f"; {summary['different_items'][domain]:,} different")
+        )
+    lines.append(("kept by r", ", ".join(f"{r}: {count:,}" for r, count in summary["inserted_by_r"].items())))
+    before, after = summary["average_length_before"], summary["average_length_after"]
+    lines.append(("items a user", f"{before:.2f} before, {after:.2f} after"))
+    return lines
+
+
+def _written(summary: Mapping[str, Any]) -> Lines:
+    degrees = ", ".join(f"{number}: {count:,}" for number, count in enumerate(summary["degrees"]))
+    return [
+        ("profiles", f"{summary['profiles']:,} written ({summary['chain']})"),
+        ("users by degree", degrees),
+    ]
+
+
+def _cost(summary: Mapping[str, Any]) -> Lines:
+    llm, users = summary["llm"], max(1, summary["asked_users"])
+    new = llm["replies"] - llm["cached"]
+    lines = [("replies", f"{llm['replies']:,}, of which {new:,} are new and {llm['cached']:,} from the cache")]
+    if llm["prompt_tokens"]:
+        tokens = llm["prompt_tokens"] + llm["completion_tokens"]
+        into, out = f"{llm['prompt_tokens']:,} in", f"{llm['completion_tokens']:,} out"
+        lines.append(("tokens", f"{into}, {out}; {tokens / users:,.0f} a user"))
+        worth, spent = llm["cost_usd"], llm["spent_usd"]
+        unpriced = f"; the price of {llm['unpriced']:,} replies is not known" if llm["unpriced"] else ""
+        lines.append(("USD", f"{worth:.4f} ({worth / users:.6f} a user), {spent:.4f} of it now{unpriced}"))
+    if llm.get("seconds"):
+        mean = llm["seconds"] / max(1, llm["replies"])
+        lines.append(
+            (
+                "seconds",
+                f"{mean:.1f} a reply, {llm['seconds'] / users:.1f} a user, {llm['slowest']:.1f} the slowest",
+            )
+        )
+    return lines
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
