@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ import pytest
 from scipy.stats import ttest_rel
 from toy import random_dataset
 
+from edt_cli.cli.app import main
 from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
@@ -74,11 +77,27 @@ def command(place: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "edt_cli", *arguments, "--workspace", str(place)]
 
 
-def edt(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def edt_process(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as those that it starts are."""
     done = subprocess.run(command(place, *arguments), capture_output=True, text=True, timeout=280)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def edt(place: Path, *arguments: str, code: int = 0) -> SimpleNamespace:
+    """The command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        patch.setattr(sys, "argv", ["edt", *arguments, "--workspace", str(place)])
+        main()
+    assert (ended.value.code or 0) == code, f"{out.getvalue()}\n{err.getvalue()}"
+    return SimpleNamespace(stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def until(what, seconds: float = 120.0):
@@ -106,7 +125,7 @@ def test_one_command_makes_the_runs_one_fails_and_the_rest_is_shown(tmp_path):
     assert states(workspace, path) == ["to do"] * 3
     assert not all_runs(workspace)
 
-    done = edt(tmp_path, "compare", str(path), "--jobs", "2", "--json", code=1)
+    done = edt_process(tmp_path, "compare", str(path), "--jobs", "2", "--json", code=1)
     assert done.stderr.strip().splitlines()[-1].startswith("Bad on tiny, seed 42 failed: the loss of pre-training")
     made = json.loads(done.stdout)
     assert [one["system"] for one in made["failed"]] == ["Bad"]
@@ -142,7 +161,7 @@ def test_a_plan_that_was_killed_ends_what_it_began_goes_on_and_then_has_nothing_
     until(lambda: max(epochs_of(workspace)) > reached + 1)
     os.kill(second.pid, signal.SIGKILL)
     second.wait(60)
-    third = edt(tmp_path, "compare", str(path))
+    third = edt_process(tmp_path, "compare", str(path))
     assert "†" in third.stdout and "epochs" in third.stdout
     assert run.finished
     events = [event.event for event in read_events(run.folder)]
