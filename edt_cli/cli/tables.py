@@ -49,7 +49,7 @@ def write_tables(
     from edt_cli.workspace.files import write_atomic
 
     if out is not None and form == "terminal":
-        form = FORMS.get(out.suffix, "markdown")
+        form = FORMS.get(out.suffix.lower(), "markdown")
     if form in DRAWN:
         _write_drawn(figures, form, out)
         return

@@ -159,9 +159,12 @@ class Reader:
         for name, value in wanted.budget:
             if value != getattr(usual.budget, name):
                 parts += [f"--{name}", f"{value:g}"]
-        provider = wanted.settings.get("llm", {}).get("provider", LOCAL)
+        given = wanted.settings.get("llm", {})
+        provider = str(given.get("provider", LOCAL))
         if llm or provider != LOCAL:
-            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else str(provider)]
+            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else provider]
+        if "limit_users" in given:
+            parts += ["--limit-users", str(given["limit_users"])]
         return " ".join(parts)
 
 

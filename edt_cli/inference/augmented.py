@@ -158,4 +158,7 @@ def _neighbours(
         with np.errstate(invalid="ignore"):
             return np.bincount(of, foreign, minlength=len(domains)) / counts
 
-    return Neighbours(shares(queries, real), shares(queries, every), shares(inserted, every))
+    before = shares(queries, real)
+    return Neighbours(
+        before, before if len(every) == len(real) else shares(queries, every), shares(inserted, every)
+    )

@@ -134,14 +134,19 @@ def figure_4(results: Sequence[Result], metric: str = "hr@10") -> list[Figure]:
         UserError: If there is no run of its systems, or runs cannot be compared.
     """
     chosen = [result for result in results if (result["model"], result["variant"]) in AUGMENTED]
-    grouped = [result for result in chosen if BY_TOTAL in result["groups"]]
-    if not grouped:
+    if not chosen:
         raise UserError(
             f"figure 4 has {', '.join(AUGMENTED.values())}, and there is no run of them; make them with: "
             "edt reproduce figure-4 --data NAME"
         )
+    for result in chosen:
+        if BY_TOTAL not in result["groups"]:
+            raise UserError(
+                f"run {result['run']} was evaluated before users were grouped by their number of interactions: "
+                "remove the folder results of this run, and it is evaluated again"
+            )
     figures = []
-    for protocol, protocol_results in by_protocol(grouped).items():
+    for protocol, protocol_results in by_protocol(chosen).items():
         for data, name in data_names(protocol_results).items():
             of_data = [result for result in protocol_results if result["data"] == data]
             figures.append(_by_total(protocol, name, of_data, metric))

@@ -97,6 +97,28 @@ def test_the_terminal_and_the_papers_numbers_beside_ours(report):
     assert "0.8104" in table and "Paper / Cloth H@10" in table and "nothing is compared with it" in table
 
 
+def test_a_plan_of_a_figure_shows_it_below_its_tables(report, tmp_path):
+    systems = "".join(
+        f'[[systems]]\nmodel = "llm-edt"\nlabel = "α = {alpha}"\n'
+        f"options = {{ alpha = {alpha}, finetune_epochs = 1, finetune_min_steps = 1, adapter = 4 }}\n"
+        for alpha in (0.1, 0.3)
+    )
+    common = "".join(
+        f"[settings.{section}]\n"
+        + "".join(f"{name} = {value}\n" for name, value in values.items() if name != "epochs")
+        for section, values in SMALL.items()
+    )
+    plan = 'data = ["tiny"]\nfigure = 5\npreset = "llm-edt-ce"\nagainst = "each"\n[budget]\nepochs = 1\n'
+    (tmp_path / "plan.toml").write_text(plan + common + systems, "utf-8")
+    found = json.loads(report("--plan", tmp_path / "plan.toml", "--json").stdout)
+    assert [figure["title"].rpartition(": ")[2] for figure in found["figures"]] == [
+        "test, full ranking",
+        "test, 100 sampled negatives",
+    ]
+    assert found["figures"][0]["panels"][0]["series"][0]["x"] == [0.1, 0.3]
+    assert len(found["tables"]) > 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

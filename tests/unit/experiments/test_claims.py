@@ -182,6 +182,15 @@ def test_what_is_missing_supports_no_verdict_and_has_a_command(verdicts, results
     assert commands["6"] == "edt reproduce table-3 --data tiny --seeds 1,2 --llm PROVIDER/MODEL"
 
 
+def test_the_command_makes_the_runs_that_were_wanted(plans):
+    given = {"seeds": [7], "preset": "paper", "budget": {"minutes": 20.0}}
+    plan = plans["table-4"].plan.changed(**given, settings={"llm": {"provider": "openai/x", "limit_users": 50}})
+    reader = Reader({"table-4": replace(plans["table-4"], plan=plan)}, "tiny", None, None)
+    assert reader.command("table-4", llm=False) == (
+        "edt reproduce table-4 --data tiny --seeds 7 --preset paper --minutes 20 --llm openai/x --limit-users 50"
+    )
+
+
 def test_the_augmenter_is_also_tested_among_those_who_were_given_items(verdicts, results, plans):
     by_domain = {result["domain"]: result for result in results if result["claim"] == "1b"}
     assert list(by_domain) == [

@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from test_figure import bars
 
 from edt_cli.reporting.html import Drawing, page
 from edt_cli.reporting.paper_tables import TABLES
+from edt_cli.reporting.report import report_text
 from edt_cli.reporting.table import Column, Measure, Row, Table, mark_best
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -76,6 +78,32 @@ def in_browser(html: str, folder: Path, presses: list[int]) -> list[list[str]]:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", path.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     return Parsed(shown).rows
+
+
+LOOK = """<script>
+const [svg, text] = ["figure svg", "figure svg text"].map(part => document.querySelector(part));
+const ink = getComputedStyle(document.body).color;
+document.title = [svg.getBoundingClientRect().width > 300, getComputedStyle(text).fill === ink, ink].join(" ");
+</script>"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_browser_draws_a_figure_in_the_colours_of_a_dark_page(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "page.html"
+    path.write_text(report_text([], [bars()], "html").replace("</body>", f"{LOOK}</body>"), "utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--blink-settings=preferredColorScheme=0",
+        "--dump-dom",
+    ]
+    shown = subprocess.run(
+        [BROWSER, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "<title>true true rgb(230, 230, 230)</title>" in shown.stdout
 
 
 @pytest.mark.e2e

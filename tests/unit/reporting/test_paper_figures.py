@@ -81,7 +81,9 @@ def test_figure_4_flags_what_a_limit_ended_and_asks_for_its_runs(grouped, result
     (figure,) = figure_4([{**grouped("llm-edt", 0.4, 0.6), "cut": True}])
     assert figure.panels[0].series[0].y[0] == Measure(0.4, flag="†") and figure.notes[-2].startswith("†")
     with pytest.raises(UserError, match="edt reproduce figure-4"):
-        figure_4([grouped("sasrec", 0.4, 0.6), result("llm-edt", food=(0.5, 0.3))])
+        figure_4([grouped("sasrec", 0.4, 0.6)])
+    with pytest.raises(UserError, match="evaluated before users were grouped"):
+        figure_4([grouped("llm-edt", 0.4, 0.6), result("llmcdsr", food=(0.5, 0.3))])
     with pytest.raises(UserError, match="no run has this metric"):
         figure_4([grouped("llm-edt", 0.4, 0.6)], "mrr@3")
 

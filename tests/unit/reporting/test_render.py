@@ -6,14 +6,19 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
+from test_figure import bars, lines, many_points, named_points
 
 from edt_cli.config import UsageError
+from edt_cli.reporting.beside_paper import beside_paper
+from edt_cli.reporting.drawn_figure import draw
 from edt_cli.reporting.paper_tables import TABLES
 from edt_cli.reporting.render import render
+from edt_cli.reporting.report import report_text
 from edt_cli.reporting.table import FORMS, Column, Measure, Row, Table
 from edt_cli.reporting.tables import table_2, table_3
 
@@ -244,9 +249,14 @@ def test_latex_escapes_what_tex_would_read(hostile):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
 def test_latex_compiles(hostile, small, tmp_path):
     signs = Table("α − τ", (Column("α"),), (Row("τ − 0.05 ≥ α", (Measure(0.5, 0.1, 3, flag="†"),)),))
-    tables = [hostile, small, signs, *TABLES.values()]
-    body = "\n".join(render(table, "latex") for table in tables)
-    source = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    beside = [beside_paper(replace(small, number=number)) for number in TABLES]
+    figures = [bars(HOSTILE), lines(), named_points(), many_points()]
+    body = report_text([hostile, small, signs, *TABLES.values(), *beside], figures, "latex")
+    pytest.importorskip("matplotlib")
+    (tmp_path / "figures.pdf").write_bytes(draw(figures, "pdf"))
+    packages = "\\usepackage{booktabs,graphicx}"
+    body += "\\includegraphics[width=.4\\textwidth,page=2]{figures.pdf}"
+    source = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{body}\n\\end{{document}}\n"
     (tmp_path / "tables.tex").write_text(source, "utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
