@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edt_cli.evaluation.significance import holm
 from edt_cli.experiments.compare import LEVEL, Comparison
-from edt_cli.experiments.contrasts import Place, Reader, tested
+from edt_cli.experiments.contrasts import Place, Reader, compare_rows
 from edt_cli.paper.claims import CLAIMS, LIMITS, Claim
 from edt_cli.reporting.claims import ClaimResult, ContrastResult, Verdict
 from edt_cli.workspace.events import Events
@@ -39,7 +39,7 @@ def claim_results(
             claim,
             data,
             place.text(reader.dataset),
-            [tested(reader, contrast, place, needs_llm=claim.needs_llm) for contrast in claim.contrasts],
+            [compare_rows(reader, contrast, place, needs_llm=claim.needs_llm) for contrast in claim.contrasts],
         )
         for claim in CLAIMS
         for place in _places(claim, reader.dataset)

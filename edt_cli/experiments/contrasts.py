@@ -159,9 +159,12 @@ class Reader:
         for name, value in wanted.budget:
             if value != getattr(usual.budget, name):
                 parts += [f"--{name}", f"{value:g}"]
-        provider = wanted.settings.get("llm", {}).get("provider", LOCAL)
+        given = wanted.settings.get("llm", {})
+        provider = str(given.get("provider", LOCAL))
         if llm or provider != LOCAL:
-            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else str(provider)]
+            parts += ["--llm", "PROVIDER/MODEL" if provider == LOCAL else provider]
+        if "limit_users" in given:
+            parts += ["--limit-users", str(given["limit_users"])]
         return " ".join(parts)
 
 
@@ -175,7 +178,7 @@ def _label(plan: Plan, name: str | int | None) -> str:
     return labels[min(name, len(labels) - 1)]  # table-8 has one row where `local` is its only LLM
 
 
-def tested(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool) -> ContrastResult:
+def compare_rows(reader: Reader, contrast: Contrast, place: Place, *, needs_llm: bool) -> ContrastResult:
     """Test a comparison for the users of a place.
 
     Args:
@@ -285,7 +288,7 @@ def _groups(dataset: Dataset, contrast: Contrast, place: Place, method: Row, *, 
         both = (place.domain, short), (place.domain, ~short)
         return both if contrast.kind == "larger gain" else both[:1]
     if sampled:
-        return ((place.domain, method.pipeline.profiles().has_profile),)
+        return ((place.domain, _profiled(method.pipeline)),)
     return ((place.domain, None),)
 
 
@@ -297,6 +300,13 @@ def _given_items(pipeline: Pipeline, domain: int | None) -> NDArray[np.bool_]:
         of_domain = made.domain_of(pipeline.dataset.domains)[made.sequences.items] == domain
         given[made.sequences.users[made.inserted & of_domain]] = True
     return given
+
+
+def _profiled(pipeline: Pipeline) -> NDArray[np.bool_]:
+    """Return which users have a profile: bool [U]; none where they are not made, as nobody is asked here."""
+    if pipeline.profiles_key != OFF and pipeline.made("profiles"):
+        return pipeline.profiles().has_profile
+    return np.zeros(len(pipeline.dataset.sequences), dtype=bool)
 
 
 def _values(method: Row, other: Row, seeds: Sequence[int], domain: int, counted: NDArray[np.bool_] | None) -> Pair:

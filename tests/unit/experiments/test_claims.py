@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from edt_cli.data.dataset import save
 from edt_cli.evaluation.significance import gains_t, holm, ndcg_of, paired_t
 from edt_cli.experiments.claims import PLANS, claim_results
 from edt_cli.experiments.compare import Comparison
+from edt_cli.experiments.contrasts import Place, Reader, compare_rows
 from edt_cli.experiments.plan import Plan
 from edt_cli.inference.latency import LATENCY
 from edt_cli.paper.claims import CLAIMS
@@ -180,6 +182,15 @@ def test_what_is_missing_supports_no_verdict_and_has_a_command(verdicts, results
     assert commands["6"] == "edt reproduce table-3 --data tiny --seeds 1,2 --llm PROVIDER/MODEL"
 
 
+def test_the_command_makes_the_runs_that_were_wanted(plans):
+    given = {"seeds": [7], "preset": "paper", "budget": {"minutes": 20.0}}
+    plan = plans["table-4"].plan.changed(**given, settings={"llm": {"provider": "openai/x", "limit_users": 50}})
+    reader = Reader({"table-4": replace(plans["table-4"], plan=plan)}, "tiny", None, None)
+    assert reader.command("table-4", llm=False) == (
+        "edt reproduce table-4 --data tiny --seeds 7 --preset paper --minutes 20 --llm openai/x --limit-users 50"
+    )
+
+
 def test_the_augmenter_is_also_tested_among_those_who_were_given_items(verdicts, results, plans):
     by_domain = {result["domain"]: result for result in results if result["claim"] == "1b"}
     assert list(by_domain) == [
@@ -192,6 +203,33 @@ def test_the_augmenter_is_also_tested_among_those_who_were_given_items(verdicts,
     targets = plans["table-3"].datasets["tiny"].targets("test")
     given = ((targets.domains == 1) & (targets.users % 2 == 0)).sum()
     assert by_domain["b, given items of a"]["deciding"]["users"] == given
+
+
+def test_of_an_llm_that_was_asked_about_a_sample_only_these_users_count(plans):
+    """And nobody is asked where the profiles are gone."""
+    c = plans["table-3"]
+    reader = Reader(plans, "tiny", None, None)
+    row = reader.row("table-3", None)
+    sample = np.arange(USERS) % 3 == 0
+    asked = {"provider": "openai/x", "limit_users": int(sample.sum())}
+    settings = row.pipeline.settings.changed(llm=asked)
+    pipeline = SimpleNamespace(
+        settings=settings,
+        dataset=row.pipeline.dataset,
+        profiles_key="key",
+        made=lambda kind: True,
+        profiles=lambda: SimpleNamespace(has_profile=sample),
+    )
+    naive = replace(reader.row("table-3", "Random Inserting"), label="w/o S-R-A", pipeline=pipeline)
+    reader._rows["table-3", row.label] = replace(row, pipeline=pipeline)
+    reader._rows["table-3", "w/o S-R-A"] = naive
+    (claim,) = (claim for claim in CLAIMS if claim.number == "6")
+    targets = c.datasets["tiny"].targets("test")
+    result = compare_rows(reader, claim.contrasts[0], Place(1), needs_llm=True)
+    assert result["users"] == ((targets.domains == 1) & sample[targets.users]).sum()
+    assert result["comparison"].endswith("users who were asked about") and result["problem"] is None
+    pipeline.made, pipeline.profiles = lambda kind: False, lambda: pytest.fail("an LLM is asked")
+    assert compare_rows(reader, claim.contrasts[0], Place(1), needs_llm=True)["problem"] == "too few such users"
 
 
 def test_figures_are_of_each_user_averaged_over_seeds(results, plans):
