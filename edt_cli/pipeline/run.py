@@ -98,6 +98,8 @@ class Pipeline(Stages):
         # A request to pause or stop an earlier process does not apply to this one.
         (run.folder / "control.json").unlink(missing_ok=True)
         self.events.emit(RunBegun(run=run.name, seed=s.training.seed))
+        # From now on, a list of runs shows that a process makes this one.
+        Events(run.folder).progress("starting", 0, 1)
         material = self.material()
         events = Events(run.folder, listeners)
         manifest: dict[str, Any] = {"plan": run.plan}
@@ -111,8 +113,10 @@ class Pipeline(Stages):
             except UserError as error:
                 events.emit(RunFailed(error=str(error)))
                 raise
-            except RuntimeError as error:
-                if "memory" not in str(error):
+            except Exception as error:
+                # A run whose process is gone says why, whatever it was.
+                if not isinstance(error, RuntimeError) or "memory" not in str(error):
+                    events.emit(RunFailed(error=f"{type(error).__name__}: {error}"[:500]))
                     raise
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"
                 events.emit(RunFailed(error=message))

@@ -15,10 +15,11 @@ from edt_cli.workspace.files import write_atomic
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
-SIZES = {"80x24": (80, 24), "160x48": (160, 48)}
+SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48), "200x60": (200, 60)}
 LONGEST_S = 30.0
 Shot = tuple[str, list[str]]
 SHOTS: list[Shot] = [
+    ("home", ["0"]),
     ("datasets", ["1"]),
     ("runs", ["2"]),
     ("compare", ["2", "slash", *"finished", "enter", "space", "space", "space", "c"]),

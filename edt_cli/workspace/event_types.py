@@ -144,6 +144,13 @@ class RunDone(Event):
     run: str = ""
 
 
+class Planned(Event):
+    """What a training is made of."""
+
+    event: Literal["planned"] = "planned"
+    phases: list[str] = Field([], description="all phases, in their order")
+
+
 class PhaseBegun(Event):
     """A phase of training begins."""
 
@@ -224,6 +231,7 @@ AnyEvent = (
     | Made
     | Paused
     | PhaseBegun
+    | Planned
     | Precision
     | Remark
     | Resumed
