@@ -18,6 +18,7 @@ from edt_cli.ui.datasets import Datasets
 from edt_cli.ui.library import Shelf, spent_usd
 from edt_cli.ui.llm import LlmCache
 from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.rows import Rows
 from edt_cli.ui.runs import Runs
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.sections import Sections
@@ -28,7 +29,9 @@ from edt_cli.ui.users import Users
 from edt_cli.workspace.layout import Workspace, size_on_disk
 
 REREAD_S = 3.0
-COMMANDS = 50
+COMMANDS = 1000
+AGES_S = 60.0
+"""Seconds between two drawings of how long ago something was."""
 
 
 class Home(EdtScreen):
@@ -63,6 +66,7 @@ class Home(EdtScreen):
     def on_mount(self) -> None:
         self.say(f"edt > workspace {_short_path(self.workspace.root)}", "reading")
         self.set_interval(REREAD_S, self.reread)
+        self.set_interval(AGES_S, self._draw_ages)
         self.run_worker(self._start(), exit_on_error=False)
 
     async def _start(self) -> None:
@@ -90,6 +94,15 @@ class Home(EdtScreen):
             self.pane("Home").show()
         await self.pane("Home").reread()
         self.update_counts()
+
+    def _draw_ages(self) -> None:
+        for rows in self.query(Rows):
+            rows.refresh()
+
+    def action_back(self) -> None:
+        """Go one step back: from a filter to all rows, from a section to the first one."""
+        if not self.pane(self.chosen).clear_filter() and self.chosen != self.names[0]:
+            self.choose(self.names[0])
 
     def update_counts(self) -> None:
         """Update the line at the top and the counts beside the sections."""

@@ -81,6 +81,12 @@ class LlmCache(Pane):
         hint = "words in a reply, its prompt or its users; all must be there"
         self.app.push_screen(Question(hint, self.text, self._filter), self._filter)
 
+    def clear_filter(self) -> bool:
+        had = bool(self.text)
+        if had:
+            self._filter("")
+        return had
+
     def _filter(self, text: str | None) -> None:
         """Show the replies with all words of a text in them."""
         if text is None or self.cache_content is None:

@@ -153,7 +153,8 @@ class RunScreen(EdtScreen):
 
     def refresh_bindings_if_changed(self) -> None:
         """Let the footer show what can be done now."""
-        now = (self.followed.status, self.followed.process_alive, self.chosen)
+        training = self.followed.phase is not None
+        now = (self.followed.status, self.followed.process_alive, self.chosen, training)
         if now != self._footer_for:
             self._footer_for = now
             self.refresh_bindings()
@@ -162,7 +163,9 @@ class RunScreen(EdtScreen):
         at_work = not self.followed.ended and self.followed.process_alive
         if action in ("pause", "stop"):
             return at_work
-        return self.chosen == "Watch" if action in ("zoom", "next_term", "log_axis", "phase") else True
+        if action in ("zoom", "next_term", "log_axis", "phase"):
+            return self.chosen == "Watch" and self.followed.phase is not None
+        return True
 
     def _open_at_result(self) -> None:
         """Open a finished run at its result, a running one at its curves, unless a section was chosen already."""

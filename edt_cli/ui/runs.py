@@ -190,6 +190,12 @@ class Runs(Pane):
 
         self.app.push_screen(Question(HINT, self.text, typed), answered)
 
+    def clear_filter(self) -> bool:
+        had, self.text = bool(self.text), ""
+        if had:
+            self.show()
+        return had
+
     def action_users(self) -> None:
         rows = self.query_one(Rows)
         if rows.cursor < len(self.rows):

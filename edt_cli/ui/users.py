@@ -176,6 +176,12 @@ class Users(Pane):
         self.sorted_by = ("", False)
         self._load(cursor=0)
 
+    def clear_filter(self) -> bool:
+        had, self.text = bool(self.text), ""
+        if had and self.histories is not None:
+            self._filter()
+        return had
+
     def action_next_data(self) -> None:
         names = [artefact.key for artefact in self.workspace.datasets()]
         if names:

@@ -563,6 +563,10 @@ def test_the_line_of_a_filter_is_obeyed_as_it_is_typed_and_esc_takes_it_back(app
         assert [row.name[-4:] for row in pilot.app.screen_stack[-2].pane("Runs").rows] == ["bbbb"]
         await press(pilot, ["escape"])
         assert "8 of 8" in text_of(pilot.app)
+        await press(pilot, ["slash", *"bbbb", "enter", "escape"])
+        assert "8 of 8" in text_of(pilot.app)
+        await press(pilot, ["escape"])
+        assert "[0 Home]" in text_of(pilot.app)
         await press(pilot, ["6", "slash", *"third", "enter"])
         text = text_of(pilot.app)
         assert "generate@1" in text and "U0002" in text and "U0001" not in text
