@@ -113,9 +113,8 @@ class Pipeline(Stages):
             except UserError as error:
                 events.emit(RunFailed(error=str(error)))
                 raise
-            except Exception as error:
-                # A run whose process is gone says why, whatever it was.
-                if not isinstance(error, RuntimeError) or "memory" not in str(error):
+            except RuntimeError as error:
+                if "memory" not in str(error):
                     events.emit(RunFailed(error=f"{type(error).__name__}: {error}"[:500]))
                     raise
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"

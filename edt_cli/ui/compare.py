@@ -96,7 +96,7 @@ class Compare(Pane):
         self.compared = compared
         self.query_one("#differences", Rows).empty = "no paired ranks: edt eval for both runs"
         self.query_one("#settings", Rows).empty = "the same settings"
-        summary = [f"{safe(compared.names[0], 60)} is first, the others differ from it", *compared.notes]
+        summary = [f"{safe(compared.names[0], 60)} is first; the others against it", *compared.notes]
         self.query_one("#summary", Static).update("\n".join(summary))
         heads = [
             Col("run", min(24, max(map(len, compared.names)))),

@@ -16,7 +16,7 @@ from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import Leaderboard, Standing, datasets_with_runs, leaderboard
-from edt_cli.ui.library import Shelf, live_jobs
+from edt_cli.ui.library import Shelf, data_label, live_jobs
 from edt_cli.ui.messages import OpenRun
 from edt_cli.ui.money import budget, count
 from edt_cli.ui.pane import Pane
@@ -123,7 +123,7 @@ class Dashboard(Pane):
         self.data = self.data if self.data in names else (names[0] if names else "")
         self.board = leaderboard(self.shelf.runs, self.data)
         rows, box = self.query_one("#board", Rows), self.query_one("#board-box")
-        box.border_title = f"results on {safe(self.data, 40)}" if self.data else "results"
+        box.border_title = f"results on {data_label(self.workspace, self.data)}" if self.data else "results"
         box.border_subtitle = f"{names.index(self.data) + 1} of {len(names)} datasets: D" if len(names) > 1 else ""
         rows.empty = "no result yet: edt train --data demo"
         width = self.size.width
@@ -196,6 +196,9 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
         share = working.stage_done / working.stage_total
         left = working.llm.get("seconds_left")
         rate = f"{count(working.llm, 'calls_per_s'):.1f}/s" if count(working.llm, "calls_per_s") else ""
+    # The time left is that of a phase: more phases may follow.
+    planned = followed.run.state.planned if followed.run else []
+    more = "+" if phase is not None and phase.name in planned[:-1] else ""
     name = step.name if step else working.stage or str(followed.status)
     state = sign(followed.status)
     return (
@@ -205,7 +208,7 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
         Tinted(bar(share, 10), "accent") if share is not None else "",
         rate,
         budget(working.llm),
-        duration(float(left)) if isinstance(left, int | float) else "",
+        duration(float(left)) + more if isinstance(left, int | float) else "",
         muted(duration(followed.clock)),
     )
 

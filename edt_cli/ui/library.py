@@ -10,6 +10,7 @@ from typing import Any
 from edt_cli.config import UserError
 from edt_cli.inference.listing import MAIN_RESULT, RunRow, read_runs, results_of
 from edt_cli.ui.state import RunState
+from edt_cli.ui.text import safe
 from edt_cli.workspace.annotations import annotations_of
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import RunFailed
@@ -91,6 +92,12 @@ def find_followed(workspace: Workspace, name: str) -> Path:
         matches = "no run and no job" if not matching else f"{len(matching)} runs"
         raise UserError(f"{matches} named {name!r} in {workspace.root}")
     return matching[0]
+
+
+def data_label(workspace: Workspace, data: str) -> str:
+    """Return the name of a dataset; one that nobody has bought from says so."""
+    synthetic = manifest_of(workspace.dataset(data).path).get("synthetic") if data else False
+    return f"{safe(data, 40)} (synthetic)" if synthetic else safe(data, 40)
 
 
 def spent_usd(workspace: Workspace) -> float | None:

@@ -38,12 +38,12 @@ class Results(Vertical):
     def compose(self) -> ComposeResult:
         yield Horizontal(id="cards")
         beside = Static(id="beside", classes="frame", markup=False)
-        beside.border_title = "beside others on this data: mean NDCG@10 of domains"
         yield beside
         yield Rows(empty="no results: edt eval, once the run is finished")
 
-    def show(self, row: RunRow, documents: list[RunResult], board: Leaderboard) -> None:
-        """Show the results of a run, and the systems on the same data."""
+    def show(self, row: RunRow, documents: list[RunResult], board: Leaderboard, data: str) -> None:
+        """Show the results of a run, and the systems on the same data, which is called `data`."""
+        self.query_one("#beside", Static).border_title = f"beside others on {data}: mean NDCG@10 of domains"
         lists: list[tuple[str, ...]] = []
         for document in documents:
             name = str(document.get("file", ""))

@@ -172,9 +172,11 @@ class Rows(ScrollView, can_focus=True):
         """Return the style of the cursor's row: a background, and without colours reversed."""
         if not self.has_focus:
             return base
-        if not getattr(self.app, "coloured", True):
+        # Of 16 colours none is a background that text of any colour can be read on.
+        few = not self.app.is_headless and self.app.console.color_system not in ("256", "truecolor")
+        if few or not getattr(self.app, "coloured", True):
             return base + REVERSE
-        return base + Style(bgcolor=self.get_component_rich_style("rows--cursor").bgcolor, bold=True)
+        return base + Style(bgcolor=self.get_component_rich_style("rows--cursor").bgcolor)
 
     def _cell_style(self, text: str, column: Col, style: Style) -> Style:
         tone = text.tone if isinstance(text, Tinted) else column.tone

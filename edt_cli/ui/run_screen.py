@@ -18,7 +18,7 @@ from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Question, Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import Leaderboard, leaderboard
-from edt_cli.ui.library import manifest_of
+from edt_cli.ui.library import data_label, manifest_of
 from edt_cli.ui.machine import read_machine
 from edt_cli.ui.messages import Polled, ShowUsers
 from edt_cli.ui.results import SHOWN, Results, group_lines
@@ -103,6 +103,10 @@ class RunScreen(EdtScreen):
         self._opened = False
         self._footer_for: tuple[object, ...] = ()
         self._loaded: tuple[str, str, bool] = ("", "", False)
+
+    @property
+    def reading(self) -> bool:
+        return not self._opened
 
     def panes(self) -> list[Widget]:
         return [
@@ -204,7 +208,8 @@ class RunScreen(EdtScreen):
             self._show_results(row, documents, board)
 
     def _show_results(self, row: RunRow, documents: list[RunResult], board: Leaderboard) -> None:
-        self.pane("Results").show(row, documents, board)
+        label = data_label(self.followed.workspace, row.data)
+        self.pane("Results").show(row, documents, board, label)
         metrics = [Col(name, 7, right=True) for name in SHOWN]
         heads = [Col("result", 24), Col("by", 9), Col("group", 14), Col("domain", 14)]
         self.pane("Groups").show([*heads, *metrics], group_lines(documents))

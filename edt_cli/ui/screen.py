@@ -48,6 +48,11 @@ class EdtScreen(Screen[None]):
         super().__init__()
         self._shown_texts: dict[str, tuple[str, ...]] = {}
 
+    @property
+    def reading(self) -> bool:
+        """Whether something was not read yet that will be shown."""
+        return False
+
     def panes(self) -> list[Widget]:
         """Return a pane for each of `names`."""
         raise NotImplementedError

@@ -489,7 +489,8 @@ def test_screenshots_are_written_by_the_command(workspace, monkeypatch):
     done = CliRunner().invoke(edt, ["ui", "--workspace", "ws", "--screenshots", "shots"])
     assert done.exit_code == 0, done.output
     assert "pair-sasrec" in Path("shots/runs-80x24.svg").read_text()
-    assert "NDCG@10" in Path("shots/run-80x24.svg").read_text()
+    assert "validation" in Path("shots/run-80x24.svg").read_text()
+    assert "beside" in Path("shots/result-80x24.svg").read_text()
 
 
 def test_off_a_terminal_the_app_says_what_to_use(workspace):

@@ -94,7 +94,7 @@ def test_values_under_the_cursor_and_a_log_axis():
 
 
 def test_every_colour_can_be_read_on_its_background():
-    """WCAG's contrast: at least 4.5, and in the cursor's row, which is bold, 4."""
+    """WCAG's contrast: at least 4.5, and in the cursor's row 4."""
 
     def luminance(colour: str) -> float:
         parts = [
