@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edt_cli.workspace.layout import Workspace
 
 
+LEFT = 3
+"""Exit status of a command whose view was left while its work goes on."""
+
+
 def viewed(no_ui: bool, as_json: bool) -> bool:
     """Return whether a live view opens: on a terminal that can move its cursor, unless an option says no."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
@@ -42,8 +46,9 @@ def _last_words(launched: Launched, command: str) -> int:
 
     code = launched.code()
     if code is None:
-        note(f"edt {command} goes on by itself; look at it with: edt ui --attach {launched.folder.name}")
-        return 0
+        again = f"edt ui --attach {launched.folder.name}"
+        note(f"edt {command} goes on by itself; look at it, or stop it (x), with: {again}")
+        return LEFT
     sys.stdout.write((launched.folder / OUTPUT).read_text("utf-8", "replace"))
     if code:
         note(launched.last_words())

@@ -107,6 +107,8 @@ class Pipeline(Stages):
         # A request to pause or stop an earlier process does not apply to this one.
         (run.folder / "control.json").unlink(missing_ok=True)
         self.events.emit(RunBegun(run=run.name, seed=s.training.seed))
+        # From now on, a list of runs shows that a process makes this one.
+        Events(run.folder).progress("starting", 0, 1)
         material = self.material()
         events = Events(run.folder, listeners)
         manifest: dict[str, Any] = {"plan": run.plan}
@@ -124,6 +126,7 @@ class Pipeline(Stages):
                 raise
             except RuntimeError as error:
                 if "memory" not in str(error):
+                    events.emit(RunFailed(error=f"{type(error).__name__}: {error}"[:500]))
                     raise
                 message = "there is not enough memory: try a smaller training.batch or training.negatives"
                 events.emit(RunFailed(error=message))

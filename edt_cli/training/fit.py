@@ -25,7 +25,7 @@ from edt_cli.training.calibration import calibrated
 from edt_cli.training.checkpoint import Progress, load_weights, read_progress, save_weights
 from edt_cli.training.data import TrainingData
 from edt_cli.training.loop import CHECKPOINT, run_phase, weights_file
-from edt_cli.workspace.event_types import Calibrated, Remark
+from edt_cli.workspace.event_types import Calibrated, Planned, Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import read_json, write_json
 
@@ -71,6 +71,7 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     names = [phase.name for phase in phases]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{settings.model.name} has two phases named {repeated[0]!r}: give each a name of its own")
+    events.emit(Planned(phases=names))
     done = 0 if progress is None else names.index(progress.phase)
     for number, phase in enumerate(phases):
         if number:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import locale
 import os
-import signal
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
+from edt_cli.ui.chart import SERIES
+from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
 from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screen import EdtScreen
+from edt_cli.ui.signals import leaving_on_signals, terminal_gone
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
+from edt_cli.ui.tones import TONES
 from edt_cli.workspace.jobs import Launched
 from edt_cli.workspace.layout import Workspace
 
 WITHOUT_COLOUR = ("vt100", "vt102", "vt220", "vt320", "xterm-mono", "screen-mono")
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+CHECK_S = 1.0
 
 
 class EdtApp(App[None]):
@@ -39,39 +43,45 @@ class EdtApp(App[None]):
         launched: Process whose end closes the view.
         ascii_only: Draw with ASCII only; None to detect what the terminal supports.
         colour: Use colours; None to detect what the terminal supports.
-        light: Start with the light theme.
+        light: Use the light theme; None for the theme that was used last.
     """
 
     TITLE = "edt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = [
         Binding("q", "leave", "Quit"),
-        Binding("ctrl+c", "leave", "Quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Quit; in a live view, ask whether to stop", show=False, priority=True),
         Binding("ctrl+q", "leave", "Quit", show=False, priority=True),
         Binding("t", "light_or_dark", "Light or dark", show=False),
     ]
     CSS = """
     .frame { border: round $frame; border-title-style: bold;
-        border-title-color: $foreground; border-subtitle-color: $foreground-muted; padding: 0 1; }
+        border-title-color: $foreground; border-subtitle-color: $tone-muted; padding: 0 1; }
     .frame:focus-within { border: round $primary; }
     .bar { background: $panel; }
     Sections { background: $panel; }
     ModalScreen .frame { background: $surface; border: round $primary; }
-    .rows--head { background: $panel; }
-    .chart--axis { color: $foreground-muted; }
-    .chart--0 { color: $series-0; }
-    .chart--1 { color: $series-1; }
-    .chart--2 { color: $series-2; }
-    .chart--3 { color: $series-3; }
+    .rows--head { background: $panel; color: $tone-muted; }
+    .rows--cursor { background: $cursor-row; }
+    .chart--axis { color: $tone-muted; }
+    .chart--cursor { color: $tone-accent; }
     Chart { padding: 0 1; }
     .-wide Pane { layout: horizontal; }
-    .-wide Runs, .-wide Users { layout: vertical; }
-    .-wide Datasets Rows { height: 1fr; width: 79; }
-    .-wide Runs #facts { height: 10; }
-    .-wide Tables #names { height: 1fr; width: 56; }
+    .-wide Runs Look { height: 1fr; width: 42%; }
+    .-wide Look Chart { display: block; }
+    .-tall Dashboard #curves.some { display: block; }
+    .-wide Dashboard, .-wide Users { layout: vertical; }
+    .-wide Datasets Rows { height: 1fr; width: 40%; }
+    .-wide Compare #left { width: 9fr; }
+    .-wide Compare #right { width: 11fr; }
+    .-wide Tables #names { height: 1fr; width: 42%; max-width: 70; }
     .-wide LlmCache #models { height: 10; }
-    """
+    """ + "".join(
+        [f".tone--{tone} {{ color: $tone-{tone}; }}\n" for tone in TONES]
+        + [f".chart--{number} {{ color: $tone-series-{number}; }}\n" for number in range(SERIES)]
+    )
 
     def __init__(
         self,
@@ -81,7 +91,7 @@ class EdtApp(App[None]):
         *,
         ascii_only: bool | None = None,
         colour: bool | None = None,
-        light: bool = False,
+        light: bool | None = None,
     ) -> None:
         super().__init__()
         self.workspace = workspace
@@ -90,8 +100,12 @@ class EdtApp(App[None]):
         self.ascii_only = not _speaks_unicode() if ascii_only is None else ascii_only
         self.register_theme(DARK)
         self.register_theme(LIGHT)
+        light = preferred("theme") == "light" if light is None else light
         self.theme = LIGHT.name if light else DARK.name
+        self._until_left = ExitStack()
+        self._writer_seen = False
         no_colour = self.no_color or os.environ.get("TERM") in WITHOUT_COLOUR if colour is None else not colour
+        self.coloured = not no_colour
         if no_colour:
             # No colour codes at all: a monochrome terminal has only reverse, bold and underline.
             self._filters = [
@@ -101,15 +115,24 @@ class EdtApp(App[None]):
             self._filters.append(AsciiOnly())
 
     def on_mount(self) -> None:
-        # Without this, a signal would end the app and leave the terminal raw, with mouse and alternate screen on.
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            with suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(number, self.exit)
+        if not self.is_headless:
+            self._until_left.enter_context(leaving_on_signals(self.exit))
+            self.set_interval(CHECK_S, self._check_terminal)
         if self.attach is not None:
-            self.push_screen(RunScreen(Followed(self.workspace, self.attach)))
+            self.push_screen(RunScreen(Followed(self.workspace, self.attach, self.launched)))
         else:
             self.push_screen(Home(self.workspace))
+
+    def _check_terminal(self) -> None:
+        """Leave if the terminal is gone and nothing has said so."""
+        self._writer_seen, gone = terminal_gone(self._writer_seen)
+        if gone:
+            self.exit()
+
+    def run(self, *arguments: Any, **options: Any) -> None:
+        """Run the app. Signals end it, also where its terminal is gone."""
+        with self._until_left:
+            super().run(*arguments, **options)
 
     def on_polled(self) -> None:
         """End a view together with the process that it started."""
@@ -120,9 +143,21 @@ class EdtApp(App[None]):
         """Close the view; running processes go on."""
         self.exit()
 
+    def action_interrupt(self) -> None:
+        """Ask whether to stop the process that this view shows; if it asks already, stop the process at once."""
+        asking = self.screen
+        if isinstance(asking, Stop):
+            asking.action_answer("stop-now")
+        elif self.launched is not None and self.launched.code() is None and isinstance(asking, RunScreen):
+            asking.ask_to_stop(leaving=True)
+        else:
+            self.exit()
+
     def action_light_or_dark(self) -> None:
-        """Switch between the light and the dark theme."""
-        self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
+        """Switch between the light and the dark theme, and remember it for the next session."""
+        light = self.theme == DARK.name
+        self.theme = LIGHT.name if light else DARK.name
+        prefer("theme", "light" if light else "dark")
 
     def on_open_run(self, event: OpenRun) -> None:
         self.push_screen(RunScreen(Followed(self.workspace, event.folder)))

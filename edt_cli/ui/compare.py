@@ -16,14 +16,17 @@ from edt_cli.inference.listing import RunRow
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.library import Shelf, fold_all
+from edt_cli.ui.names import short_names
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import flat, safe
+from edt_cli.ui.tones import Tinted, domain_tone
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import RESULTS
 
 MOST = 8
 RANKS = f"{RESULTS}/test-full-ranks.parquet"
+ALL_PHASES = "all phases"
 HIDDEN_SETTINGS = ("run.key", "run.data_key")
 
 
@@ -34,7 +37,7 @@ class Compared:
     names: list[str]
     """Names of the runs, short enough for the ends of curves."""
     phases: dict[str, dict[str, Curve]]
-    """Curve of each run, by phase and name of the run."""
+    """Curve of each run, by phase and name of the run; first those over all phases, where a run has several."""
     lines: list[tuple[str, ...]]
     """Each setting that differs, with its value in each run."""
     differences: list[tuple[str, ...]]
@@ -46,7 +49,6 @@ class Compare(Pane):
     """Section that compares marked runs with the first of them; `f` makes the next run the first."""
 
     BINDINGS = [
-        Binding("L", "log_axis", "Log axis", key_display="L", show=False),
         Binding("left_square_bracket", "phase(-1)", "Phase before", key_display="["),
         Binding("right_square_bracket", "phase(1)", "Phase after", key_display="]", show=False),
         Binding("f", "first", "Next run first"),
@@ -62,7 +64,7 @@ class Compare(Pane):
         self.workspace = workspace
         self.shelf = shelf
         self.compared: Compared | None = None
-        self.shown_phase = -1
+        self.shown_phase = 0
         self.first_run = 0
 
     def compose(self) -> ComposeResult:
@@ -79,29 +81,36 @@ class Compare(Pane):
             self.compared = None
             self.query_one("#summary", Static).update("mark two runs or more in 2 Runs (space), then come back")
             for rows in self.query(Rows):
+                rows.empty = "no runs are marked"
                 rows.load([], 0, lambda row: ())
             self.query_one(Chart).show({})
             return
+        for rows in self.query(Rows):
+            rows.empty = "reading ..."
+            rows.refresh()
         first = self.first_run % len(marked)
         self.query_one("#summary", Static).update("reading ...")
         self.reads(lambda: compare(self.workspace, marked[first:] + marked[:first]), self._show)
 
     def _show(self, compared: Compared) -> None:
         self.compared = compared
-        summary = [f"{safe(compared.names[0], 60)} is first; differences are of the others to it", *compared.notes]
+        self.query_one("#differences", Rows).empty = "no paired ranks: edt eval for both runs"
+        self.query_one("#settings", Rows).empty = "the same settings"
+        summary = [f"{safe(compared.names[0], 60)} is first; the others against it", *compared.notes]
         self.query_one("#summary", Static).update("\n".join(summary))
         heads = [
-            *(Col(name, width) for name, width in (("run", 14), ("domain", 9))),
+            Col("run", min(24, max(map(len, compared.names)))),
+            Col("domain", max([6, *(len(line[1]) for line in compared.differences)])),
             *(Col(name, 6, right=True) for name in ("first", "N@10")),
             Col("differs", 8, right=True),
-            Col("95% interval", 18),
+            Col("95% interval", 18, right=True),
             Col("clear", 5),
-            Col("users", 6, right=True),
+            Col("users", 7, right=True),
         ]
         self.query_one("#differences", Rows).load(
             heads, len(compared.differences), compared.differences.__getitem__
         )
-        columns = [Col("setting", 24), *(Col(name, 18) for name in compared.names)]
+        columns = [Col("setting", 28), *(Col(name, max(12, min(22, len(name)))) for name in compared.names)]
         self.query_one("#settings", Rows).load(columns, len(compared.lines), compared.lines.__getitem__)
         self._draw()
 
@@ -111,14 +120,15 @@ class Compare(Pane):
             return
         names = list(self.compared.phases)
         name = names[self.shown_phase % len(names)]
-        self.query_one(Chart).show(self.compared.phases[name], note=f"{name}, by epoch")
+        number = self.shown_phase % len(names) + 1
+        of = f" ({number} of {len(names)}: [ ])" if len(names) > 1 else ""
+        # A run that has no such phase still has its colour.
+        colours = {run: place for place, run in enumerate(self.compared.names)}
+        self.query_one(Chart).show(self.compared.phases[name], note=f"{name}, by epoch{of}", colours=colours)
 
     def action_phase(self, by: int) -> None:
         self.shown_phase += by
         self._draw()
-
-    def action_log_axis(self) -> None:
-        self.query_one(Chart).toggle_log()
 
     def action_first(self) -> None:
         self.first_run += 1
@@ -130,13 +140,18 @@ def compare(workspace: Workspace, rows: list[RunRow]) -> Compared:
 
     This reads events and ranks of every run, so it must not be called in the thread that draws.
     """
-    names = _short_names([row.name for row in rows])
-    phases: dict[str, dict[str, Curve]] = {}
+    names = short_names([row.name for row in rows])
+    phases: dict[str, dict[str, Curve]] = {ALL_PHASES: {}}
     for name, row in zip(names, rows, strict=True):
-        for phase in fold_all(row.folder).phases.values():
+        state = fold_all(row.folder)
+        if len(whole := state.whole()):
+            phases[ALL_PHASES][name] = whole
+        for phase in state.phases.values():
             if phase.ndcg:
                 mean = phase.ndcg.get("mean") or next(iter(phase.ndcg.values()))
                 phases.setdefault(phase.name, {})[name] = mean
+    if len(phases) < 3:
+        del phases[ALL_PHASES]
     settings = [flat({**row.plan.get("settings", {}), "run": _facts(row)}) for row in rows]
     keys = list(dict.fromkeys(name for values in settings for name in values))
     lines = [
@@ -189,7 +204,9 @@ def _paired(workspace: Workspace, first: RunRow, second: RunRow, name: str) -> l
         d = paired_bootstrap(a, b)
         interval, clear = f"[{d.low:+.4f}, {d.high:+.4f}]", "yes" if d.clear else "no"
         means = (f"{a.mean():.4f}", f"{b.mean():.4f}", f"{d.mean:+.4f}")
-        differences.append((name, domains[number], *means, interval, clear, f"{d.users:,}"))
+        tone = ("good" if d.mean > 0 else "bad") if d.clear else ""
+        shown = (means[0], means[1], Tinted(means[2], tone), interval, Tinted(clear, tone), f"{d.users:,}")
+        differences.append((name, Tinted(domains[number], domain_tone(int(number))), *shown))
     return differences
 
 
@@ -198,18 +215,3 @@ def _ranks(row: RunRow) -> Path:
     if not path.is_file():
         raise ValueError(f"{row.name} has no ranks yet: edt eval --run {row.name}")
     return path
-
-
-def _short_names(names: list[str]) -> list[str]:
-    """Return the names without their common beginning, and without the key at the end if they stay unique.
-
-    The common beginning is cut at a dash.
-    """
-    first, *others = names
-    shared = 0
-    while shared < len(first) and all(name[: shared + 1] == first[: shared + 1] for name in others):
-        shared += 1
-    cut = first.rfind("-", 0, shared) + 1
-    ends = [name[cut:] for name in names]
-    without_key = [name.rpartition("-")[0] for name in ends]
-    return without_key if all(without_key) and len(set(without_key)) == len(names) else ends

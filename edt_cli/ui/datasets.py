@@ -17,9 +17,10 @@ from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import fit, safe
+from edt_cli.ui.tones import Tinted
 from edt_cli.workspace.layout import Artefact, Workspace
 
-COLUMNS = [Col("data", 22), Col("domains", 22), Col("made", 20), Col("state", 9)]
+COLUMNS = [Col("data", 20), Col("state", 9), Col("domains", 18), Col("made", 20)]
 
 
 class Datasets(Pane):
@@ -37,7 +38,7 @@ class Datasets(Pane):
         self._known: dict[tuple[str, int], RenderableType] = {}
 
     def compose(self) -> ComposeResult:
-        yield Rows(empty="no dataset yet: edt data prepare NAME, or edt train --data demo")
+        yield Rows(empty="reading ...")
         with VerticalScroll(classes="frame facts", can_focus=True) as scroll:
             scroll.border_title = "statistics"
             yield Static(id="statistics", markup=False)
@@ -45,6 +46,7 @@ class Datasets(Pane):
     def entered(self) -> None:
         self.datasets = self.workspace.datasets()
         lines = [_line(artefact) for artefact in self.datasets]
+        self.query_one(Rows).empty = "no dataset yet: edt data prepare NAME, or edt train --data demo"
         self.query_one(Rows).load(COLUMNS, len(lines), lines.__getitem__)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
@@ -83,9 +85,9 @@ def _line(artefact: Artefact) -> tuple[str, ...]:
         manifest = artefact.manifest()
         domains = ", ".join(manifest.get("domains", []))
         name = f"{artefact.key} (synthetic)" if manifest.get("synthetic") else artefact.key
-        return name, domains, str(manifest.get("made", "")), "v ready"
+        return name, Tinted("v ready", "good"), domains, str(manifest.get("made", ""))
     except Exception as error:  # a damaged manifest can hold anything
-        return artefact.key, f"{type(error).__name__}", "", "! damaged"
+        return artefact.key, Tinted("! damaged", "bad"), f"{type(error).__name__}", ""
 
 
 def _statistics(artefact: Artefact) -> dict[str, Any]:

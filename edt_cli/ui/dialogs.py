@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from edt_cli.ui.text import safe
+from edt_cli.ui.tones import Tinted, lines, muted
 from edt_cli.workspace.events import Request
 
-MOVES = """\
- arrows, hjkl      move               g G    first, last
- enter             open               space  mark
- o                 sort by the column of the cursor, again: the other way
- / filter          words, field:text, field=text, field>number, !term
- 1-6, tab          sections           esc    back
- ctrl+p            everything by name ?      this help
- mouse             click a row, again to open it; click a section or a key
-"""
+MOUSE = "mouse: click a row, again to open it; click a head to sort; click a section or a key"
+Keys = list[tuple[str, list[tuple[str, str]]]]
+"""Groups of keys: the name of the group, and each key with what it does."""
 
 
 class Help(ModalScreen[None]):
-    """List of the keys that work on the screen behind, read from its bindings."""
+    """List of the keys that work on the screen behind, by group, read from its bindings."""
 
     BINDINGS = [Binding("escape,question_mark,q,enter", "dismiss", "Back", show=False)]
     DEFAULT_CSS = """
@@ -30,66 +29,107 @@ class Help(ModalScreen[None]):
     Help VerticalScroll { width: 78; max-width: 96%; height: auto; max-height: 90%; }
     """
 
-    def __init__(self, keys: list[tuple[str, str]]) -> None:
+    def __init__(self, keys: Keys) -> None:
         super().__init__()
         self.keys = keys
 
     def compose(self) -> ComposeResult:
-        lines = "\n".join(f" {key:<18}{description}" for key, description in self.keys)
+        rows: list[list[str]] = []
+        for group, keys in self.keys:
+            rows.append([Tinted(group, "accent", bold=True)])
+            rows += [[f"  {key:<20}", description] for key, description in keys]
         with VerticalScroll(classes="frame") as box:
             box.border_title = "keys"
             box.border_subtitle = "esc back"
-            yield Static(f"{lines}\n\n{MOVES}", markup=False)
+            yield Static(lines([*rows, [muted(MOUSE)]]), markup=False)
 
 
-class Stop(ModalScreen["Request | None"]):
-    """Question of whether to stop after this epoch, now, or not at all. Finished work is kept in every case."""
+class Stop(ModalScreen["Request | Literal['leave'] | None"]):
+    """Question of whether to stop after this epoch, now, or not at all. Finished work is kept in every case.
+
+    Args:
+        training: Whether there are epochs: other work stops between two of its units.
+        leaving: Whether one can also close the view, after Ctrl-C.
+        command: The command that goes on with the work.
+    """
 
     BINDINGS = [
         Binding("e", "answer('stop-after-epoch')", "After this epoch"),
         Binding("n", "answer('stop-now')", "Now"),
+        Binding("l", "answer('leave')", "Leave it running"),
         Binding("escape,q,x", "answer('')", "Not at all"),
     ]
     DEFAULT_CSS = """
     Stop { align: center middle; }
-    Stop Static { width: 62; height: auto; padding: 1 2; }
+    Stop Static { width: 72; max-width: 96%; height: auto; padding: 1 2; }
     """
 
+    def __init__(self, *, training: bool, leaving: bool = False, command: str = "") -> None:
+        super().__init__()
+        self.training, self.leaving, self.command = training, leaving, command
+
     def compose(self) -> ComposeResult:
+        after = "  e    after this epoch, with a checkpoint\n" if self.training else ""
+        leave = "  l    not at all: leave it running and close this view\n" if self.leaving else ""
+        lost = "what came after the last checkpoint is lost" if self.training else "every reply so far is kept"
+        again = f"\n\n{safe(self.command, 300)}" if self.command else ""
         question = Static(
-            "Stop this run?\n\n"
-            "  e    after this epoch, with a checkpoint\n"
-            "  n    now: what came after the last checkpoint is lost\n"
-            "  esc  not at all\n\n"
-            "The same command goes on where it stopped.",
+            f"Stop this {'run' if self.training else 'job'}?\n\n{after}"
+            f"  n    now: {lost}{'; so does Ctrl-C again' if self.leaving else ''}\n{leave}"
+            "  esc  not at all, go on watching\n\n"
+            f"The same command goes on where it stopped.{again}",
             classes="frame",
             markup=False,
         )
         question.border_title = "stop"
         yield question
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if parameters == ("leave",):
+            return self.leaving
+        return self.training or parameters != ("stop-after-epoch",)
+
     def action_answer(self, answer: str) -> None:
-        requests: dict[str, Request] = {"stop-after-epoch": "stop-after-epoch", "stop-now": "stop-now"}
-        self.dismiss(requests.get(answer))
+        answers: dict[str, Request | Literal["leave"]] = {
+            "stop-after-epoch": "stop-after-epoch",
+            "stop-now": "stop-now",
+            "leave": "leave",
+        }
+        self.dismiss(answers.get(answer))
 
 
 class Question(ModalScreen["str | None"]):
-    """Input of one line of text, such as a filter; `hint` says what can be entered."""
+    """Input of one line of text, such as a filter.
 
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+    Args:
+        hint: What can be entered.
+        value: Text at the beginning.
+        typed: Function that is called with the text as it is typed; after esc, with the first one again.
+    """
+
+    BINDINGS = [Binding("escape", "give_up", "Back", show=False)]
     DEFAULT_CSS = """
     Question { align: center bottom; background: $background 0%; }
     Question Input { width: 100%; border: none; height: 1; padding: 0 1; }
     Question Static { width: 100%; height: 1; padding: 0 1; }
     """
 
-    def __init__(self, hint: str, value: str = "") -> None:
+    def __init__(self, hint: str, value: str = "", typed: Callable[[str], None] | None = None) -> None:
         super().__init__()
-        self.hint, self.value = hint, value
+        self.hint, self.value, self.typed = hint, value, typed
 
     def compose(self) -> ComposeResult:
         yield Static(self.hint, markup=False, classes="bar")
         yield Input(self.value, compact=True, select_on_focus=False)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if self.typed is not None:
+            self.typed(event.value.strip())
+
+    def action_give_up(self) -> None:
+        if self.typed is not None:
+            self.typed(self.value)
+        self.dismiss(None)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip())

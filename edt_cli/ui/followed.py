@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edt_cli.inference.listing import read_run
-from edt_cli.ui.library import live_job, manifest_of
+from edt_cli.inference.listing import RunRow, read_run
+from edt_cli.ui.library import job_of, manifest_of
 from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.workspace.event_types import Event
 from edt_cli.workspace.events import Request
-from edt_cli.workspace.jobs import SILENT_S, alive, ask, heartbeat
+from edt_cli.workspace.jobs import ERRORS, SILENT_S, Launched, alive, ask, command_of, heartbeat
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.provenance import made_by
+from edt_cli.workspace.runs import RESULTS
 from edt_cli.workspace.status import RunStatus
 from edt_cli.workspace.tail import Tail
+
+ERROR_LINES = 40
 
 
 @dataclass
@@ -29,10 +35,20 @@ class Part:
     state: RunState = field(default_factory=RunState)
     beat: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
+    born: float = 0.0
+    """Time of the folder, which counts as long as nothing was heard."""
     _restarts: int = 0
 
     def __post_init__(self) -> None:
         self.tail = Tail(self.folder / "events.jsonl")
+        with suppress(OSError):
+            self.born = self.folder.stat().st_mtime
+
+    @property
+    def heard(self) -> float:
+        """Time of the last event or heartbeat."""
+        beat = self.beat.get("time")
+        return max(beat if isinstance(beat, int | float) else 0.0, self.state.time or 0.0) or self.born
 
     def take(self, news: News) -> None:
         """Fold new events and the heartbeat into the state."""
@@ -66,20 +82,35 @@ class RunSummary:
 
 
 class Followed:
-    """A watched folder, of a run or of a job. A run is watched together with the running job that makes it."""
+    """A watched folder, of a run or of a job. A run is watched together with the running job that makes it.
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
+    Args:
+        workspace: The workspace.
+        folder: Folder of the run or job.
+        launched: The process of the job, if this one started it.
+    """
+
+    def __init__(self, workspace: Workspace, folder: Path, launched: Launched | None = None) -> None:
         self.workspace = workspace
         self.job: Part | None = None
         self.run: Part | None = None
         self.summaries: dict[str, RunSummary] = {}
         self.process_alive = True
+        self.launched = launched
+        self.run_row = RunRow(folder, RunStatus.STARTING, 0.0)
+        self.has_results = False
+        self.errors: list[str] = []
+        """Last lines of the standard error of a process that failed or is gone."""
+        self.origin: Path | None = None
+        """Folder of the newest job that made the run."""
+        self._command = ""
         if folder.parent.resolve() == workspace.jobs.resolve():
-            self.job = Part(folder)
+            self.job, self.origin = Part(folder), folder
         else:
             self._open(folder)
-            making = live_job(workspace, folder.name)
-            self.job = Part(making) if making is not None else None
+            self.origin = job_of(workspace, folder.name)
+            if self.origin is not None and alive(heartbeat(self.origin)):
+                self.job = Part(self.origin)
 
     @property
     def parts(self) -> list[Part]:
@@ -128,8 +159,7 @@ class Followed:
     @property
     def silent_for(self) -> float:
         """Seconds since the last event or heartbeat."""
-        signs = [part.beat.get("time") or part.state.time or 0.0 for part in self.parts]
-        return max(0.0, time.time() - max(signs, default=0.0))
+        return max(0.0, time.time() - max(part.heard for part in self.parts))
 
     @property
     def quiet(self) -> bool:
@@ -151,6 +181,26 @@ class Followed:
         return sorted((line for part in self.parts for line in part.state.log), key=lambda line: line[0])
 
     @property
+    def clock(self) -> float | None:
+        """Seconds at work: on the run, or of the job before it has a run. None before the first event."""
+        state = self.state
+        at_work = self.process_alive and not self.ended
+        if self.run is None:
+            since = state.began or (self.parts[-1].born if at_work else None)
+            return None if since is None else max(0.0, (time.time() if at_work else state.time or since) - since)
+        running = at_work and state.time is not None and state.status not in (RunStatus.PAUSED, RunStatus.FINISHED)
+        return state.worked + max(0.0, time.time() - (state.time or 0.0) if running else 0.0)
+
+    @property
+    def command(self) -> str:
+        """The command that makes this, as one would type it; "" if it is not known."""
+        if not self._command and self.origin is not None:
+            self._command = command_of(self.origin)
+        if not self._command and self.run is not None:
+            self._command = _command_of_run(self.run.folder)
+        return self._command
+
+    @property
     def message(self) -> str:
         return next((part.state.message for part in self.parts if part.state.message), "")
 
@@ -161,6 +211,10 @@ class Followed:
             events, more = part.tail.read()
             beat = heartbeat(part.folder)
             news.append((part, News(events=events, beat=beat, more=more, alive=alive(beat))))
+        if self.run is not None:
+            self.has_results = any((self.run.folder / RESULTS).glob("*.json"))
+        if not self.errors and self.origin is not None and self.status in (RunStatus.FAILED, RunStatus.SILENT):
+            self.errors = _last_lines(self.origin / ERRORS)
         return news
 
     def take(self, news: list[tuple[Part, News]]) -> bool:
@@ -172,11 +226,12 @@ class Followed:
         self.process_alive = any(part_news.alive for part_news in known) or (
             not known and self.silent_for < SILENT_S
         )
-        if self.job is not None:
-            self._next_run(self.job.state)
+        if self.launched is not None:
+            self.process_alive = self.launched.code() is None
+        opened = self.job is not None and self._next_run(self.job.state)
         if self.run is not None:
             self._sum_up(self.run)
-        return any(part_news.more for _, part_news in news)
+        return opened or any(part_news.more for _, part_news in news)
 
     def request(self, request: Request) -> None:
         """Send a request to the running process, which confirms it with an event."""
@@ -184,19 +239,22 @@ class Followed:
         for part in self.parts:
             part.state.requested = "" if request == "run" else request
 
-    def _next_run(self, job: RunState) -> None:
-        """Follow a job to its newest run, and summarise runs that are done."""
+    def _next_run(self, job: RunState) -> bool:
+        """Follow a job to its newest run, summarise runs that are done, and return whether there is a new one."""
         for name in job.runs:
             if name in job.done and name not in self.summaries:
                 self._sum_up_finished(name)
-        if job.run and (self.run is None or self.run.folder.name != job.run):
-            if self.run is not None:
-                self._sum_up(self.run)
-            self._open(self.workspace.runs / job.run)
+        if not job.run or (self.run is not None and self.run.folder.name == job.run):
+            return False
+        if self.run is not None:
+            self._sum_up(self.run)
+        self._open(self.workspace.runs / job.run)
+        return True
 
     def _open(self, folder: Path) -> None:
         self.run = Part(folder)
-        training = read_run(folder).plan.get("settings", {}).get("training", {})
+        self.run_row = read_run(folder)
+        training = self.run_row.plan.get("settings", {}).get("training", {})
         size = training.get("batch") if isinstance(training, dict) else None
         self.run.batch_size = size if isinstance(size, int) else None
 
@@ -213,3 +271,25 @@ class Followed:
         figures = read_run(self.workspace.runs / name).figures
         best = {key.removeprefix("ndcg_"): value for key, value in figures.items() if key.startswith("ndcg_")}
         self.summaries[name] = RunSummary(name=name, status=RunStatus.FINISHED, epoch=epoch, best=best)
+
+
+def _command_of_run(folder: Path) -> str:
+    """Return the command of the last process that worked on a run, as one would type it."""
+    processes = made_by(folder)
+    argv = processes[-1].get("argv") if processes else None
+    if not isinstance(argv, list):
+        return ""
+    # A detached process has two options that its command had not.
+    words = [str(word) for word in argv[1:]]
+    return shlex.join(["edt", *(words[:-2] if words[-2:] == ["--no-ui", "--yes"] else words)])
+
+
+def _last_lines(path: Path) -> list[str]:
+    """Return the last lines of a file, [] if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16_384))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-ERROR_LINES:]

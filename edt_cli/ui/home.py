@@ -13,20 +13,25 @@ from textual.widget import Widget
 
 from edt_cli.inference.listing import RunRow, read_runs
 from edt_cli.ui.compare import Compare
+from edt_cli.ui.dashboard import Dashboard
 from edt_cli.ui.datasets import Datasets
-from edt_cli.ui.library import Shelf, sign
+from edt_cli.ui.library import Shelf, spent_usd
 from edt_cli.ui.llm import LlmCache
-from edt_cli.ui.messages import OpenRun, ShowUsers, Spent
+from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.rows import Rows
 from edt_cli.ui.runs import Runs
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.tables import Tables
 from edt_cli.ui.text import short, size
+from edt_cli.ui.tones import Tinted, muted, sign
 from edt_cli.ui.users import Users
 from edt_cli.workspace.layout import Workspace, size_on_disk
 
 REREAD_S = 3.0
-COMMANDS = 50
+COMMANDS = 1000
+AGES_S = 60.0
+"""Seconds between two drawings of how long ago something was."""
 
 
 class Home(EdtScreen):
@@ -35,7 +40,8 @@ class Home(EdtScreen):
     It reads the runs every few seconds; a section reads its other data when it comes to the front.
     """
 
-    names: ClassVar[list[str]] = ["Datasets", "Runs", "Compare", "Tables", "Users", "LLM"]
+    names: ClassVar[list[str]] = ["Home", "Datasets", "Runs", "Compare", "Tables", "Users", "LLM"]
+    first_number: ClassVar[int] = 0
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
@@ -48,6 +54,7 @@ class Home(EdtScreen):
     def panes(self) -> list[Widget]:
         workspace, shelf = self.workspace, self.shelf
         return [
+            Dashboard(workspace, shelf),
             Datasets(workspace),
             Runs(shelf),
             Compare(workspace, shelf),
@@ -59,11 +66,13 @@ class Home(EdtScreen):
     def on_mount(self) -> None:
         self.say(f"edt > workspace {_short_path(self.workspace.root)}", "reading")
         self.set_interval(REREAD_S, self.reread)
+        self.set_interval(AGES_S, self._draw_ages)
         self.run_worker(self._start(), exit_on_error=False)
 
     async def _start(self) -> None:
         await self.reread()
-        self.choose("Runs" if self.shelf.runs else "Datasets")
+        self.choose("Home")
+        self.spent = await asyncio.to_thread(spent_usd, self.workspace)
         disk = await asyncio.to_thread(size_on_disk, self.workspace.root)
         self._disk = f"disk {size(disk)}"
         self.update_counts()
@@ -77,27 +86,39 @@ class Home(EdtScreen):
             runs = await asyncio.to_thread(read_runs, self.workspace)
         finally:
             self._reading = False
-        if self.is_attached and (runs != self.shelf.runs or not runs):
+        if not self.is_attached:
+            return
+        if runs != self.shelf.runs or not self.shelf.read:
             self.shelf.put(runs)
             self.pane("Runs").show()
+            self.pane("Home").show()
+        await self.pane("Home").reread()
         self.update_counts()
+
+    def _draw_ages(self) -> None:
+        for rows in self.query(Rows):
+            rows.refresh()
+
+    def action_back(self) -> None:
+        """Go one step back: from a filter to all rows, from a section to the first one."""
+        if not self.pane(self.chosen).clear_filter() and self.chosen != self.names[0]:
+            self.choose(self.names[0])
 
     def update_counts(self) -> None:
         """Update the line at the top and the counts beside the sections."""
-        live = sum(row.status.live for row in self.shelf.runs)
-        cost = f"${self.spent:.2f}" if self.spent is not None else ""
-        parts = [f"live {live}", self._disk, cost]
-        self.say(f"edt > workspace {_short_path(self.workspace.root)}", "  ".join(part for part in parts if part))
+        if not self.is_attached:
+            return
+        live = self.pane("Home").at_work
+        cost = f"spent ${self.spent:.2f}" if self.spent else ""
+        live_text = Tinted(f"{live} at work", "live" if live else "muted")
+        parts = [part for told in (self._disk, cost) if told for part in ("  ", muted(told))]
+        self.say(f"edt > workspace {_short_path(self.workspace.root)}", live_text, *parts)
         sections = self.query_one(Sections)
         sections.count("Runs", short(len(self.shelf.runs)))
         sections.count("Compare", str(len(self.shelf.marked)) if self.shelf.marked else "")
         sections.count("Datasets", short(len(self.workspace.datasets())))
 
     def on_marks_changed(self) -> None:
-        self.update_counts()
-
-    def on_spent(self, event: Spent) -> None:
-        self.spent = event.usd
         self.update_counts()
 
     def on_show_users(self, event: ShowUsers) -> None:

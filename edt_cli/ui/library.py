@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edt_cli.config import UserError
-from edt_cli.inference.listing import MAIN_RESULT, RunRow, results_of
+from edt_cli.inference.listing import MAIN_RESULT, RunRow, read_runs, results_of
 from edt_cli.ui.state import RunState
+from edt_cli.ui.text import safe
 from edt_cli.workspace.annotations import annotations_of
 from edt_cli.workspace.documents import RunResult
-from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
+from edt_cli.workspace.event_types import RunFailed
+from edt_cli.workspace.events import read_events
+from edt_cli.workspace.jobs import SILENT_S, alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import MANIFEST, Workspace, json_object
 from edt_cli.workspace.runs import Run
-from edt_cli.workspace.status import RunStatus
 from edt_cli.workspace.tail import Tail
 
-SIGNS = {
-    RunStatus.FINISHED: "v",
-    RunStatus.TRAINING: ">",
-    RunStatus.WORKING: ">",
-    RunStatus.STARTING: ".",
-    RunStatus.PAUSED: "=",
-    RunStatus.STOPPED: "o",
-    RunStatus.FAILED: "x",
-    RunStatus.SILENT: "?",
-    RunStatus.DAMAGED: "!",
-}
-"""Sign of each status, shown beside its word so that nothing depends on colour alone."""
+NEWEST_JOBS = 20
 
 
 @dataclass
@@ -37,27 +29,52 @@ class Shelf:
 
     runs: list[RunRow] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
+    read: bool = False
+    """Whether the runs were read: before that, nobody knows whether there are any."""
 
     def put(self, runs: list[RunRow]) -> None:
         """Replace the runs, and unmark those that are gone."""
-        self.runs = runs
+        self.runs, self.read = runs, True
         self.marked &= {row.name for row in runs}
 
     def marked_runs(self) -> list[RunRow]:
         return [row for row in self.runs if row.name in self.marked]
 
 
-def sign(status: RunStatus) -> str:
-    """Return a status as its sign and word."""
-    return f"{SIGNS[status]} {status}"
+def live_jobs(workspace: Workspace) -> list[Path]:
+    """Return the folders of the jobs at work, newest first; one that has only just begun has no heartbeat yet."""
+    return [folder for folder in reversed(jobs_of(workspace)) if _at_work(folder)]
 
 
-def live_job(workspace: Workspace, run: str = "") -> Path | None:
-    """Return the folder of the newest running job, or of the one that makes `run`."""
-    for folder in reversed(jobs_of(workspace)[-20:]):
-        if alive(heartbeat(folder)) and (not run or run in _runs_of_job(folder)):
-            return folder
-    return None
+def _at_work(folder: Path) -> bool:
+    beat = heartbeat(folder)
+    if beat:
+        return alive(beat)
+    try:
+        return not (folder / "events.jsonl").exists() and time.time() - folder.stat().st_mtime < SILENT_S
+    except OSError:
+        return False
+
+
+def job_of(workspace: Workspace, run: str) -> Path | None:
+    """Return the folder of the newest job that makes or made `run`."""
+    folders = reversed(jobs_of(workspace)[-NEWEST_JOBS:])
+    return next((folder for folder in folders if run in fold_all(folder).runs), None)
+
+
+def newest_at_work(workspace: Workspace) -> Path:
+    """Return the folder of the newest job at work, or else of the newest run that a process makes.
+
+    Raises:
+        UserError: If nothing is at work.
+    """
+    jobs = live_jobs(workspace)
+    if jobs:
+        return jobs[0]
+    row = next((row for row in read_runs(workspace) if row.status.live), None)
+    if row is None:
+        raise UserError(f"nothing is at work in {workspace.root}; edt ui shows what there is")
+    return row.folder
 
 
 def find_followed(workspace: Workspace, name: str) -> Path:
@@ -75,6 +92,35 @@ def find_followed(workspace: Workspace, name: str) -> Path:
         matches = "no run and no job" if not matching else f"{len(matching)} runs"
         raise UserError(f"{matches} named {name!r} in {workspace.root}")
     return matching[0]
+
+
+def data_label(workspace: Workspace, data: str) -> str:
+    """Return the name of a dataset; one that nobody has bought from says so."""
+    synthetic = manifest_of(workspace.dataset(data).path).get("synthetic") if data else False
+    return f"{safe(data, 40)} (synthetic)" if synthetic else safe(data, 40)
+
+
+def spent_usd(workspace: Workspace) -> float | None:
+    """Return what all calls of LLMs cost, by the ledger; None without one that can be read."""
+    if not workspace.ledger.is_file():
+        return None
+    from edt_backends.base import BackendError
+    from edt_backends.ledger import Ledger
+
+    try:
+        ledger = Ledger(workspace.ledger)
+        try:
+            return sum(account.spent_usd for account in ledger.accounts().values())
+        finally:
+            ledger.close()
+    except BackendError:
+        return None
+
+
+def why_failed(folder: Path) -> str:
+    """Return why a run failed, in one line; "" if its events do not tell."""
+    last = next((event for event in reversed(read_events(folder)) if isinstance(event, RunFailed)), None)
+    return last.error if last is not None else ""
 
 
 def fold_all(folder: Path) -> RunState:
@@ -104,7 +150,3 @@ def open_runs(rows: list[RunRow]) -> list[Run]:
 
 def manifest_of(folder: Path) -> dict[str, Any]:
     return json_object(folder / MANIFEST) or {}
-
-
-def _runs_of_job(folder: Path) -> set[str]:
-    return set(fold_all(folder).runs)

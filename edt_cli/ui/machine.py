@@ -1,14 +1,18 @@
-"""Use of CPU, memory and GPUs. GPUs are read with NVML, and left out if its library is missing."""
+"""Use of CPU, memory and GPUs. GPUs are read with NVML; where its library is missing, a line says how to get it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from edt_cli.ui.text import bar, size
+from edt_cli.ui.text import bar, crop, size
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""File that Linux has where a driver for NVIDIA's GPUs is loaded."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Gpu:
     memory_total: int | None
     watts: float | None
     degrees: int | None
+    processes: frozenset[int] = frozenset()
+    """Ids of the processes that compute on it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     process_memory: int | None = None
     """Resident bytes of the watched process."""
+    pid: int | None = None
+    """Id of the watched process."""
+    hint: str = ""
+    """What to do to see the GPUs that are there."""
 
 
 def read_machine(pid: int | None = None) -> Machine:
@@ -54,27 +64,44 @@ def read_machine(pid: int | None = None) -> Machine:
         memory_total=memory.total,
         gpus=_gpus(),
         process_memory=process_memory,
+        pid=pid,
+        hint=_hint(),
     )
 
 
-def lines(machine: Machine, width: int) -> list[str]:
-    """Return a line for each GPU, and one for CPU and memory."""
+def lines(machine: Machine, width: int, most: int = 6) -> list[str]:
+    """Return at most `most` lines: one for CPU and memory, then GPUs, that of the watched process first.
+
+    Where there is room, two GPUs share a line; what does not fit is counted.
+    """
     room = 10 if width >= 70 else 5
-    gpu_lines = []
-    for number, gpu in enumerate(machine.gpus):
-        parts = [f"GPU{number}"]
-        if gpu.used is not None:
-            parts.append(f"{bar(gpu.used, room)} {gpu.used:4.0%}")
-        if gpu.memory is not None and gpu.memory_total:
-            parts.append(f"mem {size(gpu.memory)}/{size(gpu.memory_total)}")
-        if gpu.watts is not None:
-            parts.append(f"{gpu.watts:.0f}W")
-        if gpu.degrees is not None:
-            parts.append(f"{gpu.degrees}C")
-        gpu_lines.append("  ".join(parts))
     process = f"  run {size(machine.process_memory)}" if machine.process_memory else ""
     cpu = f"CPU  {bar(machine.cpu, room)} {machine.cpu:4.0%}"
-    return [*gpu_lines, f"{cpu}  ram {size(machine.memory)}/{size(machine.memory_total)}{process}"]
+    cpu += f"  ram {size(machine.memory)}/{size(machine.memory_total)}{process}"
+    order = sorted(range(len(machine.gpus)), key=lambda number: machine.pid not in machine.gpus[number].processes)
+    gpus = [_gpu_line(number, machine.gpus[number], machine.pid, room) for number in order]
+    across = 2 if width >= 120 and len(gpus) > 1 else 1
+    cell = width // across
+    places = (most - 1) * across
+    if len(gpus) > places:
+        gpus = [*gpus[: places - 1], f"and {len(gpus) - places + 1} more GPUs"]
+    rows = [
+        "".join(crop(line, cell) for line in gpus[at : at + across]).rstrip() for at in range(0, len(gpus), across)
+    ]
+    return [cpu, *rows, *([machine.hint] if machine.hint and not gpus else [])]
+
+
+def _gpu_line(number: int, gpu: Gpu, pid: int | None, room: int) -> str:
+    parts = [f"GPU{number}{'*' if pid is not None and pid in gpu.processes else ''}"]
+    if gpu.used is not None:
+        parts.append(f"{bar(gpu.used, room)} {gpu.used:4.0%}")
+    if gpu.memory is not None and gpu.memory_total:
+        parts.append(f"mem {size(gpu.memory)}/{size(gpu.memory_total)}")
+    if gpu.watts is not None:
+        parts.append(f"{gpu.watts:.0f}W")
+    if gpu.degrees is not None:
+        parts.append(f"{gpu.degrees}C")
+    return "  ".join(parts)
 
 
 @cache
@@ -87,6 +114,21 @@ def _nvml() -> Any | None:
     except Exception:  # the library creates its error classes at run time
         return None
     return pynvml
+
+
+@cache
+def _hint() -> str:
+    """Return how to see GPUs, where a driver is loaded and its library is missing."""
+    missing = DRIVER.exists() and not _has_library()
+    return "GPUs are shown after: pip install 'edt-cli[gpu]'" if missing else ""
+
+
+def _has_library() -> bool:
+    try:
+        import pynvml
+    except ImportError:
+        return False
+    return bool(pynvml)
 
 
 def _gpus() -> tuple[Gpu, ...]:
@@ -109,6 +151,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     name = query(nvml.nvmlDeviceGetName)
     rates = query(nvml.nvmlDeviceGetUtilizationRates)
     memory = query(nvml.nvmlDeviceGetMemoryInfo)
+    processes = query(nvml.nvmlDeviceGetComputeRunningProcesses) or []
     milliwatts = query(nvml.nvmlDeviceGetPowerUsage)
     return Gpu(
         name=name.decode() if isinstance(name, bytes) else str(name or ""),
@@ -117,4 +160,5 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
         memory_total=None if memory is None else memory.total,
         watts=None if milliwatts is None else milliwatts / 1000,
         degrees=query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+        processes=frozenset(process.pid for process in processes),
     )

@@ -29,12 +29,5 @@ class MarksChanged(Message):
     """Notice that the marked runs have changed."""
 
 
-@dataclass
-class Spent(Message):
-    """Cost of the replies in the cache."""
-
-    usd: float
-
-
 class Polled(Message):
     """Notice that a run was read again."""

@@ -40,5 +40,9 @@ class Pane(Container):
 
         self.run_worker(both(), exclusive=True, group=type(self).__name__)
 
+    def clear_filter(self) -> bool:
+        """Show all rows again, and return whether some were left out."""
+        return False
+
     def failed(self, message: str) -> None:
         self.notify(message, severity="error", markup=False, timeout=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -13,29 +13,33 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from edt_cli.inference.listing import read_run, results_of
+from edt_cli.inference.listing import RunRow, read_run, read_runs, results_of
 from edt_cli.ui.chart import Chart
-from edt_cli.ui.dialogs import Stop
+from edt_cli.ui.dialogs import Question, Stop
 from edt_cli.ui.followed import Followed
-from edt_cli.ui.library import manifest_of, sign
+from edt_cli.ui.leaderboard import Leaderboard, leaderboard
+from edt_cli.ui.library import data_label, manifest_of
 from edt_cli.ui.machine import read_machine
 from edt_cli.ui.messages import Polled, ShowUsers
+from edt_cli.ui.results import SHOWN, Results, group_lines
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.screen import EdtScreen
-from edt_cli.ui.text import flat, paragraph
-from edt_cli.ui.watch import Watch
+from edt_cli.ui.text import flat, paragraph, safe
+from edt_cli.ui.tones import muted, sign
+from edt_cli.ui.watch import Losses, Watch
+from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.events import Request
 from edt_cli.workspace.status import RunStatus
 
 POLL_S = 0.5
 MACHINE_S = 2.0
-SHOWN = ("users", "hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr")
 Line = tuple[str, ...]
 
 
 class Listing(Vertical):
-    """List of lines, with the full text of the line under the cursor below it."""
+    """List of lines, which can be searched, with the full text of the line under the cursor below it."""
 
+    BINDINGS = [Binding("slash", "filter", "Search", key_display="/")]
     DEFAULT_CSS = """
     Listing #whole { height: 3; }
     """
@@ -43,18 +47,35 @@ class Listing(Vertical):
     def __init__(self, empty: str) -> None:
         super().__init__()
         self.empty = empty
+        self.text = ""
+        self.columns: list[Col] = []
         self.lines: Sequence[Line] = []
+        self._shown: Sequence[Line] = []
 
     def compose(self) -> ComposeResult:
         yield Rows(empty=self.empty)
         yield Static(id="whole", classes="bar", markup=False)
 
     def show(self, columns: list[Col], lines: Sequence[Line]) -> None:
-        self.lines = lines
-        self.query_one(Rows).load(columns, len(lines), lines.__getitem__)
+        self.columns, self.lines = columns, lines
+        self._filter(self.text)
+
+    def _filter(self, text: str | None) -> None:
+        """Show the lines with all words of a text in them."""
+        if text is None:
+            return
+        self.text = text
+        words = text.casefold().split()
+        self._shown = [line for line in self.lines if all(word in " ".join(line).casefold() for word in words)]
+        rows = self.query_one(Rows)
+        rows.empty = f"no line has {safe(text, 100)!r} in it" if text and self.lines else self.empty
+        rows.load(self.columns, len(self._shown), self._shown.__getitem__)
+
+    def action_filter(self) -> None:
+        self.app.push_screen(Question("words; all must be in a line", self.text, self._filter), self._filter)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        line = self.lines[event.row] if event.row < len(self.lines) else ()
+        line = self._shown[event.row] if event.row < len(self._shown) else ()
         self.query_one("#whole", Static).update(paragraph("  ".join(line), 2000))
 
 
@@ -67,7 +88,8 @@ class RunScreen(EdtScreen):
         Binding("x", "stop", "Stop"),
         Binding("d", "app.leave", "Detach"),
         Binding("z", "zoom", "Zoom"),
-        Binding("L", "log_axis", "Log axis", key_display="L"),
+        Binding("m", "next_term", "Next loss"),
+        Binding("L", "log_axis", "Log axis", key_display="L", show=False),
         Binding("left_square_bracket", "phase(-1)", "Phase before", key_display="[", show=False),
         Binding("right_square_bracket", "phase(1)", "Phase after", key_display="]", show=False),
         Binding("u", "users", "Users", show=False),
@@ -77,12 +99,19 @@ class RunScreen(EdtScreen):
         super().__init__()
         self.followed = followed
         self._reading = False
-        self._loaded: tuple[str, str] = ("", "")
+        self._chosen_by_hand = False
+        self._opened = False
+        self._footer_for: tuple[object, ...] = ()
+        self._loaded: tuple[str, str, bool] = ("", "", False)
+
+    @property
+    def reading(self) -> bool:
+        return not self._opened
 
     def panes(self) -> list[Widget]:
         return [
             Watch(),
-            Listing("no results: edt eval, once the run is finished"),
+            Results(),
             Listing("no groups: edt eval, once the run is finished"),
             Listing("the run has no readable settings"),
             Listing("no manifest before the run is finished"),
@@ -106,6 +135,7 @@ class RunScreen(EdtScreen):
                 news = await asyncio.to_thread(self.followed.read)
                 more = self.followed.take(news)
                 self.show_all()
+            self._open_at_result()
         finally:
             self._reading = False
         self.post_message(Polled())
@@ -115,14 +145,39 @@ class RunScreen(EdtScreen):
         followed = self.followed
         kind = "runs" if followed.run else "jobs"
         self.say(f"edt > {kind} > {followed.name}", sign(followed.status))
+        self.refresh_bindings_if_changed()
         if self.chosen == "Watch":
             self.pane("Watch").show(followed)
         elif self.chosen == "Log":
             self._show_log()
-        here = (followed.name, followed.status)
+        here = (followed.name, followed.status, followed.has_results)
         if here != self._loaded and followed.run is not None:
             self._loaded = here
-            self._show_results()
+            self.run_worker(self._read_results(), exclusive=True, group="results")
+
+    def refresh_bindings_if_changed(self) -> None:
+        """Let the footer show what can be done now."""
+        training = self.followed.phase is not None
+        now = (self.followed.status, self.followed.process_alive, self.chosen, training)
+        if now != self._footer_for:
+            self._footer_for = now
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        at_work = not self.followed.ended and self.followed.process_alive
+        if action in ("pause", "stop"):
+            return at_work
+        if action in ("zoom", "next_term", "log_axis", "phase"):
+            return self.chosen == "Watch" and self.followed.phase is not None
+        return True
+
+    def _open_at_result(self) -> None:
+        """Open a finished run at its result, a running one at its curves, unless a section was chosen already."""
+        if not self._opened and self.is_attached:
+            self._opened = True
+            finished = self.followed.status == RunStatus.FINISHED and self.followed.has_results
+            if finished and not self._chosen_by_hand:
+                super().choose("Results")
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_all)
@@ -133,43 +188,47 @@ class RunScreen(EdtScreen):
             watch.machine = await asyncio.to_thread(read_machine, self.followed.pid)
             self.show_all()
 
-    def choose(self, name: str) -> None:
-        super().choose(name)
+    def choose(self, name: str, *, focus: bool = True) -> None:
+        self._chosen_by_hand = True
+        super().choose(name, focus=focus)
         self.show_all()
 
-    def _show_results(self) -> None:
+    async def _read_results(self) -> None:
+        """Read the results of the run and of others on its data in another thread, then show them."""
         assert self.followed.run is not None
         folder = self.followed.run.folder
-        row = read_run(folder)
-        documents = results_of(folder)
-        results, groups = [], []
-        for document in documents:
-            name = str(document.get("file", ""))
-            for domain, figures in {**document["domains"], "overall": document.get("overall", {})}.items():
-                results.append((name, domain, *(_figure(figures.get(metric)) for metric in SHOWN)))
-            for grouping, group_figures in (document.get("groups") or {}).items():
-                for group, domains in group_figures.items():
-                    for domain, figures in domains.items():
-                        values = (_figure(figures.get(metric)) for metric in SHOWN)
-                        groups.append((name, grouping, group, domain, *values))
+
+        def read() -> tuple[RunRow, list[RunResult], Leaderboard]:
+            row = read_run(folder)
+            board = leaderboard(read_runs(self.followed.workspace) if row.figures else [], row.data)
+            return row, results_of(folder), board
+
+        row, documents, board = await asyncio.to_thread(read)
+        if self.is_attached:
+            self._show_results(row, documents, board)
+
+    def _show_results(self, row: RunRow, documents: list[RunResult], board: Leaderboard) -> None:
+        label = data_label(self.followed.workspace, row.data)
+        self.pane("Results").show(row, documents, board, label)
         metrics = [Col(name, 7, right=True) for name in SHOWN]
-        self.pane("Results").show([Col("result", 16), Col("domain", 12), *metrics], results)
-        heads = [Col("result", 16), Col("by", 9), Col("group", 12), Col("domain", 12)]
-        self.pane("Groups").show([*heads, *metrics], groups)
+        heads = [Col("result", 24), Col("by", 9), Col("group", 14), Col("domain", 14)]
+        self.pane("Groups").show([*heads, *metrics], group_lines(documents))
         settings = row.plan.get("settings", {}) if row.plan else {}
-        setting_columns = [Col("name", 30), Col("value", 44)]
+        setting_columns = [Col("name", 34), Col("value", 40, grow=True)]
         began_with = {f"run.{name}": value for name, value in row.plan.items() if name != "settings"}
         self.pane("Settings").show(setting_columns, list(flat({**settings, **began_with}).items()))
-        manifest = {name: value for name, value in manifest_of(folder).items() if name != "plan"}
+        manifest = {name: value for name, value in manifest_of(row.folder).items() if name != "plan"}
         self.pane("Manifest").show(setting_columns, list(flat(manifest).items()))
 
     def _show_log(self) -> None:
-        lines = [(time.strftime("%H:%M:%S", time.localtime(moment)), text) for moment, text in self.followed.log]
+        lines = [
+            (muted(time.strftime("%H:%M:%S", time.localtime(moment))), text) for moment, text in self.followed.log
+        ]
         pane = self.pane("Log")
         if lines != pane.lines:
             rows = pane.query_one(Rows)
-            at_end = rows.cursor >= len(pane.lines) - 1
-            pane.show([Col("time", 8), Col("what", 60)], lines)
+            at_end = rows.cursor >= rows.count - 1
+            pane.show([Col("time", 8), Col("what", 60, grow=True)], lines)
             if at_end:
                 rows.action_go(-1)
 
@@ -180,12 +239,20 @@ class RunScreen(EdtScreen):
         self._request("run" if paused else "pause")
 
     def action_stop(self) -> None:
-        def answered(request: Request | None) -> None:
-            if request is not None and self._at_work():
-                self._request(request)
-
         if self._at_work():
-            self.app.push_screen(Stop(), answered)
+            self.ask_to_stop()
+
+    def ask_to_stop(self, *, leaving: bool = False) -> None:
+        """Ask whether to stop what is at work, and with `leaving` whether to leave it running."""
+
+        def answered(answer: Request | Literal["leave"] | None) -> None:
+            if answer == "leave":
+                self.app.exit()
+            elif answer is not None and self._at_work():
+                self._request(answer)
+
+        training = self.followed.run is not None and bool(self.followed.run.state.phases)
+        self.app.push_screen(Stop(training=training, leaving=leaving, command=self.followed.command), answered)
 
     def _request(self, request: Request) -> None:
         try:
@@ -204,7 +271,13 @@ class RunScreen(EdtScreen):
         self.pane("Watch").toggle_class("zoomed")
 
     def action_log_axis(self) -> None:
-        self.query_one("#loss", Chart).toggle_log()
+        """Switch the axes of the losses, whichever widget is in focus."""
+        for chart in self.query_one(Losses).query(Chart):
+            chart.action_log_axis()
+
+    def action_next_term(self) -> None:
+        self.query_one(Losses).next_term()
+        self.show_all()
 
     def action_phase(self, by: int) -> None:
         watch = self.pane("Watch")
@@ -219,9 +292,3 @@ class RunScreen(EdtScreen):
         if self.followed.run is not None:
             row = read_run(self.followed.run.folder)
             self.post_message(ShowUsers(row.data, row))
-
-
-def _figure(value: object) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4f}" if isinstance(value, float) else ""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.containers import Vertical
 from textual.widgets import Static
 
 from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.filters import parse
-from edt_cli.ui.library import Shelf, sign
+from edt_cli.ui.leaderboard import datasets_with_runs
+from edt_cli.ui.library import Shelf
+from edt_cli.ui.look import Look
 from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
+from edt_cli.ui.names import figure_order, short_figure
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
-from edt_cli.ui.text import ago, flat, safe
-from edt_cli.workspace.status import RunStatus
+from edt_cli.ui.text import ago, safe
+from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
 
 NO_RUN = "no run yet: edt train --data demo"
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
@@ -29,119 +34,127 @@ class Runs(Pane):
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("D", "next_data", "Next dataset", key_display="D"),
         Binding("c", "screen.choose('Compare')", "Compare"),
         Binding("u", "users", "Users", show=False),
         Binding("M", "unmark", "Unmark all", show=False),
     ]
     DEFAULT_CSS = """
     Runs { layout: vertical; }
+    Runs #list { height: 1fr; width: 1fr; }
     Runs #summary { height: 1; }
-    Runs #facts { height: 7; }
+    Runs Look { height: 8; width: 1fr; }
     """
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self.shelf = shelf
         self.rows: list[RunRow] = []
+        self.data = ""
         self.text = ""
         self.sorted_by = ("", False)
         self._figures: list[str] = []
+        self._summary = ""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="summary", classes="bar", markup=False)
-        yield Rows(empty=NO_RUN)
-        facts = Static(id="facts", classes="frame facts", markup=False)
-        facts.border_title = "run"
-        yield facts
+        with Vertical(id="list"):
+            yield Static(id="summary", classes="bar", markup=False)
+            yield Rows(empty="reading ...")
+        yield Look(self.shelf)
 
     def show(self) -> None:
         """Show the runs on the shelf, filtered and sorted; the cursor stays on its run."""
         rows = self.query_one(Rows)
-        rows.empty = "no run has that in it" if self.shelf.runs else NO_RUN
+        rows.empty = "no run has that in it" if self.shelf.runs else NO_RUN if self.shelf.read else "reading ..."
         run_name = self.rows[rows.cursor].name if rows.cursor < len(self.rows) else ""
         try:
             test = parse(self.text)
         except UserError as error:
             self.failed(str(error))
             return
-        self.rows = [row for row in self.shelf.runs if test(row.fields)] if self.text else list(self.shelf.runs)
+        names = datasets_with_runs(self.shelf.runs)
+        self.data = self.data if self.data in names else (names[0] if names else "")
+        of_data = self._of_data()
+        self.rows = [row for row in of_data if test(row.fields)] if self.text else of_data
         key, down = self.sorted_by
         if key:
             known = [row for row in self.rows if _value(row, key) is not None]
             known.sort(key=lambda row: _value(row, key), reverse=down)
             self.rows = known + [row for row in self.rows if _value(row, key) is None]
         cursor = next((number for number, row in enumerate(self.rows) if row.name == run_name), 0)
-        figures = sorted({name for row in self.shelf.runs for name in row.figures}, key=_figure_order)[:24]
+        known_figures = dict.fromkeys(name for row in of_data for name in row.figures)
+        domains = list(dict.fromkeys(name.partition("_")[2] for name in known_figures))
+        figures = sorted(known_figures, key=lambda name: figure_order(name, domains))[:24]
         columns = [
             Col("run", 29, key="name"),
             Col("state", 10, key="status"),
-            *(Col(_short(name), max(6, len(_short(name))), right=True, key=name) for name in figures),
+            *(
+                Col(
+                    short_figure(name),
+                    max(6, len(short_figure(name))),
+                    right=True,
+                    key=name,
+                    tone=domain_tone(domains.index(name.partition("_")[2])),
+                )
+                for name in figures
+            ),
             Col("when", 5, right=True, key="when"),
             Col("seed", 4, right=True, key="seed"),
             Col("system", 22, key="title"),
-            Col("data", 14, key="data"),
         ]
-        now = time.time()
         self._figures = figures
-        rows.load(
-            columns, len(self.rows), lambda row: self._cells(row, now), cursor=cursor, sorted_by=self.sorted_by
-        )
+        rows.load(columns, len(self.rows), self._cells, cursor=cursor, sorted_by=self.sorted_by)
         self._update_summary()
 
-    def _cells(self, number: int, now: float) -> tuple[str, ...]:
+    def _of_data(self) -> list[RunRow]:
+        """Return the runs on the chosen dataset, and those that cannot be read."""
+        return [row for row in self.shelf.runs if row.data == self.data or not row.data]
+
+    def _cells(self, number: int) -> tuple[str, ...]:
         row = self.rows[number]
-        mark = "*" if row.name in self.shelf.marked else " "
+        marked = row.name in self.shelf.marked
+        mark = "*" if marked else " "
         seed = "" if row.seed is None else str(row.seed)
         figures = (f"{row.figures[name]:.4f}" if name in row.figures else "" for name in self._figures)
         return (
-            f"{mark}{row.annotations.name or row.name}",
+            Tinted(f"{mark}{row.annotations.name or row.name}", "accent" if marked else ""),
             sign(row.status),
             *figures,
-            ago(now - row.when),
+            muted(ago(time.time() - row.when)),
             seed,
             row.title,
-            row.data,
         )
 
     def _update_summary(self) -> None:
         marked = f"  {len(self.shelf.marked)} marked" if self.shelf.marked else ""
-        summary = f" / {safe(self.text, 200) or 'all'}   {len(self.rows)} of {len(self.shelf.runs)}{marked}"
-        self.query_one("#summary", Static).update(summary)
+        names = datasets_with_runs(self.shelf.runs)
+        of = f" of {len(names)} datasets: D" if len(names) > 1 else ""
+        place = f" ({names.index(self.data) + 1}{of})" if of else ""
+        summary = f" {safe(self.data, 40)}{place}  / {safe(self.text, 200) or 'all'}   "
+        summary += f"{len(self.rows)} of {len(self._of_data())}{marked}"
+        if summary != self._summary:
+            self._summary = summary
+            self.query_one("#summary", Static).update(summary)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        self.query_one("#facts", Static).update(self._facts(event.row))
+        self._look()
 
-    def _facts(self, number: int) -> str:
-        if number >= len(self.rows):
-            return ""
-        row = self.rows[number]
-        written = " ".join(filter(None, (row.annotations.name, *(f"#{tag}" for tag in row.annotations.tags))))
-        lines = [f"{safe(row.name, 80)}   {sign(row.status)}   {safe(written, 200)}".rstrip()]
-        if row.status == RunStatus.DAMAGED:
-            return f"{lines[0]}\nrun.json or manifest.json cannot be read; remove its folder:\n{row.folder}"
-        if row.figures:
-            lines.append(
-                "  ".join(
-                    f"{_short(name)} {row.figures[name]:.4f}" for name in sorted(row.figures, key=_figure_order)
-                )
-            )
-        others = [other for other in self.shelf.marked_runs() if other.name != row.name]
-        if others:
-            settings, first = (flat(run.plan.get("settings", {})) for run in (row, others[0]))
-            differing = [
-                f"{name} {first.get(name, '-')} -> {value}"
-                for name, value in settings.items()
-                if first.get(name) != value
-            ]
-            lines.append(safe(f"against {others[0].name}: {', '.join(differing) or 'the same settings'}", 600))
+    def _look(self) -> None:
+        """Show the run under the cursor beside the list."""
+        cursor, look = self.query_one(Rows).cursor, self.query_one(Look)
+        row = self.rows[cursor] if cursor < len(self.rows) else None
+        look.show_facts(row)
+        if row is None:
+            look.show_curves({})
         else:
-            lines.append("space marks a run; what this one sets otherwise is then shown here")
-        llm = row.plan.get("llm")
-        llm_name = f", {llm}" if llm else ""
-        if given := row.plan.get("item_vectors"):
-            llm_name += f", item vectors: given ({given})"
-        lines.append(safe(f"{row.title} on {row.data}{llm_name}, {row.plan.get('device', '')}", 300))
-        return "\n".join(line[:600] for line in lines)
+            self.reads(lambda: look.read(row), look.show_curves)
+
+    def action_next_data(self) -> None:
+        names = datasets_with_runs(self.shelf.runs)
+        if names:
+            self.data = names[(names.index(self.data) + 1) % len(names)] if self.data in names else names[0]
+            self.sorted_by = ("", False)
+            self.show()
 
     def on_rows_sorted(self, event: Rows.Sorted) -> None:
         key, down = self.sorted_by
@@ -168,7 +181,20 @@ class Runs(Pane):
                 self.text = text
                 self.show()
 
-        self.app.push_screen(Question(HINT, self.text), answered)
+        def typed(text: str) -> None:
+            # Half a comparison is no mistake yet.
+            with suppress(UserError):
+                parse(text)
+                self.text = text
+                self.show()
+
+        self.app.push_screen(Question(HINT, self.text, typed), answered)
+
+    def clear_filter(self) -> bool:
+        had, self.text = bool(self.text), ""
+        if had:
+            self.show()
+        return had
 
     def action_users(self) -> None:
         rows = self.query_one(Rows)
@@ -180,18 +206,9 @@ class Runs(Pane):
         self.shelf.marked.clear()
         self.query_one(Rows).refresh()
         self._update_summary()
+        self._look()
         self.post_message(MarksChanged())
 
 
 def _value(row: RunRow, key: str) -> Any:
     return row.figures.get(key) if key in row.figures or "_" in key else getattr(row, key)
-
-
-def _figure_order(name: str) -> tuple[bool, str]:
-    metric, _, domain = name.partition("_")
-    return metric != "ndcg", domain
-
-
-def _short(name: str) -> str:
-    metric, _, domain = name.partition("_")
-    return safe(f"{domain} {'N' if metric == 'ndcg' else 'H'}", 14)

@@ -14,6 +14,7 @@ from textual.widgets import ContentSwitcher, Footer, Static
 from edt_cli.ui.dialogs import Help
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.text import safe
+from edt_cli.ui.tones import join
 
 
 class EdtScreen(Screen[None]):
@@ -24,23 +25,33 @@ class EdtScreen(Screen[None]):
 
     BINDINGS = [
         Binding("escape", "back", "Back", show=False),
-        Binding("tab", "next_section(1)", "Next section", show=False, priority=True),
-        Binding("shift+tab", "next_section(-1)", "Previous section", show=False, priority=True),
-        *(Binding(str(n), f"section({n - 1})", f"Section {n}", show=False) for n in range(1, 7)),
+        Binding("tab", "app.focus_next", "Next pane", show=False),
+        Binding("shift+tab", "app.focus_previous", "Pane before", show=False),
+        *(Binding(str(n), f"section('{n}')", f"Section {n}", show=False) for n in range(10)),
         Binding("question_mark", "help", "Help", key_display="?"),
     ]
     DEFAULT_CSS = """
     EdtScreen #top { height: 1; }
-    EdtScreen #location { width: 1fr; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
-    EdtScreen #aside { width: auto; max-width: 50%; text-align: right; text-wrap: nowrap; text-overflow: ellipsis; }
+    EdtScreen #location { width: 1fr; text-style: bold; color: $primary; }
+    EdtScreen #top Static { text-wrap: nowrap; text-overflow: ellipsis; }
+    EdtScreen #aside { width: auto; max-width: 50%; text-align: right; }
     EdtScreen ContentSwitcher { height: 1fr; }
     """
 
+    # Not the line of sections, which is the first widget: a section says what is in focus.
+    AUTO_FOCUS = ""
     names: ClassVar[list[str]]
+    first_number: ClassVar[int] = 1
+    """Key of the first section."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown_texts: dict[str, str] = {}
+        self._shown_texts: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def reading(self) -> bool:
+        """Whether something was not read yet that will be shown."""
+        return False
 
     def panes(self) -> list[Widget]:
         """Return a pane for each of `names`."""
@@ -50,7 +61,7 @@ class EdtScreen(Screen[None]):
         with Horizontal(id="top", classes="bar"):
             yield Static(id="location", markup=False)
             yield Static(id="aside", markup=False)
-        yield Sections(self.names, id="sections")
+        yield Sections(self.names, self.first_number, id="sections")
         panes = self.panes()
         for name, pane in zip(self.names, panes, strict=True):
             pane.id = _id(name)
@@ -58,13 +69,15 @@ class EdtScreen(Screen[None]):
             yield from panes
         yield Footer(compact=True)
 
-    def say(self, location: str, aside: str | None = None) -> None:
-        """Show the location at the top left and `aside` at the top right."""
+    def say(self, location: str, *aside: str) -> None:
+        """Show the location at the top left and, if it is given, `aside` in parts at the top right."""
         # Update only what has changed: every update is sent to the terminal, even without a difference.
-        for selector, text in (("#location", location), ("#aside", aside)):
-            if text is not None and self._shown_texts.get(selector) != text:
-                self._shown_texts[selector] = text
-                self.query_one(selector, Static).update(safe(text, 300))
+        shown = {"#location": (location,), **({"#aside": aside} if aside else {})}
+        for selector, parts in shown.items():
+            if self._shown_texts.get(selector) != parts:
+                self._shown_texts[selector] = parts
+                content = join(*parts) if selector == "#aside" else safe(parts[0], 300)
+                self.query_one(selector, Static).update(content)
 
     @property
     def chosen(self) -> str:
@@ -75,23 +88,25 @@ class EdtScreen(Screen[None]):
         """Return the pane of a section."""
         return self.query_one(f"#{_id(name)}")
 
-    def action_section(self, index: int) -> None:
-        if index < len(self.names):
+    def action_section(self, key: str) -> None:
+        index = int(key) - self.first_number
+        if 0 <= index < len(self.names):
             self.choose(self.names[index])
 
     def action_choose(self, name: str) -> None:
         self.choose(name)
 
-    def action_next_section(self, by: int) -> None:
-        self.choose(self.names[(self.names.index(self.chosen) + by) % len(self.names)])
+    def on_sections_asked(self, event: Sections.Asked) -> None:
+        event.stop()
+        self.choose(event.name, focus=False)
 
-    def choose(self, name: str) -> None:
-        """Bring a section to the front."""
+    def choose(self, name: str, *, focus: bool = True) -> None:
+        """Bring a section to the front, and with `focus` its first widget into focus."""
         self.query_one(Sections).choose(name)
         self.query_one("#panes", ContentSwitcher).current = _id(name)
         pane = self.pane(name)
-        first = next((w for w in [pane, *pane.query("*")] if w.can_focus and w.display), None)
-        self.set_focus(first)
+        if focus:
+            self.set_focus(next((w for w in [pane, *pane.query("*")] if w.can_focus and w.display), None))
         if hasattr(pane, "entered"):
             pane.entered()
 
@@ -100,13 +115,26 @@ class EdtScreen(Screen[None]):
             self.app.pop_screen()
 
     def action_help(self) -> None:
-        keys: dict[str, str] = {}
-        for active in sorted(self.active_bindings.values(), key=lambda active: not active.binding.show):
+        """Show the keys that work here: those of the widget in focus, of the section, of the screen, of the app."""
+        groups: dict[str, dict[str, str]] = {}
+        for active in self.active_bindings.values():
             binding = active.binding
-            if active.enabled and binding.description and not binding.key.isdigit():
-                shown = self.app.get_key_display(binding)
-                keys[binding.description] = ", ".join(filter(None, [keys.get(binding.description), shown]))
-        self.app.push_screen(Help([(key, description) for description, key in keys.items()]))
+            if not active.enabled or not binding.description or binding.key.isdigit():
+                continue
+            keys = groups.setdefault(self._group_of(active.node), {})
+            shown = self.app.get_key_display(binding)
+            keys[binding.description] = ", ".join(filter(None, [keys.get(binding.description), shown]))
+        numbers = f"{self.first_number}-{self.first_number + len(self.names) - 1}"
+        groups.setdefault("on this screen", {})["Sections"] = numbers
+        order = [name for name in ("here", "in this section", "on this screen", "everywhere") if name in groups]
+        self.app.push_screen(Help([(name, [(key, text) for text, key in groups[name].items()]) for name in order]))
+
+    def _group_of(self, node: object) -> str:
+        if node is self.app:
+            return "everywhere"
+        if isinstance(node, Screen):
+            return "on this screen"
+        return "here" if node is self.focused else "in this section"
 
 
 def _id(name: str) -> str:

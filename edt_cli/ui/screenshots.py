@@ -11,14 +11,16 @@ from textual.pilot import Pilot
 from edt_cli.config import UserError
 from edt_cli.inference.listing import read_runs
 from edt_cli.ui.app import EdtApp
+from edt_cli.ui.screen import EdtScreen
 from edt_cli.workspace.files import write_atomic
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
-SIZES = {"80x24": (80, 24), "160x48": (160, 48)}
+SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48), "200x60": (200, 60)}
 LONGEST_S = 30.0
 Shot = tuple[str, list[str]]
 SHOTS: list[Shot] = [
+    ("home", ["0"]),
     ("datasets", ["1"]),
     ("runs", ["2"]),
     ("compare", ["2", "slash", *"finished", "enter", "space", "space", "space", "c"]),
@@ -50,7 +52,7 @@ async def _write_all(workspace: Workspace, folder: Path, light: bool, ascii_only
     written = []
     for name, size in SIZES.items():
         shots: list[tuple[str, Path | None, list[str]]] = [(shot, None, keys) for shot, keys in SHOTS]
-        shots += [("run", longest.folder, [])] if longest else []
+        shots += [("run", longest.folder, ["1"]), ("result", longest.folder, ["2"])] if longest else []
         for shot, attach, keys in shots:
             app = EdtApp(workspace, attach, ascii_only=ascii_only, colour=True, light=light)
             path = folder / f"{shot}-{name}.svg"
@@ -82,7 +84,8 @@ async def settled(pilot: Pilot[None]) -> None:
     app = pilot.app
     for _ in range(int(LONGEST_S / 0.02)):
         await pilot.pause(0.02)
-        if all(worker.is_finished for worker in app.workers):
+        reading = isinstance(app.screen, EdtScreen) and app.screen.reading
+        if not reading and all(worker.is_finished for worker in app.workers):
             break
     await pilot.pause()
 

@@ -15,8 +15,10 @@ from edt_cli.workspace.event_types import (
     Event,
     JobBegun,
     JobEnded,
+    Made,
     Paused,
     PhaseBegun,
+    Planned,
     Resumed,
     RunBegun,
     RunDone,
@@ -28,6 +30,8 @@ from edt_cli.workspace.event_types import (
 from edt_cli.workspace.status import RunStatus
 
 LOG_LINES = 500
+CLOCK_S = 0.002
+"""Times of events are rounded to milliseconds, those of heartbeats are not."""
 LLM_FIELDS = (
     "calls",
     "calls_left",
@@ -68,9 +72,21 @@ class PhaseState:
     losses: dict[str, Curve] = field(default_factory=dict)
     ndcg: dict[str, Curve] = field(default_factory=dict)
 
+    @property
+    def domains(self) -> list[str]:
+        """Names of the domains, in the order of their dataset."""
+        return [name for name in self.ndcg if name != "mean"]
+
+    @property
+    def within(self) -> float:
+        """How much of the epoch after `epoch` is done."""
+        return min(1.0, self.batch / self.steps) if self.steps else 0.0
+
     def left(self) -> float | None:
         """Return the seconds to the last epoch at the pace so far; early stopping may end the phase sooner."""
-        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch and self.epochs else None
+        if not self.epoch or not self.epochs:
+            return None
+        return self.seconds / self.epoch * max(0.0, self.epochs - self.epoch - self.within)
 
 
 @dataclass
@@ -97,6 +113,12 @@ class RunState:
     events: int = 0
     began: float | None = None
     time: float | None = None
+    worked: float = 0.0
+    """Seconds at work on a run up to its last event, without pauses and the time between two processes."""
+    made: set[str] = field(default_factory=set)
+    """Kinds of artefacts that were made, or were there already."""
+    planned: list[str] = field(default_factory=list)
+    """Names of all phases, as far as they are known."""
     speed: float | None = None
     _pace: tuple[float, int, str] | None = None
 
@@ -108,9 +130,25 @@ class RunState:
     def ended(self) -> bool:
         return self.status.ended
 
+    def whole(self) -> Curve:
+        """Return the mean validation NDCG@10 of all phases, one after the other."""
+        joined, before = Curve(), 0.0
+        for phase in self.phases.values():
+            curve = phase.ndcg.get("mean") or next(iter(phase.ndcg.values()), None)
+            if curve is None or not len(curve):
+                continue
+            for x, low, high in curve:
+                joined.add(before + x, low)
+                if high > low:
+                    joined.add(before + x, high)
+            before += curve.end
+        return joined
+
     def fold(self, event: Event) -> None:
         """Update the state with an event."""
         self.events += 1
+        if event.time and self.time and not isinstance(event, RunBegun | Resumed):
+            self.worked += max(0.0, event.time - self.time)
         self.time = event.time or self.time
         self.began = self.began or self.time
         self._apply(event)
@@ -121,11 +159,17 @@ class RunState:
         match event:
             case JobBegun():
                 self.job, self.status = event.to_json(), RunStatus.WORKING
+            case Made(step=step):
+                self.made.add(step)
             case RunBegun(run=run):
                 self._begin(run)
             case Skipped(run=run) if run:
                 self._begin(run)
                 self.done.add(run)
+            case Skipped(step=step):
+                self.made.add(step)
+            case Planned(phases=names):
+                self.planned = [safe(name, 40) for name in names]
             case RunDone(run=run):
                 self.done.add(run)
             case PhaseBegun(phase=phase) | Resumed(phase=phase) if phase:
@@ -136,6 +180,7 @@ class RunState:
             case EpochEnded():
                 self._end_epoch(event)
             case Calls():
+                self.stage, self.stage_done, self.stage_total = event.stage, event.done, event.total
                 self._update_llm(event.to_json())
             case Paused():
                 self.status, self.requested = RunStatus.PAUSED, ""
@@ -149,12 +194,18 @@ class RunState:
                 self.status, self.message = RunStatus(outcome), safe(error, 500)
 
     def beat(self, heartbeat: Mapping[str, Any], batch_size: int | None = None) -> None:
-        """Update the progress with a heartbeat, and with `batch_size` the samples per second since the last."""
+        """Update the progress with a heartbeat, and with `batch_size` the samples per second since the last.
+
+        A heartbeat that is older than the last event tells nothing: it is written every few seconds only.
+        """
+        moment = _number(heartbeat.get("time"))
+        if self.status.ended or (self.time is not None and (moment or 0.0) < self.time - CLOCK_S):
+            return
         self.stage = str(heartbeat.get("stage", ""))
         self.stage_done = int(_number(heartbeat.get("done")) or 0)
         self.stage_total = int(_number(heartbeat.get("total")) or 0)
         self._update_llm(heartbeat)
-        name, step, moment = heartbeat.get("phase"), heartbeat.get("step"), _number(heartbeat.get("time"))
+        name, step = heartbeat.get("phase"), heartbeat.get("step")
         phase = self.phases.get(name) if isinstance(name, str) else None
         if phase is None or not isinstance(step, int) or moment is None:
             return
@@ -175,6 +226,7 @@ class RunState:
         self.status, self.requested = RunStatus.TRAINING, self.requested if self.requested != "run" else ""
         p = self._phase_of(event.phase)
         p.epoch, p.epochs, p.step = event.epoch, event.epochs or p.epochs, event.step or p.step
+        p.batch = 0
         p.patience, p.seconds, p.best_epoch = event.patience, event.seconds or p.seconds, event.best_epoch
         for curves, values in ((p.losses, event.losses), (p.ndcg, event.ndcg)):
             for term, value in values.items():

@@ -22,6 +22,7 @@ from edt_cli.ui.library import Shelf, main_results_of, open_runs
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph
+from edt_cli.ui.tones import Tinted, domain_tone
 from edt_cli.workspace.status import RunStatus
 
 MARKS = {"best": "*", "second": "+", "": " "}
@@ -59,11 +60,13 @@ class Tables(Pane):
 
     def entered(self) -> None:
         marked = self.shelf.marked_runs()
-        self.table_makers = _ours(marked or self.shelf.runs, bool(marked)) + [
+        self.query_one("#table", Rows).empty = "reading ..."
+        # Marked runs have tables of their own: a table of all runs never becomes one of some.
+        self.table_makers = [*_ours(self.shelf.runs, only_marked=False), *_ours(marked, only_marked=True)] + [
             (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
         ]
         self.query_one("#names", Rows).load(
-            [Col("table", 60)], len(self.table_makers), lambda row: (self.table_makers[row][0],)
+            [Col("table", 60, grow=True)], len(self.table_makers), lambda row: (self.table_makers[row][0],)
         )
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
@@ -74,6 +77,7 @@ class Tables(Pane):
 
     def _show(self, tables: list[Table]) -> None:
         self.table = tables[0] if tables else None
+        self.query_one("#table", Rows).empty = "no run for this table yet: edt train"
         rows = self.query_one("#table", Rows)
         if self.table is None:
             rows.load([], 0, lambda row: ())
@@ -86,12 +90,20 @@ class Tables(Pane):
         columns += [Col(table.stub[0] or "group", 10)] if table.row_groups else []
         for index, column in enumerate(table.columns):
             widest = max([len(_cell_text(row.cells[index])) for row in table.rows], default=6)
-            columns.append(Col(column.name, max(widest, len(column.name)), right=True, group=column.group))
+            groups = list(dict.fromkeys(column.group for column in table.columns))
+            tone = domain_tone(groups.index(column.group)) if 1 < len(groups) <= 4 else ""
+            width = max(widest, len(column.name))
+            columns.append(Col(column.name, width, right=True, group=column.group, tone=tone))
 
         def cells(number: int) -> tuple[str, ...]:
             row = table.rows[number]
             group = (row.group,) if table.row_groups else ()
-            return (row.label, *group, *(_cell_text(cell) for cell in row.cells))
+            texts = [_cell_text(cell) for cell in row.cells]
+            shown = [
+                Tinted(text, column.tone, bold=isinstance(cell, Measure) and cell.mark == "best")
+                for text, cell, column in zip(texts, row.cells, columns[-len(texts) :], strict=True)
+            ]
+            return (row.label, *group, *shown)
 
         rows.load(columns, len(table.rows), cells)
 

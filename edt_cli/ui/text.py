@@ -33,8 +33,13 @@ def safe(text: Any, limit: int = LONGEST) -> str:
 
 
 def fit(text: Any, width: int, *, right: bool = False) -> str:
-    """Return `text` in exactly `width` cells, with … where it is cut."""
-    return crop(safe(text, max(width, 1) * 2), width, right=right)
+    """Return `text` in exactly `width` cells, with … where it is cut.
+
+    A space at its end is kept, so that figures with and without a mark stand below each other.
+    """
+    shown = safe(text, max(width, 1) * 2)
+    end = " " if right and str(text).endswith(" ") and not shown.endswith(" ") else ""
+    return crop(shown + end, width, right=right)
 
 
 def crop(shown: str, width: int, *, right: bool = False) -> str:

@@ -1,4 +1,8 @@
-"""Light, dark and colourless themes. Colours are from the 256-colour cube, so that tmux does not turn them grey."""
+"""Light and dark theme, and an ASCII mode.
+
+Colours are from the 256-colour cube, so that tmux does not turn them grey, and each is readable on the background.
+One accent is for where one is: focus, the section at the front, the cursor. All other colours have a meaning.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +12,59 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from edt_cli.reporting.text import ascii_form
+from edt_cli.ui.tones import TONES
 
-DARK = Theme(
-    name="edt-dark",
-    primary="#5fafff",
-    secondary="#ffaf5f",
-    accent="#87d7af",
-    warning="#ffd75f",
-    error="#ff8787",
-    success="#87d787",
-    foreground="#e4e4e4",
-    background="#121212",
-    surface="#121212",
-    panel="#262626",
+
+def _theme(name: str, *, dark: bool, greys: tuple[str, str, str, str, str], tones: tuple[str, ...]) -> Theme:
+    """Return a theme.
+
+    Args:
+        name: Name of the theme.
+        dark: Whether it is light on dark.
+        greys: Colours of text, background, bars, frames and the cursor's row.
+        tones: Colours in the order of TONES.
+    """
+    text, background, panel, frame, cursor = greys
+    colour = dict(zip(TONES, tones, strict=True))
+    return Theme(
+        name=name,
+        primary=colour["accent"],
+        secondary=colour["series-0"],
+        accent=colour["accent"],
+        warning=colour["warn"],
+        error=colour["bad"],
+        success=colour["good"],
+        foreground=text,
+        background=background,
+        surface=background,
+        panel=panel,
+        dark=dark,
+        variables={
+            "frame": frame,
+            "cursor-row": cursor,
+            "footer-key-foreground": colour["accent"],
+            **{f"tone-{tone}": value for tone, value in colour.items()},
+        },
+    )
+
+
+DARK = _theme(
+    "edt-dark",
     dark=True,
-    variables={
-        **{"series-0": "#5fafff", "series-1": "#ffaf5f", "series-2": "#87d787", "series-3": "#d7afff"},
-        "frame": "#585858",
-    },
+    greys=("#e4e4e4", "#121212", "#262626", "#4e4e4e", "#303030"),
+    tones=(
+        *("#87d787", "#5fd7ff", "#ffd75f", "#ff8787", "#9e9e9e", "#d7afff"),
+        *("#5fafff", "#ffaf5f", "#5fd7af", "#ff87d7", "#d7d75f", "#af87ff", "#ff875f", "#bcbcbc"),
+    ),
 )
-LIGHT = Theme(
-    name="edt-light",
-    primary="#005faf",
-    secondary="#af5f00",
-    accent="#005f5f",
-    warning="#875f00",
-    error="#af0000",
-    success="#005f00",
-    foreground="#1c1c1c",
-    background="#ffffff",
-    surface="#ffffff",
-    panel="#e4e4e4",
+LIGHT = _theme(
+    "edt-light",
     dark=False,
-    variables={
-        **{"series-0": "#005faf", "series-1": "#af5f00", "series-2": "#005f00", "series-3": "#5f00af"},
-        "frame": "#a8a8a8",
-    },
+    greys=("#1c1c1c", "#ffffff", "#e4e4e4", "#b2b2b2", "#eeeeee"),
+    tones=(
+        *("#005f00", "#005f87", "#875f00", "#af0000", "#626262", "#5f00af"),
+        *("#005fd7", "#af5f00", "#005f5f", "#af0087", "#5f5f00", "#5f00d7", "#af0000", "#585858"),
+    ),
 )
 
 _BOXES = {

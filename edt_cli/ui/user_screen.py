@@ -20,6 +20,7 @@ from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph, safe
+from edt_cli.ui.tones import Tinted, domain_tone, muted
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
@@ -69,16 +70,30 @@ class UserScreen(EdtScreen):
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
         location = f"edt > users > {h.dataset.name} > {safe(self.user_name, 40)}"
         self.say(location, f"{counts}, r = {document['r']:.2f}")
+        names = list(h.dataset.domains.names)
+        tones = {name: domain_tone(place) for place, name in enumerate(names)}
         rows = [
-            (str(number), PARTS[item["part"]], item["domain"], _title(item["title"]), item["item"] or "made up")
+            (
+                str(number),
+                Tinted(PARTS[item["part"]], "accent"),
+                Tinted(item["domain"], tones.get(item["domain"], "")),
+                _title(item["title"]),
+                item["item"] or "made up",
+            )
             for number, item in enumerate(document["history"], start=1)
         ]
-        heads = [Col("#", 4, right=True), Col("", 6), Col("domain", 12), Col("title", 40), Col("item", 12)]
+        heads = [
+            Col("#", 4, right=True),
+            Col("", 6),
+            Col("domain", 14),
+            Col("title", 36, grow=True),
+            Col("item", 12),
+        ]
         self.pane("Timeline").show(heads, rows)
         generated = [
             (
-                "yes" if item["kept"] else "no",
-                item["domain"],
+                Tinted("yes", "good") if item["kept"] else muted("no"),
+                Tinted(item["domain"], tones.get(item["domain"], "")),
                 _title(item["title"]),
                 _score(item["score_source"]),
                 _score(item["score_target"]),
@@ -87,7 +102,7 @@ class UserScreen(EdtScreen):
             )
             for item in document["generated"]
         ]
-        columns = [Col("kept", 4), Col("domain", 12), Col("title", 30), Col("source", 6, right=True)]
+        columns = [Col("kept", 4), Col("domain", 12), Col("title", 26, grow=True), Col("source", 6, right=True)]
         self.pane("Generated").show(
             [*columns, Col("target", 6, right=True), Col("tau", 6, right=True), Col("why", 14)], generated
         )
@@ -100,8 +115,8 @@ class UserScreen(EdtScreen):
         data = self.histories.dataset.name
         return [row for row in self.shelf.runs if row.status == RunStatus.FINISHED and row.data == data]
 
-    def choose(self, name: str) -> None:
-        super().choose(name)
+    def choose(self, name: str, *, focus: bool = True) -> None:
+        super().choose(name, focus=focus)
         if name == "Recommended" and self._recommended_run != self.run_number:
             self._recommend()
 
@@ -151,7 +166,7 @@ class UserScreen(EdtScreen):
             for domain, items in domains.items()
             for item in items
         ]
-        heads = [Col("#", 3, right=True), Col("domain", 12), Col(f"title, by {row.name}", 40)]
+        heads = [Col("#", 3, right=True), Col("domain", 12), Col(f"title, by {row.name}", 36, grow=True)]
         pane.show([*heads, Col("score", 8, right=True), Col("item", 12)], lines)
 
 

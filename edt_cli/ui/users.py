@@ -15,6 +15,7 @@ from edt_cli.ui.library import Shelf
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe
+from edt_cli.ui.tones import domain_tone
 from edt_cli.ui.user_screen import UserScreen
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
@@ -48,10 +49,13 @@ class Users(Pane):
 
     def compose(self) -> ComposeResult:
         yield Static(id="summary", classes="bar", markup=False)
-        yield Rows(empty="no dataset yet: edt train --data demo")
+        yield Rows(empty="reading ...")
 
     def entered(self) -> None:
         names = [artefact.key for artefact in self.workspace.datasets()]
+        if not names:
+            self.query_one(Rows).empty = "no dataset yet: edt train --data demo"
+            self.query_one(Rows).refresh()
         if self.histories is None and names:
             runs = [row.data for row in self.shelf.runs if row.data in names]
             self.open((runs or names)[0])
@@ -77,7 +81,7 @@ class Users(Pane):
             Col("user", 24, key="user"),
             Col("items", 6, right=True, key="items"),
             *(
-                Col(name, max(7, min(14, len(name))), right=True, key=f"domain {n}")
+                Col(name, max(7, min(14, len(name))), right=True, key=f"domain {n}", tone=domain_tone(n))
                 for n, name in enumerate(domains)
             ),
             Col("r", 5, right=True, key="r"),
@@ -149,7 +153,7 @@ class Users(Pane):
                 self.text = text
                 self._filter()
 
-        self.app.push_screen(Question(HINT, self.text), answered)
+        self.app.push_screen(Question(HINT, self.text, answered), answered)
 
     def _filter(self) -> None:
         """Apply the filter to the users."""
@@ -171,6 +175,12 @@ class Users(Pane):
         self.order = kept if self.text else None
         self.sorted_by = ("", False)
         self._load(cursor=0)
+
+    def clear_filter(self) -> bool:
+        had, self.text = bool(self.text), ""
+        if had and self.histories is not None:
+            self._filter()
+        return had
 
     def action_next_data(self) -> None:
         names = [artefact.key for artefact in self.workspace.datasets()]

@@ -1,21 +1,70 @@
-"""Live section of a run's screen: status, curves, machine, seeds and log."""
+"""Live section of a run's screen: status, steps, curves, machine, seeds and log."""
 
 from __future__ import annotations
 
 import time
 
-from rich.text import Text
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import Static
 
-from edt_cli.ui.chart import Chart, number
+from edt_cli.ui.chart import Chart
+from edt_cli.ui.curves import Curve
 from edt_cli.ui.followed import Followed
-from edt_cli.ui.library import sign
-from edt_cli.ui.machine import Machine, lines
+from edt_cli.ui.machine import Machine
+from edt_cli.ui.machine import lines as machine_lines
+from edt_cli.ui.money import money_lines
+from edt_cli.ui.plot import number
 from edt_cli.ui.state import PhaseState, RunState
-from edt_cli.ui.text import bar, crop, duration, paragraph, safe, short
+from edt_cli.ui.steps import steps_of
+from edt_cli.ui.text import bar, crop, duration, safe, short
+from edt_cli.ui.tones import MEAN, Tinted, domain_tone, lines, muted, sign
 from edt_cli.workspace.status import RunStatus
+
+CHART_ROWS = 8
+"""Least height of a chart of a loss, where several share the room."""
+OTHER_SERIES = 4
+"""First colour that is not a domain's."""
+
+
+class Losses(Vertical):
+    """Charts of the terms of a loss, one each; terms that have no room come up one after the other."""
+
+    DEFAULT_CSS = "Losses { height: 1fr; width: 1fr; }"
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.first = 0
+        self._terms: dict[str, Curve] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Chart("loss")
+
+    def show(self, terms: dict[str, Curve], domains: list[str], note: str) -> None:
+        """Draw the terms that have room, from the first chosen one on."""
+        self._terms = terms
+        names = list(terms)
+        room = max(1, min(len(names), self.size.height // CHART_ROWS))
+        charts = list(self.query(Chart))
+        for _ in range(room - len(charts)):
+            self.mount(chart := Chart("loss"))
+            charts.append(chart)
+        rest = f"{room} of {len(names)} terms: m" if len(names) > room else note
+        for place, chart in enumerate(charts):
+            if chart.display != (place < room):
+                chart.display = place < room
+            if place < room and names:
+                name = names[(self.first + place) % len(names)]
+                title, colour = _term(name, domains, names.index(name))
+                chart.show({title: terms[name]}, note=rest, title=f"loss: {title}", colours={title: colour})
+            elif not names:
+                chart.show({}, note=note, title="loss")
+
+    def next_term(self) -> None:
+        """Show the next term first."""
+        self.first += 1
 
 
 class Watch(Vertical):
@@ -30,184 +79,182 @@ class Watch(Vertical):
     Watch #seeds { height: auto; max-height: 8; }
     Watch #log { height: 7; }
     Watch #machine.empty, Watch #seeds.empty { display: none; }
+    Watch #log.empty { display: none; }
     Watch.zoomed #log, Watch.zoomed #machine, Watch.zoomed #seeds { display: none; }
     Watch.asking #charts { display: none; }
     Watch.asking #money { display: block; }
     Watch.asking #log { height: 5; }
-    Watch.one-chart #loss { display: none; }
     """
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.shown_phase: str | None = None
         self.machine: Machine | None = None
+        self._shown: dict[str, tuple[object, ...]] = {}
 
     def compose(self) -> ComposeResult:
         yield Static(id="where", markup=False)
         with Horizontal(id="charts"):
-            yield Chart("loss", id="loss")
+            yield Losses(id="loss")
             yield Chart("validation NDCG@10", id="ndcg")
         yield Static(id="money", classes="frame", markup=False)
         yield Static(id="machine", markup=False)
         yield Static(id="seeds", markup=False)
-        yield Static(id="log", classes="frame", markup=False)
+        log = Static(id="log", classes="frame", markup=False)
+        log.border_title = "log, following"
+        yield log
 
     def show(self, followed: Followed) -> None:
         """Draw the state of a run or job."""
         phases = followed.run.state.phases if followed.run else {}
         phase = phases.get(self.shown_phase or "") or followed.phase
         width = max(20, self.size.width)
-        working = followed.working
         asking = phase is None
-        self.set_class(asking, "asking")
-        where = [crop(line, width) for line in self._where(followed, phase, width)]
-        self._put("#where", Text("\n".join(where), no_wrap=True, overflow="crop"))
+        if self.has_class("asking") != asking:
+            self.set_class(asking, "asking")
+        self._put("#where", lines(self._where(followed, phase, width)))
         if phase is not None:
             best = phase.best_epoch if phase.best else None
             note = f"{phase.name}, by epoch"
-            self.query_one("#loss", Chart).show(phase.losses, note=note)
-            self.query_one("#ndcg", Chart).show(phase.ndcg, note=note, mark=best)
-        if asking:
-            self._put("#money", Text("\n".join(self._stage(working, width - 4))))
-        self._put("#seeds", Text("\n".join(self._seeds(followed, width)), no_wrap=True, overflow="crop"))
+            domains = phase.domains
+            self.query_one(Losses).show(phase.losses, domains, note)
+            colours = {name: MEAN if name == "mean" else domains.index(name) % 4 for name in phase.ndcg}
+            self.query_one("#ndcg", Chart).show(phase.ndcg, note=note, mark=best, colours=colours)
+        else:
+            self._put("#money", lines(self._stage(followed, width - 4)))
+        self._put("#seeds", lines(_seeds(followed)))
         self._log(followed, width)
         self._machine(followed, width)
 
-    def _put(self, selector: str, text: Text) -> None:
-        """Update a widget, if its text has changed."""
-        shown = self.query_one(selector, Static)
-        if getattr(shown, "last_text", None) != text.plain:
-            shown.last_text = text.plain  # type: ignore[attr-defined]
-            shown.update(text)
-            shown.set_class(not text.plain, "empty")
+    def _put(self, selector: str, content: Content) -> None:
+        """Update a widget, if its text or a colour has changed."""
+        version = (content.plain, tuple(content.spans))
+        if self._shown.get(selector) != version:
+            self._shown[selector] = version
+            shown = self.query_one(selector, Static)
+            shown.update(content)
+            shown.set_class(not content.plain, "empty")
 
-    def _where(self, followed: Followed, phase: PhaseState | None, width: int) -> list[str]:
-        """Return the lines on status and progress."""
-        state, working = followed.state, followed.working
-        status = sign(followed.status)
-        if working.requested and not followed.ended:
-            status += f" ({working.requested.replace('-', ' ')} asked)"
+    def _where(self, followed: Followed, phase: PhaseState | None, width: int) -> list[list[str]]:
+        """Return the lines on status, steps and progress."""
+        status: list[str] = [Tinted(sign(followed.status), sign(followed.status).tone, bold=True)]
+        if followed.working.requested and not followed.ended:
+            status.append(Tinted(f" ({followed.working.requested.replace('-', ' ')} asked)", "warn"))
         if followed.status == RunStatus.SILENT:
-            status += f" for {duration(followed.silent_for)}: no process is there; the same command goes on"
+            status.append(f" for {duration(followed.silent_for)}: no process is there")
         elif followed.quiet:
-            status += f", nothing heard for {duration(followed.silent_for)}"
-        job = followed.job.state if followed.job else None
-        began = (job.began if job else None) or state.began
-        until = time.time() if not followed.ended and followed.process_alive else state.time
-        clock = duration((until or 0) - began) if began and until else "-"
-        head = [f"{status}   {clock}"]
+            status.append(f", nothing heard for {duration(followed.silent_for)}")
+        status.append(f"   {duration(followed.clock)}")
+        used = sum(cell_len(part) for part in status)
+        rows = [status]
+        command = followed.command
+        if command and followed.status != RunStatus.FINISHED:
+            again = "" if followed.process_alive and not followed.ended else "the same command goes on: "
+            # After a stop the command is what to type next: it is shown whole, on a line of its own.
+            if again or used + cell_len(command) + 4 > width:
+                rows.append([muted(crop(f"{again}{safe(command, 1000)}", width).rstrip())])
+            else:
+                status.append(muted(f"   {safe(command, 1000)}"))
         if followed.message:
-            head.append(safe(followed.message, width))
-        if phase is not None:
-            return [*head, *self._of_phase(phase, followed)]
-        return head
+            rows.append([Tinted(crop(safe(followed.message, width * 2), width).rstrip(), "bad")])
+        steps = [step.text() for step in steps_of(followed)]
+        if steps:
+            rows.append([part for step in steps for part in (step, "   ")][:-1])
+        return [*rows, *self._of_phase(phase, followed)] if phase is not None else rows
 
-    def _of_phase(self, phase: PhaseState, followed: Followed) -> list[str]:
+    def _of_phase(self, phase: PhaseState, followed: Followed) -> list[list[str]]:
         """Return the lines on a phase of training."""
-        epoch = f"{phase.name} epoch {phase.epoch}/{phase.epochs}"
         done = phase.epoch / phase.epochs if phase.epochs else 0.0
-        parts = [epoch, bar(done, 10)]
-        if not followed.ended and phase.steps:
-            parts.append(f"batch {phase.batch}/{phase.steps}")
+        row: list[str] = [f"{phase.name} epoch {phase.epoch}/{phase.epochs}  ", Tinted(bar(done, 10), "accent")]
+        at_work = not followed.ended and followed.process_alive
+        if at_work and phase.batch:
+            row.append(f"  batch {phase.batch}/{phase.steps}")
         left = phase.left()
-        if not followed.ended and phase is followed.phase and left is not None:
-            parts.append(f"at most {duration(left)} left")
-        best = "  ".join(
-            f"{safe(name, 14)} {number(value)}" for name, value in phase.best.items() if name != "mean"
-        )
-        more = [f"best at {phase.best_epoch}: {best or '-'}"]
-        more += [f"patience {phase.patience} left"] if phase.patience is not None else []
-        speed = followed.run.state.speed if followed.run and not followed.ended else None
-        more += [f"{short(speed)} samples/s"] if speed else []
-        return ["  ".join(parts), "   ".join(more)]
+        if at_work and phase is followed.phase and left is not None:
+            # Early stopping may end it sooner, and nobody knows how long a later phase takes.
+            row.append(f"  this phase: at most {duration(left)} left")
+        best: list[str] = [f"best at {phase.best_epoch}: "]
+        for name, value in phase.best.items():
+            if name != "mean":
+                best += [Tinted(f"{safe(name, 14)} {number(value)}", domain_tone(phase.domains.index(name))), "  "]
+        more = [f" patience {phase.patience} left"] if phase.patience is not None else []
+        speed = followed.run.state.speed if followed.run and at_work else None
+        more += [f"   {short(speed)} samples/s"] if speed else []
+        return [row, [*(best if phase.best else [*best, "-"]), *more]]
 
-    def _stage(self, working: RunState, width: int) -> list[str]:
+    def _stage(self, followed: Followed, width: int) -> list[list[str]]:
         """Return the progress of a stage before training; for an LLM stage also its calls and cost."""
+        if followed.errors:
+            return [[Tinted(crop(safe(line, width * 2), width).rstrip(), "bad")] for line in followed.errors]
+        working = followed.working
+        if not working.events and not followed.ended:
+            return [["the process is starting: its first words take some seconds"]]
         if not working.stage_total:
             return []
-        progress = f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"
+        if working.stage == "starting":
+            return [["reading the data"]]
+        progress = [f"{safe(working.stage, 40)}  {working.stage_done:,} of {working.stage_total:,}"]
+        share = Tinted(bar(working.stage_done / working.stage_total, max(10, min(60, width - 2))), "accent")
         if working.llm:
-            return [progress, *self._money(working.llm, width)]
-        return [progress, bar(working.stage_done / working.stage_total, max(10, min(60, width - 2)))]
-
-    def _money(self, llm: dict[str, object], width: int) -> list[str]:
-        """Return the calls of an LLM stage as letters in one bar, its cost, and the last reply."""
-
-        def count(name: str) -> float:
-            value = llm.get(name)
-            return float(value) if isinstance(value, int | float) else 0.0
-
-        failures = llm.get("failed")
-        causes = {safe(k, 40): v for k, v in failures.items()} if isinstance(failures, dict) else {}
-        lost = sum(v for v in causes.values() if isinstance(v, int))
-        hits, new = count("hits"), count("new")
-        done = hits + new + lost
-        total = done + count("calls_left")
-        room = max(10, min(60, width - 2))
-        scale = room / max(1.0, total or done)
-        letters = [("h", hits), ("n", new), ("r", count("retries")), ("f", lost)]
-        bar_letters = "".join(letter * round(value * scale) for letter, value in letters if letter != "r")[:room]
-        rows = [
-            f"calls {done:,.0f} of about {total:,.0f}{_pace(count('calls_per_s'), llm.get('seconds_left'))}",
-            f"[{bar_letters.ljust(room, '.')}]",
-            f"h hits {hits:,.0f}   n new {new:,.0f}   retries {count('retries'):,.0f}   f failures {lost:,.0f}",
-        ]
-        if count("held_s"):
-            rows.append(f"held for {count('held_s'):.0f} s: a rate limit, or a provider that does not answer")
-        if causes:
-            rows.append("failures by cause: " + ", ".join(f"{cause} {n}" for cause, n in causes.items()))
-        if "prompt_tokens" in llm:
-            rows.append(f"tokens {count('prompt_tokens'):,.0f} in, {count('completion_tokens'):,.0f} out")
-        if "spent_usd" in llm:
-            spent, limit = count("spent_usd"), count("limit_usd")
-            parts = [f"spent ${spent:.4f}"]
-            parts += [f"projected ${spent + spent / new * count('calls_left'):.4f}"] if new else []
-            parts += [f"limit ${limit:.4f} {bar(spent / limit, 10)}"] if limit else ["no limit"]
-            rows.append("   ".join(parts))
-        last = llm.get("last")
-        if isinstance(last, dict) and last.get("text"):
-            rows += [f"last reply ({safe(last.get('user', ''), 40)}):", paragraph(last["text"], 4000)]
-        return rows
-
-    def _seeds(self, followed: Followed, width: int) -> list[str]:
-        """Return a line for each run of a job that has several."""
-        job = followed.job.state if followed.job else None
-        if job is None:
-            return []
-        planned = job.job.get("seeds")
-        count = max(len(planned) if isinstance(planned, list) else 0, len(job.runs))
-        if count < 2:
-            return []
-        rows = []
-        for index in range(count):
-            seed = planned[index] if isinstance(planned, list) and index < len(planned) else ""
-            summary = followed.summaries.get(job.runs[index]) if index < len(job.runs) else None
-            if summary is None:
-                rows.append(crop(f"  . seed {seed}  to come", width))
-                continue
-            best = "  ".join(f"{safe(k, 14)} {number(v)}" for k, v in summary.best.items() if k != "mean")
-            epoch = f"  epoch {summary.epoch}" if summary.epoch else ""
-            rows.append(crop(f"  {sign(summary.status)}  seed {seed}  N@10 {best or '-'}{epoch}", width))
-        return rows
+            return [progress, *money_lines(working.llm, width)]
+        return [progress, [share]]
 
     def _log(self, followed: Followed, width: int) -> None:
         frame = self.query_one("#log", Static)
         room = frame.size.height or 5
         entries = followed.log[-room:]
-        frame.border_title = "log, following"
-        clock = [time.strftime("%H:%M:%S", time.localtime(moment)) for moment, _ in entries]
-        rows = [crop(f"{at} {line}", width - 4) for at, (_, line) in zip(clock, entries, strict=True)]
-        self._put("#log", Text("\n".join(rows), no_wrap=True, overflow="crop"))
+        if followed.errors and self.query_one("#charts").display:
+            # What a process said last tells more than its log.
+            shown = followed.errors[-room:]
+            self._put(
+                "#log", lines([[Tinted(crop(safe(line, width * 2), width - 4).rstrip(), "bad")] for line in shown])
+            )
+            title = "what the process said last"
+        else:
+            clock = [muted(time.strftime("%H:%M:%S ", time.localtime(moment))) for moment, _ in entries]
+            rows = [[at, crop(line, width - 13).rstrip()] for at, (_, line) in zip(clock, entries, strict=True)]
+            self._put("#log", lines(rows))
+            title = "log" if followed.ended else "log, following"
+        if frame.border_title != title:
+            frame.border_title = title
 
     def _machine(self, followed: Followed, width: int) -> None:
-        machine_lines: list[str] = []
+        rows: list[str] = []
         if followed.pid is not None:
-            machine_lines = lines(self.machine, width) if self.machine is not None else []
+            rows = machine_lines(self.machine, width) if self.machine is not None else []
         elif followed.process_alive and followed.host and not followed.ended:
-            machine_lines = [f"at work on {safe(followed.host, 40)}"]
-        self._put("#machine", Text("\n".join(crop(line, width) for line in machine_lines)))
+            rows = [f"at work on {safe(followed.host, 40)}"]
+        self._put("#machine", lines([[crop(row, width).rstrip()] for row in rows]))
 
 
-def _pace(per_second: float, left: object) -> str:
-    text = f", {per_second:.1f} a second" if per_second else ""
-    return text + (f", {duration(float(left))} left" if isinstance(left, int | float) else "")
+def _term(name: str, domains: list[str], place: int) -> tuple[str, int]:
+    """Return the name of a term of a loss and the number of its colour; `L_1` is that of the second domain."""
+    prefix, _, domain = name.partition("_")
+    if prefix == "L" and domain.isdigit() and int(domain) < len(domains):
+        return domains[int(domain)], int(domain) % 4
+    return name, OTHER_SERIES + place % 3
+
+
+def _seeds(followed: Followed) -> list[list[str]]:
+    """Return a line for each run of a job that has several."""
+    job: RunState | None = followed.job.state if followed.job else None
+    if job is None:
+        return []
+    seeds = job.job.get("seeds")
+    planned = seeds if isinstance(seeds, list) else []
+    count = max(len(planned), len(job.runs))
+    if count < 2:
+        return []
+    rows: list[list[str]] = []
+    for index in range(count):
+        seed = planned[index] if index < len(planned) else ""
+        summary = followed.summaries.get(job.runs[index]) if index < len(job.runs) else None
+        if summary is None:
+            rows.append([muted(f"  . seed {seed}  to come")])
+            continue
+        row: list[str] = ["  ", sign(summary.status), f"  seed {seed}  N@10 "]
+        names = [name for name in summary.best if name != "mean"]
+        for place, name in enumerate(names):
+            row += [Tinted(f"{safe(name, 14)} {number(summary.best[name])}", domain_tone(place)), "  "]
+        rows.append([*row, *([] if names else ["-  "]), *([f"epoch {summary.epoch}"] if summary.epoch else [])])
+    return rows

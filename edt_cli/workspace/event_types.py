@@ -145,6 +145,13 @@ class RunDone(Event):
     run: str = ""
 
 
+class Planned(Event):
+    """What a training is made of."""
+
+    event: Literal["planned"] = "planned"
+    phases: list[str] = Field([], description="all phases, in their order")
+
+
 class PhaseBegun(Event):
     """A phase of training begins."""
 
@@ -225,6 +232,7 @@ AnyEvent = (
     | Made
     | Paused
     | PhaseBegun
+    | Planned
     | Precision
     | Remark
     | Resumed

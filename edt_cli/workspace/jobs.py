@@ -2,7 +2,7 @@
 
 <workspace>/jobs/<time>-<command>-<data>-<pid>/ holds events.jsonl, heartbeat.json and control.json like the folder
 of a run. They cover the steps before a run has a folder, and name the runs that follow. The folder also holds the
-output of a detached process.
+command (command.json) and the output of a detached process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -24,10 +25,11 @@ from typing import Any
 from edt_cli.config import UserError
 from edt_cli.workspace.event_types import JobBegun, JobEnded
 from edt_cli.workspace.events import Events, Request, Stopped
-from edt_cli.workspace.layout import Workspace, write_json
+from edt_cli.workspace.layout import Workspace, json_object, write_json
+from edt_cli.workspace.provenance import without_secrets
 
 ENVIRONMENT = "EDT_JOB"
-OUTPUT, ERRORS = "stdout.txt", "stderr.txt"
+COMMAND, OUTPUT, ERRORS = "command.json", "stdout.txt", "stderr.txt"
 KEPT = 100
 SILENT_S = 60.0
 
@@ -37,8 +39,8 @@ def jobs_of(workspace: Workspace) -> list[Path]:
     return sorted(workspace.jobs.iterdir()) if workspace.jobs.is_dir() else []
 
 
-def new_folder(workspace: Workspace, command: str, data: str) -> Path:
-    """Create the folder of a new job, and remove those of old jobs.
+def new_folder(workspace: Workspace, command: str, data: str, arguments: Sequence[str]) -> Path:
+    """Create the folder of a new job with its command, and remove those of old jobs.
 
     The newest `KEPT` jobs and those that still run are kept.
     """
@@ -50,6 +52,7 @@ def new_folder(workspace: Workspace, command: str, data: str) -> Path:
         with suppress(FileExistsError):
             folder.mkdir()
             break
+    write_json(folder / COMMAND, {"argv": without_secrets(arguments)})
     for old in jobs_of(workspace)[:-KEPT]:
         if not alive(heartbeat(old)):
             shutil.rmtree(old, ignore_errors=True)
@@ -63,7 +66,7 @@ def at_work(workspace: Workspace, command: str, data: str, **facts: Any) -> Iter
     They are written to the folder that `launch` made for this process, or to a new one.
     """
     given = os.environ.pop(ENVIRONMENT, None)
-    folder = Path(given) if given else new_folder(workspace, command, data)
+    folder = Path(given) if given else new_folder(workspace, command, data, sys.argv[1:])
     events = Events(folder)
     events.emit(JobBegun(command=command, data=data, pid=os.getpid(), host=socket.gethostname(), **facts))
     events.progress("starting", 0, 1)
@@ -117,7 +120,7 @@ def launch(
     It goes on if the terminal is closed, the connection is lost or the user interface crashes. Its output is
     written to its folder, `width` cells wide.
     """
-    folder = new_folder(workspace, command, data)
+    folder = new_folder(workspace, command, data, arguments)
     environment = {**os.environ, **(environment or {}), ENVIRONMENT: str(folder), "COLUMNS": str(width)}
     with (folder / OUTPUT).open("wb") as out, (folder / ERRORS).open("wb") as err:
         process = subprocess.Popen(
@@ -129,6 +132,12 @@ def launch(
             start_new_session=True,
         )
     return Launched(folder, process)
+
+
+def command_of(folder: Path) -> str:
+    """Return the command of a job as one would type it, or "" if it is not known."""
+    argv = (json_object(folder / COMMAND) or {}).get("argv")
+    return shlex.join(["edt", *map(str, argv)]) if isinstance(argv, list) else ""
 
 
 def ask(folders: Sequence[Path], request: Request) -> None:

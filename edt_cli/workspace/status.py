@@ -34,8 +34,8 @@ class RunStatus(StrEnum):
 
     @property
     def live(self) -> bool:
-        """Whether a process is training the run."""
-        return self in (RunStatus.TRAINING, RunStatus.PAUSED)
+        """Whether a process is making the run."""
+        return self in (RunStatus.WORKING, RunStatus.TRAINING, RunStatus.PAUSED)
 
 
 def status_of(folder: Path) -> RunStatus:
@@ -47,7 +47,9 @@ def status_of(folder: Path) -> RunStatus:
         return RunStatus.FINISHED if _readable(folder / MANIFEST) else RunStatus.DAMAGED
     beat, last = heartbeat(folder), last_event(folder)
     if alive(beat):
-        return RunStatus.PAUSED if last == "paused" else RunStatus.TRAINING
+        if last == "paused":
+            return RunStatus.PAUSED
+        return RunStatus.WORKING if last in ("", "run") else RunStatus.TRAINING
     if last in ("stopped", "failed"):
         return RunStatus(last)
     return RunStatus.SILENT if beat or last else RunStatus.STARTING

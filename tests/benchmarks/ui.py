@@ -53,7 +53,7 @@ def start(place: Path) -> None:
     for way in ("first", "again", "again"):
         began = time.perf_counter()
         terminal = Terminal(place, "ui")
-        terminal.wait("pair-sasrec-s")
+        terminal.wait("SASRec")
         seconds = time.perf_counter() - began
         used = psutil.Process(terminal.pid).cpu_times()
         terminal.press("q")

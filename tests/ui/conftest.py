@@ -22,6 +22,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_workspace(tmp_path_factory.mktemp("ui") / "ws").root
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of preferences that is nobody's."""
+    folder = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def workspace(made_once: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Read only: tests that write make their own. Its path is the same wherever tests run."""
@@ -43,6 +51,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 def app_on(workspace: Workspace) -> Callable[..., EdtApp]:
     def make(attach: str | None = None, **options: bool) -> EdtApp:
         folder = workspace.runs / attach if attach else None
-        return EdtApp(workspace, folder, **{"ascii_only": False, "colour": True, **options})
+        if attach == "jobs":
+            (folder,) = workspace.jobs.iterdir()
+        return EdtApp(workspace, folder, **{"ascii_only": False, "colour": True, "light": False, **options})
 
     return make

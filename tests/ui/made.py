@@ -83,6 +83,7 @@ def make_workspace(root: Path) -> Workspace:
     beat(gone, pid=2**22 + 1)
     live = run(workspace, "pair-llm-edt-s46-ffff", {"epochs": 9, "of": 50}, seed=46)
     beat(live, pid=os.getpid(), time=4e9, stage="pre-training epoch 10", done=3, total=8)
+    llm_job(workspace)
     for name, text in (("pair-damaged-1", "{torn"), ("pair-damaged-2", "[]")):
         (workspace.runs / name).mkdir()
         (workspace.runs / name / "run.json").write_text(text)
@@ -92,6 +93,20 @@ def make_workspace(root: Path) -> Workspace:
                 os.utime(path, (NOW - 3600 * place, NOW - 3600 * place))
     _cache(workspace)
     return workspace
+
+
+def llm_job(workspace: Workspace) -> Path:
+    """A job that asks an LLM, and that this process seems to be."""
+    job = workspace.jobs / "20260921-141320-augment-pair-7"
+    told = {"calls": 50, "calls_left": 150, "hits": 30, "new": 18, "retries": 4, "failed": {"no JSON": 2}}
+    told |= {"calls_per_s": 2.5, "seconds_left": 60.0, "prompt_tokens": 9000, "completion_tokens": 1200}
+    money = {"spent_usd": 0.5, "limit_usd": 2.0, "last": {"user": "U7", "text": "\x1b[2J[red]Pan[/red]\nand lid"}}
+    events_of(
+        job, [{"event": "job", "command": "augment", "data": "pair"}, {"event": "made", "step": "embeddings"}]
+    )
+    write_json(job / "command.json", {"argv": ["augment", "--data", "pair", "--provider", "cloud"]})
+    beat(job, pid=os.getpid(), time=4e9, stage="augment", done=50, total=200, **told, **money)
+    return job
 
 
 def events_of(folder: Path, records: list[dict[str, Any]]) -> None:
@@ -105,7 +120,8 @@ def epochs(phase: str, count: int, of: int, level: float = 0.1) -> list[dict[str
     for n in range(count + 1):
         food, kitchen = level * (1 - 0.8 ** (n + 1)), level * 0.8 * (1 - 0.85 ** (n + 1))
         ndcg = {"food": food, "kitchen": kitchen, "mean": (food + kitchen) / 2}
-        losses = {"next_item": 1.4 * 0.9**n, "align": 8.0 * 0.97**n} if n else {}
+        terms = ("L_0", "L_1") if phase == "fine-tuning" else ("next_item", "align")
+        losses = {terms[0]: 1.4 * 0.9**n, terms[1]: 8.0 * 0.97**n} if n else {}
         facts = {"phase": phase, "epoch": n, "epochs": of, "step": 8 * n, "losses": losses, "ndcg": ndcg}
         more = {"best_epoch": n, "patience": 20, "seconds": 4.0 * n, "message": f"{phase} epoch {n}/{of}"}
         found.append({"event": "epoch", **facts, **more})
@@ -138,6 +154,8 @@ def run(
     write_json(folder / "run.json", plan)
     count = told["epochs"]
     records = [{"event": "run", "run": name, "message": f"training {name} on cpu"}]
+    names = ["pre-training", "fine-tuning"] if ours else ["pre-training"]
+    records.append({"event": "planned", "phases": names})
     records += epochs("pre-training", count, told.get("of", count))
     if "second" in told:
         records += epochs("fine-tuning", told["second"], told["second"], 0.12)
@@ -210,11 +228,14 @@ def _cache(workspace: Workspace) -> None:
     workspace.cache.mkdir(parents=True)
     cache = ReplyCache(workspace.cache)
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.002}
+    question = [["system", "You know what goes together."], ["user", "A user bought:\n1. [b]Rice[/b]"]]
+    asked = {"identity": {"name": "cloud"}, "prompt": "generate@1", "messages": question, "schema": None}
     replies = ('{"items": [{"title": "Pan"}]}', "\x1b[2J[red]a reply[/red]\nof two lines", "third")
     entries = {
         f"k{n}": {
-            **{"backend": "cloud", "model": "cloud/big", "time": NOW + n, "prompt": "generate@1"},
-            **{"user": f"U{n:04d}", "reply": text, "finish_reason": "stop", "usage": usage},
+            **{"backend": "cloud", "model": "cloud/big", "time": NOW + n, "seconds": 1.5},
+            **{"users": [f"U{n:04d}", "U0009"][: 1 + n % 2], "asked": {**asked, "seed": n}, "price": None},
+            **{"reply": text, "finish_reason": "stop", "usage": usage},
         }
         for n, text in enumerate(replies)
     }

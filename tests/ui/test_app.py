@@ -12,6 +12,7 @@ import pytest
 from made import HOSTILE, beat, epochs, events_of, make_workspace, run
 from rich.cells import cell_len
 from screens import lines_of, text_of
+from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ from edt_cli.ui.library import find_followed
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
+from edt_cli.ui.sections import Sections
 from edt_cli.workspace.layout import Workspace
 
 pytestmark = pytest.mark.e2e
@@ -69,11 +71,13 @@ async def seen(pilot: Pilot[None], words: str, seconds: float = 40.0) -> str:
     raise AssertionError(f"{words!r} never came:\n{text_of(pilot.app)}")
 
 
-def test_sections_by_number_by_tab_and_by_mouse(app_on):
+def test_sections_by_number_by_the_arrows_and_by_mouse(app_on):
     async def step(pilot: Pilot[None]) -> None:
-        for key, word in (("1", "[1 Datasets"), ("4", "[4 Tables"), ("tab", "[5 Users"), ("shift+tab", "[4 Tab")):
+        for key, word in (("1", "[1 Datasets"), ("4", "[4 Tables"), ("0", "[0 Home")):
             await press(pilot, [key])
             assert word in text_of(pilot.app)
+        await press(pilot, ["shift+tab", "right"])
+        assert "[1 Datasets" in text_of(pilot.app) and isinstance(pilot.app.focused, Sections)
         column = text_of(pilot.app).splitlines()[1].index("2 Runs")
         await pilot.click("#sections", offset=(column, 0))
         await settled(pilot)
@@ -84,7 +88,7 @@ def test_sections_by_number_by_tab_and_by_mouse(app_on):
 
 def test_a_filter_of_fields_and_comparisons(app_on):
     async def step(pilot: Pilot[None]) -> None:
-        await press(pilot, ["slash", *typed("model:llm-edt ndcg_food>.42 !damaged"), "enter"])
+        await press(pilot, ["2", "slash", *typed("model:llm-edt ndcg_food>.42 !damaged"), "enter"])
         text = text_of(pilot.app)
         assert "1 of 8" in text and "pair-llm-edt-s44-bbbb" in text and "pair-llm-edt-s42-aaaa" not in text
         await press(pilot, ["slash", "ctrl+u", *typed("seed>x"), "enter"])
@@ -99,7 +103,7 @@ def test_o_sorts_on_the_column_of_the_cursor(app_on):
     async def step(pilot: Pilot[None]) -> None:
         rows = pilot.app.screen.query_one("#pane-runs Rows", Rows)
         pane = pilot.app.screen.query_one("#pane-runs")
-        await press(pilot, ["l", "l", "o"])
+        await press(pilot, ["2", "l", "l", "o"])
         assert [row.name[-4:] for row in pane.rows[:3]] == ["bbbb", "aaaa", "cccc"]
         assert rows.sorted_by == ("ndcg_food", True)
         await press(pilot, ["o"])
@@ -112,7 +116,7 @@ def test_o_sorts_on_the_column_of_the_cursor(app_on):
 
 def test_marked_runs_are_compared_with_a_paired_interval(app_on):
     async def step(pilot: Pilot[None]) -> None:
-        await press(pilot, ["slash", *typed("status=finished"), "enter", "space", "j", "space"])
+        await press(pilot, ["2", "slash", *typed("status=finished"), "enter", "space", "j", "space"])
         assert "2 marked" in text_of(pilot.app) and "3 Compare 2" in text_of(pilot.app)
         await press(pilot, ["M"])
         assert "marked" not in text_of(pilot.app) and "3 Compare 2" not in text_of(pilot.app)
@@ -245,8 +249,7 @@ def test_pause_go_on_and_stop_are_asked_of_the_run(own):
         await seen(pilot, "o stopped")
         (own.runs / "mine-s1" / "control.json").unlink()
         await press(pilot, ["p", "x"])
-        assert any("nothing is at work" in told.message for told in pilot.app._notifications)
-        assert control(own) is None
+        assert control(own) is None and "x Stop" not in text_of(pilot.app)
 
     drive(EdtApp(own, own.runs / "mine-s1"), step)
 
@@ -349,7 +352,7 @@ def test_damaged_things_are_shown_as_damaged(tmp_path):
     (workspace.cache / "cache.db").write_bytes(b"no database" * 100)
 
     async def step(pilot: Pilot[None]) -> None:
-        await press(pilot, ["slash", *typed("damaged"), "enter", "enter"])
+        await press(pilot, ["2", "slash", *typed("damaged"), "enter", "enter"])
         assert isinstance(pilot.app.screen, RunScreen)
         await press(pilot, ["2", "3", "4", "5", "6", "1", "escape"])
         await press(pilot, ["5"])
@@ -374,8 +377,10 @@ def test_ascii_mode_is_ascii_on_every_screen(app_on):
     drive(app_on(ascii_only=True), step)
 
     async def run_step(pilot: Pilot[None]) -> None:
+        assert text_of(pilot.app).isascii()
+        await press(pilot, ["1"])
         text = text_of(pilot.app)
-        assert text.isascii() and "***" in text and "ooo" in text
+        assert text.isascii() and "***" in text and "oo" in text and "* food" in text and "o kitchen" in text
 
     drive(app_on("pair-llm-edt-s42-aaaa", ascii_only=True), run_step)
 
@@ -455,6 +460,7 @@ def test_any_size_is_survived(app_on):
 def test_clicks_move_the_cursor_and_open(app_on):
     async def step(pilot: Pilot[None]) -> None:
         rows = pilot.app.screen.query_one("#pane-runs Rows", Rows)
+        await press(pilot, ["2"])
         await pilot.click(rows, offset=(5, 3))
         assert rows.cursor == 2
         await pilot.click(rows, offset=(5, 3))
@@ -484,6 +490,7 @@ def test_screenshots_are_written_by_the_command(workspace, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "pair-sasrec" in Path("shots/runs-80x24.svg").read_text()
     assert "validation" in Path("shots/run-80x24.svg").read_text()
+    assert "beside" in Path("shots/result-80x24.svg").read_text()
 
 
 def test_off_a_terminal_the_app_says_what_to_use(workspace):
@@ -501,3 +508,104 @@ def test_a_run_is_found_by_how_it_begins_by_its_path_or_not_at_all(workspace):
         find_followed(workspace, "pair-llm")
     with pytest.raises(UserError, match="no run and no job named 'x'"):
         find_followed(workspace, "x")
+
+
+class Bytes:
+    """Counts what the app sends to its terminal."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent = 0
+        monkeypatch.setattr(HeadlessDriver, "write", self._count)
+
+    def _count(self, data: str) -> None:
+        self.sent += len(data.encode())
+
+
+def test_what_does_not_change_sends_nothing(app_on, monkeypatch):
+    """A finished run and the workspace, untouched while they are read again several times."""
+    count = Bytes(monkeypatch)
+    monkeypatch.setattr("edt_cli.ui.run_screen.POLL_S", 0.1)
+    monkeypatch.setattr("edt_cli.ui.home.REREAD_S", 0.2)
+
+    async def at_rest(pilot: Pilot[None]) -> None:
+        for key in ("1", "0", "2"):
+            await press(pilot, [key])
+            await pilot.pause(0.5)
+            count.sent = 0
+            await pilot.pause(1.0)
+            assert count.sent == 0, key
+
+    for attach in ("pair-llm-edt-s42-aaaa", None):
+        drive(app_on(attach), at_rest, (120, 36))
+    assert count.sent == 0
+
+
+def test_every_widget_of_every_section_can_be_reached_by_tab(app_on):
+    async def step(pilot: Pilot[None]) -> None:
+        screen = pilot.app.screen
+        for name in screen.names:
+            screen.choose(name)
+            await settled(pilot)
+            wanted = {widget for widget in screen.pane(name).query("*") if widget.can_focus and widget.display}
+            reached = set()
+            for _ in range(len(wanted) + 2):
+                reached.add(pilot.app.focused)
+                await pilot.press("tab")
+            assert wanted <= reached, (name, wanted - reached)
+            if name == "LLM":
+                assert {getattr(widget, "id", None) for widget in reached} >= {"models", "replies", "reply-box"}
+
+    drive(app_on(), step, (120, 36))
+
+
+def test_the_line_of_a_filter_is_obeyed_as_it_is_typed_and_esc_takes_it_back(app_on):
+    async def step(pilot: Pilot[None]) -> None:
+        await press(pilot, ["2", "slash", *"bbbb"])
+        assert [row.name[-4:] for row in pilot.app.screen_stack[-2].pane("Runs").rows] == ["bbbb"]
+        await press(pilot, ["escape"])
+        assert "8 of 8" in text_of(pilot.app)
+        await press(pilot, ["slash", *"bbbb", "enter", "escape"])
+        assert "8 of 8" in text_of(pilot.app)
+        await press(pilot, ["escape"])
+        assert "[0 Home]" in text_of(pilot.app)
+        await press(pilot, ["6", "slash", *"third", "enter"])
+        text = text_of(pilot.app)
+        assert "generate@1" in text and "U0002" in text and "U0001" not in text
+        await press(pilot, ["tab", "tab"])
+        assert "A user bought:" in text_of(pilot.app)
+
+    drive(app_on(), step, (160, 48))
+
+
+def test_ctrl_c_in_a_live_view_asks_and_twice_stops(own):
+    class Process:
+        def code(self) -> None:
+            return None
+
+    def view() -> EdtApp:
+        return EdtApp(own, own.runs / "mine-s1", Process())
+
+    async def asked(pilot: Pilot[None]) -> None:
+        await press(pilot, ["ctrl+c"])
+        assert "leave it running" in text_of(pilot.app) and control(own) is None
+        await press(pilot, ["escape", "ctrl+c", "e"])
+        assert control(own) == "stop-after-epoch"
+        await press(pilot, ["ctrl+c", "ctrl+c"])
+        assert control(own) == "stop-now" and not pilot.app._exit
+        await pilot.press("ctrl+c", "l")
+        await pilot.pause()
+        assert pilot.app._exit
+
+    drive(view(), asked)
+
+
+def test_the_theme_is_kept_from_one_session_to_the_next(workspace):
+    themes = []
+
+    async def step(pilot: Pilot[None]) -> None:
+        themes.append(pilot.app.theme)
+        await press(pilot, ["t"])
+
+    for _ in range(2):
+        drive(EdtApp(workspace, ascii_only=False, colour=True), step)
+    assert themes == ["edt-dark", "edt-light"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,11 @@ class NVMLError(Exception):
     pass
 
 
-def nvml(count: int) -> SimpleNamespace:
-    """The library's calls, as the second of its GPUs answers them: with its temperature alone."""
+def nvml(count: int, last: int = -1) -> SimpleNamespace:
+    """The library's calls, as the second of its GPUs answers them: with its temperature alone.
+
+    This process computes on GPU number `last`.
+    """
 
     def said(value):
         def call(handle, *arguments):
@@ -38,6 +42,7 @@ def nvml(count: int) -> SimpleNamespace:
         nvmlDeviceGetUtilizationRates=said(SimpleNamespace(gpu=84)),
         nvmlDeviceGetMemoryInfo=said(SimpleNamespace(used=31 << 30, total=80 << 30)),
         nvmlDeviceGetPowerUsage=said(412_000),
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [SimpleNamespace(pid=os.getpid())] * (handle == last),
         nvmlDeviceGetTemperature=lambda handle, sensor: 61 - handle,
     )
 
@@ -52,9 +57,28 @@ def anew():
 def test_several_gpus_and_what_a_driver_does_not_say(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", nvml(2))
     told = machine.lines(machine.read_machine(), 80)
-    assert told[0] == "GPU0  ████████░░  84%  mem 31.0G/80.0G  412W  61C"
-    assert told[1] == "GPU1  60C"
-    assert told[2].startswith("CPU ") and "ram" in told[2]
+    assert told[0].startswith("CPU ") and "ram" in told[0]
+    assert told[1] == "GPU0  ████████░░  84%  mem 31.0G/80.0G  412W  61C"
+    assert told[2] == "GPU1  60C"
+
+
+def test_of_eight_gpus_that_of_the_run_is_first_and_the_cpu_is_never_lost(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(8, last=6))
+    eight = machine.read_machine(os.getpid())
+    narrow, wide = machine.lines(eight, 80), machine.lines(eight, 160)
+    assert len(narrow) == 6 and narrow[0].startswith("CPU") and narrow[1].startswith("GPU6*")
+    assert narrow[-1] == "and 4 more GPUs"
+    assert len(wide) == 5 and all(f"GPU{number}" in "".join(wide) for number in range(8))
+
+
+def test_a_driver_without_its_library_is_told_how_to_show(monkeypatch, tmp_path):
+    (tmp_path / "version").write_text("NVRM")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(machine, "_has_library", lambda: False)
+    monkeypatch.setattr(machine, "_gpus", lambda: ())
+    machine._hint.cache_clear()
+    assert machine.lines(machine.read_machine(), 80)[-1] == "GPUs are shown after: pip install 'edt-cli[gpu]'"
+    machine._hint.cache_clear()
 
 
 def test_without_the_library_or_without_a_driver_there_is_no_gpu(monkeypatch):

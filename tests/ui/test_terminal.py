@@ -84,7 +84,7 @@ def test_left_by_every_way_there_is_found_again_and_stopped(place):
     terminal = Terminal(place, *ENDLESS)
     terminal.wait("> training")
     terminal.press("q")
-    assert terminal.end() == 0 and terminal.left_usable()
+    assert terminal.end() == 3 and terminal.left_usable()
     job = newest_job(place)
     assert f"edt ui --attach {job.name}" in terminal.text.replace("\n", "")
     run = run_of(job)

@@ -21,6 +21,7 @@ def beat(folder, pid: int) -> None:
     ("events", "alive", "manifest", "expected"),
     [
         ([], None, None, RunStatus.STARTING),
+        (["run"], True, None, RunStatus.WORKING),
         (["run", "epoch"], True, None, RunStatus.TRAINING),
         (["epoch", "paused"], True, None, RunStatus.PAUSED),
         (["epoch"], False, None, RunStatus.SILENT),
@@ -45,4 +46,4 @@ def test_a_folder_says_how_its_run_stands(events, alive, manifest, expected, tmp
 
 def test_a_status_is_its_word_and_knows_whether_it_is_the_last():
     assert [str(one) for one in RunStatus if one.ended] == ["stopped", "failed", "finished"]
-    assert {one for one in RunStatus if one.live} == {"training", "paused"}
+    assert {one for one in RunStatus if one.live} == {"working", "training", "paused"}
