@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from edt_backends.wrappers import question_bytes
 
 Entry = dict[str, Any]
 
+OPENING_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between tries to open a database that another process is making."""
 SETTINGS = {
     "eviction_policy": "none",
     "cull_limit": 0,
@@ -76,6 +79,18 @@ class Observed:
     seconds: float = 0.0
 
 
+def _opened(directory: Path) -> diskcache.Cache:
+    """Open a database for writing, again if it is locked: processes that make a new one at once lock each other."""
+    for wait in OPENING_S:
+        try:
+            return diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(wait)
+    return diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
+
+
 class ReplyCache:
     """Cache entries by key.
 
@@ -90,7 +105,7 @@ class ReplyCache:
         with self._one_line():
             check_database(self.directory)
             if writable(self.directory / diskcache.core.DBNAME):
-                self._cache = diskcache.Cache(str(directory), disk=JSONOnlyDisk, **SETTINGS)
+                self._cache = _opened(self.directory)
             else:
                 self._cache = ReadOnlyCache(self.directory)
 

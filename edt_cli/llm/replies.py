@@ -168,6 +168,9 @@ class _Reader:
 
     def _elements(self, value: Any, document: _Document, rank: int, how: Counter[str]) -> Iterator[_Fit]:
         """Yield the valid elements of a list, if there are any, or if it is empty under the shape's own name."""
+        if not isinstance(value, list | dict):
+            self.problem = f"a list was expected, not {json.dumps(value)[:100]}"
+            return
         parts = value if isinstance(value, list) else [value]
         valid = [self._valid(part, self.element, how, document) for part in parts]
         elements = [element for element in valid if element is not None]

@@ -9,7 +9,9 @@ Lines = list[tuple[str, str]]
 
 
 def summary_lines(summary: Mapping[str, Any]) -> Lines:
-    """Return the lines of an augmentation's or a profiling's summary."""
+    """Return the lines of an augmentation's or a profiling's summary; none of one that is switched off."""
+    if "users" not in summary:
+        return []
     return [*_asked(summary), *(_kept(summary) if "generated" in summary else _written(summary)), *_cost(summary)]
 
 

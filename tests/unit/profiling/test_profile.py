@@ -187,7 +187,7 @@ def test_a_sample_of_users_is_nested_and_changes_no_other_question():
         ("summarize", "no", "no JSON"),
         ("summarize", {"summaries": [{"cluster": 99, "summary": "x"}]}, "nothing said"),
         ("summarize", {"summaries": [{"cluster": 0, "summary": "\x1b[2J"}]}, "nothing said"),
-        ("analyze", {"profile": 5}, "wrong shape"),
+        ("analyze", {"profile": {"likes": 5}}, "wrong shape"),
         ("analyze", {"profile": " \x00 "}, "nothing said"),
         ("analyze", BackendError("busy", retryable=True), "no reply"),
     ],
