@@ -91,6 +91,7 @@ class Watch(Vertical):
         self.shown_phase: str | None = None
         self.machine: Machine | None = None
         self._shown: dict[str, tuple[object, ...]] = {}
+        self._followed: Followed | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="where", markup=False)
@@ -106,6 +107,7 @@ class Watch(Vertical):
 
     def show(self, followed: Followed) -> None:
         """Draw the state of a run or job."""
+        self._followed = followed
         phases = followed.run.state.phases if followed.run else {}
         phase = phases.get(self.shown_phase or "") or followed.phase
         width = max(20, self.size.width)
@@ -125,6 +127,11 @@ class Watch(Vertical):
         self._put("#seeds", lines(_seeds(followed)))
         self._log(followed, width)
         self._machine(followed, width)
+
+    def on_resize(self) -> None:
+        """Draw again at the new width; the first is known only after a first drawing."""
+        if self._followed is not None:
+            self.show(self._followed)
 
     def _put(self, selector: str, content: Content) -> None:
         """Update a widget, if its text or a colour has changed."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from test_road import document, edt
+from test_road import document, edt, edt_process
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +64,7 @@ def test_a_run_of_the_past_and_a_damaged_one(place):
 
 
 def test_removing_asks_frees_the_run_alone_and_refuses_one_at_work(place):
-    edt(place, "train", "--data", "tiny", "--model", "content-knn")
+    edt_process(place, "train", "--data", "tiny", "--model", "content-knn")
     (folder,) = (place / "runs").glob("tiny-content-knn*")
     before = {path for path in (place / "artefacts").rglob("*") if path.is_file()}
     assert "--yes" in edt(place, "runs", "remove", "tiny-content", code=2).stderr
