@@ -9,7 +9,7 @@ from toy import random_dataset
 from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
-from edt_cli.config import load_settings
+from edt_cli.config import UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.models.systems import OURS, system
@@ -150,3 +150,32 @@ def test_no_llm_is_named_that_was_asked_nothing(place, preset, off, named):
     settings = load_settings(preset, flags={**flags, **{stage: {"enabled": False} for stage in off}})
     pipeline = Pipeline(Workspace(place), open_dataset(Workspace(place), "tiny"), settings)
     assert pipeline.llm_name == ("openai/served" if named else "local (no LLM)")
+
+
+def test_refit_learns_from_the_validation_items_and_is_tested_as_such(place):
+    train = ("train", *SMALL, "--preset", "paper", "--epochs", "3", "--lr", "0.01")
+    before = document(place, *train)["runs"][0]
+    (found,) = document(place, *train, "--refit")["runs"]
+    assert ("refit" in found["variant"], found["domains"].keys()) == (True, before["domains"].keys())
+    plan, phases = (
+        json.loads((place / "runs" / found["run"] / name).read_text()) for name in ("run.json", "phases.json")
+    )
+    known = json.loads((place / "runs" / before["run"] / "phases.json").read_text())
+    assert plan["settings"]["training"]["train_on"] == "train+valid"
+    assert phases["pre-training"]["epoch"] == known["pre-training"]["best_epoch"]
+    refused = CliRunner().invoke(
+        app, ["eval", "--run", found["run"], "--split", "valid", "--workspace", str(place)]
+    )
+    assert isinstance(refused.exception, UserError) and "validation items" in str(refused.exception)
+    assert "refit" in edt(place, "report", "--data", "tiny", "--run", found["run"]).output
+
+
+def test_profiles_without_generated_items_are_of_what_users_did(place):
+    quick = ("train", "--data", "tiny", "--epochs", "1", "--set", "model.hidden=8", "--set", "model.blocks=1")
+    assert "local (no LLM)" in edt(place, *quick, "--model", "llm4cdsr").output
+    plans = [json.loads(path.read_text()) for path in (place / "runs").glob("*llm4cdsr*/run.json")]
+    assert [sorted(plan["artefacts"]) for plan in plans] == [["embeddings", "profiles"]]
+    done = CliRunner().invoke(
+        app, [*quick, "--model", "llm-esr", "--set", "profiling.enabled=false", "--workspace", str(place)]
+    )
+    assert isinstance(done.exception, UserError) and "needs user profiles" in str(done.exception)

@@ -83,17 +83,6 @@ def test_a_learning_rate_asks_no_llm_again(place):
         assert line.endswith("nothing has changed, kept")
 
 
-def test_profiles_without_generated_items_are_of_what_users_did(place):
-    quick = ("--data", "demo", "--epochs", "1", "--no-ui")
-    done = edt(place, "train", "--model", "llm4cdsr", *quick)
-    assert "profiles " in done.stderr and "augmentation" not in done.stderr
-    assert "local (no LLM)" in done.stdout
-    plans = [json.loads(path.read_text()) for path in (place / "runs").glob("*llm4cdsr*/run.json")]
-    assert [sorted(plan["artefacts"]) for plan in plans] == [["embeddings", "profiles"]]
-    done = edt(place, "train", "--model", "llm-esr", *quick, "--set", "profiling.enabled=false", code=1)
-    assert "needs user profiles" in done.stderr
-
-
 def test_eval_is_one_document_of_the_agreed_form(place):
     found = document(place, "eval", "--data", "demo", "--protocol", "sampled", "--negatives", "50")
     assert (found["data"], found["protocol"], found["negatives"]) == ("demo", "sampled", 50)
@@ -209,24 +198,6 @@ def test_final_trains_on_everything_and_is_used_by_recommend(place):
     assert plan["settings"]["training"]["train_on"] == "all"
     refused = edt(place, "eval", "--run", run, code=1)
     assert refused.stderr.strip().splitlines()[-1].startswith("error: run ")
-
-
-def test_refit_learns_from_the_validation_items_and_is_tested_as_such(place):
-    """Without profiles, which other prefixes would have anew."""
-    light = (*QUICK, "--set", "profiling.enabled=false")
-    before = document(place, "train", "--data", "demo", *light)["runs"][0]
-    (found,) = document(place, "train", "--data", "demo", "--refit", *light)["runs"]
-    assert ("refit" in found["variant"], found["domains"].keys()) == (True, before["domains"].keys())
-    plan, phases = (
-        json.loads((place / "runs" / found["run"] / name).read_text()) for name in ("run.json", "phases.json")
-    )
-    known = json.loads((place / "runs" / before["run"] / "phases.json").read_text())
-    assert plan["settings"]["training"]["train_on"] == "train+valid"
-    assert phases["pre-training"]["epoch"] == max(1, known["pre-training"]["best_epoch"])
-    refused = edt(place, "eval", "--run", found["run"], "--split", "valid", code=1)
-    assert "validation items" in refused.stderr
-    shown = edt(place, "report", "--data", "demo").stdout
-    assert "refit" in shown
 
 
 @pytest.mark.parametrize(
