@@ -23,7 +23,7 @@ from edt_backends.base import (
     Usage,
     Vectors,
 )
-from edt_backends.claims import Claims
+from edt_backends.question_locks import QuestionLocks
 from edt_backends.store import Entry, ReplyCache, digest
 from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
@@ -44,7 +44,7 @@ class CachedChat(ChatWrapper):
     def __init__(self, backend: ChatBackend, cache: ReplyCache, *, retry_failed: bool = False) -> None:
         super().__init__(backend)
         self._cache, self._retry_failed = cache, retry_failed
-        self._claims, self._halted = Claims(cache.directory / "claims"), False
+        self._locks, self._halted = QuestionLocks(cache.directory / "locks"), False
         self._asked: set[str] = set()  # keys of what this command asked, if failed questions are asked again
         self._identity: dict[str, Any] | None = None
         self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
@@ -119,7 +119,7 @@ class CachedChat(ChatWrapper):
     async def _ask(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         if self._retry_failed:
             self._asked.add(key)
-        async with self._claims.claim(key, self._check_halted):
+        async with self._locks.hold(key, self._check_halted):
             if entry := self._cache.get(key):  # another process has paid for it meanwhile
                 reply = self._reply(entry)
                 self._hit(reply, key, request, entry.get("users", ()))

@@ -326,7 +326,7 @@ def _vectors(document: dict[str, Any]) -> list[RenderableType]:
 
 
 def _statistics(document: dict[str, Any]) -> list[RenderableType]:
-    from edt_cli.reporting.figures import bar_chart
+    from edt_cli.reporting.bar_chart import bar_chart
 
     title = _titled(document["data"], document["synthetic"])
     release = f", {_amazon(document)}" if document["release"] else ""

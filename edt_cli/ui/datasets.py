@@ -12,7 +12,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from edt_cli.reporting.figures import bar_chart
+from edt_cli.reporting.bar_chart import bar_chart
 from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows

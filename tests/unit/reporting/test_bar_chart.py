@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from edt_cli.reporting.figures import bar_chart
+from edt_cli.reporting.bar_chart import bar_chart
 
 LABELS = ["0%-10%", "40%-50%", "90%-100%"]
 VALUES = [2, 0, 6]

@@ -1,4 +1,4 @@
-"""Claims of questions, so that two processes do not pay for the same one."""
+"""Locks of questions, so that two processes do not pay for the same one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from filelock import FileLock, Timeout
 from edt_backends.sqlite import writable
 
 DIGITS = 3
-"""Digits of a key that name its file: of 4,096 files few are claimed by two questions at a time."""
+"""Digits of a key that name its file: of 4,096 files few are held for two questions at a time."""
 POLL_SECONDS = 0.1
 
 
-class Claims:
-    """Locks of files in a folder, by the first digits of a key; a process that dies gives up its claims."""
+class QuestionLocks:
+    """Locks of files in a folder, by the first digits of a key; a process that dies gives up its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @asynccontextmanager
-    async def claim(self, key: str, waiting: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-        """Claim a key, and wait while another process has it; without a folder to write to there are no claims.
+    async def hold(self, key: str, waiting: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+        """Hold a key, and wait while another process has it; without a folder to write to nothing is held.
 
         Args:
             key: The key, in hexadecimal digits.
