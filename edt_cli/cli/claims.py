@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edt_cli.cli.common import emit_json
 from edt_cli.cli.planned import ask, end_with, failed_documents, make_runs, show_states
-from edt_cli.cli.tables import DRAWN, FORMS, write_tables
+from edt_cli.cli.tables import DRAWN, form_of, write_tables
 from edt_cli.cli.watch import stopping
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def reproduce_claims(
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
-    if form in DRAWN or (out is not None and FORMS.get(out.suffix) in DRAWN):
+    if form_of(form, out) in DRAWN:
         raise UsageError("claims are tables, which are not drawn: give another --format")
     plans = _open(workspace, wanted)
     two_llms = len(wanted.llms) > 1

@@ -55,10 +55,12 @@ def figures_of_runs(
         UsageError: If there is no such figure.
     """
     from edt_cli.cli.plan_reports import figures_of_artefacts
-    from edt_cli.experiments.figures import OF_DATA, figures_of
+    from edt_cli.experiments.figures import OF_DATA, check_figure, figures_of
     from edt_cli.training.device import open_device
     from edt_cli.workspace.runs import data_changes
 
+    for number in numbers:
+        check_figure(number)
     documents, changes = [], {}
     if not set(numbers) <= set(OF_DATA):
         runs = runs_of(workspace, data, names)

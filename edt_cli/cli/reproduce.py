@@ -30,7 +30,7 @@ from edt_cli.cli.common import (
     seeds_of,
 )
 from edt_cli.cli.planned import ask, end_with, found_document, make_runs, show_states
-from edt_cli.cli.tables import write_tables
+from edt_cli.cli.tables import check_drawn, form_of, write_tables
 from edt_cli.cli.watch import stopping
 from edt_cli.experiments.files import evidence
 from edt_cli.reporting.table import ReportForm
@@ -183,6 +183,7 @@ def reproduce(
     if dry_run:
         show_states(comparisons, as_json=json_)
         return
+    check_drawn(form_of(form, out), out, figures=any(c.plan.figure for c in comparisons.values()))
     chosen = str(open_device(device))
     ask(list(comparisons.values()), yes=yes)
     parts: list[dict[str, Any]] = []

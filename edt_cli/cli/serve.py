@@ -72,6 +72,7 @@ def serve(
     app = make_app(answers, size=batch, token=token, newer=None if run else newer, seconds=every, tell=note)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
     socket = config.bind_socket()
+    socket.listen(config.backlog)  # so that whoever reads the address can connect
     address = f"[{host}]" if ":" in host else host
     note(f"{answers.run.name}, {answers.items:,} items: http://{address}:{socket.getsockname()[1]}/docs")
     uvicorn.Server(config).run(sockets=[socket])

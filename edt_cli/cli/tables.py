@@ -48,9 +48,10 @@ def write_tables(
     from edt_cli.reporting.report import report_text
     from edt_cli.workspace.files import write_atomic
 
-    if out is not None and form == "terminal":
-        form = FORMS.get(out.suffix.lower(), "markdown")
+    form = form_of(form, out)
+    check_drawn(form, out, figures=bool(figures))
     if form in DRAWN:
+        assert out is not None
         _write_drawn(figures, form, out)
         return
     if form == "terminal":
@@ -62,6 +63,27 @@ def write_tables(
         return
     write_atomic(out, text)
     note(f"written to {out}")
+
+
+def form_of(form: str, out: Path | None) -> str:
+    """Return the form that is written: in place of `terminal`, a file gets that of its ending."""
+    return FORMS.get(out.suffix.lower(), "markdown") if out is not None and form == "terminal" else form
+
+
+def check_drawn(form: str, out: Path | None, *, figures: bool) -> None:
+    """Check that there are figures and a file to draw them to, if the form is a drawn one.
+
+    Raises:
+        UsageError: If not.
+    """
+    from edt_cli.config import UsageError
+
+    if form not in DRAWN:
+        return
+    if not figures:
+        raise UsageError(f"only figures are drawn as {form}: name one with --figure 1, or a plan that is of one")
+    if out is None:
+        raise UsageError(f"{form} needs a file: --out figure.{form}")
 
 
 def _show(tables: Sequence[Table], figures: Sequence[Figure]) -> None:
@@ -77,16 +99,11 @@ def _show(tables: Sequence[Table], figures: Sequence[Figure]) -> None:
             console.print(TerminalFigure(figure))
 
 
-def _write_drawn(figures: Sequence[Figure], form: Any, out: Path | None) -> None:
+def _write_drawn(figures: Sequence[Figure], form: Any, out: Path) -> None:
     """Write figures as PNG, SVG or PDF; the files of several PNG or SVG are numbered."""
-    from edt_cli.config import UsageError
     from edt_cli.reporting.drawn_figure import draw
     from edt_cli.workspace.files import write_atomic
 
-    if not figures:
-        raise UsageError(f"only figures are drawn as {form}: name one with --figure 1, or a plan that is of one")
-    if out is None:
-        raise UsageError(f"{form} needs a file: --out figure.{form}")
     if form == "pdf" or len(figures) == 1:
         files = {out: figures}
     else:

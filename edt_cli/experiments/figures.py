@@ -33,6 +33,16 @@ LLMCDSR = "llmcdsr"
 ALPHA = "options.alpha"
 
 
+def check_figure(number: int) -> None:
+    """Check that there is a figure of this number.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if number not in FIGURES:
+        raise UsageError(f"there is no figure {number}; there are: {', '.join(map(str, FIGURES))}")
+
+
 def figures_of(
     workspace: Workspace,
     number: int,
@@ -58,8 +68,7 @@ def figures_of(
         UserError: If what the figure shows is not there; it says how to make it.
         UsageError: If there is no such figure.
     """
-    if number not in FIGURES:
-        raise UsageError(f"there is no figure {number}; there are: {', '.join(map(str, FIGURES))}")
+    check_figure(number)
     events = events or Events()
     whole = [result for result in results if not result["first_phase"]]
     if number in OF_DATA:

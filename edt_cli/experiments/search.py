@@ -25,6 +25,7 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.experiments.files import SEARCHES, find
+from edt_cli.models.llm_edt_options import llm_edt_options
 from edt_cli.models.phase_names import PREPARATION
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
@@ -86,13 +87,21 @@ class SearchSettings(Section):
         """Return the settings of a trial with the given choices.
 
         Raises:
-            UsageError: If a setting does not exist or a value is out of range.
+            UsageError: If a setting does not exist or a value is out of range, or the validation items, by which
+                a search judges, are not unseen.
         """
         values = {section: dict(fields) for section, fields in self.settings.items()}
         for section, fields in parse_assignments([f"{name}=" for name in choices]).items():
             for field in fields:
                 values.setdefault(section, {})[field] = choices[f"{section}.{field}"]
-        return checked(load_settings(self.preset, flags=values, environment={}))
+        settings = checked(load_settings(self.preset, flags=values, environment={}))
+        options = llm_edt_options(settings)
+        if options.unsound != "none" or options.profiles_see_validation:
+            raise UsageError(
+                "a search judges by validation items: options.unsound and options.profiles_see_validation cannot "
+                "be part of it"
+            )
+        return settings
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,27 @@ def test_what_a_stage_is_made_by_is_the_artefact_that_was_planned(edt, profiled,
     assert not all_runs(profiled.workspace)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("table-3", "--format", "png"), "only figures are drawn as png"),
+        (("table-3", "--out", "table.pdf"), "only figures are drawn as pdf"),
+        (("figure-5", "--format", "svg"), "svg needs a file"),
+        (("claims", "--out", "claims.PNG"), "claims are tables, which are not drawn"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_anything_is_made(edt, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.setattr("edt_cli.cli.reproduce.make_runs", lambda *_, **__: pytest.fail("runs come first"))
+    workspace = prepared(tmp_path / "ws")
+    assert said in edt("reproduce", *arguments, "--data", "tiny", "--yes", code=2).stderr
+    assert not jobs_of(workspace)
+
+
+def test_a_figure_that_there_is_not_is_said_where_there_is_no_run(edt, tmp_path):
+    prepared(tmp_path / "ws")
+    assert "there is no figure 9" in edt("report", "--figure", "9", "--data", "tiny", code=2).stderr
+
+
 def test_a_dry_run_of_several_counts_what_they_share_once_and_makes_nothing(edt, tmp_path):
     workspace = prepared(tmp_path / "ws")
     what = ("table-3", "table-7", "figure-4", "figure-5")

@@ -154,6 +154,16 @@ def test_an_unknown_setting_is_named(tmp_path):
         search(Workspace(tmp_path), random_dataset(), searched(**{"training.speed": [1.0, 2.0]}))
 
 
+@pytest.mark.parametrize(
+    "space",
+    [{"options.unsound": ["none", "split-after-augmentation"]}, {"options.profiles_see_validation": [True]}],
+)
+def test_validation_items_that_were_seen_judge_nothing(space):
+    s = SearchSettings(preset="llm-edt-ce", space=space)
+    with pytest.raises(UsageError, match="a search judges by validation items"):
+        s.with_choices({name: values[-1] for name, values in space.items()})
+
+
 def test_the_example_is_a_search_whose_every_corner_is_valid():
     s = SearchSettings.read(Path("best"))
     for end in (0, -1):
