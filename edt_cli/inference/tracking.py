@@ -81,7 +81,9 @@ def record_of(run: Run) -> Record:
 
 
 def _values(event: EpochEnded) -> dict[str, float]:
-    terms = {f"{event.phase}/loss/{name}": value for name, value in event.losses.items()}
+    # Losses of domains are named by number.
+    domains = {f"L_{number}": name for number, name in enumerate(name for name in event.ndcg if name != "mean")}
+    terms = {f"{event.phase}/loss/{domains.get(name, name)}": value for name, value in event.losses.items()}
     metrics = {f"{event.phase}/ndcg@10/{name}": value for name, value in event.ndcg.items()}
     return {name: float(value) for name, value in (terms | metrics).items() if value is not None}
 

@@ -14,8 +14,9 @@ from edt_cli.config import EvaluationSettings, Tracker, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.results import evaluate
-from edt_cli.inference.tracking import record_of, send
+from edt_cli.inference.tracking import _values, record_of, send
 from edt_cli.pipeline import Pipeline
+from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace, digest
 
@@ -50,6 +51,14 @@ def test_a_record_has_what_the_folder_has(finished):
     for domain in ("a", "b"):
         assert record.results[f"{name}/ndcg@10/{domain}"] == document["domains"][domain]["ndcg@10"]
     assert any("/loss/" in name for name in record.curves[1].values)
+
+
+def test_losses_of_domains_have_their_names():
+    event = EpochEnded(
+        phase="fine-tuning", losses={"L_0": 1.0, "L_1": 2.0}, ndcg={"food": 0.1, "kitchen": 0.2, "mean": 0.15}
+    )
+    names = {name: value for name, value in _values(event).items() if "/loss/" in name}
+    assert names == {"fine-tuning/loss/food": 1.0, "fine-tuning/loss/kitchen": 2.0}
 
 
 def test_mlflow_has_the_run_once_however_often_it_is_sent(finished, tmp_path, monkeypatch):
