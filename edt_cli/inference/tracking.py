@@ -43,6 +43,7 @@ class Record:
         tags: What it was made of: data, system, keys of artefacts, version.
         curves: Losses and validation metrics of each epoch.
         results: Metrics of each result document, by name such as `test/full/ndcg@10/food`.
+        began: Time of its first event in seconds since 1970, and `ended` that of its last.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Record:
     tags: Mapping[str, str]
     curves: tuple[Point, ...]
     results: Mapping[str, float]
+    began: float
+    ended: float
 
 
 def record_of(run: Run) -> Record:
@@ -66,7 +69,8 @@ def record_of(run: Run) -> Record:
         "edt.llm": plan["llm"],
         **{f"edt.artefact.{kind}": key for kind, key in plan["artefacts"].items()},
     }
-    epochs = [event for event in read_events(run.folder) if isinstance(event, EpochEnded)]
+    events = list(read_events(run.folder))
+    epochs = [event for event in events if isinstance(event, EpochEnded)]
     curves = tuple(Point(step, _values(event)) for step, event in enumerate(epochs))
     results = {
         f"{document['file']}/{metric}/{domain}": float(value)
@@ -76,7 +80,14 @@ def record_of(run: Run) -> Record:
         if value is not None
     }
     return Record(
-        name=run.name, label=name_of(run), settings=run.settings.flat(), tags=tags, curves=curves, results=results
+        name=run.name,
+        label=name_of(run),
+        settings=run.settings.flat(),
+        tags=tags,
+        curves=curves,
+        results=results,
+        began=events[0].time,
+        ended=events[-1].time,
     )
 
 
@@ -125,7 +136,7 @@ def _to_mlflow(workspace: Workspace, record: Record) -> str:
     known = client.search_runs([experiment.experiment_id], f"tags.`edt.run` = '{record.name}'")
     for before in known:
         client.delete_run(before.info.run_id)
-    made = client.create_run(experiment.experiment_id, run_name=record.name)
+    made = client.create_run(experiment.experiment_id, round(1000 * record.began), run_name=record.name)
     # MLflow takes no @ in a metric's name.
     metrics = [
         Metric(name.replace("@", "_"), value, 0, point.step)
@@ -139,7 +150,7 @@ def _to_mlflow(workspace: Workspace, record: Record) -> str:
     for start in range(0, len(parameters), 100):
         client.log_batch(made.info.run_id, params=parameters[start : start + 100])
     client.log_batch(made.info.run_id, tags=tags)
-    client.set_terminated(made.info.run_id)
+    client.set_terminated(made.info.run_id, end_time=round(1000 * record.ended))
     return f"{mlflow.get_tracking_uri()}, experiment {PROJECT}, run {made.info.run_id}"
 
 

@@ -51,12 +51,12 @@ def test_a_record_has_what_the_folder_has(finished):
     for domain in ("a", "b"):
         assert record.results[f"{name}/ndcg@10/{domain}"] == document["domains"][domain]["ndcg@10"]
     assert any("/loss/" in name for name in record.curves[1].values)
+    assert record.began < record.ended < time.time()
 
 
 def test_losses_of_domains_have_their_names():
-    event = EpochEnded(
-        phase="fine-tuning", losses={"L_0": 1.0, "L_1": 2.0}, ndcg={"food": 0.1, "kitchen": 0.2, "mean": 0.15}
-    )
+    losses, ndcg = {"L_0": 1.0, "L_1": 2.0}, {"food": 0.1, "kitchen": 0.2, "mean": 0.15}
+    event = EpochEnded(phase="fine-tuning", epoch=1, losses=losses, ndcg=ndcg)
     names = {name: value for name, value in _values(event).items() if "/loss/" in name}
     assert names == {"fine-tuning/loss/food": 1.0, "fine-tuning/loss/kitchen": 2.0}
 
