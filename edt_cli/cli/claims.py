@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from edt_cli.cli.tables import DRAWN, form_of, write_tables
 from edt_cli.cli.watch import stopping
 
 if TYPE_CHECKING:
-    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.compare import Comparison, Launcher
     from edt_cli.experiments.evidence import Wanted
     from edt_cli.experiments.plan import Cell
     from edt_cli.reporting.claims import ClaimResult
@@ -28,7 +29,8 @@ def reproduce_claims(
     workspace: Workspace,
     wanted: Wanted,
     *,
-    jobs: int,
+    jobs: int | None,
+    launcher: AbstractContextManager[Launcher | None],
     device: str,
     dry_run: bool,
     form: str,
@@ -62,9 +64,9 @@ def reproduce_claims(
     chosen = str(open_device(device))
     ask(list(to_make.values()), yes=yes)
     failed: dict[Cell, str] = {}
-    with stopping(), at_work(workspace, "reproduce", CLAIMS) as events:
+    with launcher as start, stopping(), at_work(workspace, "reproduce", CLAIMS) as events:
         for plan in to_make.values():
-            failed |= make_runs(plan, events, jobs=jobs, device=device)
+            failed |= make_runs(plan, events, jobs=jobs, device=device, launcher=start)
     results = _results(plans, chosen)
     tables = claim_tables(results)
     if as_json:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 DATA, MODEL, TRAINING, LLM, BUDGET, OUTPUT = "Data", "Model", "Training", "LLM", "Budget", "Output"
+CLUSTER = "Cluster"
 """Panels of a command's help."""
 
 

@@ -19,7 +19,19 @@ from edt_cli.cli.common import (
     open_workspace,
     seeds_of,
 )
-from edt_cli.cli.planned import ask, end_with, found_document, make_runs, show_states
+from edt_cli.cli.planned import (
+    CpusOption,
+    GpusOption,
+    JobsOption,
+    MemoryOption,
+    OnOption,
+    ask,
+    end_with,
+    found_document,
+    launcher_of,
+    make_runs,
+    show_states,
+)
 from edt_cli.cli.tables import write_tables
 from edt_cli.cli.watch import stopping
 from edt_cli.experiments.files import PLANS, names
@@ -54,7 +66,11 @@ def compare(
             "--preset", help="Preset of the method's rows that name none.", autocompletion=complete.presets
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, the cores shared among them.")] = 1,
+    jobs: JobsOption = None,
+    on: OnOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
+    memory: MemoryOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -75,7 +91,7 @@ def compare(
     Examples:
         edt compare table-2 --jobs 2
         edt compare table-3 --data mine --seeds 42,44,46 --dry-run
-        edt compare plan.toml --yes --json
+        edt compare plan.toml --on ray:10.0.0.1:6379 --gpus 1 --yes
     """
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.findings import findings
@@ -91,8 +107,12 @@ def compare(
         return
     chosen = str(open_device(device))
     ask([comparison], yes=yes)
-    with stopping(), at_work(workspace, "compare", plan.stem) as events:
-        failed = make_runs(comparison, events, jobs=jobs, device=device)
+    with (
+        launcher_of(on, cpus, gpus, memory) as launcher,
+        stopping(),
+        at_work(workspace, "compare", plan.stem) as events,
+    ):
+        failed = make_runs(comparison, events, jobs=jobs, device=device, launcher=launcher)
     found = findings(comparison, chosen)
     if json_:
         emit_json(found_document(found, failed))

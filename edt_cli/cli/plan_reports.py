@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,19 @@ class PlanReport(NamedTuple):
     runs: list[Run]
 
 
-def of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> PlanReport:
+@dataclass(frozen=True)
+class Made:
+    """Which runs of a plan are meant, if not those of its own seeds, preset and limits."""
+
+    seeds: Sequence[int] = ()
+    preset: str | None = None
+    budget: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.seeds or self.preset or self.budget)
+
+
+def of_plan(workspace: Workspace, path: Path, data: str | None, device: str, made: Made) -> PlanReport:
     """Return the tables and figures of a plan, as far as it is made.
 
     Raises:
@@ -35,7 +48,10 @@ def of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> 
     from edt_cli.experiments.plan import Plan
     from edt_cli.training.device import open_device
 
-    comparison = Comparison.open(workspace, Plan.read(path).changed(data=[data] if data else ()))
+    plan = Plan.read(path).changed(
+        data=[data] if data else (), seeds=made.seeds, preset=made.preset, budget=made.budget
+    )
+    comparison = Comparison.open(workspace, plan)
     found = findings(comparison, str(open_device(device)))
     if not (found.tables or found.figures):
         command = f"reproduce {path} --data {data}" if data and str(path) in evidence() else f"compare {path}"
@@ -44,7 +60,7 @@ def of_plan(workspace: Workspace, path: Path, data: str | None, device: str) -> 
     return _report(workspace, [found])
 
 
-def of_paper(workspace: Workspace, data: str, device: str) -> PlanReport:
+def of_paper(workspace: Workspace, data: str, device: str, made: Made) -> PlanReport:
     """Return the tables and figures of the paper's plans on a dataset, as far as they are made.
 
     Raises:
@@ -59,8 +75,9 @@ def of_paper(workspace: Workspace, data: str, device: str) -> PlanReport:
     from edt_cli.workspace.runs import all_runs
 
     llms = {run.settings.llm.provider for run in all_runs(workspace)} - {LOCAL}
-    wanted, chosen = Wanted(data=[data]), str(open_device(device))
-    made: list[Findings] = []
+    wanted = Wanted(data=[data], seeds=made.seeds, preset=made.preset, budget=made.budget)
+    chosen = str(open_device(device))
+    found: list[Findings] = []
     for name in named([ALL]):
         comparison = wanted.open(workspace, name)
         if compares_llms(comparison.plan) and not llms:  # else litellm is loaded for nothing
@@ -70,20 +87,20 @@ def of_paper(workspace: Workspace, data: str, device: str) -> PlanReport:
         except BackendError:  # without a key for an LLM, nothing of it is looked for
             continue
         if begun:
-            made.append(findings(comparison, chosen))
-    report = _report(workspace, made)
+            found.append(findings(comparison, chosen))
+    report = _report(workspace, found)
     if not (report.tables or report.figures):
         raise UserError(f"nothing of the paper is made yet; make it with: edt reproduce all --data {data}")
     return report
 
 
-def _report(workspace: Workspace, made: Sequence[Findings]) -> PlanReport:
+def _report(workspace: Workspace, found: Sequence[Findings]) -> PlanReport:
     from edt_cli.workspace.runs import find_runs
 
-    names = dict.fromkeys(outcome["run"] for found in made for outcome in found.outcomes)
+    names = dict.fromkeys(outcome["run"] for one in found for outcome in one.outcomes)
     return PlanReport(
-        tables=[table for found in made for table in found.tables],
-        figures=[figure for found in made for figure in found.figures],
+        tables=[table for one in found for table in one.tables],
+        figures=[figure for one in found for figure in one.figures],
         runs=find_runs(workspace, None, list(names), unsound=True) if names else [],
     )
 

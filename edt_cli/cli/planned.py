@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edt_cli.cli.common import emit_json, note, progress, stdout
+from edt_cli.cli.common import CLUSTER, emit_json, note, progress, stdout
 from edt_cli.cli.llm import confirm_spending, span
 
 if TYPE_CHECKING:
-    from edt_cli.experiments.compare import Comparison
+    from edt_cli.experiments.compare import Comparison, Launcher
     from edt_cli.experiments.findings import Findings
     from edt_cli.experiments.forecast import Forecast
     from edt_cli.experiments.plan import Cell
@@ -106,8 +108,63 @@ def ask(comparisons: Sequence[Comparison], *, yes: bool) -> None:
         confirm_spending(yes=yes)
 
 
-def make_runs(comparison: Comparison, events: Events, *, jobs: int, device: str) -> dict[Cell, str]:
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray[:ADDRESS]",
+        help="Make the runs on a Ray cluster that shares the workspace's folder.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+CpusOption = Annotated[
+    float, typer.Option("--cpus", min=0.1, help="Cores of a run on the cluster.", rich_help_panel=CLUSTER)
+]
+GpusOption = Annotated[
+    float, typer.Option("--gpus", min=0, help="GPUs of a run on the cluster, or a share.", rich_help_panel=CLUSTER)
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option("--memory", min=0, help="Free memory that a run needs there, in GB.", rich_help_panel=CLUSTER),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Runs at a time: 1 without it; on a cluster as many as fit."),
+]
+
+
+@contextmanager
+def launcher_of(on: str | None, cpus: float, gpus: float, memory: float | None) -> Iterator[Launcher | None]:
+    """Yield what starts runs on a cluster; None for this machine.
+
+    Raises:
+        UsageError: If there is no such cluster, or it has no machine for such a run.
+        UserError: If Ray is not installed, or the cluster cannot be reached.
+    """
+    if on is None:
+        yield None
+        return
+    from edt_cli.experiments.on_ray import RayCluster, Resources
+
+    cluster = RayCluster.connect(on, Resources(cpus, gpus, None if memory is None else int(memory * 1e9)))
+    try:
+        with redirect_stdout(sys.stderr):  # Ray prints what happens to its workers
+            yield cluster
+    finally:
+        cluster.close()
+
+
+def make_runs(
+    comparison: Comparison, events: Events, *, jobs: int | None, device: str, launcher: Launcher | None = None
+) -> dict[Cell, str]:
     """Make what is missing of a plan, with its progress on the terminal.
+
+    Args:
+        comparison: The plan.
+        events: Where progress is reported.
+        jobs: Runs at a time; None for 1, on a cluster for as many as fit.
+        device: Device of each run.
+        launcher: What starts them; None for this machine.
 
     Returns:
         The error of each cell that failed.
@@ -116,7 +173,8 @@ def make_runs(comparison: Comparison, events: Events, *, jobs: int, device: str)
 
     with progress() as listen:
         events.listeners = (listen,)
-        failed = compare(comparison, jobs=jobs, device=device, events=events)
+        at_once = jobs or (1 if launcher is None else len(comparison.unique) or 1)
+        failed = compare(comparison, jobs=at_once, device=device, events=events, launcher=launcher)
     events.listeners = ()
     return failed
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.bundle import bundle as write_bundle
 from edt_cli.cli.common import (
     DeviceOption,
@@ -16,6 +17,7 @@ from edt_cli.cli.common import (
     WorkspaceOption,
     choice,
     open_workspace,
+    seeds_of,
 )
 from edt_cli.cli.eval import (
     BeyondOption,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from edt_cli.workspace.documents import Result
     from edt_cli.workspace.layout import Workspace
     from edt_cli.workspace.runs import Run
+
+OF_PLAN = "Which runs of a plan"
 
 
 def report(
@@ -73,6 +77,28 @@ def report(
         typer.Option(
             "--plan", help="The tables of a plan of `edt compare`, by name or file, as far as it is made."
         ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", metavar="N,...", help="Of a plan: its runs of these seeds.", rich_help_panel=OF_PLAN
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Of a plan: its runs of this preset of LLM-EDT.",
+            autocompletion=complete.presets,
+            rich_help_panel=OF_PLAN,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Of a plan: its runs of this limit.", rich_help_panel=OF_PLAN),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Of a plan: its runs of this limit.", rich_help_panel=OF_PLAN)
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -111,10 +137,10 @@ def report(
     Examples:
         edt report --data mine --table 2 --with-paper --format latex --out table.tex
         edt report --data mine --figure 1,4 --format pdf --out figures.pdf
-        edt report --data mine --all --format html --out paper.html
+        edt report --data mine --all --seeds 42,44 --format html --out paper.html
     """
     from edt_cli.cli.figures import figure_numbers, figures_of_runs
-    from edt_cli.cli.plan_reports import data_of, of_paper, of_plan
+    from edt_cli.cli.plan_reports import Made, data_of, of_paper, of_plan
     from edt_cli.config import UsageError
     from edt_cli.reporting import tables as build
     from edt_cli.reporting.beside_paper import beside_paper, figure_beside_paper
@@ -124,6 +150,16 @@ def report(
 
     check_device(device)
     form = "json" if json_ else form
+    limits = {"epochs": epochs, "minutes": minutes}
+    made = Made(
+        seeds=seeds_of(seeds) if seeds else (),
+        preset=preset,
+        budget={name: value for name, value in limits.items() if value is not None},
+    )
+    if made and (paper or not (plan or all_ or (table or 0) > 3)):
+        raise UsageError(
+            "--seeds, --preset and limits say which runs of a plan: name it with --plan, --table or --all"
+        )
     workspace, numbers = open_workspace(workspace_), figure_numbers(figure or [])
     tables: list[Table] = []
     figures: list[Figure] = []
@@ -137,14 +173,14 @@ def report(
             workspace, numbers, data, run, split, settings, (metric or metrics_at(settings))[0], device
         )
     elif plan is not None:
-        tables, figures, behind = of_plan(workspace, plan, data, device)
+        tables, figures, behind = of_plan(workspace, plan, data, device, made)
     elif paper:
         tables = list(TABLES.values()) if all_ else [TABLES[table or 2]]
     elif all_:
-        tables, figures, behind = of_paper(workspace, data_of(workspace, data), device)
+        tables, figures, behind = of_paper(workspace, data_of(workspace, data), device, made)
     elif table and table > 3:
         path = Path(f"table-{table}")
-        tables, figures, behind = of_plan(workspace, path, data_of(workspace, data), device)
+        tables, figures, behind = of_plan(workspace, path, data_of(workspace, data), device, made)
     elif table == 1:
         tables = [build.table_1(_statistics(workspace, data))]
     else:

@@ -29,7 +29,19 @@ from edt_cli.cli.common import (
     open_workspace,
     seeds_of,
 )
-from edt_cli.cli.planned import ask, end_with, found_document, make_runs, show_states
+from edt_cli.cli.planned import (
+    CpusOption,
+    GpusOption,
+    JobsOption,
+    MemoryOption,
+    OnOption,
+    ask,
+    end_with,
+    found_document,
+    launcher_of,
+    make_runs,
+    show_states,
+)
 from edt_cli.cli.tables import check_drawn, form_of, write_tables
 from edt_cli.cli.watch import stopping
 from edt_cli.experiments.files import evidence
@@ -104,7 +116,11 @@ def reproduce(
             "--minutes", help="At most, of each phase; what this ends is marked †.", rich_help_panel=TRAINING
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, the cores shared among them.")] = 1,
+    jobs: JobsOption = None,
+    on: OnOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
+    memory: MemoryOption = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what is left, how long it takes and costs; make nothing."),
@@ -171,6 +187,7 @@ def reproduce(
             workspace,
             wanted,
             jobs=jobs,
+            launcher=launcher_of(on, cpus, gpus, memory),
             device=device,
             dry_run=dry_run,
             form=form,
@@ -191,9 +208,13 @@ def reproduce(
     figures: list[Figure] = []
     failed: dict[Cell, str] = {}
     at_once = form == "terminal" and out is None and not json_
-    with stopping(), at_work(workspace, "reproduce", "-".join(what)) as events:
+    with (
+        launcher_of(on, cpus, gpus, memory) as launcher,
+        stopping(),
+        at_work(workspace, "reproduce", "-".join(what)) as events,
+    ):
         for name, comparison in comparisons.items():
-            of_part = make_runs(comparison, events, jobs=jobs, device=device)
+            of_part = make_runs(comparison, events, jobs=jobs, device=device, launcher=launcher)
             found = findings(comparison, chosen)
             failed |= of_part
             if with_paper:

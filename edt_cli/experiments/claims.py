@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edt_cli.evaluation.significance import holm
-from edt_cli.experiments.compare import LEVEL, Comparison
-from edt_cli.experiments.contrasts import Place, Reader, compare_rows
+from edt_cli.experiments.compare import Comparison
+from edt_cli.experiments.contrasts import Place, compare_rows
+from edt_cli.experiments.plan_rows import Reader
+from edt_cli.experiments.plan_tests import LEVEL
 from edt_cli.paper.claims import CLAIMS, LIMITS, Claim
 from edt_cli.reporting.claims import ClaimResult, ContrastResult, Verdict
 from edt_cli.workspace.events import Events

@@ -1,4 +1,4 @@
-"""Execution of a plan, one process per run, and tests of whether the method beats its rivals.
+"""Execution of a plan, one process per run.
 
 A cell's run is looked up by its key, so an interrupted plan continues where it stopped, and runs that were made
 without the plan count too. A comparison keeps no files besides its runs.
@@ -6,36 +6,25 @@ without the plan count too. A comparison keeps no files besides its runs.
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
-import polars as pl
-
-from edt_cli.config import EvaluationSettings, UsageError
+from edt_cli.config import UsageError
 from edt_cli.data.open import open_dataset
 from edt_cli.data.sample import quick_sample
 from edt_cli.evaluation.candidates import candidates
-from edt_cli.evaluation.significance import holm, ndcg_of, paired_bootstrap, paired_t
 from edt_cli.experiments.plan import Cell, Plan
-from edt_cli.inference.labels import identity
-from edt_cli.inference.results import evaluate, evaluated, ranks_of
+from edt_cli.inference.results import evaluated
 from edt_cli.llm.providers import Providers
-from edt_cli.models.llm_edt_options import UNSOUND
-from edt_cli.models.systems import has_llm
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.stages import OFF
-from edt_cli.reporting.comparison import Claim, Grid, Outcome, PhaseCost, Row
-from edt_cli.reporting.grouping import shown_system
-from edt_cli.workspace.documents import RunResult
-from edt_cli.workspace.event_types import EpochEnded, Event, Remark
-from edt_cli.workspace.events import Events, read_events
-from edt_cli.workspace.jobs import Launched, launch
+from edt_cli.workspace.event_types import Remark
+from edt_cli.workspace.events import Events
+from edt_cli.workspace.jobs import launch
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.machine import cores
 from edt_cli.workspace.runs import Run
@@ -47,8 +36,6 @@ if TYPE_CHECKING:
 State = Literal["finished", "not evaluated", "at work", "failed", "begun", "to do"]
 POLL_S = 0.2
 WIDTH = 100
-LEVEL = 0.05
-"""Significance level of a claim."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +123,47 @@ class Comparison:
         return "finished" if done else "not evaluated"
 
 
-def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Events | None = None) -> dict[Cell, str]:
+class Job(Protocol):
+    """A process that makes a run, on this machine or on another one; its folder is in the workspace."""
+
+    folder: Path
+
+    def code(self) -> int | None:
+        """Return the exit status, or None while it is running."""
+        ...
+
+    def last_words(self) -> str:
+        """Return the last line that it said, or what ended it."""
+        ...
+
+    def end(self) -> None:
+        """End it, and wait for its end."""
+        ...
+
+
+Launcher = Callable[[Workspace, str, str, Sequence[str], int, Mapping[str, str]], Job]
+"""Starts a command; its arguments are those of `workspace.jobs.launch`."""
+
+
+def compare(
+    c: Comparison,
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    events: Events | None = None,
+    launcher: Launcher | None = None,
+) -> dict[Cell, str]:
     """Make the runs or artefacts that are not finished, `jobs` at a time, and go on if one fails.
 
     When this process ends, it ends the processes that it started. If a signal kills it that cannot be caught, they
     go on, and the same plan started again waits for them.
+
+    Args:
+        c: The plan.
+        jobs: Runs at a time.
+        device: Device of each run.
+        events: Where progress is reported.
+        launcher: Starts a run somewhere else; None for a process on this machine, which shares its cores.
 
     Returns:
         The error of each cell that failed.
@@ -156,14 +179,14 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
     message = f"{total - len(waiting)} of {total} {c.what} are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 and launcher is None else {}
     try:
         while waiting or at_work:
             while len(at_work) < jobs and (next_cell := _next(c, waiting, at_work)):
                 cell, missing = next_cell
                 waiting.remove(cell)
-                arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root)]
-                process = launch(c.workspace, arguments[0], cell.data, arguments, WIDTH, threads)
+                arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root.absolute())]
+                process = (launcher or launch)(c.workspace, arguments[0], cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
                 message = f"{cell}: begins; to look at it: edt ui --attach {process.folder.name}"
                 events.emit(Remark(message=message))
@@ -187,7 +210,7 @@ def compare(c: Comparison, *, jobs: int = 1, device: str = "auto", events: Event
 class _AtWork(NamedTuple):
     """Process that makes a run, with the artefacts (kind, key) it will make and the time of its start."""
 
-    process: Launched
+    process: Job
     making: frozenset[tuple[str, str]]
     since: float
 
@@ -208,242 +231,3 @@ def _next(
         if not missing & making:
             return cell, missing
     return None
-
-
-@dataclass(frozen=True)
-class ComparisonResults:
-    """Results of a comparison so far: rows and columns, outcomes of finished runs, and the tests on them."""
-
-    grid: Grid
-    outcomes: list[Outcome]
-    claims: list[Claim]
-
-
-def collect_results(c: Comparison, device: str = "cpu", events: Events | None = None) -> ComparisonResults:
-    """Read the results of every finished run, evaluating runs that are not evaluated yet."""
-    outcomes, ranks, rows = [], dict[tuple[Any, ...], pl.DataFrame](), dict[str, Row]()
-    for cell in c.cells:
-        pipeline = c.pipeline(cell)
-        label = _row_label(cell, pipeline)
-        unsound = "" if cell.unsound == "none" else UNSOUND[cell.unsound]
-        row = rows.setdefault(label, Row(label, cell.model, (), cell.group, unsound))
-        rows[label] = row._replace(seeds=tuple(dict.fromkeys((*row.seeds, cell.seed))))
-        run = pipeline.existing()
-        if run is None or not run.finished:
-            continue
-        for s in c.plan.evaluations:
-            found = outcome_of(c.workspace, run, s, label, events, device, first_phase=cell.first_phase)
-            if found is not None:
-                outcome, ranks[s.protocol, cell.data, label, cell.seed] = found
-                outcomes.append(outcome)
-    domains = {name: dataset.domains.names for name, dataset in c.datasets.items()}
-    grid = Grid(
-        domains=domains,
-        rows=list(rows.values()),
-        method=c.plan.method,
-        table=c.plan.table,
-        figure=c.plan.figure,
-        against=c.plan.against,
-        departures=c.plan.departures,
-        notes=_notes(c.plan),
-    )
-    return ComparisonResults(grid, outcomes, _claims(grid, c.plan, outcomes, ranks))
-
-
-def _notes(plan: Plan) -> tuple[str, ...]:
-    """Return the notes of a plan, and which rows are left out."""
-    idle = dict.fromkeys(cell.label for cell in plan.cells() if cell.has_no_effect)
-    return (
-        *plan.notes,
-        *(f"Not made: {label}; its settings generate none, an LLM would." for label in idle),
-    )
-
-
-def outcome_of(
-    workspace: Workspace,
-    run: Run,
-    s: EvaluationSettings,
-    label: str,
-    events: Events | None = None,
-    device: str = "cpu",
-    *,
-    first_phase: bool = False,
-) -> tuple[Outcome, pl.DataFrame] | None:
-    """Return the result of a finished run and the ranks behind it, evaluating the run if it is not evaluated yet.
-
-    None is returned for the first phase of a run that has one phase.
-
-    Args:
-        workspace: The workspace of the run.
-        run: A finished run.
-        s: Candidates of the ranking.
-        label: Label of the row that it is for.
-        events: Where progress is reported.
-        device: Name of the device to rank on.
-        first_phase: Whether the result is that of the model after its first phase.
-    """
-    # There is a document of the whole run, and one of its first phase if it has two.
-    documents = evaluate(workspace, run, "test", s, events or Events(), device)
-    document = next((one for one in documents if one["first_phase"] == first_phase), None)
-    if document is None:
-        return None
-    names = identity(run, first_phase=first_phase)
-    return _outcome(document, names, label, _phases(run)), ranks_of(run, document)
-
-
-def _row_label(cell: Cell, pipeline: Pipeline) -> str:
-    """Return the row's label, with the LLM that it depends on."""
-    return shown_system(cell.label, "", pipeline.llm_name if has_llm(pipeline.settings) else "")
-
-
-def _outcome(document: RunResult, names: dict[str, str], label: str, phases: dict[str, PhaseCost]) -> Outcome:
-    cut = any(phase["ended"] != "patience" for phase in phases.values())
-    preset, variant = names["preset"], names["variant"]
-    return {**document, "preset": preset, "variant": variant, "label": label, "phases": phases, "cut": cut}
-
-
-def _phases(run: Run) -> dict[str, PhaseCost]:
-    """Return the cost of each phase of a run."""
-    events = read_events(run.folder)
-    return {
-        name: {
-            "epochs": phase["epoch"],
-            "best_epoch": phase["best_epoch"],
-            "ended": phase.get("ended") or "unknown",
-            "epoch_seconds": epoch_seconds(events, name),
-        }
-        for name, phase in run.manifest().get("phases", {}).items()
-    }
-
-
-def epoch_seconds(events: Sequence[Event], phase: str) -> float | None:
-    """Return the median seconds per epoch of a phase, validation included; None if no epoch was finished."""
-    epochs = [event for event in events if isinstance(event, EpochEnded) and event.phase == phase]
-    seconds = [
-        (after.seconds - before.seconds) / (after.epoch - before.epoch)
-        for before, after in pairwise(epochs)
-        if after.epoch > before.epoch
-    ]
-    return statistics.median(seconds) if seconds else None
-
-
-def _claims(
-    grid: Grid,
-    plan: Plan,
-    outcomes: Sequence[Outcome],
-    ranks: Mapping[tuple[Any, ...], pl.DataFrame],
-) -> list[Claim]:
-    """Return the claims of a plan, for each protocol, dataset and domain.
-
-    They are one for each row of the method, or one for each row other than the first (`Plan.against`). P-values are
-    corrected for all of them together, including those that cannot be tested.
-    """
-    claims = [
-        _claim(
-            row, rivals, [o for o in outcomes if (o["protocol"], o["data"]) == (s.protocol, data)], target, ranks
-        )
-        for s in plan.evaluations
-        for data, domains in grid.domains.items()
-        for row, rivals in _contrasts(grid, plan)
-        for target in ((s, data, number, name) for number, name in enumerate(domains))
-    ]
-    better = holm([1.0 if claim["p"] is None else claim["p"] for claim in claims])
-    worse = holm([1.0 if claim["p"] is None else 1.0 - claim["p"] for claim in claims])
-    for claim, p, other in zip(claims, better, worse, strict=True):
-        if claim["p"] is not None:
-            claim["p_holm"] = p
-            claim["verdict"] = _verdict(claim, p, other)
-    return claims
-
-
-def _contrasts(grid: Grid, plan: Plan) -> list[tuple[Row, list[Row]]]:
-    """Return the rows to test, each with those of which it is held against the best."""
-    if plan.against == "each":
-        first, *others = (row for row in grid.rows if not row.unsound)
-        return [(first, [other]) for other in others]
-    rivals = [row for row in grid.rows if row.model != grid.method]
-    return [(row, rivals) for row in grid.rows if rivals and row.model == grid.method]
-
-
-def _verdict(claim: Claim, better: float, worse: float) -> str:
-    """Return the verdict of a claim, for which a corrected one-sided test and the interval must agree.
-
-    Args:
-        claim: The claim with its interval.
-        better: Corrected p-value that the method is better.
-        worse: Corrected p-value that the method is worse.
-    """
-    if better < LEVEL and (claim["low"] or 0) > 0:
-        return "better"
-    return "worse" if worse < LEVEL and (claim["high"] or 0) < 0 else "not clear"
-
-
-def _claim(
-    row: Row,
-    rivals: Sequence[Row],
-    outcomes: Sequence[Outcome],
-    target: tuple[EvaluationSettings, str, int, str],
-    ranks: Mapping[tuple[Any, ...], pl.DataFrame],
-) -> Claim:
-    """Test the method against the rival with the highest NDCG@10, with seeds averaged for each user.
-
-    The pair is not tested if one of the two lacks a run, or has a run that the budget ended.
-    """
-    s, data, number, domain = target
-
-    def mean(system: Row) -> float | None:
-        values = [o["domains"].get(domain, {}).get("ndcg@10") for o in outcomes if o["label"] == system.label]
-        real = [value for value in values if value is not None]
-        return statistics.fmean(real) if real else None
-
-    scored = {system.label: value for system in rivals if (value := mean(system)) is not None}
-    only = rivals[0].label if len(rivals) == 1 else None
-    best = max(scored, key=lambda label: scored[label], default=only)
-    claim: Claim = {
-        "protocol": s.protocol,
-        "negatives": None if s.protocol == "full" else s.negatives,
-        "data": data,
-        "domain": domain,
-        "method": row.label,
-        "rival": best,
-        "method_ndcg": mean(row),
-        "rival_ndcg": None if best is None else scored.get(best),
-        **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "users"), None),  # type: ignore[typeddict-item]
-        "verdict": "not tested",
-    }
-    pair = [system for system in (*rivals, row) if system.label in (best, row.label)]
-    for system in pair:
-        if any(o["cut"] for o in outcomes if o["label"] == system.label):
-            claim["verdict"] = f"no claim: the budget ended {system.label}"
-            return claim
-        if any((s.protocol, data, system.label, seed) not in ranks for seed in system.seeds):
-            claim["verdict"] = f"no claim: {system.label} is not there"
-            return claim
-    if best is None:
-        claim["verdict"] = "no claim: there is no rival"
-        return claim
-    sides = [
-        ndcg_by_user([ranks[s.protocol, data, system.label, seed] for seed in system.seeds], number)
-        for system in pair
-    ]  # rivals come first in `pair`
-    (rival_users, rival), (method_users, method) = sides
-    if not rival_users.equals(method_users):
-        raise ValueError(f"{best} and {row.label} ranked different targets on {data}: they cannot be compared")
-    d = paired_bootstrap(rival, method)
-    return {
-        **claim,
-        "difference": d.mean,
-        "low": d.low,
-        "high": d.high,
-        "p": paired_t(rival, method),
-        "users": d.users,
-    }
-
-
-def ndcg_by_user(frames: Sequence[pl.DataFrame], domain: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """Return the targets of a domain, and NDCG@10 of each user as the mean over runs with different seeds."""
-    in_domain = [frame.filter(pl.col("domain") == domain) for frame in frames]
-    targets = in_domain[0].drop("rank")
-    if not all(frame.drop("rank").equals(targets) for frame in in_domain):
-        raise ValueError("runs of one system ranked different targets")
-    return targets, np.mean([ndcg_of(frame["rank"].to_numpy()) for frame in in_domain], axis=0)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edt_cli.data.open import is_synthetic
-from edt_cli.experiments.compare import Comparison, collect_results
+from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.figures import Augmented, figures_of, items_by_domain, users_by_r
+from edt_cli.experiments.plan_results import collect_results
 from edt_cli.inference.bill import stage_bills
 from edt_cli.inference.similarity import profile_similarity
 from edt_cli.inference.statistics import statistics

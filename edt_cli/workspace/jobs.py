@@ -7,11 +7,13 @@ command (command.json) and the output of a detached process.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -120,7 +122,21 @@ def launch(
     It goes on if the terminal is closed, the connection is lost or the user interface crashes. Its output is
     written to its folder, `width` cells wide.
     """
-    folder = new_folder(workspace, command, data, arguments)
+    return start(new_folder(workspace, command, data, arguments), arguments, width, environment)
+
+
+def start(
+    folder: Path,
+    arguments: Sequence[str],
+    width: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    outlives: bool = True,
+) -> Launched:
+    """Run a command as `launch` does, as the job of a folder that there is.
+
+    If it is not to outlive this process, it is ended, on Linux, when this process is killed.
+    """
     environment = {**os.environ, **(environment or {}), ENVIRONMENT: str(folder), "COLUMNS": str(width)}
     with (folder / OUTPUT).open("wb") as out, (folder / ERRORS).open("wb") as err:
         process = subprocess.Popen(
@@ -130,8 +146,15 @@ def launch(
             stderr=err,
             env=environment,
             start_new_session=True,
+            preexec_fn=None if outlives or sys.platform != "linux" else _end_with_parent,
         )
     return Launched(folder, process)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to send this process SIGTERM when its parent is gone."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def command_of(folder: Path) -> str:

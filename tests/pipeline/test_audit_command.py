@@ -22,8 +22,9 @@ from edt_cli.audit.run import audit
 from edt_cli.augmentation.audit import check_sources
 from edt_cli.config import EvaluationSettings, Settings, UsageError, UserError, load_settings
 from edt_cli.data.dataset import data_key, load, save
-from edt_cli.experiments.compare import Comparison, collect_results
+from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.plan import Plan
+from edt_cli.experiments.plan_results import collect_results
 from edt_cli.inference.listing import read_run
 from edt_cli.inference.results import evaluate
 from edt_cli.pipeline import Pipeline

@@ -24,8 +24,10 @@ from edt_cli.config import UsageError, UserError, load_settings
 from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
 from edt_cli.evaluation.significance import ndcg_of
-from edt_cli.experiments.compare import Comparison, _next, _verdict, collect_results, compare, epoch_seconds
+from edt_cli.experiments.compare import Comparison, _next, compare
 from edt_cli.experiments.plan import Plan
+from edt_cli.experiments.plan_results import collect_results, epoch_seconds
+from edt_cli.experiments.plan_tests import _verdict
 from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.models.systems import OURS, presets_of, systems
 from edt_cli.models.systems import system as system_of
@@ -265,6 +267,12 @@ def test_a_dry_run_tells_what_is_left_by_what_such_runs_took_here(tmp_path):
     )
     refused = edt(tmp_path, "compare", str(handed), code=2).stderr
     assert "the plan names no dataset" in refused
+
+    of_plan = ("report", "--plan", str(handed), "--data", "tiny", "--format", "csv")
+    assert "GRU4Rec" in edt(tmp_path, *of_plan, "--seeds", "42", "--epochs", "2").stdout
+    for others in (("--seeds", "1"), ("--epochs", "3")):
+        assert "is finished yet" in edt(tmp_path, *of_plan, *others, code=1).stderr
+    assert "are of a plan's runs" in edt(tmp_path, "report", "--seeds", "1", code=2).stderr
 
 
 def test_nothing_is_claimed_of_a_run_that_a_limit_ended_or_that_is_not_there(tmp_path):

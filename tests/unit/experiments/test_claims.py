@@ -18,8 +18,9 @@ from edt_cli.data.dataset import save
 from edt_cli.evaluation.significance import gains_t, holm, ndcg_of, paired_t
 from edt_cli.experiments.claims import PLANS, claim_results
 from edt_cli.experiments.compare import Comparison
-from edt_cli.experiments.contrasts import Place, Reader, compare_rows
+from edt_cli.experiments.contrasts import Place, compare_rows
 from edt_cli.experiments.plan import Plan
+from edt_cli.experiments.plan_rows import Reader
 from edt_cli.inference.latency import LATENCY
 from edt_cli.paper.claims import CLAIMS
 from edt_cli.reporting.claims import ClaimResult, claim_tables, printed_gain

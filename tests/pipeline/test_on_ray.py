@@ -1,0 +1,101 @@
+"""A plan on a local Ray cluster: the same table, also if a worker is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from test_data_cli import edt as edt  # the command in this process
+from toy import random_dataset
+
+from edt_cli.data.dataset import save
+from edt_cli.workspace.event_types import EpochEnded
+from edt_cli.workspace.events import read_events
+from edt_cli.workspace.layout import Workspace, digest
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.e2e
+
+PLAN = """
+data = ["tiny"]
+[budget]
+epochs = 60
+[settings.training]
+patience = 100
+[settings.model]
+hidden = 8
+blocks = 1
+heads = 1
+[[systems]]
+model = "sasrec"
+[[systems]]
+model = "gru4rec"
+[[systems]]
+model = "popularity"
+"""
+
+
+@pytest.fixture(autouse=True)
+def checkout_for_workers(monkeypatch):
+    """Workers of the cluster are processes of their own."""
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", f"{root}:{root / 'backends'}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def prepared(root: Path) -> Workspace:
+    workspace = Workspace(root)
+    with workspace.dataset("tiny").create() as (folder, manifest):
+        saved = save(random_dataset(40), folder)
+        manifest |= saved | {"data_key": digest(saved), "users": 40}
+    return workspace
+
+
+def kill_a_worker(workspace: Workspace, killed: list[str]) -> None:
+    """Kill the worker that makes SASRec with SIGKILL, after its second epoch."""
+    while not killed:
+        time.sleep(0.05)
+        for folder in workspace.runs.glob("tiny-sasrec-*"):
+            if sum(isinstance(event, EpochEnded) for event in read_events(folder)) < 2:
+                continue
+            for process in psutil.process_iter(["cmdline"]):
+                name = " ".join(process.info["cmdline"] or ())
+                if name.startswith("ray::") and "-train-tiny-" in name and process.children():
+                    command = " ".join(process.children()[0].cmdline())
+                    if "--model sasrec" in command:
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.append(name)
+                        return
+
+
+def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    tables = []
+    for name, on in (("plain", ()), ("ray", ("--on", "ray", "--cpus", "1"))):
+        workspace, killed = prepared(tmp_path / name), list[str]()
+        if on:
+            threading.Thread(target=kill_a_worker, args=(workspace, killed), daemon=True).start()
+        shown = edt("compare", tmp_path / "plan.toml", "--workspace", workspace.root, *on, "--json")
+        found = json.loads(shown.stdout)
+        assert not found["failed"] and bool(killed) == bool(on)
+        tables.append({(run["model"], run["protocol"]): run["domains"] for run in found["runs"]})
+    assert tables[0] == tables[1] and len(tables[0]) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--on", "slurm"), "--on takes ray or ray:ADDRESS"),
+        (("--on", "ray", "--gpus", "64"), "no machine of the cluster"),
+    ],
+)
+def test_a_cluster_that_cannot_make_a_run_is_said_at_once(edt, tmp_path, arguments, said):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    prepared(tmp_path / "ws")
+    assert said in edt("compare", tmp_path / "plan.toml", *arguments, code=2).stderr
