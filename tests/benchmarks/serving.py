@@ -50,7 +50,7 @@ async def load(address: str, users: list[str], clients: int, requests: int) -> t
             await ask(session, user)
             seconds.append(time.perf_counter() - since)
 
-    # httpx looks through all of a pool's connections at each request: with 200 of them it is slower than the server.
+    # httpx looks through a pool at each request: with 200 connections it is slower than the server.
     connector, timeout = aiohttp.TCPConnector(limit=clients), aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:
         for user in users[:20]:
