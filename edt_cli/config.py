@@ -176,6 +176,9 @@ class LimitSettings(Section):
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a stage's questions that may fail; the stage is not made with more"
     )
+    batch_api: bool = Field(
+        False, description="send questions as batch jobs of at most `llm.concurrency` questions, answered in a day"
+    )
     price: str | None = Field(None, description="price of the LLM: `free`, or IN,OUT in USD per million tokens")
     embedder_price: float | None = Field(None, ge=0, description="price of the embedder in USD per million tokens")
     timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")

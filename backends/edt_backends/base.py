@@ -184,6 +184,10 @@ class ChatBackend(Protocol):
         """
         return {}
 
+    def batches(self) -> BatchClient | None:
+        """Return the provider's batch jobs; None if it has none."""
+        return None
+
     def reject(self, request: ChatRequest) -> None:
         """Reject the reply to a request as unusable (malformed, cut off, refused).
 
@@ -205,6 +209,48 @@ class ChatBackend(Protocol):
         It is if it was given to an earlier command, and the user wants to ask failed questions again.
         """
         return False
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How a batch job stands.
+
+    Attributes:
+        status: The provider's word for it.
+        ended: Whether nothing more will be answered.
+        done: Number of questions that are answered.
+    """
+
+    status: str
+    ended: bool
+    done: int = 0
+
+
+class BatchClient(Protocol):
+    """Protocol of a provider's batch jobs: many requests at once, answered within a day at a lower price.
+
+    All methods but the first raise BackendError.
+    """
+
+    def price_per_token(self) -> tuple[float, float] | None:
+        """Return US dollars per prompt token and per completion token of a job; None if unknown."""
+        ...
+
+    async def submit(self, name: str, requests: Mapping[str, ChatRequest]) -> str:
+        """Send requests, by key, as a job of a name that is used once; return the provider's id of it."""
+        ...
+
+    async def find(self, name: str) -> str | None:
+        """Return the id of the job of a name; None if the provider has none."""
+        ...
+
+    async def state(self, job: str) -> JobState:
+        """Return how a job stands."""
+        ...
+
+    async def replies(self, job: str) -> dict[str, ChatReply | BackendError]:
+        """Return the replies of a job that has ended, by key; a question that was not answered has none."""
+        ...
 
 
 class TextMap(Protocol):

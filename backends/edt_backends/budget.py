@@ -99,28 +99,41 @@ class Budget:
         Raises:
             OutOfBudget: Before the call is sent, if it could exceed the limit.
         """
-        number = await self._reserve(backend, prompt, most)
+        number = await self.reserve(backend, prompt, most)
         try:
             reply = await send()
         except BackendError as error:
             outcome: Outcome = "unbilled" if error.unbilled else "unconfirmed"
-            await self._settle(number, outcome, most, 0 if error.unbilled else None, Usage())
+            await self.settle(number, outcome, most, 0 if error.unbilled else None, Usage())
             raise
         except BaseException:
-            await self._settle(number, "unconfirmed", most, None, Usage())
+            await self.settle(number, "unconfirmed", most, None, Usage())
             raise
         cost = reply.usage.cost_usd
-        await self._settle(number, "delivered", most, None if cost is None else pico(cost), reply.usage)
+        await self.settle(number, "delivered", most, None if cost is None else pico(cost), reply.usage)
         return reply
 
-    async def _reserve(self, backend: str, prompt: str, most: int | None) -> int:
+    def fits(self, amount: int) -> bool:
+        """Return whether calls that may cost an amount, in 1e-12 USD, are within the limit beside all others."""
+        return self._limit is None or self._settled + self._reserved + amount <= self._limit
+
+    def reached(self, amount: int) -> OutOfBudget:
+        """Return the error that a call, which may cost an amount in 1e-12 USD, is beyond the limit."""
+        return OutOfBudget(
+            f"the limit of {(self._limit or 0) / PICO:g} USD is reached: {self._settled / PICO:.6f} USD are "
+            f"spent, and the next call could cost {amount / PICO:.6f}"
+        )
+
+    async def reserve(self, backend: str, prompt: str, most: int | None) -> int:
+        """Reserve the highest cost of a call, in 1e-12 USD, and return its number in the ledger.
+
+        Raises:
+            OutOfBudget: If it is beyond the limit when no call is in flight any more.
+        """
         amount = most or 0
-        while self._limit is not None and self._settled + self._reserved + amount > self._limit:
+        while not self.fits(amount):
             if not self._in_flight:
-                raise OutOfBudget(
-                    f"the limit of {self._limit / PICO:g} USD is reached: {self._settled / PICO:.6f} USD are "
-                    f"spent, and the next call could cost {amount / PICO:.6f}"
-                )
+                raise self.reached(amount)
             await self._changed.wait()  # calls in flight will cost less than was reserved for them
         self._reserved += amount
         self._in_flight += 1
@@ -130,7 +143,7 @@ class Budget:
             self._release(amount)
             raise
 
-    async def _settle(
+    async def settle(
         self, number: int, outcome: Outcome, most: int | None, spent: int | None, usage: Usage
     ) -> None:
         """Settle a call in the ledger, then release its reservation; `spent` None counts as `most`."""
@@ -174,7 +187,7 @@ class BudgetedChat(ChatWrapper):
         price = self.price_per_token()
         most = None
         if price is not None:
-            most = pico(request_bytes(request) * price[0] + request.max_tokens * price[1])
+            most = highest_cost(request, price)
         return await self._budget.call(self.name, request.prompt, most, lambda: self._complete(request))
 
     async def _complete(self, request: ChatRequest) -> ChatReply:
@@ -194,6 +207,11 @@ class BudgetedChat(ChatWrapper):
         cost = believed.prompt_tokens * price[0] + believed.completion_tokens * price[1]
         uncounted = reply.text and not usage.prompt_tokens and any(price)
         return replace(reply, usage=replace(believed, cost_usd=None if uncounted else cost))
+
+
+def highest_cost(request: ChatRequest, price: Price) -> int:
+    """Return the most that a reply to a request can cost, in 1e-12 US dollars."""
+    return pico(request_bytes(request) * price[0] + request.max_tokens * price[1])
 
 
 def believable(usage: Usage, request: ChatRequest, text: str) -> Usage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -134,7 +134,24 @@ class CachedChat(ChatWrapper):
         begun = time.perf_counter()
         reply = await self._backend.complete(request)
         reply = replace(reply, seconds=round(time.perf_counter() - begun, 3))
-        entry = {
+        await self._cache.save({key: self._entry(facts, request, reply, self.price_per_token())})
+        return reply
+
+    async def keep(
+        self, replies: Iterable[tuple[ChatRequest, ChatReply]], price: tuple[float, float] | None
+    ) -> None:
+        """Put replies into the cache that were paid for in another way, at a price in US dollars per token."""
+        entries = {}
+        for request, reply in replies:
+            facts = self._facts(request)
+            entries[digest(facts)] = self._entry(facts, request, reply, price)
+        self._asked.update(entries)
+        await self._cache.save(entries)
+
+    def _entry(
+        self, facts: Entry, request: ChatRequest, reply: ChatReply, price: tuple[float, float] | None
+    ) -> Entry:
+        return {
             "backend": self.name,
             "model": reply.model,
             "time": time.time(),
@@ -144,10 +161,8 @@ class CachedChat(ChatWrapper):
             "reply": reply.text,
             "finish_reason": reply.finish_reason,
             "usage": asdict(reply.usage),
-            "price": self.price_per_token(),
+            "price": price,
         }
-        await self._cache.save({key: entry})
-        return reply
 
     def _answered(self, key: str, task: asyncio.Task[ChatReply]) -> None:
         del self._in_flight[key]

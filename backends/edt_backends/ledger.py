@@ -102,9 +102,14 @@ class Ledger:
         await self._write(RESERVE, (self.command, number, backend, prompt, time.time(), most))
         return number
 
-    async def settle(self, number: int, outcome: Outcome, spent: int | None, usage: Usage) -> None:
-        """Record the outcome of a call; `spent` is in 1e-12 USD, None for the reserved amount."""
-        values = (outcome, spent, usage.prompt_tokens, usage.completion_tokens, self.command, number)
+    async def settle(
+        self, number: int, outcome: Outcome, spent: int | None, usage: Usage, command: str | None = None
+    ) -> None:
+        """Record the outcome of a call; `spent` is in 1e-12 USD, None for the reserved amount.
+
+        An earlier command, whose call it was, is named.
+        """
+        values = (outcome, spent, usage.prompt_tokens, usage.completion_tokens, command or self.command, number)
         await self._write(SETTLE, values)
 
     def save_hits(self, backend: str, hits: int, amount: int) -> None:

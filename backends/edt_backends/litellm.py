@@ -16,6 +16,7 @@ import numpy as np
 from edt_backends.base import (
     BackendError,
     BackendSpec,
+    BatchClient,
     ChatBackend,
     ChatReply,
     ChatRequest,
@@ -25,6 +26,7 @@ from edt_backends.base import (
     Usage,
 )
 from edt_backends.endpoint import Endpoint, error_body, library, rate_limits, unlogged, warm
+from edt_backends.litellm_batches import batches_of
 from edt_backends.reply_times import ReplyTimes
 
 MOST_CHANGES = 8
@@ -74,7 +76,13 @@ class LiteLLMChat(ChatBackend):
                     raise self._endpoint.error(error) from None
         else:
             raise BackendError(f"{self.name}: the server refuses every form of request that is known here")
-        # Without choices it is an empty answer, also billed.
+        return self.reply_of(reply)
+
+    def batches(self) -> BatchClient | None:
+        return batches_of(self, self._endpoint)
+
+    def reply_of(self, reply: Any) -> ChatReply:
+        """Read litellm's reply; without choices it is an empty answer, also billed."""
         text, finish_reason = _said(reply.choices[0]) if reply.choices else ("", "stop")
         return ChatReply(
             text=text,
@@ -84,12 +92,8 @@ class LiteLLMChat(ChatBackend):
             headers=rate_limits(reply._hidden_params.get("headers") or {}),
         )
 
-    @property
-    def _form(self) -> tuple[int, int, bool]:
-        return self._simpler, len(self._names), self._streams
-
-    async def _send(self, request: ChatRequest) -> Any:
-        """Send a request in the form that the server has been found to know."""
+    def parameters(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the parameters of a request in the form that the server has been found to know."""
         formats = self._formats(request)
         parameters: dict[str, Any] = {
             "response_format": formats[min(self._simpler, len(formats) - 1)],
@@ -98,7 +102,15 @@ class LiteLLMChat(ChatBackend):
             "seed": request.seed,
         }
         given = {self._names.get(name, name): value for name, value in parameters.items()}
-        given = {name: value for name, value in given.items() if name}
+        return {name: value for name, value in given.items() if name}
+
+    @property
+    def _form(self) -> tuple[int, int, bool]:
+        return self._simpler, len(self._names), self._streams
+
+    async def _send(self, request: ChatRequest) -> Any:
+        """Send a request in the form that the server has been found to know."""
+        given = self.parameters(request)
         begun, limit = time.monotonic(), self._times.limit(self._endpoint.seconds)
         try:
             # litellm's own time limit starts again with every byte.

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply, TextMap
+from edt_backends.base import (
+    BatchClient,
+    ChatBackend,
+    ChatReply,
+    ChatRequest,
+    EmbeddingBackend,
+    EmbeddingReply,
+    TextMap,
+)
 
 
 class ChatWrapper(ChatBackend):
@@ -29,6 +37,9 @@ class ChatWrapper(ChatBackend):
 
     def status(self) -> dict[str, Any]:
         return self._backend.status()
+
+    def batches(self) -> BatchClient | None:
+        return self._backend.batches()
 
     def reject(self, request: ChatRequest) -> None:
         self._backend.reject(request)

@@ -325,6 +325,9 @@ def calls_line(record: dict[str, Any]) -> str:
         parts.append("failed: " + ", ".join(f"{count:,} {reason}" for reason, count in record["failed"].items()))
     if record.get("held_s"):
         parts.append(f"waiting {record['held_s']:.0f} s for the provider")
+    elif record.get("batches"):
+        jobs = "a batch job" if record["batches"] == 1 else f"{record['batches']} batch jobs"
+        parts.append(f"{record['batch_done']:,} of {record['in_flight']:,} in {jobs}")
     elif record.get("in_flight"):
         parts.append(f"{record['in_flight']} under way")
     if record.get("error"):

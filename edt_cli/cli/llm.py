@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from edt_cli.pipeline.estimate import Estimate, Span
 
 
+JOB = 50_000
+"""Questions of a batch job without --concurrency."""
+
+
 @dataclass(frozen=True)
 class LLMOptions:
     """The flags; those that were not given are None."""
@@ -75,6 +79,14 @@ class LLMOptions:
             "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
         ),
     ] = False
+    batch_api: Annotated[
+        bool,
+        typer.Option(
+            "--batch-api",
+            help="Ask in batch jobs: answered within a day, at half the price.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.", rich_help_panel=BUDGET)
     ] = False
@@ -87,11 +99,11 @@ class LLMOptions:
                 "model": self.llm_model,
                 "api_base": self.api_base,
                 "limit_users": self.limit_users,
-                "concurrency": self.concurrency,
+                "concurrency": self.concurrency or (JOB if self.batch_api else None),
             },
             "embedding": {"embedder": self.embedder},
             "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price}
-            | {"max_failed": self.max_failed},
+            | {"max_failed": self.max_failed, "batch_api": self.batch_api or None},
         }
 
 
@@ -220,7 +232,9 @@ def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
         lines.append(f"    from {stage.basis}")
     total = _total(stages)
     cost = "at a price that is not known" if total is None else f"{span(total, '{:,.4f}')} USD"
-    lines.append(f"In all {cost}, at {pipeline.settings.llm.concurrency} calls at a time.")
+    s = pipeline.settings
+    how = "in batch jobs, within a day each" if s.limits.batch_api else f"at {s.llm.concurrency} calls at a time"
+    lines.append(f"In all {cost}, {how}.")
     return Text("\n".join(lines))
 
 

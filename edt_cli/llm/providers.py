@@ -70,7 +70,10 @@ class Providers:
     @cached_property
     def price(self) -> tuple[float, float] | None:
         """US dollars per prompt token and per completion token, as the user states or as known; else None."""
-        return self._stated or self.backend.price_per_token()
+        if self._stated is not None:
+            return self._stated
+        client = self.backend.batches() if self.settings.limits.batch_api else None
+        return (client or self.backend).price_per_token()
 
     @property
     def paid(self) -> bool:
@@ -95,15 +98,37 @@ class Providers:
         return CachedEmbeddings(backend, self.cache)
 
     def chat(self, catalogue: Catalogue | None = None) -> CachedChat:
-        """Return the LLM with cache, budget and pacing; `local` needs only the catalogue to retrieve from."""
+        """Return the LLM with cache, budget and pacing; `local` needs only the catalogue to retrieve from.
+
+        With `limits.batch_api`, what is not in the cache is sent as batch jobs.
+        """
         from edt_backends.budget import BudgetedChat
         from edt_backends.cache import CachedChat
         from edt_backends.limits import PacedChat
 
         backend = self._backend(catalogue)
+        if self.settings.limits.batch_api and backend.cacheable:
+            return self._batched(backend)
         if backend.cacheable:
             backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
         return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
+
+    def _batched(self, backend: ChatBackend) -> CachedChat:
+        from edt_backends.base import BackendError
+        from edt_backends.batches import BatchedChat
+
+        client = backend.batches()
+        if client is None:
+            raise BackendError(f"{backend.name} has no batch jobs that edt can use: leave out --batch-api")
+        return BatchedChat(
+            backend,
+            self.cache,
+            client,
+            self.budget,
+            self.ledger,
+            price=self._stated,
+            retry_failed=self.retry_failed,
+        )
 
     def check(self) -> None:
         """Check the settings of LLM and embedder before any work.

@@ -118,6 +118,8 @@ class Calls(Event):
     calls_per_s: float | None = Field(None, description="new replies per second, over the last minute")
     seconds_left: float | None = Field(None, description="an estimate; null if nothing was done in the last minute")
     in_flight: int = Field(0, description="pending calls")
+    batches: int = Field(0, description="open batch jobs, which hold the pending calls")
+    batch_done: int = Field(0, description="calls that these jobs have answered")
     held_s: float | None = Field(None, description="seconds until the next call: a rate limit or an outage")
     error: str = Field("", description="the newest failure, if nothing was answered since")
     last: dict[str, Any] | None = Field(None, description="the newest reply, cleaned: user, prompt, text")

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
 
+from batch_server import serve_batches
 from fault_run import write_shop
 from model_server import answer
 from servers import Body, Reply, Server, openai_chat, openai_embeddings, serve
@@ -386,3 +387,25 @@ def test_providers(place, served, monkeypatch):
     dead = ("providers", "openai/served", "--api-base", "http://127.0.0.1:9/v1", "--ping", "--json")
     assert "cannot be reached" in edt(*dead, workspace=place).json["providers"][0]["answers"]
     assert "DEEPSEEK_API_KEY" in edt("providers", workspace=place).out
+
+
+def test_batch_jobs_make_the_profiles_that_calls_make(place, tmp_path, served, monkeypatch):
+    """One job reforms, one summarizes each domain, one analyzes."""
+    monkeypatch.setattr("edt_backends.batches.QUIET_SECONDS", 0.05)
+    monkeypatch.setattr("edt_backends.batches.POLL_SECONDS", 0.05)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    shutil.copytree(place, tmp_path / "by-calls")
+    common = ("--data", "shop", "--limit-users", "12", "--price", "0.5,1.5", "--yes", "--json", "--no-ui")
+    off = ("--set", "augmentation.enabled=false", "--provider", "openai/served-model")
+    with serve_batches(lambda body: (200, model(body).body)) as batches:
+        done = edt("profile", *common, *off, "--api-base", batches.url, "--batch-api", workspace=place)
+        again = edt("profile", *common, *off, "--api-base", batches.url, workspace=place)
+    calls = edt("profile", *common, *off, "--api-base", f"{served.url}/v1", workspace=tmp_path / "by-calls")
+    assert (done.code, again.code, calls.code) == (0, 0, 0), done.error + calls.error
+    assert again.json["key"] == done.json["key"]
+    assert len(batches.jobs) <= 4 and len(batches.asked) == len(served.asked)
+    roots = (place, done), (tmp_path / "by-calls", calls)
+    texts = [Profiles.load(root / "artefacts" / "profiles" / found.json["key"]).texts for root, found in roots]
+    assert texts[0] == texts[1] and sum(text is not None for text in texts[0]) == 12
+    paid = [Ledger(root / "ledger.db").accounts()["openai/served-model"] for root, _ in roots]
+    assert paid[0] == paid[1] and paid[0].spent_usd > 0
