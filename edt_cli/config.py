@@ -159,11 +159,16 @@ class LLMSettings(Section):
         None, description="base URL of the LLM's server, if it is not the provider's default"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature of the LLM")
-    max_tokens: int = Field(1024, ge=16, description="maximum length of a reply in tokens")
+    max_tokens: int = Field(
+        1024, ge=16, description="maximum length of a reply in tokens, without a model's thoughts"
+    )
     seed: int = Field(42, description="random seed of the LLM stages: K-means, samples of users, replies")
     concurrency: int = Field(16, ge=1, description="maximum number of concurrent calls")
     limit_users: int | None = Field(
         None, ge=1, description="ask the LLM about a random sample of this many users only"
+    )
+    prompts: str | None = Field(
+        None, description="folder of your own prompts, in place of built-in ones; `edt prompts export` makes one"
     )
 
 

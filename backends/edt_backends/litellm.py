@@ -46,6 +46,7 @@ class LiteLLMChat(ChatBackend):
         self.paid = self._endpoint.price() != (0.0, 0.0)
         schemas = self._endpoint.address is not None or self._endpoint.free
         self._simpler = 0 if schemas or library().supports_response_schema(self._endpoint.model) else 1
+        self.thinking_tokens = self._endpoint.thinking_tokens()
         self._names: dict[str, str] = {}
         self._streams, self._notes, self._times = False, list[str](), ReplyTimes()
 

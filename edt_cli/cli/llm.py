@@ -18,6 +18,7 @@ from edt_cli.cli.common import (
     EmbedderOption,
     LimitUsersOption,
     LlmModelOption,
+    PromptsOption,
     ProviderOption,
     YesOption,
     show,
@@ -37,6 +38,7 @@ class LLMOptions:
     api_base: ApiBaseOption = None
     embedder: EmbedderOption = None
     limit_users: LimitUsersOption = None
+    prompts: PromptsOption = None
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", min=1, help="Calls at a time; 16 without it.", rich_help_panel=LLM),
@@ -88,6 +90,7 @@ class LLMOptions:
                 "api_base": self.api_base,
                 "limit_users": self.limit_users,
                 "concurrency": self.concurrency,
+                "prompts": None if self.prompts is None else str(self.prompts),
             },
             "embedding": {"embedder": self.embedder},
             "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price}
@@ -99,10 +102,14 @@ NOT_GIVEN = LLMOptions()
 
 
 def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command: its parameter `llm` becomes one option for each field of LLMOptions."""
+    """Decorate a command: its parameter `llm` becomes one option for each field of LLMOptions.
+
+    A field with the name of a parameter of the command's own is left out.
+    """
     signature = inspect.signature(command, eval_str=True)
     hints = get_type_hints(LLMOptions, include_extras=True)
-    names = [option.name for option in fields(LLMOptions)]
+    taken = [option for option in fields(LLMOptions) if option.name not in signature.parameters]
+    names = [option.name for option in taken]
     options = [
         inspect.Parameter(
             option.name,
@@ -110,7 +117,7 @@ def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
             default=option.default,
             annotation=hints[option.name],
         )
-        for option in fields(LLMOptions)
+        for option in taken
     ]
     parameters = [
         part

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edt_cli.config import Settings, UsageError
+from edt_cli.llm.prompt_set import AUGMENT, PROFILE, PROFILE_NAIVE, Prompts
 from edt_cli.llm.providers import Providers
 from edt_cli.models.llm_edt_options import LLMEDTOptions, llm_edt_options
 from edt_cli.models.systems import asks_llm, has_llm, needs, system
@@ -178,11 +179,24 @@ class Stages:
         stages = self.augmenter if kind == "augmentation" else self.profiler
         if stages is not self:
             return stages.first_key(kind)
-        s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
+        s = self.settings
+        llm = keys.llm_key(self.chat_identity, s.llm, self.prompts(kind))
         if kind == "augmentation":
             return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
         view = f"{self.view.key}-validation" if self.departures.profiles_see_validation else self.view.key
         return keys.profiles_key(view, self.embeddings_key, self.augmentation_key, s.profiling, llm)
+
+    @property
+    def tau_key(self) -> str:
+        """Key of the values of tau that a pilot leaves to the remaining users."""
+        s = self.settings
+        prompts = self.prompts("augmentation")
+        return keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm, prompts)
+
+    def prompts(self, kind: LLMStage) -> dict[str, str]:
+        """Return the versions of the prompts that can change what a stage makes."""
+        profile = PROFILE_NAIVE if self.settings.profiling.chain == "naive" else PROFILE
+        return Prompts.of(self.settings.llm).identity(AUGMENT if kind == "augmentation" else profile)
 
     def _key(self, kind: LLMStage) -> str:
         first = self.first_key(kind)
@@ -249,7 +263,7 @@ class Stages:
             before = self.embedder.cost_usd
             known = KnownTau(
                 self.workspace,
-                keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm),
+                self.tau_key,
             )
             try:
                 made = augment(
@@ -275,7 +289,7 @@ class Stages:
                 "inputs": {"embeddings": self.embeddings_key},
                 "settings": s.augmentation.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked, share),
+                **_account(chat, made.summary, checked, share, self.prompts("augmentation")),
             }
 
         stage = Stage(kind="augmentation", key=self.augmentation_key, make=make, load=Augmentation.load)
@@ -322,7 +336,7 @@ class Stages:
                 "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
                 "settings": s.profiling.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked, share),
+                **_account(chat, made.summary, checked, share, self.prompts("profiles")),
             }
 
         stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
@@ -432,13 +446,16 @@ class Stages:
         return self.workspace.artefact(kind, self.key_of(kind))
 
 
-def _account(chat: CachedChat, summary: dict[str, Any], checked: int, failed_share: float) -> dict[str, Any]:
+def _account(
+    chat: CachedChat, summary: dict[str, Any], checked: int, failed_share: float, prompts: dict[str, str]
+) -> dict[str, Any]:
     """Return the entries that the manifests of both LLM stages have."""
     return {
         "llm": chat.name,
         "summary": summary,
         "failed_share": failed_share,
         "leak_check": {"interactions": checked, "passed": True},
+        **({"prompts": prompts} if prompts else {}),
     }
 
 
