@@ -54,7 +54,7 @@ def list_(prompts: PromptsOption = None, config: ConfigOption = None, json_: Jso
     from edt_cli.llm.prompt_set import KINDS
 
     found = _prompts(prompts, config)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "prompt": kind.name,
             "version": found.version(kind.name).partition("@")[2],
