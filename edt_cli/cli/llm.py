@@ -29,6 +29,24 @@ if TYPE_CHECKING:
     from edt_cli.pipeline.estimate import Estimate, Span
 
 
+MaxFailedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-failed",
+        min=0,
+        max=1,
+        help="Share of a stage's questions that may fail; 0.5 without it.",
+        rich_help_panel=BUDGET,
+    ),
+]
+RetryFailedOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
+    ),
+]
+
+
 @dataclass(frozen=True)
 class LLMOptions:
     """The flags; those that were not given are None."""
@@ -61,22 +79,8 @@ class LLMOptions:
             "--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.", rich_help_panel=BUDGET
         ),
     ] = None
-    max_failed: Annotated[
-        float | None,
-        typer.Option(
-            "--max-failed",
-            min=0,
-            max=1,
-            help="Share of a stage's questions that may fail; 0.5 without it.",
-            rich_help_panel=BUDGET,
-        ),
-    ] = None
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
-        ),
-    ] = False
+    max_failed: MaxFailedOption = None
+    retry_failed: RetryFailedOption = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would ask and cost; call nobody.", rich_help_panel=BUDGET)
     ] = False

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edt_cli.profiling.profiles import Profiles
     from edt_cli.training.data import TrainingData
 
+LLM_STAGES: tuple[LLMStage, ...] = ("augmentation", "profiles")
 OFF = "none"
 """The key of a stage that is switched off."""
 
@@ -409,12 +410,21 @@ class Stages:
         """Return how many failed questions of a stage are to be asked again."""
         return sum(self._failed(kind).values())
 
-    def retried(self) -> Self:
+    def retried(self, done: set[str] | None = None) -> Self:
         """Return the pipeline after asking failed questions once more, if the user wants that.
 
         A stage with the same failures as before keeps its artefact.
+
+        Args:
+            done: Stages, by their first key, whose questions other pipelines of this command have asked again: they
+                are left alone. Those of this one are added.
         """
-        return self._retried("augmentation")._retried("profiles")
+        pipeline, done = self, set() if done is None else done
+        for kind in LLM_STAGES:
+            if pipeline.artefact_keys().get(kind, OFF) != OFF and (first := pipeline.first_key(kind)) not in done:
+                pipeline = pipeline._retried(kind)
+                done.add(first)
+        return pipeline
 
     def _failed(self, kind: LLMStage) -> dict[str, int]:
         """Return the failed questions of a stage that are to be asked again, by reason."""
