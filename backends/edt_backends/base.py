@@ -348,6 +348,8 @@ class BackendSpec:
         device: Device to compute embeddings on.
         catalogue: Training items to retrieve from.
         dry: Whether nobody will be called, so that no key is needed.
+        extra: Further parameters of each call to an LLM, by the provider's names; they are part of its identity.
+        structured: Whether to ask an LLM for structured output; without it, the prompt alone says the form.
     """
 
     model: str | None = None
@@ -356,6 +358,8 @@ class BackendSpec:
     device: str = "cpu"
     catalogue: Catalogue | None = None
     dry: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    structured: bool = True
 
 
 @dataclass(frozen=True)

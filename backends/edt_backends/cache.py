@@ -52,6 +52,11 @@ class CachedChat(ChatWrapper):
         self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
         self.hits, self.saved_usd = 0, 0.0
 
+    @property
+    def parts(self) -> tuple[CachedChat, ...]:
+        """The backends of which this one asks one or another; itself, if it is but one."""
+        return (self,)
+
     def identity(self) -> dict[str, Any]:
         if self._identity is None:
             self._identity = self._backend.identity()

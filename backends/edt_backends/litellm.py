@@ -45,13 +45,15 @@ class LiteLLMChat(ChatBackend):
         self.name = self._endpoint.name
         self.paid = self._endpoint.price() != (0.0, 0.0)
         schemas = self._endpoint.address is not None or self._endpoint.free
+        self._extra, self._structured = dict(spec.extra), spec.structured
         self._simpler = 0 if schemas or library().supports_response_schema(self._endpoint.model) else 1
         self.thinking_tokens = self._endpoint.thinking_tokens()
         self._names: dict[str, str] = {}
         self._streams, self._notes, self._times = False, list[str](), ReplyTimes()
 
     def identity(self) -> dict[str, Any]:
-        return self._endpoint.identity()
+        extra = {"extra": self._extra} if self._extra else {}
+        return self._endpoint.identity() | extra | ({} if self._structured else {"structured": False})
 
     def price_per_token(self) -> tuple[float, float] | None:
         return self._endpoint.price()
@@ -106,7 +108,7 @@ class LiteLLMChat(ChatBackend):
             async with asyncio.timeout(limit):
                 reply = await library().acompletion(
                     messages=[{"role": turn.role, "content": turn.content} for turn in request.messages],
-                    **given,
+                    **{**self._extra, **given},
                     **({"stream": True, "stream_options": {"include_usage": True}} if self._streams else {}),
                     **self._endpoint.options() | {"timeout": limit},
                 )
@@ -154,7 +156,7 @@ class LiteLLMChat(ChatBackend):
 
     def _formats(self, request: ChatRequest) -> list[dict[str, Any] | None]:
         """Return the forms of structured output, strongest first."""
-        if request.schema is None:
+        if request.schema is None or not self._structured:
             return [None]
         schema = dict(request.schema)
         name = re.sub(r"\W", "_", request.prompt.partition("@")[0])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     BUDGET,
     LLM,
@@ -54,7 +55,25 @@ class LLMOptions:
     provider: ProviderOption = None
     llm_model: LlmModelOption = None
     api_base: ApiBaseOption = None
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="PROVIDER/MODEL",
+            help="Asked where the first has no answer, or no credit left.",
+            rich_help_panel=LLM,
+            autocompletion=complete.providers,
+        ),
+    ] = None
     embedder: EmbedderOption = None
+    embedder_api_base: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder-api-base",
+            help="The embedder's server. Default: --api-base, for the same provider.",
+            rich_help_panel=LLM,
+        ),
+    ] = None
     limit_users: LimitUsersOption = None
     prompts: PromptsOption = None
     concurrency: Annotated[
@@ -94,9 +113,10 @@ class LLMOptions:
                 "api_base": self.api_base,
                 "limit_users": self.limit_users,
                 "concurrency": self.concurrency,
+                "fallback": self.fallback,
                 "prompts": None if self.prompts is None else str(self.prompts),
             },
-            "embedding": {"embedder": self.embedder},
+            "embedding": {"embedder": self.embedder, "api_base": self.embedder_api_base},
             "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price}
             | {"max_failed": self.max_failed},
         }

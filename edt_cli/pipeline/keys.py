@@ -57,7 +57,7 @@ def llm_key(chat: Identity, s: LLMSettings, prompts: Mapping[str, str]) -> str:
         s: Its settings.
         prompts: Versions of the prompts, from `Prompts.identity`.
     """
-    return digest(chat, s.model_dump(exclude=NO_RESULT), *_if_any(prompts))
+    return digest(chat, _asked(s), *_if_any(prompts))
 
 
 def augmentation_key(view: str, embeddings: str, s: AugmentationSettings, llm: str) -> str:
@@ -74,8 +74,15 @@ def tau_key(
     prompts: Mapping[str, str],
 ) -> str:
     """Return the key of the kept values of tau: that of the augmentation, but for any sample of the users."""
-    llm_settings = llm.model_dump(exclude=NO_RESULT | {"limit_users"})
+    llm_settings = {name: value for name, value in _asked(llm).items() if name != "limit_users"}
     return digest(FILTER, view, embeddings, _augmenter(s), chat, llm_settings, *_if_any(prompts))
+
+
+def _asked(s: LLMSettings) -> dict[str, Any]:
+    """Return the settings of the LLM that can change a reply; later ones only where they are not the default."""
+    later: dict[str, Any] = {"structured": "auto", "extra": {}, "fallback": None}
+    settings = s.model_dump(exclude=NO_RESULT)
+    return {name: value for name, value in settings.items() if later.get(name, ...) != value}
 
 
 def _if_any(prompts: Mapping[str, str]) -> list[Mapping[str, str]]:

@@ -118,8 +118,10 @@ class Stages:
 
     @cached_property
     def chat_identity(self) -> dict[str, Any]:
-        """Identity and name of the LLM."""
-        return {**self.providers.backend.identity(), "name": self.providers.backend.name}
+        """Identity and name of the LLM, and of the one that is asked where it has no answer."""
+        backend, other = self.providers.backend, self.providers.fallback
+        second = {} if other is None else {"fallback": other.identity()}
+        return {**backend.identity(), "name": backend.name, **second}
 
     @property
     def llm_name(self) -> str:
