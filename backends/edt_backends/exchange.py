@@ -79,7 +79,7 @@ def import_lines(cache: ReplyCache, lines: Iterable[str]) -> Taken:
         if key in batch or key in cache:
             counts.known += 1
             continue
-        batch[key] = entry
+        batch[key] = entry | {"imported": True}
         counts.new += 1
         if len(batch) == BATCH:
             keep()
