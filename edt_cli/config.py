@@ -5,6 +5,7 @@ Precedence, strongest first: flag, environment (`EDT_TRAINING_LR=1e-4`), `--conf
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -83,6 +84,13 @@ RENAMED = {
 """Former names of settings, as they occur in older run folders and files, and the current ones."""
 
 
+OF_EVERY_CALL = frozenset(
+    {"model", "messages", "api_base", "base_url", "temperature", "max_tokens", "seed", "response_format", "stream"}
+    | {"stream_options", "timeout", "max_retries", "drop_params", "n", "tools", "mock_response"}
+)
+"""Parameters of a call that have settings of their own, or that edt relies on."""
+
+
 class UserError(Exception):
     """An error that the user can fix; its one-line message says what is wrong and what to do."""
 
@@ -159,12 +167,57 @@ class LLMSettings(Section):
         None, description="base URL of the LLM's server, if it is not the provider's default"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature of the LLM")
-    max_tokens: int = Field(1024, ge=16, description="maximum length of a reply in tokens")
+    max_tokens: int = Field(
+        1024, ge=16, description="maximum length of a reply in tokens, without a model's thoughts"
+    )
     seed: int = Field(42, description="random seed of the LLM stages: K-means, samples of users, replies")
     concurrency: int = Field(16, ge=1, description="maximum number of concurrent calls")
     limit_users: int | None = Field(
         None, ge=1, description="ask the LLM about a random sample of this many users only"
     )
+    structured: Literal["auto", "off"] = Field(
+        "auto",
+        description="whether to ask for structured output, in the strongest form that the server knows; `off`: the "
+        "prompt alone says the form",
+    )
+    extra: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        description="further parameters of each call, by the provider's names: a table [llm.extra], or "
+        "`reasoning_effort=low,num_ctx=8192`",
+    )
+    fallback: str | None = Field(
+        None, description="PROVIDER/MODEL that is asked where the LLM has no answer, or has no credit left"
+    )
+    prompts: str | None = Field(
+        None, description="folder of your own prompts, in place of built-in ones; `edt prompts export` makes one"
+    )
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """Read `name=value,...`; a value is JSON, or else a text."""
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(name.strip() and equals for name, equals, _ in pairs):
+            raise ValueError("llm.extra is a table, or name=value,... such as reasoning_effort=low,num_ctx=8192")
+        return {name.strip(): _json_or_text(text.strip()) for name, _, text in pairs}
+
+    @field_validator("extra")
+    @classmethod
+    def no_own(cls, value: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+        """Check that no parameter is one that edt sets, or a secret, which settings would be stored with."""
+        for name in value:
+            if name in OF_EVERY_CALL or re.search(r"key|token$|secret|password", name, re.IGNORECASE):
+                raise ValueError(f"llm.extra cannot set {name}: edt sets it itself, or it is a secret")
+        return value
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 class LimitSettings(Section):

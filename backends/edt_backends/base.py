@@ -74,6 +74,8 @@ class ChatRequest:
         inputs: Structured facts that the messages were rendered from. A backend that is not an LLM answers from
             them; an LLM never sees them.
         user: Id of the user whose data the question contains. Like `inputs`, it never leaves the machine.
+        shorter: Function that returns the same question about less, for a model to which this one is too long; None
+            if nothing is left to leave out.
     """
 
     prompt: str
@@ -84,6 +86,7 @@ class ChatRequest:
     seed: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     user: str | None = None
+    shorter: Callable[[], ChatRequest | None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,13 @@ class ChatBackend(Protocol):
         paid: Whether calls cost money.
         cacheable: False if a reply depends on more than `identity()` and the request's messages and parameters (for
             example on `inputs`), so that it must not be cached.
+        thinking_tokens: Tokens that the model may need to think, beside those of its answer.
     """
 
     name: str
     paid: bool = False
     cacheable: bool = True
+    thinking_tokens: int = 0
 
     def identity(self) -> dict[str, Any]:
         """Return all that can change a reply (model, address): JSON values, no secrets."""
@@ -389,6 +394,8 @@ class BackendSpec:
         device: Device to compute embeddings on.
         catalogue: Training items to retrieve from.
         dry: Whether nobody will be called, so that no key is needed.
+        extra: Further parameters of each call to an LLM, by the provider's names; they are part of its identity.
+        structured: Whether to ask an LLM for structured output; without it, the prompt alone says the form.
     """
 
     model: str | None = None
@@ -397,6 +404,8 @@ class BackendSpec:
     device: str = "cpu"
     catalogue: Catalogue | None = None
     dry: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    structured: bool = True
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 class CachedChat(ChatWrapper):
     """Chat backend that caches every reply, but no failure.
 
-    The key covers all that can change a reply, and nothing about the user: identity, prompt version, messages,
-    schema, parameters and seed. A reply is on disk before it is returned. Equal concurrent requests are sent once,
-    and cancelling a caller does not cancel a call that is being paid for. A backend that is not cacheable is passed
-    through.
+    The key covers what a reply is to, and nothing about the user: identity, prompt version, messages, schema,
+    temperature and seed. The server's address and the most tokens of a reply are beside it: another name of a host
+    and more tokens pay for nothing twice, but a reply that was cut off is asked for anew when it may be longer. A
+    reply is on disk before it is returned. Equal concurrent requests are sent once, and cancelling a caller does
+    not cancel a call that is being paid for. A backend that is not cacheable is passed through.
 
     Attributes:
         hits: Requests answered from disk, or by a call that was already in flight.
@@ -46,9 +47,15 @@ class CachedChat(ChatWrapper):
         self._cache, self._retry_failed = cache, retry_failed
         self._locks, self._halted = QuestionLocks(cache.directory / "locks"), False
         self._asked: set[str] = set()  # keys of what this command asked, if failed questions are asked again
+        self._elsewhere: list[str] = []  # told once for each other address whose replies answer here
         self._identity: dict[str, Any] | None = None
         self._in_flight: dict[str, asyncio.Task[ChatReply]] = {}
         self.hits, self.saved_usd = 0, 0.0
+
+    @property
+    def parts(self) -> tuple[CachedChat, ...]:
+        """The backends of which this one asks one or another; itself, if it is but one."""
+        return (self,)
 
     def identity(self) -> dict[str, Any]:
         if self._identity is None:
@@ -56,15 +63,18 @@ class CachedChat(ChatWrapper):
         return self._identity
 
     def status(self) -> dict[str, Any]:
-        return self._backend.status() | {"hits": self.hits, "saved_usd": self.saved_usd}
+        status = self._backend.status()
+        notes = {"notes": [*status.get("notes", ()), *self._elsewhere]} if self._elsewhere else {}
+        return status | {"hits": self.hits, "saved_usd": self.saved_usd} | notes
 
     def contains(self, request: ChatRequest) -> bool:
         """Return whether `complete` would answer from disk."""
-        return self.cacheable and self.key(request) in self._cache
+        return self.cacheable and self._found(request) is not None
 
     def reject(self, request: ChatRequest) -> None:
         if self.cacheable:
-            self._cache.set_aside(self.key(request))
+            for key in self._keys(request):
+                self._cache.set_aside(key)
         self._backend.reject(request)
 
     def halt(self) -> None:
@@ -74,7 +84,8 @@ class CachedChat(ChatWrapper):
     def set_aside(self, request: ChatRequest) -> Sequence[ChatReply]:
         if not self.cacheable or self.contains(request):
             return ()
-        return [self._reply(entry) for entry in self._cache.set_aside_of(self.key(request))]
+        entries = [entry for key in self._keys(request) for entry in self._cache.set_aside_of(key)]
+        return [self._reply(entry) for entry in entries]
 
     def asks_again(self, request: ChatRequest) -> bool:
         return self._retry_failed and self.cacheable and self.key(request) not in self._asked
@@ -82,12 +93,10 @@ class CachedChat(ChatWrapper):
     async def complete(self, request: ChatRequest) -> ChatReply:
         if not self.cacheable:
             return await self._backend.complete(request)
+        if found := self._found(request):
+            return self._hit_of(*found, request)
         facts = self._facts(request)
         key = digest(facts)
-        if entry := self._cache.get(key):
-            reply = self._reply(entry)
-            self._hit(reply, key, request, entry.get("users", ()))
-            return reply
         if key in self._in_flight:
             reply = replace(await asyncio.shield(self._in_flight[key]), cached=True)
             self._hit(reply, key, request, ())
@@ -96,6 +105,31 @@ class CachedChat(ChatWrapper):
         self._in_flight[key] = task
         task.add_done_callback(partial(self._answered, key))
         return await asyncio.shield(task)
+
+    def _found(self, request: ChatRequest) -> tuple[str, Entry] | None:
+        """Return the entry that answers a request, with its key; None if there is none."""
+        for key in self._keys(request):
+            entry = self._cache.get(key)
+            if entry is not None and not self._is_outgrown(entry, request):
+                return key, entry
+        return None
+
+    def _is_outgrown(self, entry: Entry, request: ChatRequest) -> bool:
+        """Return whether a reply was cut off that may be longer now."""
+        most = entry.get("max_tokens", entry.get("asked", {}).get("max_tokens"))
+        return entry.get("finish_reason") == "length" and most is not None and most < request.max_tokens
+
+    def _hit_of(self, key: str, entry: Entry, request: ChatRequest) -> ChatReply:
+        reply = self._reply(entry)
+        self._hit(reply, key, request, entry.get("users", ()))
+        address = entry.get("address", entry.get("asked", {}).get("identity", {}).get("api_base"))
+        if address and address != self.identity().get("api_base"):
+            told = (
+                f"replies of {self.name} at {address} count as this server's; if it is another model, "
+                f"edt cache clear --model {self.name}"
+            )
+            self._elsewhere += [told] if told not in self._elsewhere else []
+        return reply
 
     def _reply(self, entry: Entry) -> ChatReply:
         try:
@@ -120,10 +154,8 @@ class CachedChat(ChatWrapper):
         if self._retry_failed:
             self._asked.add(key)
         async with self._locks.hold(key, self._check_halted):
-            if entry := self._cache.get(key):  # another process has paid for it meanwhile
-                reply = self._reply(entry)
-                self._hit(reply, key, request, entry.get("users", ()))
-                return reply
+            if found := self._found(request):  # another process has paid for it meanwhile
+                return self._hit_of(*found, request)
             return await self._pay(key, facts, request)
 
     def _check_halted(self) -> None:
@@ -134,7 +166,7 @@ class CachedChat(ChatWrapper):
         begun = time.perf_counter()
         reply = await self._backend.complete(request)
         reply = replace(reply, seconds=round(time.perf_counter() - begun, 3))
-        await self._cache.save({key: self._entry(facts, request, reply, self.price_per_token())})
+        await self._save({key: self._entry(facts, request, reply, self.price_per_token())})
         return reply
 
     async def keep(
@@ -146,6 +178,12 @@ class CachedChat(ChatWrapper):
             facts = self._facts(request)
             entries[digest(facts)] = self._entry(facts, request, reply, price)
         self._asked.update(entries)
+        await self._save(entries)
+
+    async def _save(self, entries: dict[str, Entry]) -> None:
+        for key in entries:
+            if key in self._cache:  # a reply that was cut off, and stays on record
+                self._cache.set_aside(key)
         await self._cache.save(entries)
 
     def _entry(
@@ -160,6 +198,8 @@ class CachedChat(ChatWrapper):
             "asked": facts,
             "reply": reply.text,
             "finish_reason": reply.finish_reason,
+            "max_tokens": request.max_tokens,
+            "address": self.identity().get("api_base"),
             "usage": asdict(reply.usage),
             "price": price,
         }
@@ -173,13 +213,18 @@ class CachedChat(ChatWrapper):
         """Return the cache key of a request."""
         return digest(self._facts(request))
 
+    def _keys(self, request: ChatRequest) -> tuple[str, str]:
+        """Return the key of a request, and the one of before address and most tokens were left out of it."""
+        facts = self._facts(request)
+        before = {"identity": self.identity(), "max_tokens": request.max_tokens - self.thinking_tokens}
+        return digest(facts), digest(facts | before)
+
     def _facts(self, request: ChatRequest) -> Entry:
         return {
-            "identity": self.identity(),
+            "identity": {name: value for name, value in self.identity().items() if name != "api_base"},
             "prompt": request.prompt,
             "messages": [[message.role, message.content] for message in request.messages],
             "schema": request.schema,
-            "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "seed": request.seed,
         }

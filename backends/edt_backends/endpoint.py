@@ -22,6 +22,7 @@ from edt_backends.registry import unknown_provider
 
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
 """Seconds for one answer: of a provider, and of a server that the user runs, where calls wait for each other."""
+THINKING_TOKENS = 8192
 OWN_SERVERS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile"})
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
@@ -207,6 +208,12 @@ class Endpoint:
         if info.get("input_cost_per_token") is None:
             return None
         return info["input_cost_per_token"], info.get("output_cost_per_token") or 0.0
+
+    def thinking_tokens(self) -> int:
+        """Return the tokens that a model which is known to reason gets for that, beside those of its answer."""
+        info = self.info()
+        most = info.get("max_output_tokens") or 2 * THINKING_TOKENS
+        return min(THINKING_TOKENS, most // 2) if info.get("supports_reasoning") else 0
 
     def usage(self, reply: Any) -> Usage:
         """Return the usage of a reply, at litellm's price (parts of a prompt may be cheaper)."""

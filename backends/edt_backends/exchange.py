@@ -25,6 +25,7 @@ SHARED = (
     "asked",
     "reply",
     "finish_reason",
+    "max_tokens",
     "usage",
     "price",
     "vector",
@@ -78,7 +79,7 @@ def import_lines(cache: ReplyCache, lines: Iterable[str]) -> Taken:
         if key in batch or key in cache:
             counts.known += 1
             continue
-        batch[key] = entry
+        batch[key] = entry | {"imported": True}
         counts.new += 1
         if len(batch) == BATCH:
             keep()
@@ -114,6 +115,8 @@ def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
         raise ValueError("invalid reply")
     if digest(entry["asked"]) != key:
         raise ValueError("the key belongs to another question")
+    if "max_tokens" in entry:
+        entry["max_tokens"] = _count(entry["max_tokens"])
     entry["seconds"] = _amount(entry.get("seconds", 0.0))
     if entry.get("price") is not None:
         entry["price"] = [_amount(part) for part in entry["price"]]

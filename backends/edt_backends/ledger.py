@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from edt_backends.base import BackendError, Usage
 from edt_backends.sqlite import connect_read_only, writable
@@ -46,8 +46,21 @@ SELECT {by}, outcome, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens),
        SUM(CASE outcome WHEN 'delivered' THEN COALESCE(spent, most) WHEN 'unbilled' THEN 0 ELSE most END)
 FROM calls GROUP BY {by}, outcome
 """
+DELIVERED = """
+SELECT backend, prompt, prompt_tokens, completion_tokens, spent FROM calls WHERE outcome = 'delivered' ORDER BY left
+"""
 GROUPS = {"backend": "backend", "prompt": "substr(prompt, 1, instr(prompt || '@', '@') - 1)"}
 """What calls are grouped by: the backend's name, or the prompt's without its version and repairs."""
+
+
+class Delivered(NamedTuple):
+    """A call whose reply came back; `spent` is in 1e-12 USD, None if no cost is known."""
+
+    backend: str
+    prompt: str
+    prompt_tokens: int
+    completion_tokens: int
+    spent: int | None
 
 
 @dataclass
@@ -138,6 +151,12 @@ class Ledger:
             account = accounts.setdefault(backend, Account())
             account.hits, account.saved_usd = count, amount / PICO
         return accounts
+
+    def delivered(self) -> list[Delivered]:
+        """Return every call whose reply came back, oldest first."""
+        with self._one_line(), self._lock:
+            rows = self._database.execute(DELIVERED).fetchall()
+        return [Delivered(*row) for row in rows]
 
     def close(self) -> None:
         with self._lock:

@@ -47,12 +47,15 @@ class LiteLLMChat(ChatBackend):
         self.name = self._endpoint.name
         self.paid = self._endpoint.price() != (0.0, 0.0)
         schemas = self._endpoint.address is not None or self._endpoint.free
+        self._extra, self._structured = dict(spec.extra), spec.structured
         self._simpler = 0 if schemas or library().supports_response_schema(self._endpoint.model) else 1
+        self.thinking_tokens = self._endpoint.thinking_tokens()
         self._names: dict[str, str] = {}
         self._streams, self._notes, self._times = False, list[str](), ReplyTimes()
 
     def identity(self) -> dict[str, Any]:
-        return self._endpoint.identity()
+        extra = {"extra": self._extra} if self._extra else {}
+        return self._endpoint.identity() | extra | ({} if self._structured else {"structured": False})
 
     def price_per_token(self) -> tuple[float, float] | None:
         return self._endpoint.price()
@@ -102,7 +105,7 @@ class LiteLLMChat(ChatBackend):
             "seed": request.seed,
         }
         given = {self._names.get(name, name): value for name, value in parameters.items()}
-        return {name: value for name, value in given.items() if name}
+        return {**self._extra, **{name: value for name, value in given.items() if name}}
 
     @property
     def _form(self) -> tuple[int, int, bool]:
@@ -110,14 +113,13 @@ class LiteLLMChat(ChatBackend):
 
     async def _send(self, request: ChatRequest) -> Any:
         """Send a request in the form that the server has been found to know."""
-        given = self.parameters(request)
         begun, limit = time.monotonic(), self._times.limit(self._endpoint.seconds)
         try:
             # litellm's own time limit starts again with every byte.
             async with asyncio.timeout(limit):
                 reply = await library().acompletion(
                     messages=[{"role": turn.role, "content": turn.content} for turn in request.messages],
-                    **given,
+                    **self.parameters(request),
                     **({"stream": True, "stream_options": {"include_usage": True}} if self._streams else {}),
                     **self._endpoint.options() | {"timeout": limit},
                 )
@@ -165,7 +167,7 @@ class LiteLLMChat(ChatBackend):
 
     def _formats(self, request: ChatRequest) -> list[dict[str, Any] | None]:
         """Return the forms of structured output, strongest first."""
-        if request.schema is None:
+        if request.schema is None or not self._structured:
             return [None]
         schema = dict(request.schema)
         name = re.sub(r"\W", "_", request.prompt.partition("@")[0])

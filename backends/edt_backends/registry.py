@@ -6,8 +6,11 @@ whole is a model name of litellm's. Names are listed without importing a backend
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from edt_backends.base import BackendError, BackendSpec, Catalogue, ChatBackend, EmbeddingBackend, Plugin
 
@@ -45,6 +48,8 @@ def chat_backend(
     timeout: float | None = None,
     *,
     dry: bool = False,
+    extra: Mapping[str, Any] | None = None,
+    structured: bool = True,
 ) -> ChatBackend:
     """Return the chat backend for `--provider`, `--llm-model` and `--api-base`.
 
@@ -55,6 +60,8 @@ def chat_backend(
         catalogue: Training items that `local` retrieves from.
         timeout: Seconds to wait for one answer.
         dry: Whether nobody will be called, so that no key is needed.
+        extra: Further parameters of each call, by the provider's names.
+        structured: Whether to ask for structured output.
 
     Raises:
         BackendError: Before any call, for an unknown provider, a missing key or a missing model name.
@@ -63,7 +70,14 @@ def chat_backend(
     plugin = _load(name)
     if plugin.chat is None:
         raise BackendError(f"backend {name!r} only makes embeddings; use it with --embedder")
-    return plugin.chat(BackendSpec(model=rest, api_base=api_base, timeout=timeout, catalogue=catalogue, dry=dry))
+    spec = BackendSpec(model=rest, api_base=api_base, timeout=timeout, catalogue=catalogue, dry=dry)
+    return plugin.chat(replace(spec, extra=extra or {}, structured=structured))
+
+
+def same_provider(one: str, other: str) -> bool:
+    """Return whether two names are of models of the same provider of litellm's, or of the same plugin's."""
+    families = [SHORT_NAMES.get(name, (name, None))[0] for name in (one.partition("/")[0], other.partition("/")[0])]
+    return families[0] == families[1]
 
 
 def embedding_backend(

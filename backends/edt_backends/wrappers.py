@@ -27,6 +27,7 @@ class ChatWrapper(ChatBackend):
 
     def __init__(self, backend: ChatBackend) -> None:
         self.name, self.paid, self.cacheable = backend.name, backend.paid, backend.cacheable
+        self.thinking_tokens = backend.thinking_tokens
         self._backend = backend
 
     def identity(self) -> dict[str, Any]:

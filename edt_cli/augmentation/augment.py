@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,39 +12,19 @@ import polars as pl
 
 from edt_backends.base import ChatBackend, ChatRequest, EmbeddingBackend
 from edt_cli.augmentation.artefact import GENERATED, SOURCES, Augmentation
-from edt_cli.augmentation.catalogue import TrainingCatalogue
-from edt_cli.augmentation.clustering import Clusters, cluster_items
-from edt_cli.augmentation.filtering import (
-    Scores,
-    cells_of,
-    insertions_a_user,
-    likely_items,
-    passes,
-    rank,
-    score,
-    thresholds,
-)
-from edt_cli.augmentation.generation import (
-    Generated,
-    Questions,
-    Reply,
-    choose_questions,
-    collect,
-    generation_requests,
-    no_items,
-)
+from edt_cli.augmentation.generation import Generated, Questions, Reply, collect, generation_requests, no_items
 from edt_cli.augmentation.identity import identify, renumber
 from edt_cli.augmentation.insertion import choose_injected, choose_positions, insert
-from edt_cli.augmentation.representatives import Representatives, find_representatives
-from edt_cli.augmentation.summary import KINDS, Taus, summarize
+from edt_cli.augmentation.summary import Taus, summarize
+from edt_cli.augmentation.verdicts import Judged, Plan, anchors_named, judge, make_plan
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
 from edt_cli.llm.ask import Failed, UsageStats, ask
 from edt_cli.llm.embeddings import ItemEmbeddings
+from edt_cli.llm.prompt_set import Prompts
 from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events
 
-VERDICTS = {(True, True): "kept", (False, True): "rank", (True, False): "tau", (False, False): "rank and tau"}
 NOT_INJECTED = "not injected"
 
 
@@ -53,7 +33,7 @@ def planned_requests(
 ) -> Iterator[ChatRequest]:
     """Yield every request that `augment` would send, to count and price them beforehand."""
     if settings.enabled:
-        plan = _plan(view, embeddings, settings, llm)
+        plan = make_plan(view, embeddings, settings, llm)
         yield from generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm)
 
 
@@ -89,13 +69,13 @@ def augment(
     """
     if not settings.enabled:
         return Augmentation.none(view)
-    plan = _plan(view, embeddings, settings, llm)
-    questions = plan.questions
+    plan = make_plan(view, embeddings, settings, llm)
+    questions, prompts = plan.questions, Prompts.of(llm)
     requests = generation_requests(view, questions, plan.representatives, plan.clusters, settings, llm)
     usage, answers = UsageStats(), Spool(len(questions))
 
     async def answer(number: int, request: ChatRequest) -> None:
-        reply = await ask(chat, request, Reply, usage, no_items)
+        reply = await ask(chat, request, Reply, usage, no_items, prompts)
         answers.put(number, [reply.reason, reply.detail] if isinstance(reply, Failed) else reply.model_dump())
 
     jobs = (partial(answer, number, request) for number, request in enumerate(requests))
@@ -104,103 +84,43 @@ def augment(
     replies = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
     generated = collect(view, questions, replies, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
-
     items, question_of = generated.items, generated.questions
-    usable = np.array([reason is None for reason in generated.reasons], bool)
-    catalogue = TrainingCatalogue(view, embeddings)
-    likely = likely_items(questions, plan.representatives, catalogue)
-    scores = score(vectors, items, question_of, questions, plan.representatives, likely, catalogue)
-    ranks = rank(np.where(usable, question_of, -1), scores.source)
-    cells = cells_of(questions, plan.representatives, len(view.domains))
-    taus = _taus(
-        view, plan, settings, cells, question_of[usable], ranks[usable], scores.target[usable], known_tau or {}
-    )
-    near, close = passes(ranks, scores.target, taus[cells[question_of]], settings)
     users = questions.users[question_of]
     slots = questions.targets[question_of] * settings.ask + generated.positions
+    judged = judge(view, embeddings, plan, generated, vectors, settings, known_tau or {})
     injected = choose_injected(settings.injected, len(view.prefixes), users, slots, llm.seed)
-    kept = usable & near & close & injected
+    kept = judged.passed & injected
 
     pseudo, pseudo_vectors, new_number = renumber(pseudo, vectors, items[kept])
     gaps = choose_positions(
-        settings.insertion, view.prefixes.lengths, users[kept], scores.anchors[kept], slots[kept], llm.seed
+        settings.insertion, view.prefixes.lengths, users[kept], judged.scores.anchors[kept], slots[kept], llm.seed
     )
-
-    sequences, inserted = insert(view.prefixes, users[kept], gaps, scores.source[kept], new_number[items[kept]])
-    verdicts = zip(near.tolist(), close.tolist(), strict=True)
+    sequences, inserted = insert(
+        view.prefixes, users[kept], gaps, judged.scores.source[kept], new_number[items[kept]]
+    )
     reasons = [
-        reason or (NOT_INJECTED if all(verdict) and not chosen else VERDICTS[verdict])
-        for reason, verdict, chosen in zip(generated.reasons, verdicts, injected.tolist(), strict=True)
+        NOT_INJECTED if passed and not chosen else reason
+        for reason, passed, chosen in zip(judged.reasons, judged.passed.tolist(), injected.tolist(), strict=True)
     ]
     result = Augmentation(
         sequences=sequences,
         inserted=inserted,
         pseudo=pseudo,
         pseudo_vectors=pseudo_vectors,
-        generated=_generated(
-            questions, generated, new_number[items], scores, ranks, taus[cells[question_of]], usable, kept, reasons
-        ),
+        generated=_generated(questions, generated, new_number[items], judged, kept, reasons),
         sources=_sources(view, plan),
         failures=generated.failures,
     )
-    return replace(result, summary=summarize(view, questions, cells, result, taus, usage))
-
-
-def _taus(
-    view: TrainingView,
-    plan: _Plan,
-    settings: AugmentationSettings,
-    cells: np.ndarray,
-    question_of: np.ndarray,
-    ranks: np.ndarray,
-    scores: np.ndarray,
-    known: Taus,
-) -> np.ndarray:
-    """Return tau by cell, nan where there is none.
-
-    `question_of`, `ranks` and `scores` are of the usable items.
-    """
-    taus = np.full(2 * len(view.domains), np.nan)
-    if not settings.filter:
-        return taus
-    wanted = insertions_a_user(view.domains) * len(view.prefixes) * plan.sampled_share
-    per_question = wanted / max(1, len(cells))
-    calibrated = thresholds(settings.tau, cells, question_of, ranks <= settings.keep, scores, per_question)
-    for cell, tau in calibrated.items():
-        kinds = known.get(view.domains.names[cell // 2], {})
-        taus[cell] = kinds.get(KINDS[cell % 2], tau)
-    return taus
-
-
-@dataclass(frozen=True)
-class _Plan:
-    clusters: Clusters
-    representatives: Representatives
-    questions: Questions
-
-    @property
-    def sampled_share(self) -> float:
-        """Share of the users with questions who remain after `limit_users` takes a sample."""
-        return len(np.unique(self.questions.users)) / max(1, self.questions.eligible)
-
-
-def _plan(
-    view: TrainingView, embeddings: ItemEmbeddings, settings: AugmentationSettings, llm: LLMSettings
-) -> _Plan:
-    clusters = cluster_items(view, embeddings, settings.clusters, llm.seed)
-    representatives = find_representatives(view, embeddings, clusters, settings.representative)
-    questions = choose_questions(view, representatives, clusters, settings, llm)
-    return _Plan(clusters, representatives, questions)
+    summary = summarize(view, questions, judged.cells, result, judged.taus, usage)
+    named = anchors_named(plan, generated, judged)
+    return replace(result, summary=summary | ({"anchors": named} if named["named"] else {}))
 
 
 def _generated(
     questions: Questions,
     generated: Generated,
     items: np.ndarray,
-    scores: Scores,
-    ranks: np.ndarray,
-    taus: np.ndarray,
-    usable: np.ndarray,
+    judged: Judged,
     kept: np.ndarray,
     reasons: list[str],
 ) -> pl.DataFrame:
@@ -212,23 +132,24 @@ def _generated(
             "target": questions.targets[question_of],
             "item": items,
             "title": generated.fields["title"],
-            "anchor": scores.anchors,
-            "score_source": scores.source,
-            "score_target": scores.target,
-            "rank": ranks,
-            "tau": taus,
+            "anchor": judged.scores.anchors,
+            "score_source": judged.scores.source,
+            "score_target": judged.scores.target,
+            "rank": judged.ranks,
+            "tau": judged.tau,
             "kept": kept,
             "reason": reasons,
         },
         schema=GENERATED,
     )
-    judged = ("anchor", "score_source", "score_target", "rank", "tau")
+    judgement = ("anchor", "score_source", "score_target", "rank", "tau")
     return frame.with_columns(pl.col("tau").fill_nan(None)).with_columns(
-        pl.col("item").replace(0, None), *(pl.when(pl.Series(usable)).then(name).alias(name) for name in judged)
+        pl.col("item").replace(0, None),
+        *(pl.when(pl.Series(judged.usable)).then(name).alias(name) for name in judgement),
     )
 
 
-def _sources(view: TrainingView, plan: _Plan) -> pl.DataFrame:
+def _sources(view: TrainingView, plan: Plan) -> pl.DataFrame:
     questions, representatives = plan.questions, plan.representatives
     cells = questions.users * len(view.domains) + questions.sources
     rows, question_of = representatives.of_all(cells)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,10 +18,13 @@ from edt_cli.augmentation.representatives import Representatives
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import imbalance
-from edt_cli.llm.ask import TITLE_CHARACTERS, Failed, clean, load_prompt, request
+from edt_cli.llm.ask import TITLE_CHARACTERS, Failed, clean, request
 from edt_cli.llm.embeddings import item_text
+from edt_cli.llm.prompt_set import Prompts
 
-PROMPT = Path(__file__).parent / "prompts" / "generate.md"
+COLUMNS = ("question", "position", "purchase", "item", "reason")
+MANY = 10_000
+"""More purchases than any question has."""
 LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description": 500}
 
 
@@ -29,10 +33,21 @@ LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description
 class GeneratedItem(BaseModel):
     """What an LLM is asked for."""
 
+    purchase: int | None = None
     title: str
     brand: str | None = None
     category: str | None = None
     description: str | None = None
+
+    @field_validator("purchase", mode="before")
+    @classmethod
+    def _numbered(cls, value: object) -> object:
+        """Read the number of a purchase; what is none costs no item."""
+        if isinstance(value, str):
+            digits = re.search(r"\d{1,4}", value)
+            value = int(digits[0]) if digits else None
+        known = isinstance(value, int) and not isinstance(value, bool) and 0 < value < MANY
+        return value if known else None
 
     @field_validator("brand", "category", "description", mode="before")
     @classmethod
@@ -167,23 +182,26 @@ def generation_requests(
     llm: LLMSettings,
 ) -> Iterator[ChatRequest]:
     """Yield the request of each question, in order."""
-    prompt = load_prompt(PROMPT)
+    prompt = Prompts.of(llm)["generate"]
     rows = list(view.catalogue.select("id", *TEXT_FIELDS).iter_rows(named=True))
     names, described = view.domains.names, view.domains.described
     starts = view.domains.starts
     examples = [[label(rows[item - 1]) for item in medoids] for medoids in clusters.medoids]
-    for user, source, target in zip(questions.users, questions.sources, questions.targets, strict=True):
+
+    def ask_about(first: int, *, user: int, source: int, target: int) -> ChatRequest:
+        """Build the request about a user's representatives, without those before the first."""
         chosen = [rows[item - 1] for item in representatives.items[representatives.of(user * len(names) + source)]]
         prefix = view.prefixes.of(user)
         seen = np.unique(prefix[(prefix >= starts[target]) & (prefix < starts[target + 1])])
-        yield request(
+        later = (first + len(chosen) + 1) // 2
+        return request(
             prompt,
             llm,
             Items[GeneratedItem],
             {
                 "source": described[source],
                 "target": described[target],
-                "items": [_shown(row) for row in chosen],
+                "items": [{"number": n, **shown(row)} for n, row in enumerate(chosen, start=1)][first:],
                 "examples": examples[target],
                 "count": settings.ask,
             },
@@ -197,10 +215,17 @@ def generation_requests(
             },
             user=view.user_ids[user],
             at_most=settings.ask,
+            shorter=partial(ask_about, later, user=user, source=source, target=target)
+            if later < len(chosen)
+            else None,
         )
 
+    for user, source, target in zip(questions.users, questions.sources, questions.targets, strict=True):
+        yield ask_about(0, user=int(user), source=int(source), target=int(target))
 
-def _shown(row: dict[str, str | None]) -> dict[str, str]:
+
+def shown(row: dict[str, str | None]) -> dict[str, str]:
+    """Return what a prompt shows of an item: its name, brand and category."""
     fields = {"title": label(row), "brand": row["brand"], "category": row["category"]}
     return {name: value[: LIMITS[name]] for name, value in fields.items() if value}
 
@@ -212,6 +237,7 @@ class Generated:
     Attributes:
         questions: Question of each item [G].
         positions: Position of each item in its reply [G].
+        purchases: Number of the purchase that the reply names for each item [G], from 1 in the question; 0 if none.
         items: Number of the catalogue item [G] if the backend retrieved one, else 0.
         fields: Cleaned text fields of each item.
         texts: Text of each item, from its fields.
@@ -221,6 +247,7 @@ class Generated:
 
     questions: np.ndarray
     positions: np.ndarray
+    purchases: np.ndarray
     items: np.ndarray
     fields: pl.DataFrame
     texts: list[str]
@@ -249,7 +276,7 @@ def collect(
         for domain in range(len(view.domains))
     ]
     failures: list[tuple[int, int, int, str, str]] = []
-    columns: dict[str, list[Any]] = {name: [] for name in ("question", "position", "item", "reason", *TEXT_FIELDS)}
+    columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *TEXT_FIELDS)}
     for question, answer in enumerate(answers):
         user, source, target = (
             int(part[question]) for part in (questions.users, questions.sources, questions.targets)
@@ -270,8 +297,8 @@ def collect(
                 reason = "more than asked"
             else:
                 reason = "had already" if number in seen else None
-            row = {"question": question, "position": position, "item": number, "reason": reason, **text}
-            for name, value in row.items():
+            row = (question, position, item.purchase or 0, number, reason, *text.values())
+            for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
     fields = pl.DataFrame(
         {name: columns[name] for name in TEXT_FIELDS}, schema=dict.fromkeys(TEXT_FIELDS, pl.String)
@@ -279,6 +306,7 @@ def collect(
     return Generated(
         questions=np.array(columns["question"], dtype=np.int64),
         positions=np.array(columns["position"], dtype=np.int64),
+        purchases=np.array(columns["purchase"], dtype=np.int64),
         items=np.array(columns["item"], dtype=np.int64),
         fields=fields,
         texts=[item_text(row) or "" for row in fields.iter_rows(named=True)],

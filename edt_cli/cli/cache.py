@@ -81,6 +81,43 @@ def stats(
     show(document, [_table(document)], as_json=json_)
 
 
+@command(app)
+def verify(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """Hold the ledger's books against the cache's: each reply that was paid for is kept, with its tokens and USD.
+
+    The exit code is 1 if they differ. What `clear` and `forget` removed was paid for and is not kept: it is told.
+
+    Examples:
+        edt cache verify
+        edt cache verify --json
+        edt cache verify --workspace elsewhere
+    """
+    from dataclasses import asdict
+
+    from edt_backends.books import Books, compare_books
+    from edt_backends.directory import PING
+    from edt_backends.ledger import Ledger
+
+    workspace = open_workspace(workspace_)
+    books = Books()
+    if workspace.ledger.is_file() or workspace.cache.is_dir():
+        books = compare_books(_open(workspace), Ledger(workspace.ledger), frozenset({PING.prompt}))
+    lines = [f"{books.agreed:,} replies stand in both books, {books.agreed_usd:.6f} USD"]
+    if books.imported:
+        lines.append(f"{books.imported:,} were imported: others paid for them")
+    if books.unconfirmed:
+        lines.append(
+            f"{books.unconfirmed:,} calls had no answer, and count with their most: {books.unconfirmed_usd:.6f} USD"
+        )
+    for one in books.differences:
+        usd = "at a price that is not known" if one.usd is None else f"{one.usd:.6f} USD"
+        lines.append(f"{one.backend} {one.prompt}: {one.count:,} {one.what}, {usd}")
+    lines.append("they differ" if books.differences else "the books agree")
+    show(asdict(books), [_text(line) for line in lines], as_json=json_)
+    if books.differences:
+        raise typer.Exit(1)
+
+
 @command(app, "export")
 def export(
     out: Annotated[Path | None, typer.Argument(help="A file; without one, stdout.")] = None,

@@ -101,6 +101,12 @@ EmbedderOption = Annotated[
         "--embedder", help="local, or a litellm name such as openai/text-embedding-3-small.", rich_help_panel=LLM
     ),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", metavar="DIR", help="Your own prompts; `edt prompts` lists them.", rich_help_panel=LLM
+    ),
+]
 LimitUsersOption = Annotated[
     int | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from edt_cli.cli.common import (
     open_workspace,
     seeds_of,
 )
+from edt_cli.cli.llm import MaxFailedOption, RetryFailedOption
 from edt_cli.cli.planned import (
     CpusOption,
     GpusOption,
@@ -77,6 +79,8 @@ def compare(
             "--dry-run", help="Show each run, what is left, and how long such runs took here; make nothing."
         ),
     ] = False,
+    max_failed: MaxFailedOption = None,
+    retry_failed: RetryFailedOption = False,
     quick: QuickOption = False,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
@@ -101,7 +105,8 @@ def compare(
 
     workspace = open_workspace(workspace_)
     changed = Plan.read(plan).changed(data=data or (), seeds=seeds_of(seeds) if seeds else (), preset=preset)
-    comparison = Comparison.open(workspace, changed, quick=quick)
+    opened = Comparison.open(workspace, changed, quick=quick)
+    comparison = replace(opened, max_failed=max_failed, retry_failed=retry_failed)
     if dry_run:
         show_states({plan.stem: comparison}, as_json=json_)
         return

@@ -84,6 +84,13 @@ def providers(ctx: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 @_completes
+def prompts(ctx: typer.Context, incomplete: str) -> Iterable[str]:
+    from edt_cli.llm.prompt_set import BY_NAME
+
+    return BY_NAME
+
+
+@_completes
 def settings(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Names of settings and sections; of the options, those of LLM-EDT, as others need torch."""
     from edt_cli.config import Settings, fields_of

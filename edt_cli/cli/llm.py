@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from edt_cli.cli import complete
 from edt_cli.cli.common import (
     BUDGET,
     LLM,
@@ -18,6 +19,7 @@ from edt_cli.cli.common import (
     EmbedderOption,
     LimitUsersOption,
     LlmModelOption,
+    PromptsOption,
     ProviderOption,
     YesOption,
     show,
@@ -32,6 +34,24 @@ JOB = 50_000
 """Questions of a batch job without --concurrency."""
 
 
+MaxFailedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-failed",
+        min=0,
+        max=1,
+        help="Share of a stage's questions that may fail; 0.5 without it.",
+        rich_help_panel=BUDGET,
+    ),
+]
+RetryFailedOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
+    ),
+]
+
+
 @dataclass(frozen=True)
 class LLMOptions:
     """The flags; those that were not given are None."""
@@ -39,8 +59,27 @@ class LLMOptions:
     provider: ProviderOption = None
     llm_model: LlmModelOption = None
     api_base: ApiBaseOption = None
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="PROVIDER/MODEL",
+            help="Asked where the first has no answer, or no credit left.",
+            rich_help_panel=LLM,
+            autocompletion=complete.providers,
+        ),
+    ] = None
     embedder: EmbedderOption = None
+    embedder_api_base: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder-api-base",
+            help="The embedder's server. Default: --api-base, for the same provider.",
+            rich_help_panel=LLM,
+        ),
+    ] = None
     limit_users: LimitUsersOption = None
+    prompts: PromptsOption = None
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", min=1, help="Calls at a time; 16 without it.", rich_help_panel=LLM),
@@ -63,22 +102,8 @@ class LLMOptions:
             "--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.", rich_help_panel=BUDGET
         ),
     ] = None
-    max_failed: Annotated[
-        float | None,
-        typer.Option(
-            "--max-failed",
-            min=0,
-            max=1,
-            help="Share of a stage's questions that may fail; 0.5 without it.",
-            rich_help_panel=BUDGET,
-        ),
-    ] = None
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", help="Ask again what got no usable reply; it is paid again.", rich_help_panel=BUDGET
-        ),
-    ] = False
+    max_failed: MaxFailedOption = None
+    retry_failed: RetryFailedOption = False
     batch_api: Annotated[
         bool,
         typer.Option(
@@ -100,8 +125,10 @@ class LLMOptions:
                 "api_base": self.api_base,
                 "limit_users": self.limit_users,
                 "concurrency": self.concurrency or (JOB if self.batch_api else None),
+                "fallback": self.fallback,
+                "prompts": None if self.prompts is None else str(self.prompts),
             },
-            "embedding": {"embedder": self.embedder},
+            "embedding": {"embedder": self.embedder, "api_base": self.embedder_api_base},
             "limits": {"rpm": self.rpm, "tpm": self.tpm, "max_cost": self.max_cost, "price": self.price}
             | {"max_failed": self.max_failed, "batch_api": self.batch_api or None},
         }
@@ -111,10 +138,14 @@ NOT_GIVEN = LLMOptions()
 
 
 def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command: its parameter `llm` becomes one option for each field of LLMOptions."""
+    """Decorate a command: its parameter `llm` becomes one option for each field of LLMOptions.
+
+    A field with the name of a parameter of the command's own is left out.
+    """
     signature = inspect.signature(command, eval_str=True)
     hints = get_type_hints(LLMOptions, include_extras=True)
-    names = [option.name for option in fields(LLMOptions)]
+    taken = [option for option in fields(LLMOptions) if option.name not in signature.parameters]
+    names = [option.name for option in taken]
     options = [
         inspect.Parameter(
             option.name,
@@ -122,7 +153,7 @@ def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
             default=option.default,
             annotation=hints[option.name],
         )
-        for option in fields(LLMOptions)
+        for option in taken
     ]
     parameters = [
         part

@@ -40,12 +40,24 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Comparison:
-    """A plan in a workspace."""
+    """A plan in a workspace.
+
+    Attributes:
+        workspace: The workspace.
+        plan: The plan.
+        cells: Its cells that have an effect.
+        datasets: Its datasets by name.
+        max_failed: Share of a stage's questions that may fail; None for what the settings say.
+        retry_failed: Whether to ask questions again whose replies could not be used, once for all cells.
+        providers: LLMs and embedders by their settings.
+    """
 
     workspace: Workspace
     plan: Plan
     cells: list[Cell]
     datasets: Mapping[str, Dataset]
+    max_failed: float | None = None
+    retry_failed: bool = False
     providers: dict[tuple[Any, ...], Providers] = field(default_factory=dict)
 
     @property
@@ -80,8 +92,12 @@ class Comparison:
     def pipeline(self, cell: Cell) -> Pipeline:
         """Return a new pipeline at each call, so that it sees what other processes have made since."""
         settings = cell.settings()
+        if self.max_failed is not None:
+            settings = settings.changed(limits={"max_failed": self.max_failed})
         provider_settings = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
-        shared = self.providers.setdefault(provider_settings, Providers(self.workspace, settings))
+        shared = self.providers.setdefault(
+            provider_settings, Providers(self.workspace, settings, retry_failed=self.retry_failed)
+        )
         return Pipeline(
             workspace=self.workspace,
             dataset=self.datasets[cell.data],
@@ -174,6 +190,8 @@ def compare(
         keep_seen = dataset.keeps_seen(c.plan.keep_seen)
         for protocol in ("sampled", "popular") if "popular" in c.plan.protocols else ("sampled",):
             candidates(c.workspace, dataset, "test", c.plan.negatives, keep_seen=keep_seen, protocol=protocol)
+    if c.retry_failed:
+        retry_failed(c, events)
     waiting = [cell for cell in c.unique if c.state(cell) != "finished"]
     total, failed = len(c.unique), dict[Cell, str]()
     message = f"{total - len(waiting)} of {total} {c.what} are finished, {len(waiting)} are left"
@@ -186,6 +204,7 @@ def compare(
                 cell, missing = next_cell
                 waiting.remove(cell)
                 arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root.absolute())]
+                arguments += [] if c.max_failed is None else ["--max-failed", str(c.max_failed)]
                 process = (launcher or launch)(c.workspace, arguments[0], cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
                 message = f"{cell}: begins; to look at it: edt ui --attach {process.folder.name}"
@@ -205,6 +224,14 @@ def compare(
         for work in at_work.values():
             work.process.end()
     return failed
+
+
+def retry_failed(c: Comparison, events: Events) -> None:
+    """Ask the failed questions of all cells again, each once, before any run is made of the answers."""
+    done: set[str] = set()
+    for cell in c.unique:
+        replace(c.pipeline(cell), events=events).retried(done)
+    c.__dict__.pop("unique")  # keys move with what was answered
 
 
 class _AtWork(NamedTuple):

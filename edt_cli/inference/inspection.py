@@ -143,7 +143,7 @@ def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, A
                     "backend": entry["backend"],
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["time"])),
                     "messages": [{"role": role, "content": content} for role, content in request["messages"]],
-                    "max_tokens": request["max_tokens"],
+                    "max_tokens": request.get("max_tokens", entry.get("max_tokens")),
                     "temperature": request["temperature"],
                     "seed": request["seed"],
                     "schema": request["schema"],

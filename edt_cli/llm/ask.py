@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
-from string import Template
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -17,6 +15,7 @@ from pydantic import BaseModel
 from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest, Message
 from edt_cli.config import LLMSettings
 from edt_cli.data.clean import clean_text
+from edt_cli.llm.prompt_set import Prompt, Prompts
 from edt_cli.llm.replies import LEFT_OUT, read
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -26,50 +25,22 @@ REPEATED_CHARACTERS = 4000
 """Most characters of an unusable reply that the repair request repeats."""
 LAST_CHARACTERS = 300
 """Most characters of the newest reply that are shown."""
+THINKING = 8192
+"""Further tokens for a model that was cut off while it thought."""
 ROW = 20
 """Unusable replies in a row that end a stage."""
 TOO_LONG = "too long"
 ADVICE = {
-    TOO_LONG: "its context is too small for these questions: take another model, or give it more",
+    TOO_LONG: "its context is too small for these questions, however short: take another model, or give it more",
     "cut off": "raise --set llm.max_tokens",
     "empty": "a model that thinks first may need more: raise --set llm.max_tokens",
     "refused": "the provider refuses these questions: take another model",
     "no JSON": "this model does not answer in the form that is asked for: take another, or look at the server's "
     "chat template",
 }
-REPAIR = Path(__file__).parent / "prompts" / "repair.md"
+BUILT_IN = Prompts()
 
 _ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Prompt of a file: name and version, a system text and a user text with `$fields`."""
-
-    name: str
-    system: Template
-    user: Template
-
-    def messages(self, **fields: Any) -> tuple[Message, Message]:
-        """Fill in the fields as JSON, so that texts of a catalogue remain quoted values."""
-        quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in fields.items()}
-        return (
-            Message("system", self.system.substitute(quoted)),
-            Message("user", self.user.substitute(quoted)),
-        )
-
-
-@cache
-def load_prompt(path: Path) -> Prompt:
-    """Load a prompt: `generate.md` whose first line is `version: 1` becomes `generate@1`."""
-    text = path.read_text("utf-8")
-    match = re.fullmatch(r"version: (\d+)\n+(?:# System\n+(.*?)\n+)?# User\n+(.*?)\n*", text, re.DOTALL)
-    if match is None:
-        raise ValueError(
-            f"{path} is not a prompt file: it needs `version: N`, `# System` (except in a repair) and `# User`"
-        )
-    version, system, user = match.groups(default="")
-    return Prompt(f"{path.stem}@{version}", Template(system), Template(user))
 
 
 @cache
@@ -90,6 +61,7 @@ def request(
     inputs: Mapping[str, Any],
     user: str | None = None,
     at_most: int | None = None,
+    shorter: Callable[[], ChatRequest | None] | None = None,
 ) -> ChatRequest:
     """Build a request.
 
@@ -102,6 +74,8 @@ def request(
         user: Id of the user whose data the request contains.
         at_most: Most elements of the list in the reply. A small model that is constrained to a grammar would
             otherwise add elements until its tokens run out.
+        shorter: Function that returns the same question about fewer, newer purchases; None if there are none to
+            leave out.
     """
     return ChatRequest(
         prompt=prompt.name,
@@ -112,6 +86,7 @@ def request(
         seed=settings.seed,
         inputs=inputs,
         user=user,
+        shorter=shorter,
     )
 
 
@@ -121,6 +96,10 @@ class Failed:
 
     reason: str
     detail: str = ""
+
+
+RARE = ("shortened",)
+"""Counts that a summary has only where they are not 0."""
 
 
 @dataclass
@@ -135,6 +114,7 @@ class UsageStats:
         seconds: Time of all replies when they were made, and `slowest` that of the slowest.
         repairs: Repairs that were tried, of which `repaired` led to an answer.
         mended: Number of replies in which something was mended, by what; `left out` counts items and fields.
+        shortened: Questions that were too long, and were asked about the user's newest purchases alone.
         models: Number of replies by model.
         failed: Number of failed questions by reason.
         newest: The newest reply and its request.
@@ -155,6 +135,7 @@ class UsageStats:
     repairs: int = 0
     repaired: int = 0
     mended: dict[str, int] = field(default_factory=dict)
+    shortened: int = 0
     models: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     newest: tuple[ChatRequest, ChatReply] | None = field(default=None, repr=False)
@@ -222,8 +203,9 @@ class UsageStats:
 
     def summary(self) -> dict[str, Any]:
         """Return the counts for an artefact's summary, as JSON values."""
-        kept = replace(self, newest=None)
-        return {name: value for name, value in asdict(kept).items() if name not in ("failed", "newest", "row")}
+        counts = asdict(replace(self, newest=None))
+        left_out = {"failed", "newest", "row"} | {name for name in RARE if not counts[name]}
+        return {name: value for name, value in counts.items() if name not in left_out}
 
 
 async def ask(
@@ -232,12 +214,14 @@ async def ask(
     shape: type[Shape],
     usage: UsageStats,
     check: Callable[[Shape], Failed | None] = lambda answer: None,
+    prompts: Prompts = BUILT_IN,
 ) -> Shape | Failed:
     """Ask a question and return the validated reply, or why there is none.
 
     An unusable reply gets one repair: the question again, with the problem, or with twice the tokens if the reply
     was cut off. Both stay in the cache: a later command reads them again, perhaps better, and pays for nothing; it
-    asks again only if the user wants that. A call that failed for good is a `Failed`.
+    asks again only if the user wants that. A question that is too long for the model is asked about fewer, newer
+    purchases, as often as there are some to leave out. A call that failed for good is a `Failed`.
 
     Args:
         chat: The LLM.
@@ -245,21 +229,28 @@ async def ask(
         shape: Class of the reply.
         usage: Where replies are counted.
         check: Function that says why a reply of the right shape is unusable; None if it is usable.
+        prompts: Prompts, of which a repair is asked with one.
 
     Raises:
         BackendError: If further requests are pointless (a wrong key, no budget left, a model whose replies are all
             unusable).
     """
+    question = with_thoughts(question, chat)
     for reply in chat.set_aside(question):
         if not isinstance(answer := _judge(reply, shape, check, usage), Failed):
             usage.add(reply, question)
             return answer
-    answer, sent = await _ask(chat, question, shape, usage, check)
+    answer, sent = await _ask(chat, question, shape, usage, check, prompts)
     if isinstance(answer, Failed) and sent and all(chat.asks_again(request) for request in sent):
         for request in sent:
             chat.reject(request)
-        answer, _ = await _ask(chat, question, shape, usage, check)
+        answer, _ = await _ask(chat, question, shape, usage, check, prompts)
     return usage.fail(answer) if isinstance(answer, Failed) else answer
+
+
+def with_thoughts(question: ChatRequest, chat: ChatBackend) -> ChatRequest:
+    """Return a question with the tokens that its model needs to think before it answers."""
+    return replace(question, max_tokens=question.max_tokens + chat.thinking_tokens)
 
 
 async def _ask(
@@ -268,16 +259,23 @@ async def _ask(
     shape: type[Shape],
     usage: UsageStats,
     check: Callable[[Shape], Failed | None],
+    prompts: Prompts,
 ) -> tuple[Shape | Failed, list[ChatRequest]]:
     """Ask a question and, if the reply is unusable, its repair; return the answer and the requests with a reply."""
     sent: list[ChatRequest] = []
     answer: Shape | Failed = Failed("no reply")
     following: ChatRequest | None = question
+    shortened = False
     while following is not None:
         usage.check_row(chat)
         try:
             reply = await chat.complete(following)
         except BackendError as error:
+            if error.only_this and (shorter := question.shorter() if question.shorter else None) is not None:
+                usage.shortened += not shortened
+                shortened = True
+                following = question = with_thoughts(shorter, chat)
+                continue
             if error.only_this:
                 usage.row.append((TOO_LONG, clean(str(error), LAST_CHARACTERS)))
                 return Failed(TOO_LONG, clean(str(error), 300)), sent
@@ -290,7 +288,7 @@ async def _ask(
         usage.judge(reply, answer if isinstance(answer, Failed) else None)
         following = None
         if isinstance(answer, Failed) and len(sent) == 1 and chat.cacheable:
-            following = repair(question, reply, answer)
+            following = repair(question, reply, answer, prompts)
             usage.repairs += 1
     usage.repaired += len(sent) - 1 if not isinstance(answer, Failed) else 0
     return answer, sent
@@ -314,12 +312,14 @@ def _judge(
     return Failed("cut off", "raise --set llm.max_tokens") if reply.finish_reason == "length" else failed
 
 
-def repair(question: ChatRequest, reply: ChatReply, failed: Failed) -> ChatRequest:
+def repair(question: ChatRequest, reply: ChatReply, failed: Failed, prompts: Prompts = BUILT_IN) -> ChatRequest:
     """Return the request of the second and last attempt at a question."""
-    prompt = load_prompt(REPAIR)
+    prompt = prompts["repair"]
     name = f"{question.prompt}+{prompt.name}"
     if failed.reason == "cut off":
-        return replace(question, prompt=name, max_tokens=2 * question.max_tokens)
+        thought = not reply.text.strip() or "<think" in reply.text
+        more = max(question.max_tokens, THINKING) if thought else question.max_tokens
+        return replace(question, prompt=name, max_tokens=question.max_tokens + more)
     problem = json.dumps(f"{failed.reason} {failed.detail}".strip(), ensure_ascii=False)
     text = prompt.user.substitute(problem=problem)
     *before, last = question.messages

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edt_backends.ledger import Ledger
     from edt_backends.limits import Pace
     from edt_backends.store import ReplyCache
+    from edt_cli.llm.aliases import Alias
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,25 @@ class Providers:
         return self._backend(None)
 
     @cached_property
+    def fallback(self) -> ChatBackend | None:
+        """The LLM that is asked where the first has no answer.
+
+        Raises:
+            BackendError: If the provider is unknown or a key is missing, or if `local` would stand in.
+        """
+        from edt_backends.base import BackendError
+        from edt_backends.registry import same_provider
+
+        s = self.settings.llm
+        if s.fallback is None:
+            return None
+        address = s.api_base if same_provider(s.provider, s.fallback) else None
+        backend = self._named(s.fallback, None, address, None)
+        if not (backend.cacheable and self.backend.cacheable):
+            raise BackendError("--fallback is an LLM, PROVIDER/MODEL, beside another one; `local` is none")
+        return backend
+
+    @cached_property
     def price(self) -> tuple[float, float] | None:
         """US dollars per prompt token and per completion token, as the user states or as known; else None."""
         if self._stated is not None:
@@ -90,12 +110,20 @@ class Providers:
 
         s, limits = self.settings.embedding, self.settings.limits
         backend: EmbeddingBackend = embedding_backend(
-            s.embedder, s.api_base, self.device, limits.timeout, dry=self.dry
+            s.embedder, self._embedder_address, self.device, limits.timeout, dry=self.dry
         )
         if s.embedder.partition("/")[0] != "local":
             price = None if limits.embedder_price is None else limits.embedder_price / 1e6
             backend = PacedEmbeddings(BudgetedEmbeddings(backend, self.budget, price), self._pace(1))
         return CachedEmbeddings(backend, self.cache)
+
+    @property
+    def _embedder_address(self) -> str | None:
+        """Address of the embedder's server: if none is set, that of the LLM of the same provider."""
+        from edt_backends.registry import same_provider
+
+        s, llm = self.settings.embedding, self.settings.llm
+        return s.api_base or (llm.api_base if same_provider(s.embedder, llm.provider) else None)
 
     def chat(self, catalogue: Catalogue | None = None) -> CachedChat:
         """Return the LLM with cache, budget and pacing; `local` needs only the catalogue to retrieve from.
@@ -104,6 +132,8 @@ class Providers:
         """
         from edt_backends.budget import BudgetedChat
         from edt_backends.cache import CachedChat
+        from edt_backends.context import ContextChat
+        from edt_backends.fallback import FallbackChat
         from edt_backends.limits import PacedChat
 
         backend = self._backend(catalogue)
@@ -111,12 +141,22 @@ class Providers:
             return self._batched(backend)
         if backend.cacheable:
             backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
-        return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
+        if (alias := self._alias(self.settings.llm.provider)) is not None and alias.context is not None:
+            backend = ContextChat(backend, alias.context)
+        if self.fallback is None:
+            return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
+        named = self._alias(self.settings.llm.fallback or "")
+        price = None if named is None or named.price is None else self._parsed(named.price)
+        second = PacedChat(BudgetedChat(self.fallback, self.budget, price), self._fallback_pace)
+        other = CachedChat(second, self.cache, retry_failed=self.retry_failed)
+        return FallbackChat(backend, self.cache, other, retry_failed=self.retry_failed)
 
     def _batched(self, backend: ChatBackend) -> CachedChat:
         from edt_backends.base import BackendError
         from edt_backends.batches import BatchedChat
 
+        if self.fallback is not None:
+            raise BackendError("no second model is asked in batch jobs: leave out --fallback or --batch-api")
         client = backend.batches()
         if client is None:
             raise BackendError(f"{backend.name} has no batch jobs that edt can use: leave out --batch-api")
@@ -143,22 +183,40 @@ class Providers:
         """Record in the ledger what the cache has answered in this command so far."""
         from edt_backends.budget import pico
 
-        if chat.hits:
-            self.ledger.save_hits(chat.name, chat.hits, pico(chat.saved_usd))
+        for one in chat.parts:
+            if one.hits:
+                self.ledger.save_hits(one.name, one.hits, pico(one.saved_usd))
 
     @cached_property
     def _stated(self) -> Price | None:
+        alias = self._alias(self.settings.llm.provider)
+        text = self.settings.limits.price or (None if alias is None else alias.price)
+        return None if text is None else self._parsed(text)
+
+    def _parsed(self, price: str) -> Price:
         from edt_backends.base import BackendError
         from edt_backends.budget import parse_price
 
-        text = self.settings.limits.price
         try:
-            return None if text is None else parse_price(text)
+            return parse_price(price)
         except BackendError as error:
             raise UsageError(str(error)) from None
 
     @cached_property
+    def _aliases(self) -> dict[str, Alias]:
+        from edt_cli.llm.aliases import read_aliases
+
+        return read_aliases(self.workspace.root)
+
+    def _alias(self, name: str) -> Alias | None:
+        return self._aliases.get(name)
+
+    @cached_property
     def _chat_pace(self) -> Pace:
+        return self._pace(self.settings.llm.concurrency)
+
+    @cached_property
+    def _fallback_pace(self) -> Pace:
         return self._pace(self.settings.llm.concurrency)
 
     def _pace(self, concurrency: int) -> Pace:
@@ -168,7 +226,27 @@ class Providers:
         return Pace(concurrency, limits.rpm, limits.tpm, Patience(first=limits.backoff))
 
     def _backend(self, catalogue: Catalogue | None) -> ChatBackend:
+        s = self.settings.llm
+        return self._named(s.provider, s.model, s.api_base, catalogue)
+
+    def _named(
+        self, provider: str, model: str | None, api_base: str | None, catalogue: Catalogue | None
+    ) -> ChatBackend:
+        """Return a backend by a provider's name, or by one of the user's own."""
         from edt_backends.registry import chat_backend
 
-        s = self.settings.llm
-        return chat_backend(s.provider, s.model, s.api_base, catalogue, self.settings.limits.timeout, dry=self.dry)
+        s, alias = self.settings.llm, self._alias(provider)
+        extra, structured = s.extra, s.structured
+        if alias is not None:
+            provider, api_base, extra = alias.model, api_base or alias.api_base, alias.extra | extra
+            structured = "off" if alias.structured == "off" else structured
+        return chat_backend(
+            provider,
+            model,
+            api_base,
+            catalogue,
+            self.settings.limits.timeout,
+            dry=self.dry,
+            extra=extra,
+            structured=structured == "auto",
+        )

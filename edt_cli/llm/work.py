@@ -59,7 +59,7 @@ class StageProgress:
         self.stage, self.total, self.done = stage, total, 0
         self._events, self._chat, self._usage = events, chat, usage
         self._reported_at = 0.0
-        self._before, self._noted = usage.replies, 0
+        self._before, self._noted = usage.replies, set[str]()
         self._window: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, self._new)])
 
     @property
@@ -90,9 +90,9 @@ class StageProgress:
         """Write a `calls` event, and a warning for what was noted of the LLM's server since the last."""
         self._reported_at = time.monotonic()
         notes = self._chat.status().get("notes", ())
-        for note in notes[self._noted :]:
+        for note in [note for note in notes if note not in self._noted]:
             self._events.emit(Warned(step=self.stage, message=f"warning: {note}"))
-        self._noted = len(notes)
+        self._noted.update(notes)
         self._events.emit(
             Calls(stage=self.stage, done=self.done, total=self.total, last=self._usage.last(), **self._fields())
         )

@@ -164,10 +164,9 @@ def _estimates(pipeline: Pipeline, counted: Counted) -> list[Estimate]:
     items = 0
     if asks_items and vectors is not None:
         from edt_cli.augmentation.augment import planned_requests
-        from edt_cli.augmentation.generation import PROMPT as GENERATE
-        from edt_cli.llm.ask import load_prompt
+        from edt_cli.llm.prompt_set import Prompts
 
-        view, prompt = pipeline.augmenter.view, load_prompt(GENERATE).name
+        view, prompt = pipeline.augmenter.view, Prompts.of(s.llm)["generate"].name
         failed = pipeline.failed_again("augmentation")
         again = [(prompt, Span(failed, failed), known.size(prompt, GENERATE_BYTES))] if failed else []
         stage = known.stage("augment", planned_requests(view, vectors, s.augmentation, s.llm), again)
@@ -315,7 +314,7 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     made = pipeline.made("augmentation") or not s.augmentation.enabled
     augmented = pipeline.augmentation() if made else Augmentation.none(pipeline.view)
     chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
-    names = chain.prompts
+    names = chain.versions
     requests: list[ChatRequest] | Iterable[ChatRequest] = chain.first_requests()
     failed = pipeline.failed_again("profiles")
     if names is None:

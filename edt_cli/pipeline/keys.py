@@ -27,6 +27,9 @@ ADDED_OPTIONS = {
 }
 """Options of LLM-EDT that came after the first runs, with their defaults, which leave a run its key."""
 
+NO_RESULT = {"concurrency", "prompts"}
+"""Settings of the LLM that change no result; of prompts, what they say counts, not where they lie."""
+
 LLMStage = Literal["augmentation", "profiles"]
 Kind = Literal["embeddings", LLMStage]
 """Kinds of artefacts."""
@@ -46,9 +49,15 @@ def embeddings_key(dataset: str, embedder: Identity, text_map: Identity | None) 
     return digest("embeddings", dataset, embedder, *fitted)
 
 
-def llm_key(chat: Identity, s: LLMSettings) -> str:
-    """Return the key of the LLM and its settings."""
-    return digest(chat, s.model_dump(exclude={"concurrency"}))
+def llm_key(chat: Identity, s: LLMSettings, prompts: Mapping[str, str]) -> str:
+    """Return the key of the LLM, its settings and the prompts that it is asked with.
+
+    Args:
+        chat: Identity of the LLM.
+        s: Its settings.
+        prompts: Versions of the prompts, from `Prompts.identity`.
+    """
+    return digest(chat, _asked(s), *_if_any(prompts))
 
 
 def augmentation_key(view: str, embeddings: str, s: AugmentationSettings, llm: str) -> str:
@@ -56,10 +65,28 @@ def augmentation_key(view: str, embeddings: str, s: AugmentationSettings, llm: s
     return digest("augmentation", FILTER, view, embeddings, _augmenter(s), llm)
 
 
-def tau_key(view: str, embeddings: str, s: AugmentationSettings, chat: Identity, llm: LLMSettings) -> str:
+def tau_key(
+    view: str,
+    embeddings: str,
+    s: AugmentationSettings,
+    chat: Identity,
+    llm: LLMSettings,
+    prompts: Mapping[str, str],
+) -> str:
     """Return the key of the kept values of tau: that of the augmentation, but for any sample of the users."""
-    llm_settings = llm.model_dump(exclude={"concurrency", "limit_users"})
-    return digest(FILTER, view, embeddings, _augmenter(s), chat, llm_settings)
+    llm_settings = {name: value for name, value in _asked(llm).items() if name != "limit_users"}
+    return digest(FILTER, view, embeddings, _augmenter(s), chat, llm_settings, *_if_any(prompts))
+
+
+def _asked(s: LLMSettings) -> dict[str, Any]:
+    """Return the settings of the LLM that can change a reply; later ones only where they are not the default."""
+    later: dict[str, Any] = {"structured": "auto", "extra": {}, "fallback": None}
+    settings = s.model_dump(exclude=NO_RESULT)
+    return {name: value for name, value in settings.items() if later.get(name, ...) != value}
+
+
+def _if_any(prompts: Mapping[str, str]) -> list[Mapping[str, str]]:
+    return [prompts] if prompts else []
 
 
 def _augmenter(s: AugmentationSettings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edt_cli.config import Settings, UsageError
+from edt_cli.llm.prompt_set import AUGMENT, PROFILE, PROFILE_NAIVE, Prompts
 from edt_cli.llm.providers import Providers
 from edt_cli.models.llm_edt_options import LLMEDTOptions, llm_edt_options
 from edt_cli.models.systems import asks_llm, has_llm, needs, system
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from edt_cli.profiling.profiles import Profiles
     from edt_cli.training.data import TrainingData
 
+LLM_STAGES: tuple[LLMStage, ...] = ("augmentation", "profiles")
 OFF = "none"
 """The key of a stage that is switched off."""
 
@@ -116,8 +118,10 @@ class Stages:
 
     @cached_property
     def chat_identity(self) -> dict[str, Any]:
-        """Identity and name of the LLM."""
-        return {**self.providers.backend.identity(), "name": self.providers.backend.name}
+        """Identity and name of the LLM, and of the one that is asked where it has no answer."""
+        backend, other = self.providers.backend, self.providers.fallback
+        second = {} if other is None else {"fallback": other.identity()}
+        return {**backend.identity(), "name": backend.name, **second}
 
     @property
     def llm_name(self) -> str:
@@ -178,11 +182,24 @@ class Stages:
         stages = self.augmenter if kind == "augmentation" else self.profiler
         if stages is not self:
             return stages.first_key(kind)
-        s, llm = self.settings, keys.llm_key(self.chat_identity, self.settings.llm)
+        s = self.settings
+        llm = keys.llm_key(self.chat_identity, s.llm, self.prompts(kind))
         if kind == "augmentation":
             return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
         view = f"{self.view.key}-validation" if self.departures.profiles_see_validation else self.view.key
         return keys.profiles_key(view, self.embeddings_key, self.augmentation_key, s.profiling, llm)
+
+    @property
+    def tau_key(self) -> str:
+        """Key of the values of tau that a pilot leaves to the remaining users."""
+        s = self.settings
+        prompts = self.prompts("augmentation")
+        return keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm, prompts)
+
+    def prompts(self, kind: LLMStage) -> dict[str, str]:
+        """Return the versions of the prompts that can change what a stage makes."""
+        profile = PROFILE_NAIVE if self.settings.profiling.chain == "naive" else PROFILE
+        return Prompts.of(self.settings.llm).identity(AUGMENT if kind == "augmentation" else profile)
 
     def _key(self, kind: LLMStage) -> str:
         first = self.first_key(kind)
@@ -249,7 +266,7 @@ class Stages:
             before = self.embedder.cost_usd
             known = KnownTau(
                 self.workspace,
-                keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm),
+                self.tau_key,
             )
             try:
                 made = augment(
@@ -275,7 +292,7 @@ class Stages:
                 "inputs": {"embeddings": self.embeddings_key},
                 "settings": s.augmentation.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked, share),
+                **_account(chat, made.summary, checked, share, self.prompts("augmentation")),
             }
 
         stage = Stage(kind="augmentation", key=self.augmentation_key, make=make, load=Augmentation.load)
@@ -322,7 +339,7 @@ class Stages:
                 "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
                 "settings": s.profiling.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
-                **_account(chat, made.summary, checked, share),
+                **_account(chat, made.summary, checked, share, self.prompts("profiles")),
             }
 
         stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
@@ -395,12 +412,21 @@ class Stages:
         """Return how many failed questions of a stage are to be asked again."""
         return sum(self._failed(kind).values())
 
-    def retried(self) -> Self:
+    def retried(self, done: set[str] | None = None) -> Self:
         """Return the pipeline after asking failed questions once more, if the user wants that.
 
         A stage with the same failures as before keeps its artefact.
+
+        Args:
+            done: Stages, by their first key, whose questions other pipelines of this command have asked again: they
+                are left alone. Those of this one are added.
         """
-        return self._retried("augmentation")._retried("profiles")
+        pipeline, done = self, set() if done is None else done
+        for kind in LLM_STAGES:
+            if pipeline.artefact_keys().get(kind, OFF) != OFF and (first := pipeline.first_key(kind)) not in done:
+                pipeline = pipeline._retried(kind)
+                done.add(first)
+        return pipeline
 
     def _failed(self, kind: LLMStage) -> dict[str, int]:
         """Return the failed questions of a stage that are to be asked again, by reason."""
@@ -432,13 +458,16 @@ class Stages:
         return self.workspace.artefact(kind, self.key_of(kind))
 
 
-def _account(chat: CachedChat, summary: dict[str, Any], checked: int, failed_share: float) -> dict[str, Any]:
+def _account(
+    chat: CachedChat, summary: dict[str, Any], checked: int, failed_share: float, prompts: dict[str, str]
+) -> dict[str, Any]:
     """Return the entries that the manifests of both LLM stages have."""
     return {
         "llm": chat.name,
         "summary": summary,
         "failed_share": failed_share,
         "leak_check": {"interactions": checked, "passed": True},
+        **({"prompts": prompts} if prompts else {}),
     }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,19 @@ from pydantic import BaseModel
 from edt_backends.base import ChatBackend, ChatRequest
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.augmentation.clustering import cluster_items
-from edt_cli.augmentation.generation import label, sample_users
-from edt_cli.config import LLMSettings, ProfilingSettings
+from edt_cli.augmentation.generation import label, sample_users, shown
+from edt_cli.config import LLMSettings, ProfilingSettings, UserError
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import dominant, imbalance
-from edt_cli.llm.ask import Failed, UsageStats, ask, clean, load_prompt, request
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean, request
 from edt_cli.llm.embeddings import ItemEmbeddings
+from edt_cli.llm.prompt_set import NO_DOMAIN, Prompts, others
 from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.profiling.groups import group_sequences
-from edt_cli.profiling.instructions import degree, instruction, others
 from edt_cli.workspace.events import Events
 
-PROMPTS = Path(__file__).parent / "prompts"
+Groups = dict[int, dict[int, list[int]]]
+"""Items of a user by domain and cluster, each where it stands in the augmented sequences."""
 SUMMARY_CHARACTERS = 300
 TEXT_CHARACTERS = 1000
 
@@ -88,8 +88,10 @@ class Chain:
         eligible: Number of users who can be profiled, before `limit_users` takes a sample.
         degrees: Degree of imbalance of each user's original training interactions [U].
         dominants: Dominant domain of each user's original training interactions [U].
-        pairs: Different pairs of degree and dominant domain among `users`.
+        pairs: Different pairs of degree and dominant domain among `users`; the domain is NO_DOMAIN where the
+            instruction of that degree names none.
         groups: Items of each user's prompts.
+        prompts: The prompts.
     """
 
     def __init__(
@@ -101,24 +103,37 @@ class Chain:
         llm: LLMSettings,
     ) -> None:
         self._view, self._llm, self._items = view, llm, augmentation.sequences.items
+        self._inserted, self.prompts = augmentation.inserted, Prompts.of(llm)
         clusters = cluster_items(view, embeddings, settings.clusters, llm.seed)
         self._naive = settings.chain == "naive"
         self.groups = group_sequences(view, augmentation, embeddings, None if self._naive else clusters)
-        self._titles = ["", *(label(row) for row in view.catalogue.select(TEXT_FIELDS).iter_rows(named=True))]
-        self._titles += [label(row) for row in augmentation.pseudo.select(TEXT_FIELDS).iter_rows(named=True)]
+        catalogues = (view.catalogue, augmentation.pseudo)
+        rows = [row for part in catalogues for row in part.select(TEXT_FIELDS).iter_rows(named=True)]
+        self._titles = ["", *map(label, rows)]
+        self._shown = [{}, *map(shown, rows)]
         self._background = {
             name: [self._titles[item] for item in medoids]
             for name, medoids in zip(view.domains.described, clusters.medoids, strict=True)
         }
         counts = view.prefixes.domain_counts(view.domains)
-        self.degrees, self.dominants = degree(imbalance(counts)), dominant(counts)
+        self.degrees, self.dominants = self.prompts.instructions.degree(imbalance(counts)), dominant(counts)
         with_text = np.diff(self.groups.offsets).reshape(counts.shape).any(1)
         self.eligible = int(with_text.sum())
         self.users: list[int] = sample_users(np.flatnonzero(with_text), len(counts), llm).tolist()
         self.pairs = sorted({self._pair(user) for user in self.users})
 
     def _pair(self, user: int) -> tuple[int, int]:
-        return int(self.degrees[user]), int(self.dominants[user])
+        return self.prompts.instructions.pair(int(self.degrees[user]), int(self.dominants[user]))
+
+    def only(self, user: int) -> None:
+        """Ask about one user alone.
+
+        Raises:
+            UserError: If nothing can be asked about the user.
+        """
+        if not self._groups_of(user):
+            raise UserError(f"no item of {self._view.user_ids[user]} has a text, so nothing can be asked")
+        self.users, self.pairs = [user], [self._pair(user)]
 
     def first_requests(self) -> Iterator[ChatRequest]:
         """Yield the requests that depend on no reply."""
@@ -127,14 +142,14 @@ class Chain:
             return
         yield from (self._reform_request(*pair) for pair in self.pairs)
         for user in self.users:
-            for domain, titles in self._titles_of(user).items():
-                yield self._summarize_request(user, domain, titles)
+            for domain, groups in self._groups_of(user).items():
+                yield self._summarize_request(user, domain, groups)
 
     @property
-    def prompts(self) -> dict[str, str] | None:
+    def versions(self) -> dict[str, str] | None:
         """Name and version of the prompt of each task; None for `naive`, whose requests are all known."""
         tasks = ("reform", "summarize", "analyze")
-        return None if self._naive else {task: load_prompt(PROMPTS / f"{task}.md").name for task in tasks}
+        return None if self._naive else {task: self.prompts[task].name for task in tasks}
 
     @property
     def chained(self) -> list[str]:
@@ -158,7 +173,7 @@ class Chain:
             progress = StageProgress(events, "reform", len(self.pairs), chat, usage)
             reformed = dict(zip(self.pairs, await work(reforms, concurrency, events, progress), strict=True))
             texts = {
-                pair: instruction(*pair, self._view.domains.names) if isinstance(answer, Failed) else answer
+                pair: self.instruction(pair) if isinstance(answer, Failed) else answer
                 for pair, answer in reformed.items()
             }
 
@@ -175,16 +190,20 @@ class Chain:
         await work(chains, concurrency, events, progress)
         return reformed, (Outcome.restored(kept) for kept in outcomes)
 
+    def instruction(self, pair: tuple[int, int]) -> str:
+        """Return the instruction of a pair of degree and dominant domain, before an LLM reforms it."""
+        return self.prompts.instructions.text(*pair, self._view.domains.names)
+
     async def _reform(self, pair: tuple[int, int], chat: ChatBackend, usage: UsageStats) -> str | Failed:
-        answer = await ask(chat, self._reform_request(*pair), Instruction, usage, _nothing_said)
+        answer = await ask(chat, self._reform_request(*pair), Instruction, usage, _nothing_said, self.prompts)
         return answer if isinstance(answer, Failed) else clean(answer.instruction, TEXT_CHARACTERS)
 
     async def _run(self, user: int, text: str, chat: ChatBackend, usage: UsageStats) -> Outcome:
         names = self._view.domains.names
         summaries: list[tuple[int, int, str]] = []
-        for domain, groups in self._titles_of(user).items():
+        for domain, groups in self._groups_of(user).items():
             question = self._summarize_request(user, domain, groups)
-            answer = await ask(chat, question, Summaries, usage, partial(_nothing_said_of, groups))
+            answer = await ask(chat, question, Summaries, usage, partial(_nothing_said_of, groups), self.prompts)
             if isinstance(answer, Failed):
                 return Outcome(step="summarize", failed=answer, summaries=summaries)
             by_cluster = _by_cluster(answer)
@@ -205,56 +224,100 @@ class Chain:
         chat: ChatBackend,
         usage: UsageStats,
     ) -> Outcome:
-        answer = await ask(chat, question, ProfileText, usage, _nothing_said)
+        answer = await ask(chat, question, ProfileText, usage, _nothing_said, self.prompts)
         if isinstance(answer, Failed):
             return Outcome(step=step, failed=answer, summaries=summaries)
         return Outcome(profile=clean(answer.profile, TEXT_CHARACTERS), summaries=summaries)
 
-    def _titles_of(self, user: int) -> dict[int, dict[int, list[str]]]:
-        """Return a user's titles by domain and cluster, oldest first, without empty groups."""
+    def _groups_of(self, user: int) -> Groups:
+        """Return where a user's items stand in the augmented sequences, oldest first, without empty groups."""
         number = len(self._view.domains)
-        titles: dict[int, dict[int, list[str]]] = {}
+        found: Groups = {}
         for domain in range(number):
             rows = self.groups.of(user * number + domain)
-            items, labels = self._items[self.groups.indices[rows]].tolist(), self.groups.labels[rows].tolist()
-            for item, cluster in zip(items, labels, strict=True):
-                titles.setdefault(domain, {}).setdefault(cluster, []).append(self._titles[item])
-        return titles
+            indices, labels = self.groups.indices[rows].tolist(), self.groups.labels[rows].tolist()
+            for index, cluster in zip(indices, labels, strict=True):
+                found.setdefault(domain, {}).setdefault(cluster, []).append(index)
+        return found
 
-    def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[str]]) -> ChatRequest:
-        clusters = [{"cluster": cluster, "titles": titles} for cluster, titles in groups.items()]
-        facts = {"domain": self._view.domains.described[domain], "clusters": clusters}
-        return self._request("summarize", Summaries, facts, user, len(clusters))
+    def _titles_at(self, indices: Iterable[int]) -> list[str]:
+        return [self._titles[self._items[index]] for index in indices]
+
+    def _products_at(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Return what a prompt shows of items: name, brand and category, and whether an item was only suggested."""
+        suggested = {"suggested": True}
+        return [self._shown[self._items[index]] | (suggested if self._inserted[index] else {}) for index in indices]
+
+    def _summarize_request(self, user: int, domain: int, groups: Mapping[int, list[int]]) -> ChatRequest:
+        described = self._view.domains.described[domain]
+        fewer = {cluster: _newer(indices) for cluster, indices in groups.items()}
+        return self._request(
+            "summarize",
+            Summaries,
+            {
+                "domain": described,
+                "clusters": [
+                    {"cluster": cluster, "products": self._products_at(indices)}
+                    for cluster, indices in groups.items()
+                ],
+            },
+            {
+                "domain": described,
+                "clusters": [
+                    {"cluster": cluster, "titles": self._titles_at(indices)} for cluster, indices in groups.items()
+                ],
+            },
+            user,
+            len(groups),
+            shorter=partial(self._summarize_request, user, domain, fewer) if fewer != groups else None,
+        )
 
     def _reform_request(self, number: int, domain: int) -> ChatRequest:
         names = self._view.domains.names
-        facts = {
-            "instruction": instruction(number, domain, names),
-            "dominant": names[domain],
-            "other": others(domain, names),
-            "domains": self._background,
-        }
-        return self._request("reform", Instruction, facts)
+        text = self.instruction((number, domain))
+        dominant = "" if domain == NO_DOMAIN else names[domain]
+        inputs = {"instruction": text, "dominant": dominant, "other": others(domain, names)}
+        fields = {"instruction": text, "domains": self._background}
+        return self._request("reform", Instruction, fields, inputs | {"domains": self._background})
 
     def _analyze_request(self, user: int, text: str, summaries: Mapping[str, list[str]]) -> ChatRequest:
-        return self._request("analyze", ProfileText, {"instruction": text, "summaries": summaries}, user)
+        inputs = {"instruction": text, "summaries": summaries}
+        fields = inputs | {"domains": list(self._view.domains.described)}
+        return self._request("analyze", ProfileText, fields, inputs, user)
 
     def _naive_request(self, user: int) -> ChatRequest:
+        return self._naive_about(user, {domain: groups[0] for domain, groups in self._groups_of(user).items()})
+
+    def _naive_about(self, user: int, items: Mapping[int, list[int]]) -> ChatRequest:
         names = self._view.domains.described
-        titles = {names[domain]: groups[0] for domain, groups in self._titles_of(user).items()}
-        return self._request("naive", ProfileText, {"titles": titles}, user)
+        fewer = {domain: _newer(indices) for domain, indices in items.items()}
+        return self._request(
+            "naive",
+            ProfileText,
+            {"products": {names[domain]: self._products_at(indices) for domain, indices in items.items()}},
+            {"titles": {names[domain]: self._titles_at(indices) for domain, indices in items.items()}},
+            user,
+            shorter=partial(self._naive_about, user, fewer) if fewer != items else None,
+        )
 
     def _request(
         self,
         task: str,
         shape: type[BaseModel],
-        facts: Mapping[str, object],
+        fields: Mapping[str, object],
+        inputs: Mapping[str, object],
         user: int | None = None,
         at_most: int | None = None,
+        shorter: Callable[[], ChatRequest] | None = None,
     ) -> ChatRequest:
-        prompt = load_prompt(PROMPTS / f"{task}.md")
         name = None if user is None else self._view.user_ids[user]
-        return request(prompt, self._llm, shape, facts, {"task": task, **facts}, name, at_most)
+        inputs = {"task": task, **inputs}
+        return request(self.prompts[task], self._llm, shape, fields, inputs, name, at_most, shorter)
+
+
+def _newer(indices: list[int]) -> list[int]:
+    """Return the newer half of items, oldest first; a single one stays."""
+    return indices[len(indices) // 2 :]
 
 
 def _nothing_said(answer: Instruction | ProfileText) -> Failed | None:

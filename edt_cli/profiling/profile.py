@@ -14,9 +14,9 @@ from edt_cli.config import LLMSettings, ProfilingSettings
 from edt_cli.data.dataset import TrainingView
 from edt_cli.llm.ask import Failed, UsageStats
 from edt_cli.llm.embeddings import ItemEmbeddings, embed_texts
+from edt_cli.llm.prompt_set import NO_DOMAIN
 from edt_cli.profiling.chain import Chain
 from edt_cli.profiling.groups import sources
-from edt_cli.profiling.instructions import instruction
 from edt_cli.profiling.profiles import FAILURES, INSTRUCTIONS, SUMMARIES, Profiles
 from edt_cli.workspace.events import Events
 
@@ -49,11 +49,12 @@ def profile(
     texts: list[str | None] = [None] * users
     instructions, summaries = [], []
     failures: list[tuple[int | None, str, str, str]] = []
-    for (degree, dominant), answer in reformed.items():
+    for pair, answer in reformed.items():
         if isinstance(answer, Failed):
             failures.append((None, "reform", answer.reason, answer.detail))
-            answer = instruction(degree, dominant, view.domains.names)
-        instructions.append((degree, dominant, answer))
+            answer = chain.instruction(pair)
+        degree, dominant = pair
+        instructions.append((degree, None if dominant == NO_DOMAIN else dominant, answer))
     for user, outcome in zip(chain.users, outcomes, strict=True):
         texts[user] = outcome.profile
         summaries += [(user, *part) for part in outcome.summaries]
@@ -78,7 +79,7 @@ def profile(
             "profiles": len(written),
             "failed": dict(Counter(reason for _, _, reason, _ in failures).most_common()),
             "chain": settings.chain,
-            "degrees": np.bincount(chain.degrees[chain.users], minlength=5).tolist(),
+            "degrees": np.bincount(chain.degrees[chain.users], minlength=len(chain.prompts.instructions)).tolist(),
             "llm": usage.summary(),
         },
     )

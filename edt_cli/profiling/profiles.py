@@ -37,7 +37,7 @@ class Profiles:
         texts: Profile of each user [U]; None if there is none.
         vectors: Unit rows float32 [U, d_L]; zero if there is no profile.
         summaries: User, domain, cluster, summary.
-        instructions: Degree, dominant domain, reformed instruction.
+        instructions: Degree, dominant domain (null where the instruction names none), reformed instruction.
         sources: User, position and item of every training interaction that is in a prompt.
         failures: User (null for a reform, which users share), step, reason, detail.
         summary: Counts and cost, as JSON values.

@@ -30,6 +30,8 @@ def _asked(summary: Mapping[str, Any]) -> Lines:
     mended, repaired = summary["llm"].get("mended", {}), summary["llm"]["repairs"]
     if mended:
         lines.append(("replies mended", _counts(mended)))
+    if shortened := summary["llm"].get("shortened"):
+        lines.append(("shortened", f"{shortened:,} questions, too long, asked about the newest purchases alone"))
     if repaired:
         lines.append(("asked twice", f"{repaired:,}, of which {summary['llm']['repaired']:,} were then answered"))
     return lines
@@ -50,6 +52,10 @@ def _kept(summary: Mapping[str, Any]) -> Lines:
         lines.append(
             (f"kept in {domain}", ", ".join(parts) + f"; {summary['different_items'][domain]:,} different")
         )
+    if anchors := summary.get("anchors"):
+        same, named = anchors["agree"], anchors["named"]
+        share = f"{same:,} ({same / named:.1%})"
+        lines.append(("purchases named", f"for {named:,} items, by the cosine the same one for {share}"))
     lines.append(("kept by r", ", ".join(f"{r}: {count:,}" for r, count in summary["inserted_by_r"].items())))
     before, after = summary["average_length_before"], summary["average_length_after"]
     lines.append(("items a user", f"{before:.2f} before, {after:.2f} after"))

@@ -106,7 +106,6 @@ class TestChat:
             {"messages": QUESTION.messages[:1]},
             {"messages": (Message("user", "Be brief."), Message("user", "Tea?"))},
             {"schema": {"type": "object"}},
-            {"max_tokens": 9},
             {"temperature": 0.5},
             {"seed": 43},
         ],
@@ -120,6 +119,45 @@ class TestChat:
         assert not chat.contains(other)
         assert complete(chat, other).text == "answer 2"
         assert complete(chat).text == "answer 1"
+
+    def test_more_tokens_ask_anew_what_was_cut_off_and_nothing_else(self, cache):
+        backend = Oracle()
+        chat = CachedChat(backend, cache)
+        complete(chat)
+        assert complete(chat, replace(QUESTION, max_tokens=9)).cached
+        longer = replace(QUESTION, max_tokens=2048)
+        assert not chat.contains(longer) and complete(chat, longer).text == "answer 2"
+        assert complete(chat).text == "answer 2" and len(backend.asked) == 2
+        costs = [(entry.get("rejected"), entry["usage"]["cost_usd"]) for _, entry in cache.entries()]
+        assert sorted(costs, key=str) == [(None, 0.25), (True, 0.25)], "both were paid for, and are on record"
+
+    def test_another_name_of_the_server_asks_nothing_anew_and_is_told(self, cache):
+        class Served(Oracle):
+            def identity(self) -> dict[str, Any]:
+                return {"model": self.model, "api_base": self.address}
+
+        first, second = Served(), Served()
+        first.address, second.address = "http://box:8000/v1", "http://10.0.0.7:8000/v1"
+        complete(CachedChat(first, cache))
+        chat = CachedChat(second, cache)
+        assert complete(chat).cached and complete(chat).cached and not second.asked
+        (told,) = chat.status()["notes"]
+        assert "http://box:8000/v1" in told and "edt cache clear --model some/oracle" in told
+
+    def test_replies_of_before_address_and_tokens_left_the_key_are_found(self, cache):
+        chat = CachedChat(Oracle(), cache)
+        _, before = chat._keys(QUESTION)
+        complete(chat)
+        ((key, entry),) = cache.entries()
+        asked = entry["asked"] | {"max_tokens": 1024}
+        cache.clear()
+        old = {name: entry[name] for name in entry if name not in ("max_tokens", "address")} | {"asked": asked}
+        assert key != before == digest(asked)
+        cache.put({before: old})
+        assert chat.contains(QUESTION) and complete(chat).cached
+        assert not chat.contains(replace(QUESTION, max_tokens=2048))
+        chat.reject(QUESTION)
+        assert not chat.contains(QUESTION) and [reply.text for reply in chat.set_aside(QUESTION)] == ["answer 1"]
 
     def test_another_model_is_asked_anew(self, cache):
         complete(CachedChat(Oracle(), cache))
@@ -228,12 +266,13 @@ class TestChat:
                 "prompt": "test@1",
                 "messages": [["system", "Be brief."], ["user", "Tea?"]],
                 "schema": None,
-                "max_tokens": 1024,
                 "temperature": 0.0,
                 "seed": 42,
             },
             "reply": "answer 1",
             "finish_reason": "length",
+            "max_tokens": 1024,
+            "address": None,
             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25},
             "price": None,
         }

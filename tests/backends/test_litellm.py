@@ -362,6 +362,22 @@ class TestStructuredOutput:
         assert note.startswith(f"openai/x does not take `{refused}`: ")
         assert (server.asked[-1].body.get("max_completion_tokens") == 99) is (refused == "max_tokens")
 
+    def test_parameters_of_one_s_own_are_sent_and_are_part_of_the_identity(self):
+        with serve({CHAT: lambda _: openai_chat(ANSWER)}) as server:
+            base, extra = f"{server.url}/v1", {"num_ctx": 8192, "top_p": 0.5}
+            backend = chat_backend("openai/x", api_base=base, extra=extra, structured=False)
+            assert complete(backend).text == ANSWER
+        body = server.asked[-1].body
+        assert (body["num_ctx"], body["top_p"], body["max_tokens"]) == (8192, 0.5, 99)
+        assert "response_format" not in body
+        plain = chat_backend("openai/x", api_base=base).identity()
+        assert backend.identity() == plain | {"extra": extra, "structured": False}
+
+    def test_a_model_that_reasons_has_tokens_for_it(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        assert chat_backend("openai/o3-mini").thinking_tokens == 8192
+        assert chat_backend("openai/gpt-4o-mini").thinking_tokens == 0
+
     def test_a_server_that_only_streams_is_asked_to(self):
         def answer(body):
             if not body.get("stream"):

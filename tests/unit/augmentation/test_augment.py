@@ -373,3 +373,18 @@ def test_off_is_the_training_prefixes(tmp_path):
     assert found.vectors(embed(view)).shape == (25, 16)
     found.save(tmp_path)
     assert Augmentation.load(tmp_path).generated.schema == found.generated.schema
+
+
+def test_how_often_the_cosine_agrees_with_the_purchase_that_the_reply_names():
+    def answer(request):
+        texts = request.inputs["texts"]
+        named = {"one": len(texts), "two": 1, "three": 99}
+        return {"items": [{"title": f"{texts[-1]} {word}", "purchase": at} for word, at in named.items()]}
+
+    found, _, _ = run(shop(), answer=answer)
+    anchors = found.summary["anchors"]
+    several = list(planned_requests(shop(), embed(shop()), KEEP_ALL, LLMSettings()))
+    assert anchors["named"] == 2 * len(several), "a number that no purchase has counts as none"
+    alone = sum(len(request.inputs["texts"]) == 1 for request in several)
+    assert anchors["agree"] == len(several) + alone
+    assert "anchors" not in run(shop())[0].summary

@@ -37,10 +37,11 @@ def requests_of(view, settings=None, llm=None):
 def test_the_question_quotes_titles_and_hands_a_retriever_the_facts():
     view = make_view([[1, 2, 3, 5], [5, 6]], [4, 3], [HOSTILE, "Kettle", "Mint", "Oak", "Pan", "Pot", "Lid"])
     request, other = requests_of(view)
-    assert request.prompt == "generate@1" and request.user == "U0" and other.user == "U1"
+    assert request.prompt == "generate@2" and request.user == "U0" and other.user == "U1"
     system, user = (message.content for message in request.messages)
     (line,) = [line for line in user.splitlines() if line.startswith("[")]
-    assert [shown["title"] for shown in json.loads(line)] == [HOSTILE, "Kettle", "Mint"]
+    shown = [(item["number"], item["title"]) for item in json.loads(line)]
+    assert shown == [(1, HOSTILE), (2, "Kettle"), (3, "Mint")]
     assert user.count("\n# User") == 0 and user.count("$") == 0 + line.count("$")
     assert '"kitchen"' in user and '"kitchen"' in system
     (examples,) = [line for line in system.splitlines() if line.startswith("[")]
@@ -175,6 +176,22 @@ def test_what_is_invented_under_a_catalogue_title_is_that_item(collected):
 def test_a_reply_without_a_title_is_none():
     assert no_items(Reply(items=[])) == no_items(Reply(items=[RetrievedItem(title=" \x07")])) == Failed("no items")
     assert no_items(Reply(items=[RetrievedItem(title=""), RetrievedItem(title="Pan")])) is None
+
+
+def test_a_number_of_a_purchase_that_is_none_costs_no_item():
+    given = [3, "2", "purchase 7", None, "Tea", 2.5, True, -1, 10**30, [1]]
+    found = [GeneratedItem(title="Wok", purchase=number).purchase for number in given]
+    assert found == [3, 2, 7, None, None, None, None, None, None, None]
+
+
+def test_a_shorter_question_is_about_the_newest_purchases_under_their_numbers():
+    view = make_view([[1, 2, 3, 4, 5], [6]], [5, 1], ["Tea", "Kettle", "Mint", "Oak", "Cup", "Pan"])
+    request, numbers = requests_of(view)[0], []
+    while request is not None:
+        (line,) = [line for line in request.messages[1].content.splitlines() if line.startswith("[")]
+        numbers.append([item["number"] for item in json.loads(line)])
+        request = request.shorter() if request.shorter else None
+    assert numbers == [[1, 2, 3, 4, 5], [4, 5], [5]]
 
 
 def test_a_list_of_categories_is_joined():

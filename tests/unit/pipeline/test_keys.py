@@ -19,12 +19,12 @@ OPENAI = {
 FINAL = {"training": {"train_on": "all"}}
 KEPT = [
     ("llm-edt-ce", {}, "28cebcdf33894c6b", "d1831ed14da508ef", "3ccfa3c4e0695ff5"),
-    ("llm-edt-ce", DEEPSEEK, "28cebcdf33894c6b", "3b84b4ad5fcd2fac", "f87cc3748c4a180f"),
-    ("llm-edt-ce", OPENAI, "4618932f0687365e", "2aab6be5e2ec4f59", "29bd7462293e5a97"),
+    ("llm-edt-ce", DEEPSEEK, "28cebcdf33894c6b", "46821446bfce4134", "cc2e2e56fdb2ba16"),
+    ("llm-edt-ce", OPENAI, "4618932f0687365e", "58b615bf386715c6", "8d11bcf328b9a169"),
     ("llm-edt-ce", FINAL, "28cebcdf33894c6b", "5622d26242108769", "57fa7aa2b74a09d9"),
     ("best", {}, "28cebcdf33894c6b", "none", "7f4d1f1f922fe536"),
-    ("best", DEEPSEEK, "28cebcdf33894c6b", "none", "c17ccaf16894dfa8"),
-    ("best", OPENAI, "4618932f0687365e", "none", "d4b9b1558dc10810"),
+    ("best", DEEPSEEK, "28cebcdf33894c6b", "none", "a6baf8773a5be9e5"),
+    ("best", OPENAI, "4618932f0687365e", "none", "d329e36f8011be20"),
     ("best", FINAL, "28cebcdf33894c6b", "none", "67f865eb3481fd4b"),
 ]
 """Of the demo: embeddings, augmentation, profiles."""

@@ -13,9 +13,9 @@ from llm_fakes import embed, make_view, random_case
 
 from edt_cli.augmentation.artefact import PSEUDO, Augmentation
 from edt_cli.augmentation.insertion import insert
+from edt_cli.llm.prompt_set import NO_DOMAIN, Prompts, others
 from edt_cli.profiling import groups as module
 from edt_cli.profiling.groups import group_sequences, sources
-from edt_cli.profiling.instructions import degree, instruction, others
 
 
 def augmented_case(seed, domains):
@@ -85,22 +85,19 @@ def test_nothing_to_group():
     assert found.offsets.tolist() == [0] * 5 and not len(found.indices)
 
 
-def test_five_degrees_by_r():
-    assert degree(np.array([0, 0.19, 0.2, 0.4, 0.59, 0.6, 0.79, 0.8, 0.95, 1])).tolist() == [
-        0,
-        0,
-        1,
-        2,
-        2,
-        3,
-        3,
-        4,
-        4,
-        4,
-    ]
+def test_degrees_by_r():
+    r = np.array([0, 0.19, 0.2, 0.4, 0.59, 0.6, 0.79, 0.8, 0.95, 1])
+    found = Prompts().instructions
+    assert found.degree(r).tolist() == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5], "of who has one domain nothing is known"
     names = ["food", "kitchen", "garden"]
-    texts = {instruction(number, 1, names) for number in range(5)}
-    assert len(texts) == 5
-    assert not any("$" in text for text in texts)
-    assert all("kitchen" in instruction(number, 1, names) for number in range(1, 5))
+    assert [found.pair(degree, 1) for degree in range(6)] == [(0, NO_DOMAIN), *((n, 1) for n in range(1, 6))]
+    texts = {found.text(*found.pair(number, 1), names) for number in range(6)}
+    assert len(texts) == 6 and not any("$" in text for text in texts)
+    assert all("kitchen" in found.text(number, 1, names) for number in range(1, 6))
     assert others(1, names) == "food, garden" and others(0, ["food"]) == "other domains"
+
+
+def test_local_has_the_five_instructions_that_its_profiles_rest_on():
+    found = Prompts(local=True).instructions
+    assert found.name == "instructions@1" and len(found) == 5
+    assert found.degree(np.array([0.8, 1.0])).tolist() == [4, 4] and found.pair(0, 1) == (0, 1)
