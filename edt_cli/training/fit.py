@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edt_cli.config import Settings, TrainingSettings, UserError
+from edt_cli.distributed.group import draw_apart, process, value_of_leader
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
@@ -67,6 +68,7 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
         events.emit(Remark(message=message))
     progress = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
+    draw_apart(s.seed)
     side_weights: list[list[float]] | None = None
     names = [phase.name for phase in phases]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -79,12 +81,17 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
         phase.enter()
         if number >= done:
             validate = None if validation is None else partial(validation.ndcg_of, phase)
-            _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
+            progress_made = run_phase(phase, s, folder, events, validate)
+            if not process():
+                _note(folder, phase.name, progress_made)
         if phase.name == main_phase(names) and model.side_score is not None:
-            side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
+            if not process():
+                side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
+            # The others read the file only once the leader has written it.
+            side_weights = value_of_leader(side_weights)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "phases": read_json(folder / PHASES),
+        "phases": read_json(folder / PHASES) if not process() else {},
         "side_weights": side_weights,
     }
 
