@@ -96,6 +96,12 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the backbones by torch.compile; on CUDA.", rich_help_panel=TRAINING
+        ),
+    ] = False,
     encoder: Annotated[
         Encoder | None, choice("--encoder", of=Encoder, help="What items are encoded by.", panel=MODEL)
     ] = None,
@@ -204,7 +210,10 @@ def train(
         preset=preset_name(chosen),
         seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
         llm=llm,
+        compiled=compile_,
     )
+    if compile_ and open_device(device).type != "cuda":
+        raise UsageError("--compile needs a CUDA GPU; leave it out")
     if under_torchrun() or (devices or 1) > 1:
         check_processes(model)
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
@@ -244,6 +253,7 @@ class _Work:
     preset: str
     seeds: list[int]
     llm: LLMOptions
+    compiled: bool
 
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
@@ -272,6 +282,7 @@ class _Work:
                 device=device,
                 shared=providers,
                 preset=self.preset,
+                compiled=self.compiled,
             )
             for seed in self.seeds
         ]

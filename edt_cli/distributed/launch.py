@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -112,18 +113,32 @@ def _leading(device: str) -> Iterator[None]:
         raise UserError(LOST) from None
 
 
-def order(run: Path, workspace: Path) -> None:
-    """Tell the others to train a run together with this process."""
-    value_of_leader({"workspace": str(workspace), "run": str(run)})
+class Order(NamedTuple):
+    """A run to train.
+
+    Attributes:
+        run: Its folder.
+        workspace: Root of its workspace.
+        compiled: Whether backbones are compiled.
+    """
+
+    run: Path
+    workspace: Path
+    compiled: bool
 
 
-def orders(device: str) -> Iterator[tuple[Path, Path]]:
-    """Follow the leader: yield the folder and the workspace of each run that it trains, until it lets go."""
+def order(run: Path, workspace: Path, *, compiled: bool) -> None:
+    """Tell the others, if there are any, to train a run together with this process."""
+    value_of_leader({"run": str(run), "workspace": str(workspace), "compiled": compiled})
+
+
+def orders(device: str) -> Iterator[Order]:
+    """Follow the leader: yield the runs that it trains, until it lets go."""
     if os.environ.get(LEASH):
         threading.Thread(target=_end_with_leader, daemon=True).start()
     with joined(device):
         while told := value_of_leader(None):
-            yield Path(told["run"]), Path(told["workspace"])
+            yield Order(Path(told["run"]), Path(told["workspace"]), bool(told["compiled"]))
 
 
 def _end_with_leader() -> None:

@@ -6,7 +6,7 @@ import signal
 
 from edt_cli.data.open import open_dataset
 from edt_cli.distributed.group import is_lost
-from edt_cli.distributed.launch import device_of_place, orders
+from edt_cli.distributed.launch import Order, device_of_place, orders
 from edt_cli.distributed.replicas import SharedEvents
 from edt_cli.pipeline.run import Pipeline
 from edt_cli.training.fit import train
@@ -25,8 +25,8 @@ def follow(device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     own = device_of_place(device)
     try:
-        for folder, workspace in orders(own):
-            _train(Run(folder, read_plan(folder)), Workspace(workspace), own)
+        for given in orders(own):
+            _train(Run(given.run, read_plan(given.run)), given, own)
     except Stopped:
         return
     except RuntimeError as error:
@@ -36,7 +36,8 @@ def follow(device: str) -> None:
         raise SystemExit(1) from None
 
 
-def _train(run: Run, workspace: Workspace, device: str) -> None:
+def _train(run: Run, given: Order, device: str) -> None:
+    workspace = Workspace(given.workspace)
     dataset = open_dataset(workspace, run.plan["data"])
     pipeline = Pipeline(workspace=workspace, dataset=dataset, settings=run.settings, device=device)
-    train(pipeline.material(), run.settings, run.folder, SharedEvents())
+    train(pipeline.material(), run.settings, run.folder, SharedEvents(), compiled=given.compiled)

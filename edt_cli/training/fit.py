@@ -16,6 +16,7 @@ from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import rank
+from edt_cli.models.backbones import compile_backbones
 from edt_cli.models.kernels import map_large_blocks
 from edt_cli.models.phase_names import main_phase
 from edt_cli.models.phases import Phase
@@ -36,8 +37,17 @@ WATCHED_NEGATIVES = 100
 """Negatives per validation target with `training.watch = sampled`, as in the released code."""
 
 
-def train(data: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
+def train(
+    data: TrainingData, settings: Settings, folder: Path, events: Events, *, compiled: bool = False
+) -> dict[str, Any]:
     """Train all phases of a system, resuming from the checkpoint in `folder` if there is one.
+
+    Args:
+        data: Data and artefacts of the run.
+        settings: Settings of the run.
+        folder: The run's folder.
+        events: Where progress is reported.
+        compiled: Whether the backbones are compiled by torch.compile.
 
     Returns:
         Entries of the manifest: the number of parameters; for each phase its epochs, steps, best epoch, validation
@@ -54,6 +64,8 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     torch.manual_seed(s.seed)
     given = data.given(settings.model_copy(update={"training": s}), folder)
     model = make_model(given)
+    if compiled:
+        compile_backbones(model)
     if not bool((given.on_device.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     if data.device.type == "mps":

@@ -72,3 +72,4 @@ def test_what_cannot_be_said_together(edt, tmp_path):
     assert "llmcdsr has a second optimiser" in error(
         edt("train", "--data", "tiny", "--model", "llmcdsr", "--devices", "2", code=2)
     )
+    assert "--compile needs a CUDA GPU" in error(edt(*TRAIN, "--compile", code=2))

@@ -29,7 +29,7 @@ from edt_cli.training.fit import train
 from edt_cli.workspace.events import Events, Stopped, read_events
 
 ALIKE = {"syncrec with partitioned gates", "text and id", "c2dsr with a deep graph", "llm4cdsr on bert4rec"}
-ALIKE |= {"llm-edt on gru4rec", "llm-edt on bert4rec", "llm-edt started from its text"}
+ALIKE |= {"llm-edt with a memory", "llm-edt on gru4rec", "llm-edt on bert4rec", "llm-edt started from its text"}
 TOGETHER = [kind for kind in KINDS if not kind.startswith("llmcdsr") and kind not in ALIKE]
 EXACT = {"loss": "ce", "negatives": 64, "alpha": 0.1}
 """All items are negatives, so that nothing of the loss is drawn."""
