@@ -9,7 +9,6 @@ import typer
 
 from edt_cli.cli import complete
 from edt_cli.cli.common import (
-    DeviceOption,
     JsonOption,
     WorkspaceOption,
     choice,
@@ -50,7 +49,6 @@ def export(
             autocompletion=complete.runs,
         ),
     ] = None,
-    device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -64,7 +62,6 @@ def export(
     from edt_cli.config import UsageError, UserError
     from edt_cli.inference.export import model_of_vectors
     from edt_cli.inference.measure import training_data_of
-    from edt_cli.training.device import open_device
 
     folder = into or onnx
     if onnx is None and index is None:
@@ -73,12 +70,12 @@ def export(
         raise UsageError("--index needs a folder: --into FOLDER")
     if into is not None and index is None:
         raise UsageError("--into is the folder of --index; --onnx takes its own")
-    workspace, chosen = open_workspace(workspace_), str(open_device(device))
+    workspace = open_workspace(workspace_)
     source = newest_run(workspace, data, run)
     documents: dict[str, dict[str, Any]] = {}
     try:
         with progress() as listen:
-            training_data = training_data_of(workspace, source, progress_alone(listen, "remark"), chosen)
+            training_data = training_data_of(workspace, source, progress_alone(listen, "remark"))
         model = model_of_vectors(training_data, source)
         if onnx is not None:
             from edt_cli.inference.onnx_export import export_onnx
@@ -109,11 +106,11 @@ def _show(documents: dict[str, dict[str, Any]]) -> None:
         note(f"the item vectors of {written['run']} are in {written['folder']}: {files}")
         if written["recall"]:
             stdout().print(_recalls(written["recall"]))
-    if not all(written["whole_score"] for written in documents.values()):
-        note(
-            "these vectors are a part of the score: the memory (options.memory) adds another one, which is not "
-            "exported, so that lists differ from those of edt recommend"
-        )
+        if not written["whole_score"]:
+            note(
+                "these vectors are a part of the score, and the memory (options.memory) is the rest: ask the "
+                "index for candidates, and score them by the tables that --onnx writes"
+            )
 
 
 def _recalls(rows: list[dict[str, Any]]) -> Any:

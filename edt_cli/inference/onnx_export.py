@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save
 
 from edt_cli.config import UserError
 from edt_cli.data.dataset import Sequences
 from edt_cli.evaluation.candidates import chunks
 from edt_cli.inference.encoder_graph import UserEncoder
 from edt_cli.inference.export import write_items
+from edt_cli.inference.memory_tables import memory_facts, memory_scores, memory_tables
 from edt_cli.inference.recommend import known_users
 from edt_cli.models.batch import DeviceSequences, only_domain
 from edt_cli.models.kernels import torch_alone
+from edt_cli.models.memory import Memory
 from edt_cli.models.scorers import InnerProduct, SideScored
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.training.data import TrainingData
-from edt_cli.workspace.files import explained
+from edt_cli.workspace.files import explained, write_atomic
 from edt_cli.workspace.layout import write_json
 from edt_cli.workspace.runs import Run
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 ENCODER = "user_encoder.onnx"
 MANIFEST = "encoder.json"
+MEMORY = "memory.safetensors"
 CHECKED = 2000
 """Most users that an export is checked by."""
 ROWS = 256
@@ -44,7 +48,8 @@ FAR = 1e-3
 def export_onnx(training_data: TrainingData, run: Run, model: SequentialModel, folder: Path) -> dict[str, Any]:
     """Write a user encoder and item vectors, and check them against the model by onnxruntime.
 
-    The files are user_encoder.onnx with its weights beside it, encoder.json, and those of `write_items`.
+    The files are user_encoder.onnx with its weights beside it, encoder.json, those of `write_items`, and
+    memory.safetensors of a model with a memory.
 
     Returns:
         The manifest, which is encoder.json.
@@ -52,11 +57,12 @@ def export_onnx(training_data: TrainingData, run: Run, model: SequentialModel, f
     Raises:
         UserError: If there is no graph for this kind of model, or the graph and the model disagree.
     """
-    encoder = UserEncoder(model).cpu()
+    encoder = UserEncoder(model)
     items = write_items(training_data, run, model, folder)
     with explained(folder / ENCODER):
         write_encoder(encoder, folder / ENCODER, model.context_length)
-    agreement = _agreement(training_data, model, folder / ENCODER)
+    memory = _write_memory(model, folder / MEMORY)
+    agreement = _agreement(training_data, model, folder, memory)
     if agreement.difference > FAR:
         raise UserError(
             f"the vectors of {ENCODER} differ from those of {run.name} by {agreement.difference:.2g} of their "
@@ -74,11 +80,21 @@ def export_onnx(training_data: TrainingData, run: Run, model: SequentialModel, f
         "domains": dict(zip(names, range(len(names)), strict=True)),
         "longest": model.context_length,
         "reads": "items of the domain that is asked for" if model.settings.sequence == "single" else "all items",
-        "whole_score": model.side_score is None,
+        **({} if memory is None else {"memory": {"file": MEMORY, **memory}}),
         "checked": agreement._asdict(),
     }
     write_json(folder / MANIFEST, manifest)
     return {**manifest, "folder": str(folder)}
+
+
+def _write_memory(model: SequentialModel, path: Path) -> dict[str, Any] | None:
+    """Write the tables of a model's memory and return what the manifest says of them; None if it has none."""
+    memory = model.side_score
+    if memory is None:
+        return None
+    assert isinstance(memory, Memory)
+    write_atomic(path, save(memory_tables(memory)))
+    return memory_facts(memory)
 
 
 def write_encoder(encoder: UserEncoder, path: Path, longest: int) -> None:
@@ -145,11 +161,14 @@ class EncoderSession:
         return out
 
 
-def _agreement(training_data: TrainingData, model: SequentialModel, path: Path) -> Agreement:
-    """Compare the encoder with the model, over the first users with a history."""
-    users, session = known_users(training_data), EncoderSession(path)
+def _agreement(
+    training_data: TrainingData, model: SequentialModel, folder: Path, memory: dict[str, Any] | None
+) -> Agreement:
+    """Compare the scores by what was written with those of the model, over the first users with a history."""
+    users, session = known_users(training_data), EncoderSession(folder / ENCODER)
+    tables = load_file(folder / MEMORY) if memory is not None else {}
     rows = np.flatnonzero(users.inputs.lengths)[:CHECKED]
-    domains, vectors = training_data.dataset.domains, model.item_vectors().cpu()
+    domains, vectors = training_data.dataset.domains, model.item_vectors()
     same, lists, far, largest = 0, 0, 0.0, 1e-12
     for domain in range(len(domains)):
         of_domain = vectors[domains.range(domain).start : domains.range(domain).stop]
@@ -159,12 +178,24 @@ def _agreement(training_data: TrainingData, model: SequentialModel, path: Path) 
             scorer = model.scorer(histories, queried)
             inner = scorer.vectors if isinstance(scorer, SideScored) else scorer
             assert isinstance(inner, InnerProduct)
-            ours = inner.states.cpu()
-            theirs = torch.from_numpy(session.vectors(padded(model, histories, queried), queried))
+            ours, items = inner.states, padded(model, histories, queried)
+            theirs = torch.from_numpy(session.vectors(items, queried))
             far, largest = max(far, float((ours - theirs).abs().max())), max(largest, float(ours.abs().max()))
-            one, other = ((states @ of_domain.T).topk(top).indices for states in (ours, theirs))
-            same, lists = same + int((one == other).all(1).sum()), lists + len(part)
+            scores = theirs @ of_domain.T
+            if memory is not None:
+                newest = _newest_times(histories)
+                for row, time in enumerate(newest):
+                    known = items[row][items[row] > 0]
+                    scores[row] += torch.from_numpy(memory_scores(tables, memory, known, domain, time))
+            best = scorer.scores(torch.arange(len(part)), domain).topk(top).indices
+            same, lists = same + int((scores.topk(top).indices == best).all(1).sum()), lists + len(part)
     return Agreement(users=len(rows), same_top_10=same / max(1, lists), difference=far / largest)
+
+
+def _newest_times(histories: Sequences) -> list[int | None]:
+    """Return the time of the newest item of each history, none of which is empty; None if times are unknown."""
+    times = histories.times
+    return [None] * len(histories) if times is None else times[histories.offsets[1:] - 1].tolist()
 
 
 def padded(model: SequentialModel, histories: Sequences, domains: np.ndarray) -> np.ndarray:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from toy import KINDS, domains_of_size, model_of, random_sequences, text_table
+from toy import KINDS, domains_of_size, model_of, random_sequences, text_table, view_of
 
-from edt_cli.config import UserError
+from edt_cli.config import ModelSettings, UserError
 from edt_cli.inference.encoder_graph import KINDS as CLASSES
 from edt_cli.inference.encoder_graph import UserEncoder, selected
+from edt_cli.inference.memory_tables import memory_facts, memory_scores, memory_tables
 from edt_cli.inference.onnx_export import ENCODER, EncoderSession, write_encoder
-from edt_cli.models.batch import Batch
+from edt_cli.models.batch import Batch, DeviceSequences, last_state
 from edt_cli.models.domain_sequences import domain_sequence
+from edt_cli.models.llm_edt_options import LLMEDTOptions
+from edt_cli.models.memory import Memory
 from edt_cli.models.systems import model_class
 
 DOMAINS = domains_of_size(5, 6)
@@ -74,3 +80,24 @@ def test_onnx_has_both_threads_of_llm_edt_for_any_batch(tmp_path):
 def test_a_model_without_a_graph_says_which_have_one():
     with pytest.raises(UserError, match="abxi has no ONNX graph: sasrec, gru4rec, bert4rec and llm-edt have one"):
         UserEncoder(model_of("abxi", TABLE))
+
+
+@pytest.mark.parametrize("period", [None, 10])
+def test_the_memory_s_part_of_a_score_follows_from_its_tables(period):
+    """With seasons and without, of histories longer and shorter than the window, and of an unknown time."""
+    rows = replace(ROWS, times=86_400 * np.sort(np.random.default_rng(4).integers(100, 150, len(ROWS.items))))
+    options = LLMEDTOptions(memory=True, memory_window=4, memory_neighbours=3, memory_period=period)
+    memory = Memory(view_of(DOMAINS, rows), TABLE, ModelSettings(knn_window=3), options)
+    torch.nn.init.uniform_(memory.weight, 0.1, 1.0, generator=torch.Generator().manual_seed(0))
+    tables, facts = memory_tables(memory), memory_facts(memory)
+    for length in (1, 3, 7):
+        for times in (rows.times, None):
+            histories = replace(rows, times=times)
+            batch = DeviceSequences(histories, TABLE, length).batch(torch.arange(len(rows)))
+            context = last_state(memory.context(batch), batch.lengths)
+            for domain in (0, 1):
+                wanted = memory.of_items(context, domain).detach().numpy()
+                for row, items in enumerate(batch.items.numpy()):
+                    newest = None if times is None else int(batch.times[row, batch.lengths[row] - 1])
+                    found = memory_scores(tables, facts, items[items > 0], domain, newest)
+                    np.testing.assert_allclose(found, wanted[row], rtol=1e-5, atol=1e-5)
