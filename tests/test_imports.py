@@ -18,7 +18,7 @@ import edt_cli
 LAYERS = (
     {"config"},
     {"workspace", "paper"},
-    {"data"},
+    {"data", "distributed"},
     {"llm", "models"},
     {"evaluation"},
     {"augmentation", "profiling", "training"},
@@ -48,6 +48,9 @@ HEAVY = {
     "fastapi",
     "uvicorn",
     "prometheus_client",
+    "onnx",
+    "onnxruntime",
+    "faiss",
 }
 
 

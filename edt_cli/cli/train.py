@@ -87,6 +87,21 @@ def train(
         ),
     ] = False,
     device: DeviceOption = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices",
+            min=1,
+            help="Processes that train together: a GPU each, or all on the CPU. Default: 1, or those of torchrun.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the backbones by torch.compile; on CUDA.", rich_help_panel=TRAINING
+        ),
+    ] = False,
     encoder: Annotated[
         Encoder | None, choice("--encoder", of=Encoder, help="What items are encoded by.", panel=MODEL)
     ] = None,
@@ -149,12 +164,19 @@ def train(
         edt train --data mine --set training.lr=3e-4 --final
     """
     from edt_cli.config import UsageError, model_named, parse_assignments, preset_name
-    from edt_cli.models.systems import OURS, asks_llm, checked, limited, system
+    from edt_cli.distributed.environment import follows, under_torchrun
+    from edt_cli.distributed.launch import led
+    from edt_cli.models.systems import OURS, asks_llm, check_processes, checked, limited, system
     from edt_cli.paper.ablations import ABLATED, MATCH_PAPER
     from edt_cli.training.device import open_device
     from edt_cli.workspace.events import Events
     from edt_cli.workspace.jobs import at_work
 
+    if follows():
+        from edt_cli.pipeline.following import follow
+
+        follow(str(open_device(device)))
+        return
     named = model_named(config, set_ or [])
     if model and named and model != named:
         raise UsageError(f"--model {model}, and model.name = {named} in other settings: leave one of them out")
@@ -188,18 +210,23 @@ def train(
         preset=preset_name(chosen),
         seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
         llm=llm,
+        compiled=compile_,
     )
+    if compile_ and open_device(device).type != "cuda":
+        raise UsageError("--compile needs a CUDA GPU; leave it out")
+    if under_torchrun() or (devices or 1) > 1:
+        check_processes(model)
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
-    if llm.dry_run or viewed(no_ui, json_):
+    if llm.dry_run or viewed(no_ui or under_torchrun(), json_):
         if asks or llm.dry_run:
             ask_before_spending(work.pipelines(Events(), "cpu")[0], llm, as_json=json_)
         watch(work.workspace, "train", data)
-    device = str(open_device(device))
     with (
         stopping(),
+        led(devices, str(open_device(device))) as own_device,
         at_work(work.workspace, "train", data, model=model, seeds=work.seeds, final=final) as events,
     ):
-        pipelines = work.pipelines(events, device)
+        pipelines = work.pipelines(events, own_device)
         if asks:
             ask_before_spending(pipelines[0], llm, as_json=json_)
         with progress() as listen:
@@ -212,7 +239,7 @@ def train(
         if final:
             _show_final(runs, work, as_json=json_)
         else:
-            show_results(work.workspace, runs, "test", settings.evaluation, device, as_json=json_)
+            show_results(work.workspace, runs, "test", settings.evaluation, own_device, as_json=json_)
 
 
 @dataclass(frozen=True)
@@ -226,6 +253,7 @@ class _Work:
     preset: str
     seeds: list[int]
     llm: LLMOptions
+    compiled: bool
 
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
@@ -254,6 +282,7 @@ class _Work:
                 device=device,
                 shared=providers,
                 preset=self.preset,
+                compiled=self.compiled,
             )
             for seed in self.seeds
         ]

@@ -33,7 +33,11 @@ def export_items(training_data: TrainingData, run: Run, folder: Path) -> dict[st
     Raises:
         UserError: If the system has no item vectors, or if its scores are not inner products alone.
     """
-    model = _model_of_vectors(training_data, run)
+    return write_items(training_data, run, _model_of_whole_score(training_data, run), folder)
+
+
+def write_items(training_data: TrainingData, run: Run, model: SequentialModel, folder: Path) -> dict[str, Any]:
+    """Write the files of `export_items` for a loaded model, and return the manifest."""
     domains = training_data.dataset.domains
     names = [domains.names[number] for number in domains.of(np.arange(1, domains.items + 1))]
     rows = training_data.dataset.catalogue.select("id", pl.Series("domain", names), "title")
@@ -54,7 +58,7 @@ def export_users(
     Raises:
         UserError: If the system has no user vectors, or if its scores are not inner products alone.
     """
-    model = _model_of_vectors(training_data, run)
+    model = _model_of_whole_score(training_data, run)
     vectors, rows = [], []
     for part in chunks(np.flatnonzero(users.inputs.lengths), USERS):
         ids = pl.Series("id", [users.names[user] for user in part], dtype=pl.String)
@@ -68,10 +72,20 @@ def export_users(
     return _write(folder, "users", run, np.concatenate(vectors), pl.concat(rows))
 
 
-def _model_of_vectors(training_data: TrainingData, run: Run) -> SequentialModel:
+def model_of_vectors(training_data: TrainingData, run: Run) -> SequentialModel:
+    """Return the trained model of a run.
+
+    Raises:
+        UserError: If it learns no vectors.
+    """
     model = load_trained(training_data, run.settings, run.folder)
     if not isinstance(model, SequentialModel):
         raise UserError(f"{run.settings.model.name} learns no vectors; export from a trained model")
+    return model
+
+
+def _model_of_whole_score(training_data: TrainingData, run: Run) -> SequentialModel:
+    model = model_of_vectors(training_data, run)
     if model.side_score is not None:
         raise UserError(f"scores of {run.name} are not inner products alone: use edt recommend --all")
     return model

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edt_cli.config import Section
+from edt_cli.distributed.losses import over_all
 from edt_cli.models.backbones import Attention
 from edt_cli.models.batch import Batch, last_state
 from edt_cli.models.domain_sequences import domain_positions, domain_sequence
@@ -118,7 +119,7 @@ class ABXI(SequentialModel):
         for domain in range(self.domains):
             mask = real & (batch.domains == domain)
             share = mask / mask.sum(1, keepdim=True).clamp_min(1)
-            terms[f"L_{domain}"] = (losses * share[real]).sum() / len(mask)
+            terms[f"L_{domain}"] = over_all((losses * share[real]).sum(), len(mask))
         return terms
 
     def _states(self, batch: Batch, at: Tensor) -> Tensor:

@@ -287,6 +287,20 @@ class BERT4Rec(Backbone):
 BACKBONES: dict[str, type[Backbone]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec}
 
 
+def compile_backbones(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile the backbones of a model by torch.compile, for histories of any length; weights keep their names.
+
+    They are the part of a step whose shapes do not depend on what is in a batch. torch leaves out GRUs itself.
+
+    Args:
+        model: The model.
+        backend: What torch compiles with.
+    """
+    for module in model.modules():
+        if isinstance(module, Backbone):
+            module.compile(dynamic=True, backend=backend)
+
+
 def make_backbone(s: ModelSettings) -> Backbone:
     """Make the backbone that the settings name."""
     return BACKBONES[s.backbone](s)

@@ -187,7 +187,7 @@ class DeviceSequences:
 
 def last_state(states: Tensor, lengths: Tensor) -> Tensor:
     """Return the state after each row's last item, [B, L, D] -> [B, D]; zero for an empty row."""
-    last = states[torch.arange(len(states), device=states.device), (lengths - 1).clamp_min(0)]
+    last = states[torch.arange(states.shape[0], device=states.device), (lengths - 1).clamp_min(0)]
     return last * (lengths > 0).unsqueeze(1)
 
 

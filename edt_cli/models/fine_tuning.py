@@ -22,6 +22,7 @@ from edt_cli.data.dataset import Sequences
 from edt_cli.models.batch import DeviceSequences
 from edt_cli.models.batches import epoch_batches
 from edt_cli.models.inputs import ModelInputs
+from edt_cli.models.losses import mean
 from edt_cli.models.objective import Negatives, NextItem
 from edt_cli.models.phases import Phase, seeded
 from edt_cli.models.positions import Positions
@@ -168,7 +169,7 @@ class FineTuning(Phase):
         )
         losses = self.objective(at, lambda ids: self.items[ids])
         by_domain = [losses[domains == domain] for domain in range(len(self.model.threads.adapters))]
-        return {f"L_{domain}": losses.mean() for domain, losses in enumerate(by_domain) if len(losses)}
+        return {f"L_{domain}": mean(losses) for domain, losses in enumerate(by_domain)}
 
     def _seen(self, positions: Tensor) -> Tensor | None:
         """Return the items of each position's row, long [P, L], or None if they may be drawn as negatives."""

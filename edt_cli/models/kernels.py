@@ -154,8 +154,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if (
         _ONEDNN
+        and x.device.type == "cpu"  # first: torch.compile cannot follow what comes next
         and FAST.get()
-        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
     ):

@@ -1,6 +1,8 @@
 """Losses over real positions.
 
 Scores are inner products. Every loss is a mean, so that the weights of its terms do not depend on the batch size.
+Where several processes train together, it is the mean over the batch of all of them, and a contrast is with the
+rows of all of them.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edt_cli.distributed.losses import gathered, over_all
 from edt_cli.models.kernels import TWICE, linear
 from edt_cli.models.typed import Function
 
 
 def mean(losses: Tensor) -> Tensor:
     """Return the mean over positions; 0 if there are none, as in a batch of users with one item each."""
+    return over_all(losses.sum(), len(losses))
+
+
+def _mean_of_gathered(losses: Tensor) -> Tensor:
+    """Return the mean over rows that are those of all processes already; 0 if there are none."""
     return losses.sum() / max(1, len(losses))
 
 
@@ -113,6 +121,7 @@ def alignment(users: Tensor, profiles: Tensor, temperature: float) -> Tensor:
     Returns:
         A scalar; 0 for a batch of one user, which has no negatives.
     """
+    users, profiles = gathered(users), gathered(profiles)
     if len(users) < 2:
         return users.sum() * 0.0
     cosines = F.normalize(users, dim=1) @ F.normalize(profiles, dim=1).T / temperature
@@ -138,6 +147,7 @@ def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     Returns:
         A scalar; 0 if n is 0.
     """
+    one, other = gathered(one), gathered(other)
     views = torch.cat([one, other])
     scores = linear(views / temperature, views)
     # Mask the vector itself and its other view, whose score `sampled_softmax` gets as `positive`. Masked scores
@@ -146,7 +156,9 @@ def two_views(one: Tensor, other: Tensor, temperature: float) -> Tensor:
         for offset in (0, len(one), -len(one)):
             scores.diagonal(offset).fill_(float("-inf"))
     positive = (one * other).sum(1) / temperature
-    return mean(sampled_softmax(torch.cat([positive, positive]), scores)) if len(one) else positive.sum()
+    if not len(one):
+        return positive.sum()
+    return _mean_of_gathered(sampled_softmax(torch.cat([positive, positive]), scores))
 
 
 def soft_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
@@ -163,7 +175,8 @@ def soft_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     Returns:
         A scalar; 0 for an empty batch.
     """
+    one, other = gathered(one), gathered(other)
     scores = one @ other.T / temperature
     alike = ((one @ one.T + other @ other.T) * temperature / 2).softmax(1)
     forth, back = (alike * scores.log_softmax(1)).sum(1), (alike * scores.log_softmax(0)).sum(0)
-    return -mean(forth + back) / 2
+    return -_mean_of_gathered(forth + back) / 2

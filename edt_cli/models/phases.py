@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edt_cli.data.dataset import Sequences
+from edt_cli.distributed.group import seed_of_process
 from edt_cli.models.scorers import Scorer
 
 
@@ -27,7 +28,8 @@ class Phase(ABC):
         epochs: Maximum number of epochs.
         min_steps: Steps before early stopping counts patience.
         validate_steps: Steps between two validations, rounded to whole epochs.
-        generators: All random generators in use besides torch's default one; checkpoints save their states.
+        generators: All random generators in use besides torch's default one; checkpoints save their states. The
+            first one draws the order of epochs, the same in all processes that train together.
         dropout: Whether the model is trained in training mode.
     """
 
@@ -74,5 +76,8 @@ class Phase(ABC):
 
 
 def seeded(seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
-    """Return a generator for the order of epochs (on the CPU) and one for negatives (on `device`)."""
-    return torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    """Return a generator for the order of epochs (on the CPU) and one for negatives (on `device`).
+
+    Each of several processes that train together draws negatives of its own, in the same order of epochs.
+    """
+    return torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed_of_process(seed))

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings, Section
+from edt_cli.distributed.losses import summed
 from edt_cli.models.backbones import BERT4RecBlock, FeedForward
 from edt_cli.models.batch import Batch
 from edt_cli.models.inputs import ModelInputs
@@ -155,8 +156,9 @@ class SyNCRec(SequentialModel):
         phi_d is the mean loss of the single-domain task minus that of the cross-domain task. A domain without
         positions in the batch keeps its value.
         """
-        counts = torch.bincount(domains, minlength=self.domains)
-        phi = torch.zeros_like(self.gap).index_add_(0, domains, gaps.to(self.gap.dtype)) / counts.clamp_min(1)
+        counts = summed(torch.bincount(domains, minlength=self.domains))
+        total = summed(torch.zeros_like(self.gap).index_add_(0, domains, gaps.to(self.gap.dtype)))
+        phi = total / counts.clamp_min(1)
         self.gap.copy_(torch.where(counts > 0, self.options.keep * self.gap + self.options.gain * phi, self.gap))
 
     def _others(self, batch: Batch, single: Tensor) -> Tensor:

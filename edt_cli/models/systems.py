@@ -367,6 +367,20 @@ def checked(s: Settings) -> Settings:
     return s.changed(options={name: getattr(options, name) for name in s.options})
 
 
+def check_processes(name: str) -> None:
+    """Check that several processes can train a system together.
+
+    Raises:
+        UsageError: If it has nothing to train, or a second optimiser.
+    """
+    from edt_cli.models.sequential import SequentialModel
+
+    if model_class(name).own_optimizer is not SequentialModel.own_optimizer:
+        raise UsageError(
+            f"{name} has a second optimiser, so that it is trained in one process: leave out --devices"
+        )
+
+
 def limited(s: Settings, epochs: int, *, but: Collection[str] = ()) -> Settings:
     """Return settings in which no phase has more than so many epochs, except where an option in `but` says so."""
     limits: dict[str, int] = {}

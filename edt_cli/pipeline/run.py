@@ -115,20 +115,30 @@ class Pipeline(Stages):
         if run.unsound:
             manifest["unsound"] = f"not a result: {UNSOUND[self.departures.unsound]}"
         if system(s.model.name).trained:
+            from edt_cli.distributed.group import LOST, is_lost, processes
+            from edt_cli.distributed.launch import order
+            from edt_cli.distributed.replicas import SharedEvents
             from edt_cli.training.fit import train
 
-            events.emit(RunBegun(run=run.name, message=f"training {run.name} on {self.device}"))
+            together = ""
+            if processes() > 1:
+                events, together = SharedEvents(run.folder, listeners), f" in {processes()} processes"
+            events.emit(RunBegun(run=run.name, message=f"training {run.name} on {self.device}{together}"))
             try:
                 with events.gently_interrupted():
-                    manifest |= train(material, s, run.folder, events)
+                    order(run.folder, self.workspace.root, compiled=self.compiled)
+                    manifest |= train(material, s, run.folder, events, compiled=self.compiled)
             except UserError as error:
                 events.emit(RunFailed(error=str(error)))
                 raise
             except RuntimeError as error:
-                if "memory" not in str(error):
+                if is_lost(error):
+                    message = LOST
+                elif "memory" in str(error):
+                    message = "there is not enough memory: try a smaller training.batch or training.negatives"
+                else:
                     events.emit(RunFailed(error=f"{type(error).__name__}: {error}"[:500]))
                     raise
-                message = "there is not enough memory: try a smaller training.batch or training.negatives"
                 events.emit(RunFailed(error=message))
                 raise UserError(message) from None
         manifest |= self._hashed(run)

@@ -47,6 +47,7 @@ class Stages:
         device: Device to compute on.
         shared: LLM and embedder of the command, if several pipelines share a budget.
         preset: Preset that the settings come from; only for the names of runs.
+        compiled: Whether training compiles backbones by torch.compile; like the device, it is part of no key.
     """
 
     workspace: Workspace
@@ -56,6 +57,7 @@ class Stages:
     device: str = "cpu"
     shared: Providers | None = None
     preset: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Check that generated items will have vectors.

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edt_cli.config import UserError
+from edt_cli.distributed.group import of_all_processes, process
 from edt_cli.workspace.files import write_atomic
 
 
@@ -78,21 +79,29 @@ def save_checkpoint(
     path: Path,
     model: nn.Module,
     optimizers: dict[str, torch.optim.Optimizer],
-    generators: list[torch.Generator],
+    states: dict[str, Tensor],
     p: Progress,
 ) -> None:
-    """Save weights, optimisers by name, random states and progress in one file, replaced atomically."""
+    """Save weights, optimisers by name, `random_states` and progress in one file, replaced atomically."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for kind, optimizer in optimizers.items():
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{kind}.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if (device := device_of(model)).type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        tensors["random.mps"] = torch.mps.get_rng_state()
+    tensors |= states
     write_atomic(path, save(_contiguous(tensors), {"progress": json.dumps(asdict(p))}))
+
+
+def random_states(model: nn.Module, generators: list[torch.Generator]) -> dict[str, Tensor]:
+    """Return the states of all random generators, those of further processes with the prefix `process.N.`."""
+    own = {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
+    own["random.cpu"] = torch.get_rng_state()
+    if (device := device_of(model)).type == "cuda":
+        own["random.cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        own["random.mps"] = torch.mps.get_rng_state()
+    leader, *others = of_all_processes(own)
+    further = {f"process.{n}.{name}": state for n, part in enumerate(others, 1) for name, state in part.items()}
+    return leader | further
 
 
 def read_progress(path: Path) -> Progress | None:
@@ -108,6 +117,8 @@ def load_checkpoint(
 ) -> Progress:
     """Restore everything that `save_checkpoint` saved, and return the progress.
 
+    A process that had no part in the checkpoint takes over the order of epochs alone, and draws anew otherwise.
+
     Raises:
         UserError: If the file is damaged.
     """
@@ -119,13 +130,17 @@ def load_checkpoint(
             number, _, key = name.partition(".")
             states.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    states = _under(tensors, f"process.{process()}.") if process() else tensors
+    if "random.cpu" not in states:
+        generators[0].set_state(tensors["generator.0"])
+        return Progress(**json.loads(notes["progress"]))
     for i, generator in enumerate(generators):
-        generator.set_state(tensors[f"generator.{i}"])
-    torch.set_rng_state(tensors["random.cpu"])
-    if (device := device_of(model)).type == "cuda" and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
-    elif device.type == "mps" and "random.mps" in tensors:
-        torch.mps.set_rng_state(tensors["random.mps"])
+        generator.set_state(states[f"generator.{i}"])
+    torch.set_rng_state(states["random.cpu"])
+    if (device := device_of(model)).type == "cuda" and "random.cuda" in states:
+        torch.cuda.set_rng_state(states["random.cuda"], device)
+    elif device.type == "mps" and "random.mps" in states:
+        torch.mps.set_rng_state(states["random.mps"])
     return Progress(**json.loads(notes["progress"]))
 
 

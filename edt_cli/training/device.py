@@ -14,12 +14,14 @@ NAMES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
 def in_use(name: str) -> dict[str, str | int | None]:
-    """Return the device, the GPU's name and the number of CPU threads, as a run records them."""
+    """Return the device, the GPU's name and the numbers of CPU threads and processes, as a run records them."""
     import torch
+
+    from edt_cli.distributed.group import processes
 
     device = torch.device(name)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"device": name, "gpu": gpu, "threads": torch.get_num_threads()}
+    return {"device": name, "gpu": gpu, "threads": torch.get_num_threads(), "processes": processes()}
 
 
 def check_device(name: str) -> None:

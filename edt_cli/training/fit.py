@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from edt_cli.config import Settings, TrainingSettings, UserError
+from edt_cli.distributed.group import draw_apart, process, value_of_leader
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import rank
+from edt_cli.models.backbones import compile_backbones
 from edt_cli.models.kernels import map_large_blocks
 from edt_cli.models.phase_names import main_phase
 from edt_cli.models.phases import Phase
@@ -35,8 +37,17 @@ WATCHED_NEGATIVES = 100
 """Negatives per validation target with `training.watch = sampled`, as in the released code."""
 
 
-def train(data: TrainingData, settings: Settings, folder: Path, events: Events) -> dict[str, Any]:
+def train(
+    data: TrainingData, settings: Settings, folder: Path, events: Events, *, compiled: bool = False
+) -> dict[str, Any]:
     """Train all phases of a system, resuming from the checkpoint in `folder` if there is one.
+
+    Args:
+        data: Data and artefacts of the run.
+        settings: Settings of the run.
+        folder: The run's folder.
+        events: Where progress is reported.
+        compiled: Whether the backbones are compiled by torch.compile.
 
     Returns:
         Entries of the manifest: the number of parameters; for each phase its epochs, steps, best epoch, validation
@@ -53,6 +64,8 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
     torch.manual_seed(s.seed)
     given = data.given(settings.model_copy(update={"training": s}), folder)
     model = make_model(given)
+    if compiled:
+        compile_backbones(model)
     if not bool((given.on_device.targets() > 0).any()):
         raise UserError("no user has two interactions in training: there is nothing to learn from")
     if data.device.type == "mps":
@@ -67,6 +80,7 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
         events.emit(Remark(message=message))
     progress = read_progress(folder / CHECKPOINT)
     phases = model.phases(given)
+    draw_apart(s.seed)
     side_weights: list[list[float]] | None = None
     names = [phase.name for phase in phases]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -79,12 +93,17 @@ def train(data: TrainingData, settings: Settings, folder: Path, events: Events) 
         phase.enter()
         if number >= done:
             validate = None if validation is None else partial(validation.ndcg_of, phase)
-            _note(folder, phase.name, run_phase(phase, s, folder, events, validate))
+            progress_made = run_phase(phase, s, folder, events, validate)
+            if not process():
+                _note(folder, phase.name, progress_made)
         if phase.name == main_phase(names) and model.side_score is not None:
-            side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
+            if not process():
+                side_weights = _fit_side_weights(validation, model, folder / weights_file(phase), s, events)
+            # The others read the file only once the leader has written it.
+            side_weights = value_of_leader(side_weights)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "phases": read_json(folder / PHASES),
+        "phases": read_json(folder / PHASES) if not process() else {},
         "side_weights": side_weights,
     }
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from edt_cli.config import PhaseSchedule, TrainingSettings, UserError
+from edt_cli.distributed.group import process, processes, value_of_leader
+from edt_cli.distributed.losses import averaged
+from edt_cli.distributed.replicas import Loss, replicated
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.kernels import trim_heap
 from edt_cli.models.phases import Phase
@@ -21,6 +25,7 @@ from edt_cli.training.checkpoint import (
     device_of,
     load_checkpoint,
     load_weights,
+    random_states,
     read_progress,
     save_checkpoint,
     save_weights,
@@ -44,9 +49,12 @@ def run_phase(
     `validate` (nothing is held out) the phase runs for all its epochs, or for as many as `s.schedules` gives it,
     and the last weights are used.
 
+    Of several processes that train together, the leader alone validates and writes, and the others take over its
+    progress.
+
     Raises:
         Diverged: If a loss is not finite.
-        UserError: If all parameters of the model are frozen.
+        UserError: If all parameters of the model are frozen, or several processes would have a second optimiser.
         events.Stopped: If a stop was requested.
     """
     checkpoint = folder / CHECKPOINT
@@ -54,6 +62,8 @@ def run_phase(
     trained = [parameter for parameter in phase.model.parameters() if parameter.requires_grad]
     if not trained:
         raise UserError(f"phase {phase.name!r} has nothing to train: its enter() must leave parameters unfrozen")
+    if phase.own is not None and processes() > 1:
+        raise UserError(f"phase {phase.name!r} has a second optimiser, so that it is trained in one process")
     optimizer = optimizer_of(phase, s)
     optimizers = {"optimizer": optimizer} | ({} if phase.own is None else {"own": phase.own})
     p = read_progress(checkpoint)
@@ -73,8 +83,16 @@ def run_phase(
     p.planned_epochs = schedule.planned_epochs
     total_steps = schedule.planned_epochs * phase.steps_per_epoch
     between = max(1, round(phase.validate_steps / phase.steps_per_epoch))
+    loss = replicated(phase.model, phase.loss)
 
-    def validate_and_save(losses: dict[str, float]) -> None:
+    def end_epoch(losses: dict[str, float]) -> None:
+        """Let the leader validate and save; the other processes take over its progress."""
+        states = random_states(phase.model, phase.generators)
+        if not process():
+            validate_and_save(losses, states)
+        vars(p).update(value_of_leader(asdict(p)))
+
+    def validate_and_save(losses: dict[str, float], states: dict[str, Tensor]) -> None:
         """Validate, keep the best weights, count patience, and save a checkpoint."""
         ndcg = validate() if validate is not None else {}
         better = validate is None or ndcg["mean"] > p.best
@@ -92,7 +110,7 @@ def run_phase(
         p.notes = phase.notes()
         p.seconds += time.perf_counter() - clock
         p.ended = _ended(p, schedule, s)
-        save_checkpoint(checkpoint, phase.model, optimizers, phase.generators, p)
+        save_checkpoint(checkpoint, phase.model, optimizers, states, p)
         epoch = EpochEnded(
             phase=phase.name,
             epoch=p.epoch,
@@ -110,7 +128,7 @@ def run_phase(
 
     clock = time.perf_counter()
     if fresh:
-        validate_and_save({})
+        end_epoch({})
         clock = time.perf_counter()
     while not p.ended:
         sums: dict[str, Tensor] = {}
@@ -120,7 +138,7 @@ def run_phase(
             clock += events.obey()
             for group in optimizer.param_groups:
                 group["lr"] = group["pace"] * cut * learning_rate(phase.lr, p.step, total_steps, s)
-            terms = train_step(phase, batch, optimizer, s)
+            terms = train_step(phase, batch, optimizer, s, loss)
             p.step += 1
             sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
             del batch
@@ -128,11 +146,11 @@ def run_phase(
             events.progress(stage, number, phase.steps_per_epoch, phase=phase.name, step=p.step)
         trim_heap()
         p.epoch += 1
-        losses = {name: float(value) / phase.steps_per_epoch for name, value in sums.items()}
+        losses = {name: float(value) / phase.steps_per_epoch for name, value in averaged(sums).items()}
         if not all(math.isfinite(value) for value in losses.values()):
             raise Diverged(f"the loss of {phase.name} is not finite after epoch {p.epoch}: lower the learning rate")
         if p.epoch % between == 0 or p.epoch >= schedule.epochs:
-            validate_and_save(losses)
+            end_epoch(losses)
             clock = time.perf_counter()
             if not p.ended:
                 events.obey(epoch_ended=True)
@@ -162,9 +180,16 @@ def weight_decay(phase: Phase, s: TrainingSettings) -> float:
 
 
 def train_step(
-    phase: Phase, batch: Any, optimizer: torch.optim.Optimizer, s: TrainingSettings
+    phase: Phase, batch: Any, optimizer: torch.optim.Optimizer, s: TrainingSettings, loss: Loss | None = None
 ) -> dict[str, Tensor]:
     """Take a step of the second optimiser `phase.own`, if there is one, then one of `optimizer`.
+
+    Args:
+        phase: The phase.
+        batch: Its batch, or this process's share of it.
+        optimizer: The optimiser of `loss`.
+        s: Settings of the training.
+        loss: The loss of the phase, with gradients averaged over the processes. Default: `phase.loss`.
 
     Returns:
         The detached terms of both losses by name.
@@ -175,7 +200,7 @@ def train_step(
             terms = phase.own_loss(batch)
         _minimise(terms, phase.own, s.clip_norm, only=_parameters(phase.own))
     with _precision(phase.model, s):
-        shared = phase.loss(batch)
+        shared = (loss or phase.loss)(batch)
     _minimise(shared, optimizer, s.clip_norm)
     return {name: term.detach() for name, term in (shared | terms).items()}
 

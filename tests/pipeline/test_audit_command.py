@@ -14,14 +14,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_data_cli import edt as edt  # the command in this process
 from test_data_cli import shops as shops
-from toy import random_dataset
+from toy import prepared, random_dataset
 
 from edt_cli.audit import chain
 from edt_cli.audit.again import compare_training, repeated
 from edt_cli.audit.run import audit
 from edt_cli.augmentation.audit import check_sources
 from edt_cli.config import EvaluationSettings, Settings, UsageError, UserError, load_settings
-from edt_cli.data.dataset import data_key, load, save
+from edt_cli.data.dataset import load
 from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.plan import Plan
 from edt_cli.experiments.plan_results import collect_results
@@ -43,16 +43,6 @@ SMALL = {
 }
 
 
-def prepared(root: Path) -> Workspace:
-    workspace = Workspace(root)
-    made = random_dataset()
-    with workspace.dataset("tiny").create(source=[], synthetic=True) as (folder, manifest):
-        saved = save(made, folder)
-        counts = {"users": len(made.user_ids), "interactions": len(made.sequences.items)}
-        manifest |= saved | counts | {"data_key": data_key(saved, made.settings)}
-    return workspace
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _plain_profiles():
     """Whitening takes a third of a second for each model that is made, and nothing here rests on it."""
@@ -64,7 +54,7 @@ def _plain_profiles():
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory) -> Workspace:
     """LLM-EDT with both LLM stages and both phases on toy data, evaluated."""
-    workspace = prepared(tmp_path_factory.mktemp("audit"))
+    workspace = prepared(tmp_path_factory.mktemp("audit"), random_dataset())
     run = pipeline(workspace).run()
     evaluate(workspace, run, "test", EvaluationSettings(), Events())
     return workspace

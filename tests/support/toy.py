@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import torch
 
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
-from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble
+from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble, data_key, save
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
 from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.systems import make_model, needs, options_of, system
+from edt_cli.workspace.layout import Workspace
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
 
@@ -39,6 +42,16 @@ def dataset(
         schema={"item": pl.String, "domain": pl.Int64, "title": pl.String},
     )
     return assemble(pl.DataFrame(rows), catalogue, domains, PLAIN.model_copy(update=settings))
+
+
+def prepared(root: Path, made: Dataset) -> Workspace:
+    """A workspace that has a dataset under the name `tiny`."""
+    workspace = Workspace(root)
+    with workspace.dataset("tiny").create(source=[], synthetic=True) as (folder, manifest):
+        saved = save(made, folder)
+        counts = {"users": len(made.user_ids), "interactions": len(made.sequences.items)}
+        manifest |= saved | counts | {"data_key": data_key(saved, made.settings)}
+    return workspace
 
 
 def random_dataset(users: int = 40, items: int = 12, domains: str = "ab", seed: int = 0) -> Dataset:

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
-from edt_cli.models.backbones import Attention, SASRec
+from edt_cli.models.backbones import Attention, SASRec, compile_backbones
 from edt_cli.models.kernels import dropout, linear, torch_alone, twice_differentiable
 from edt_cli.models.layers import Dropout
 from edt_cli.models.losses import sampled_softmax
@@ -117,3 +117,25 @@ def test_attention_without_the_kernels_is_torch_s() -> None:
     fast = attention.train()(x, causal=True)
     with torch_alone():
         torch.testing.assert_close(attention(x, causal=True), fast, rtol=1e-5, atol=1e-6)
+
+
+def test_a_compiled_backbone_gives_the_same_for_any_batch_and_its_weights_keep_their_names() -> None:
+    """Traced, but not translated, which needs a compiler."""
+    torch.manual_seed(2)
+    backbone = SASRec(ModelSettings(hidden=8, blocks=1, dropout=0.0, max_length=12)).train()
+    names = list(backbone.state_dict())
+    batches = [(torch.randn(users, length, 8), torch.full((users,), length)) for users, length in ((3, 5), (4, 9))]
+    plain = [backbone(*batch) for batch in batches]
+    plain[0].sum().backward()
+    gradients = [parameter.grad.clone() for parameter in backbone.parameters()]
+    backbone.zero_grad()
+    compile_backbones(backbone, "eager")
+    torch._dynamo.utils.counters.clear()
+    compiled = [backbone(*batch) for batch in batches]
+    compiled[0].sum().backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    for one, other in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(other, one)
+    for parameter, gradient in zip(backbone.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert list(backbone.state_dict()) == names
