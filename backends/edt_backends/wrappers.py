@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edt_backends.base import ChatBackend, ChatReply, ChatRequest, EmbeddingBackend, EmbeddingReply, TextMap
+from edt_backends.base import (
+    ChatBackend,
+    ChatReply,
+    ChatRequest,
+    EmbeddingBackend,
+    EmbeddingReply,
+    FurtherPrices,
+    TextMap,
+)
 
 
 class ChatWrapper(ChatBackend):
@@ -27,6 +35,9 @@ class ChatWrapper(ChatBackend):
 
     def price_per_token(self) -> tuple[float, float] | None:
         return self._backend.price_per_token()
+
+    def further_prices(self) -> FurtherPrices:
+        return self._backend.further_prices()
 
     def status(self) -> dict[str, Any]:
         return self._backend.status()
