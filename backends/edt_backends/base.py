@@ -91,11 +91,28 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens and US dollars of one call; `cost_usd` is None if the price is unknown."""
+    """Tokens and US dollars of one call; `cost_usd` is None if the price is unknown.
+
+    `cached_tokens` are those of the prompt that the provider had read before, which are often cheaper.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class FurtherPrices:
+    """Prices of a model beside the usual ones, in US dollars per token; None where there is none.
+
+    Attributes:
+        cached: A prompt token that the provider had read before.
+        batch: A prompt token and a completion token of a batch job.
+    """
+
+    cached: float | None = None
+    batch: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,10 @@ class ChatBackend(Protocol):
     def price_per_token(self) -> tuple[float, float] | None:
         """Return US dollars per prompt token and per completion token; None if unknown."""
         return None if self.paid else (0.0, 0.0)
+
+    def further_prices(self) -> FurtherPrices:
+        """Return the model's prices for cached prompts and for batches, where they are known."""
+        return FurtherPrices()
 
     def status(self) -> dict[str, Any]:
         """Return counters for progress displays: JSON values.

@@ -204,7 +204,7 @@ class BudgetedChat(ChatWrapper):
             return reply
         if price is None:
             return replace(reply, usage=believed)
-        cost = believed.prompt_tokens * price[0] + believed.completion_tokens * price[1]
+        cost = believed.prompt_tokens * price[0] + believed.completion_tokens * price[1]  # none of it as cached
         uncounted = reply.text and not usage.prompt_tokens and any(price)
         return replace(reply, usage=replace(believed, cost_usd=None if uncounted else cost))
 

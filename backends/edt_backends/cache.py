@@ -116,13 +116,13 @@ class CachedChat(ChatWrapper):
 
     def _is_outgrown(self, entry: Entry, request: ChatRequest) -> bool:
         """Return whether a reply was cut off that may be longer now."""
-        most = entry.get("max_tokens", entry.get("asked", {}).get("max_tokens"))
+        most = entry.get("max_tokens", (entry.get("asked") or {}).get("max_tokens"))
         return entry.get("finish_reason") == "length" and most is not None and most < request.max_tokens
 
     def _hit_of(self, key: str, entry: Entry, request: ChatRequest) -> ChatReply:
         reply = self._reply(entry)
         self._hit(reply, key, request, entry.get("users", ()))
-        address = entry.get("address", entry.get("asked", {}).get("identity", {}).get("api_base"))
+        address = entry.get("address", (entry.get("asked") or {}).get("identity", {}).get("api_base"))
         if address and address != self.identity().get("api_base"):
             told = (
                 f"replies of {self.name} at {address} count as this server's; if it is another model, "

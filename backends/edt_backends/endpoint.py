@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from edt_backends.base import BackendError, BackendSpec, Usage
+from edt_backends.base import BackendError, BackendSpec, FurtherPrices, Usage
 from edt_backends.registry import unknown_provider
 
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
@@ -209,6 +209,17 @@ class Endpoint:
             return None
         return info["input_cost_per_token"], info.get("output_cost_per_token") or 0.0
 
+    def further_prices(self) -> FurtherPrices:
+        """Return the prices of cached prompts and of batches, where litellm's map has them."""
+        if self.free:
+            return FurtherPrices()
+        info = self.info()
+        batch = info.get("input_cost_per_token_batches"), info.get("output_cost_per_token_batches")
+        return FurtherPrices(
+            cached=info.get("cache_read_input_token_cost"),
+            batch=None if batch[0] is None or batch[1] is None else (batch[0], batch[1]),
+        )
+
     def thinking_tokens(self) -> int:
         """Return the tokens that a model which is known to reason gets for that, beside those of its answer."""
         info = self.info()
@@ -220,14 +231,16 @@ class Endpoint:
         counted = reply.usage
         prompt_tokens = getattr(counted, "prompt_tokens", None) or 0
         completion_tokens = getattr(counted, "completion_tokens", None) or 0
+        details = getattr(counted, "prompt_tokens_details", None)
+        cached = min(getattr(details, "cached_tokens", None) or 0, prompt_tokens)
         price = self.price()
         if self.free or price is None or not prompt_tokens:
-            return Usage(prompt_tokens, completion_tokens, 0.0 if self.free else None)
+            return Usage(prompt_tokens, completion_tokens, 0.0 if self.free else None, max(cached, 0))
         try:
             cost = float(library().completion_cost(completion_response=reply, model=self.model))
         except Exception:  # litellm's exceptions share no base class; the reply is paid for in any case
             cost = prompt_tokens * price[0] + completion_tokens * price[1]
-        return Usage(prompt_tokens, completion_tokens, cost)
+        return Usage(prompt_tokens, completion_tokens, cost, max(cached, 0))
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of every call.

@@ -15,6 +15,7 @@ class UsageForm(BaseModel):
     prompt_tokens: int = Field(0, ge=0, lt=2**53)
     completion_tokens: int = Field(0, ge=0, lt=2**53)
     cost_usd: float | None = Field(0.0, ge=0, allow_inf_nan=False)
+    cached_tokens: int = Field(0, ge=0, lt=2**53)
 
 
 class AskedForm(BaseModel):
@@ -25,6 +26,8 @@ class AskedForm(BaseModel):
     prompt: str
     messages: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     schema_: dict[str, Any] | None = Field(alias="schema")
+    identity: dict[str, Any] = {}
+    max_tokens: int | None = None
 
 
 class EntryForm(BaseModel):
@@ -42,3 +45,6 @@ class EntryForm(BaseModel):
     finish_reason: str = ""
     vector: str = ""
     asked: AskedForm | None = None
+    max_tokens: int | None = None
+    address: str | None = None
+    imported: bool = False

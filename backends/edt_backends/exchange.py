@@ -104,6 +104,7 @@ def _checked(document: dict[str, Any]) -> tuple[str, Entry]:
         "prompt_tokens": _count(usage["prompt_tokens"]),
         "completion_tokens": _count(usage["completion_tokens"]),
         "cost_usd": None if usage["cost_usd"] is None else _amount(usage["cost_usd"]),
+        **({"cached_tokens": _count(usage["cached_tokens"])} if "cached_tokens" in usage else {}),
     }
     entry["time"] = _amount(entry["time"])
     if "vector" in entry:

@@ -22,6 +22,7 @@ from edt_backends.base import (
     ChatRequest,
     EmbeddingBackend,
     EmbeddingReply,
+    FurtherPrices,
     Plugin,
     Usage,
 )
@@ -59,6 +60,9 @@ class LiteLLMChat(ChatBackend):
 
     def price_per_token(self) -> tuple[float, float] | None:
         return self._endpoint.price()
+
+    def further_prices(self) -> FurtherPrices:
+        return self._endpoint.further_prices()
 
     def status(self) -> dict[str, Any]:
         return {"notes": list(self._notes)} if self._notes else {}

@@ -30,11 +30,10 @@ class LiteLLMBatches(BatchClient):
 
     def price_per_token(self) -> tuple[float, float] | None:
         """Return the price of a job: half of the usual one where the price map says nothing else."""
-        usual, info = self._endpoint.price(), self._endpoint.info()
+        usual = self._endpoint.price()
         if usual is None or not any(usual):
             return usual
-        listed = [info.get(f"{side}_cost_per_token_batches") for side in ("input", "output")]
-        return (usual[0] / 2 if listed[0] is None else listed[0], usual[1] / 2 if listed[1] is None else listed[1])
+        return self._endpoint.further_prices().batch or (usual[0] / 2, usual[1] / 2)
 
     async def submit(self, name: str, requests: Mapping[str, ChatRequest]) -> str:
         lines = [

@@ -75,6 +75,7 @@ class Observed:
     users: set[str] = field(default_factory=set)
     prompt_bytes: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
 
@@ -203,6 +204,7 @@ class ReplyCache:
             stats.replies += 1
             stats.prompt_bytes += question_bytes((content for _, content in facts["messages"]), facts["schema"])
             stats.prompt_tokens += usage.prompt_tokens
+            stats.cached_tokens += usage.cached_tokens
             stats.completion_tokens += usage.completion_tokens
             stats.seconds += entry.get("seconds", 0.0)
             stats.users.update(entry.get("users", ()))

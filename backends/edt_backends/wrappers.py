@@ -18,6 +18,7 @@ from edt_backends.base import (
     ChatRequest,
     EmbeddingBackend,
     EmbeddingReply,
+    FurtherPrices,
     TextMap,
 )
 
@@ -35,6 +36,9 @@ class ChatWrapper(ChatBackend):
 
     def price_per_token(self) -> tuple[float, float] | None:
         return self._backend.price_per_token()
+
+    def further_prices(self) -> FurtherPrices:
+        return self._backend.further_prices()
 
     def status(self) -> dict[str, Any]:
         return self._backend.status()

@@ -221,11 +221,19 @@ def _document(pipeline: Pipeline, stages: list[Estimate]) -> dict[str, Any]:
         "llm": pipeline.chat_identity["name"],
         "embedder": pipeline.embedder.name,
         "price_per_million": None if price is None else [part * 1e6 for part in price],
+        **_further(pipeline),
         "concurrency": pipeline.settings.llm.concurrency,
         "stages": [stage.document() for stage in stages],
         "cost_usd": None if total is None else list(total),
         "seconds": [sum(stage.seconds[end] for stage in stages) for end in (0, 1)],
     }
+
+
+def _further(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the model's prices of cached prompts and of batches for a million tokens, where they are known."""
+    prices = pipeline.providers.backend.further_prices()
+    cached = {} if prices.cached is None else {"cached_price_per_million": prices.cached * 1e6}
+    return cached | ({} if prices.batch is None else {"batch_price_per_million": [p * 1e6 for p in prices.batch]})
 
 
 def _total(stages: list[Estimate]) -> Span | None:
@@ -266,6 +274,11 @@ def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
     s = pipeline.settings
     how = "in batch jobs, within a day each" if s.limits.batch_api else f"at {s.llm.concurrency} calls at a time"
     lines.append(f"In all {cost}, {how}.")
+    further = _further(pipeline)
+    if cached := further.get("cached_price_per_million"):
+        lines.append(f"A million prompt tokens that the provider knows from before cost {cached:g} USD.")
+    if (batch := further.get("batch_price_per_million")) and not s.limits.batch_api:
+        lines.append(f"In batch jobs (--batch-api) a million tokens cost {batch[0]:g} USD in and {batch[1]:g} out.")
     return Text("\n".join(lines))
 
 

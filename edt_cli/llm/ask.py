@@ -98,7 +98,7 @@ class Failed:
     detail: str = ""
 
 
-RARE = ("shortened",)
+RARE = ("shortened", "cached_prompt_tokens")
 """Counts that a summary has only where they are not 0."""
 
 
@@ -109,6 +109,7 @@ class UsageStats:
     Attributes:
         replies: Number of replies, of which `cached` came from the cache.
         prompt_tokens: Tokens when the replies were made, as are `completion_tokens` and `cost_usd`.
+        cached_prompt_tokens: Those of them that the provider had read before.
         new_prompt_tokens: Tokens of this command, as are `new_completion_tokens` and `spent_usd`.
         unpriced: Replies without a known price.
         seconds: Time of all replies when they were made, and `slowest` that of the slowest.
@@ -124,6 +125,7 @@ class UsageStats:
     replies: int = 0
     cached: int = 0
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     new_prompt_tokens: int = 0
     new_completion_tokens: int = 0
@@ -148,6 +150,7 @@ class UsageStats:
         self.replies += 1
         self.cached += reply.cached
         self.prompt_tokens += reply.usage.prompt_tokens
+        self.cached_prompt_tokens += reply.usage.cached_tokens
         self.completion_tokens += reply.usage.completion_tokens
         if not reply.cached:
             self.new_prompt_tokens += reply.usage.prompt_tokens

@@ -96,6 +96,11 @@ class Providers:
         return (client or self.backend).price_per_token()
 
     @property
+    def price_is_stated(self) -> bool:
+        """Whether the user states the LLM's price."""
+        return self._stated is not None
+
+    @property
     def paid(self) -> bool:
         """Whether a call may cost money: a price that is not known may be one."""
         return self.price is None or any(self.price) or self.embedder.paid

@@ -159,6 +159,7 @@ def _estimates(pipeline: Pipeline, counted: Counted) -> list[Estimate]:
         concurrency=s.llm.concurrency,
         limits=s.limits,
         counted=counted,
+        stated=pipeline.providers.price_is_stated,
     )
     vectors = _vectors(pipeline) if asks_items or asks_profiles else None
     items = 0
@@ -192,6 +193,7 @@ class Known:
         concurrency: Most calls in flight at a time.
         limits: Limits of requests and tokens per minute.
         counted: Requests that were counted already.
+        stated: Whether the user states the price, which then holds for all tokens.
     """
 
     chat: CachedChat
@@ -200,6 +202,7 @@ class Known:
     concurrency: int
     limits: LimitSettings
     counted: Counted = field(default_factory=Counted)
+    stated: bool = False
 
     def stage(
         self, name: str, requests: Iterable[ChatRequest], more: Iterable[tuple[str, Span, Span]] = ()
@@ -227,17 +230,19 @@ class Known:
             (prompt, Span(number, number), Span(size / number, size / number))
             for prompt, (number, size) in new.items()
         ]
-        calls = prompt_tokens = completion_tokens = seconds = NOTHING
+        calls = prompt_tokens = priced_tokens = completion_tokens = seconds = NOTHING
         for prompt, count, size in [*parts, *more]:
             replies, tokens_in, tokens_out, each = self.per_question(prompt, size)
             calls += count.times(replies)
             prompt_tokens += count.times(tokens_in)
+            full = self.share_at_full_price(prompt)
+            priced_tokens += count.times(tokens_in).times(Span(full, full))
             completion_tokens += count.times(tokens_out)
             seconds += count.times(replies).times(each)
         cost = None
         if self.price is not None:
             into, out = (Span(price, price) for price in self.price)
-            cost = prompt_tokens.times(into) + completion_tokens.times(out)
+            cost = priced_tokens.times(into) + completion_tokens.times(out)
         return Estimate(
             stage=name,
             users=len(users),
@@ -254,6 +259,16 @@ class Known:
         """Return the statistics of a prompt's cached replies; None if there are too few."""
         observed = self.observed.get(prompt)
         return observed if observed is not None and observed.questions >= ENOUGH else None
+
+    def share_at_full_price(self, prompt: str) -> float:
+        """Return the share of its price that a prompt token costs: less where a provider knows the beginning.
+
+        It is what the replies so far had, at the provider's price for them; 1 while nothing is known.
+        """
+        stats, cached = self.statistics(prompt), self.chat.further_prices().cached
+        if stats is None or cached is None or self.price is None or not self.price[0] or self.stated:
+            return 1.0
+        return 1.0 - stats.cached_tokens / max(1, stats.prompt_tokens) * (1.0 - cached / self.price[0])
 
     def per_question(self, prompt: str, size: Span) -> tuple[Span, Span, Span, Span]:
         """Estimate a question of `size` bytes.

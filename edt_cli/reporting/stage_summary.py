@@ -77,6 +77,8 @@ def _cost(summary: Mapping[str, Any]) -> Lines:
     if llm["prompt_tokens"]:
         tokens = llm["prompt_tokens"] + llm["completion_tokens"]
         into, out = f"{llm['prompt_tokens']:,} in", f"{llm['completion_tokens']:,} out"
+        if cached := llm.get("cached_prompt_tokens"):
+            into += f" ({cached / llm['prompt_tokens']:.0%} known to the provider's cache)"
         lines.append(("tokens", f"{into}, {out}; {tokens / users:,.0f} a user"))
         worth, spent = llm["cost_usd"], llm["spent_usd"]
         unpriced = f"; the price of {llm['unpriced']:,} replies is not known" if llm["unpriced"] else ""

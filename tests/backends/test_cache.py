@@ -273,7 +273,7 @@ class TestChat:
             "finish_reason": "length",
             "max_tokens": 1024,
             "address": None,
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25},
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25, "cached_tokens": 0},
             "price": None,
         }
 

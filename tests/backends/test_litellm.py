@@ -373,6 +373,19 @@ class TestStructuredOutput:
         plain = chat_backend("openai/x", api_base=base).identity()
         assert backend.identity() == plain | {"extra": extra, "structured": False}
 
+    def test_what_the_provider_knows_from_before_is_counted_at_its_price(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        answered = openai_chat(ANSWER)
+        details = {"prompt_tokens_details": {"cached_tokens": 1024}}
+        answered.body["usage"] = {"prompt_tokens": 2000, "completion_tokens": 10, "total_tokens": 2010} | details
+        with serve({CHAT: lambda _: answered}) as server:
+            backend = chat_backend("openai/gpt-4o-mini", api_base=f"{server.url}/v1")
+            usage = complete(backend).usage
+        prices, (into, out) = backend.further_prices(), backend.price_per_token()
+        assert 0 < prices.cached < into and prices.batch == (into / 2, out / 2)
+        assert usage.cached_tokens == 1024
+        assert usage.cost_usd == pytest.approx(976 * into + 1024 * prices.cached + 10 * out)
+
     def test_a_model_that_reasons_has_tokens_for_it(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         assert chat_backend("openai/o3-mini").thinking_tokens == 8192

@@ -344,6 +344,8 @@ def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
     ours = stats["models"]["openai/served"]
     assert ours["entries"] == ours["calls"] == asked and ours["spent_usd"] == pytest.approx(bill(served))
     assert "openai/served" in edt("cache", "stats", workspace=place).out
+    books = edt("cache", "verify", "--json", workspace=place)
+    assert (books.code, books.json["agreed"], books.json["differences"]) == (0, asked, [])
     (stage,) = edt("cache", "stats", "--by", "stage", "--json", workspace=place).json["stages"].items()
     assert stage[0] == "augment" and stage[1]["calls"] == asked and stage[1]["seconds"] > 0
     assert stage[1]["spent_usd"] == pytest.approx(bill(served)) and stage[1]["users"] == asked + TWINS
@@ -364,8 +366,21 @@ def test_a_cache_is_counted_shared_and_cleared(place, served, tmp_path):
     assert edt("cache", "clear", "--model", "openai/served", "--yes", workspace=place).code == 0
     left = edt("cache", "stats", "--json", workspace=place).json["models"]["openai/served"]
     assert (left["entries"], left["calls"]) == (0, asked), "what was spent stays on record"
+    assert edt("cache", "verify", workspace=place).code == 1
     file.write_text('{"key": 1}\n')
     assert "line 1 is not a reply" in edt("cache", "import", str(file), workspace=place).error
+
+
+def test_a_prompt_is_tried_and_costs_nothing_the_second_time(place, served):
+    tried = ("prompts", "try", "generate", *at(served, "--user", "one-domain"))
+    dry = edt(*tried, "--dry-run", workspace=place).json
+    assert not served.asked and dry["most_usd"] > 0
+    assert edt(*tried, workspace=place).code == 1, "who is asked for money says --yes"
+    first, again = (edt(*tried, "--yes", workspace=place).json for _ in range(2))
+    assert len(served.asked) == 1 and first["spent_usd"] > 0 == again["spent_usd"]
+    assert first["items"] == again["items"] and first["exchanges"][0]["reply"]
+    text = edt(*tried[:-3], "--user", "one-domain", "--yes", workspace=place).out
+    assert all(word in text for word in ("[system]", "[reply]", "nearest purchase", "USD of it now")), text
 
 
 def test_providers(place, served, monkeypatch):

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from toy import random_dataset
 
+from edt_backends.base import FurtherPrices
+from edt_backends.store import Observed
 from edt_cli.config import LimitSettings, load_settings
 from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.pipeline import Pipeline
@@ -66,3 +68,15 @@ def test_the_slowest_of_answers_requests_and_tokens_counts(limits, seconds):
     known = Known(None, None, {}, 4, LimitSettings(**limits))  # type: ignore[arg-type]
     found = known._duration(Span(100, 100), Span(20_000, 20_000), Span(1000, 1000))
     assert found == pytest.approx(Span(seconds, seconds))
+
+
+def test_what_the_provider_knew_of_earlier_prompts_is_cheaper_in_the_estimate():
+    class Priced:
+        def further_prices(self):
+            return FurtherPrices(cached=0.5e-6)
+
+    observed = {"analyze@2": Observed(questions=20, replies=20, prompt_tokens=1000, cached_tokens=400)}
+    known = Known(Priced(), (2e-6, 8e-6), observed, 4, LimitSettings())  # type: ignore[arg-type]
+    assert known.share_at_full_price("analyze@2") == pytest.approx(1 - 0.4 * 0.75)
+    assert known.share_at_full_price("generate@2") == 1.0, "nothing is known of it"
+    assert replace(known, stated=True).share_at_full_price("analyze@2") == 1.0
