@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -21,8 +22,10 @@ from edt_cli.cli.common import (
 )
 from edt_cli.cli.eval import OptionalDataOption
 from edt_cli.cli.recommend import newest_run
+from edt_cli.config import IndexKind
 
-IndexKind = Literal["faiss", "parquet"]
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+"""What an export to ONNX needs."""
 
 
 def export(
@@ -61,7 +64,9 @@ def export(
     """
     from edt_cli.config import UsageError, UserError
     from edt_cli.inference.export import model_of_vectors
+    from edt_cli.inference.item_index import export_index
     from edt_cli.inference.measure import training_data_of
+    from edt_cli.inference.onnx_export import export_onnx
 
     folder = into or onnx
     if onnx is None and index is None:
@@ -70,23 +75,21 @@ def export(
         raise UsageError("--index needs a folder: --into FOLDER")
     if into is not None and index is None:
         raise UsageError("--into is the folder of --index; --onnx takes its own")
-    workspace = open_workspace(workspace_)
-    source = newest_run(workspace, data, run)
-    documents: dict[str, dict[str, Any]] = {}
-    try:
-        with progress() as listen:
-            training_data = training_data_of(workspace, source, progress_alone(listen, "remark"))
-        model = model_of_vectors(training_data, source)
-        if onnx is not None:
-            from edt_cli.inference.onnx_export import export_onnx
-
-            documents["onnx"] = export_onnx(training_data, source, model, onnx)
-        if index is not None:
-            from edt_cli.inference.item_index import export_index
-
-            documents["index"] = export_index(training_data, source, model, index, folder)
+    try:  # before the minutes that the rest may take
+        for library in (*(ONNX if onnx else ()), *(["faiss"] if index == "faiss" else ())):
+            import_module(library)
     except ImportError as error:
         raise UserError(f"the export needs {error.name}: pip install 'edt-cli[export]'") from None
+    workspace = open_workspace(workspace_)
+    source = newest_run(workspace, data, run)
+    with progress() as listen:
+        training_data = training_data_of(workspace, source, progress_alone(listen, "remark"))
+    model = model_of_vectors(training_data, source)
+    documents: dict[str, dict[str, Any]] = {}
+    if onnx is not None:
+        documents["onnx"] = export_onnx(training_data, source, model, onnx)
+    if index is not None:
+        documents["index"] = export_index(training_data, source, model, index, folder)
     if json_:
         emit_json(documents)
     else:

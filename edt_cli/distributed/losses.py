@@ -6,7 +6,8 @@ processes is the loss of the whole batch.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -50,11 +51,12 @@ def gathered(x: Tensor) -> Tensor:
     if processes() == 1:
         return x
     # bfloat16 is exact in float32, and not every backend exchanges it.
-    whole: Tensor = _Gathered.apply(x.float()) if x.dtype == torch.bfloat16 else _Gathered.apply(x)
-    return whole.to(x.dtype)
+    return _Gathered.apply(x.float() if x.dtype == torch.bfloat16 else x).to(x.dtype)
 
 
 class _Gathered(Function):
+    apply: ClassVar[Callable[..., Tensor]]
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         counts = [torch.zeros(1, dtype=torch.long) for _ in range(processes())]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from edt_cli.config import UserError
+from edt_cli.config import IndexKind, UserError
 from edt_cli.inference.recommend import known_users
 from edt_cli.models.scorers import InnerProduct, SideScored
 from edt_cli.models.sequential import SequentialModel
@@ -19,7 +19,6 @@ from edt_cli.workspace.layout import write_json
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.version import __version__
 
-Kind = Literal["faiss", "parquet"]
 LINKS = 32
 """Links of an item in the graph (M of HNSW)."""
 BUILD, SEARCH = 200, (16, 64, 256)
@@ -48,7 +47,7 @@ class Recall(NamedTuple):
 
 
 def export_index(
-    training_data: TrainingData, run: Run, model: SequentialModel, kind: Kind, folder: Path
+    training_data: TrainingData, run: Run, model: SequentialModel, kind: IndexKind, folder: Path
 ) -> dict[str, Any]:
     """Write the item vectors of each domain for a search by inner product.
 

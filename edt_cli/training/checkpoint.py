@@ -130,17 +130,17 @@ def load_checkpoint(
             number, _, key = name.partition(".")
             states.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    states = _under(tensors, f"process.{process()}.") if process() else tensors
-    if "random.cpu" not in states:
+    drawn = _under(tensors, f"process.{process()}.") if process() else tensors
+    if "random.cpu" not in drawn:
         generators[0].set_state(tensors["generator.0"])
         return Progress(**json.loads(notes["progress"]))
     for i, generator in enumerate(generators):
-        generator.set_state(states[f"generator.{i}"])
-    torch.set_rng_state(states["random.cpu"])
-    if (device := device_of(model)).type == "cuda" and "random.cuda" in states:
-        torch.cuda.set_rng_state(states["random.cuda"], device)
-    elif device.type == "mps" and "random.mps" in states:
-        torch.mps.set_rng_state(states["random.mps"])
+        generator.set_state(drawn[f"generator.{i}"])
+    torch.set_rng_state(drawn["random.cpu"])
+    if (device := device_of(model)).type == "cuda" and "random.cuda" in drawn:
+        torch.cuda.set_rng_state(drawn["random.cuda"], device)
+    elif device.type == "mps" and "random.mps" in drawn:
+        torch.mps.set_rng_state(drawn["random.mps"])
     return Progress(**json.loads(notes["progress"]))
 
 

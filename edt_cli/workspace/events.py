@@ -29,7 +29,7 @@ Request = Literal["run", "pause", "stop-after-epoch", "stop-now"]
 Listener = Callable[[dict[str, Any]], None]
 
 HEARTBEAT_SECONDS = 3.0
-REQUESTS = ("run", "pause", "stop-after-epoch", "stop-now")
+REQUESTS: tuple[Request, ...] = ("run", "pause", "stop-after-epoch", "stop-now")
 
 
 class Stopped(Exception):

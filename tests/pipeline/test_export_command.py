@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import polars as pl
@@ -62,6 +63,13 @@ def test_two_processes_train_a_run_which_other_programs_can_use(edt, tmp_path):
     table = pl.read_parquet(tmp_path / "vectors" / "items-1.parquet")
     assert table.columns == ["id", "title", "number", "vector"]
     assert np.array_equal(np.array(table["vector"].to_list(), np.float32), items[table["number"].to_numpy() - 1])
+
+
+@pytest.mark.parametrize(("library", "options"), [("faiss", ("--index", "faiss")), ("onnxscript", ())])
+def test_what_is_missing_is_said_first(edt, library, options, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    done = edt("export", "--onnx", "out", *options, code=1)
+    assert f"the export needs {library}: pip install 'edt-cli[export]'" in error(done)
 
 
 def test_what_cannot_be_said_together(edt, tmp_path):
