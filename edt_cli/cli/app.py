@@ -33,6 +33,7 @@ from edt_cli.cli import (
     search,
     serve,
     settings,
+    stop,
     train,
     ui,
 )
@@ -62,6 +63,7 @@ COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
     (LOOK, "settings", settings.settings),
     (LOOK, "providers", providers.providers),
     (LOOK, "ui", ui.ui),
+    (LOOK, "stop", stop.stop),
     (KEEP, "cache", cache.app),
     (KEEP, "clean", clean.clean),
     (KEEP, "doctor", doctor.doctor),

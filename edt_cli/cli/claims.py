@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from edt_cli.cli.common import emit_json
 from edt_cli.cli.planned import ask, end_with, failed_documents, make_runs, show_states
-from edt_cli.cli.tables import DRAWN, FORMS, write_tables
+from edt_cli.cli.tables import DRAWN, write_tables
 from edt_cli.cli.watch import stopping
+from edt_cli.reporting.table import ENDINGS
 
 if TYPE_CHECKING:
     from edt_cli.experiments.compare import Comparison
@@ -50,7 +51,7 @@ def reproduce_claims(
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
-    if form in DRAWN or (out is not None and FORMS.get(out.suffix) in DRAWN):
+    if form in DRAWN or (out is not None and ENDINGS.get(out.suffix) in DRAWN):
         raise UsageError("claims are tables, which are not drawn: give another --format")
     plans = _open(workspace, wanted)
     two_llms = len(wanted.llms) > 1

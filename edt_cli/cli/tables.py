@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from edt_cli.cli.common import note, stdout
-from edt_cli.reporting.table import DrawnForm
+from edt_cli.reporting.table import ENDINGS, DrawnForm
 
 if TYPE_CHECKING:
     from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
 
-FORMS = {
-    ".md": "markdown",
-    ".tex": "latex",
-    ".html": "html",
-    ".csv": "csv",
-    ".json": "json",
-    ".png": "png",
-    ".svg": "svg",
-    ".pdf": "pdf",
-}
-"""Form of a file, by its ending."""
 DRAWN: tuple[str, ...] = get_args(DrawnForm)
 
 
@@ -49,7 +38,7 @@ def write_tables(
     from edt_cli.workspace.files import write_atomic
 
     if out is not None and form == "terminal":
-        form = FORMS.get(out.suffix.lower(), "markdown")
+        form = ENDINGS.get(out.suffix.lower(), "markdown")
     if form in DRAWN:
         _write_drawn(figures, form, out)
         return

@@ -16,11 +16,12 @@ from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
+from edt_cli.ui.acts import Acts
 from edt_cli.ui.chart import SERIES
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
-from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screen import EdtScreen
@@ -102,6 +103,7 @@ class EdtApp(App[None]):
         self.register_theme(LIGHT)
         light = preferred("theme") == "light" if light is None else light
         self.theme = LIGHT.name if light else DARK.name
+        self.acts = Acts(self, workspace, self._reread)
         self._until_left = ExitStack()
         self._writer_seen = False
         no_colour = self.no_color or os.environ.get("TERM") in WITHOUT_COLOUR if colour is None else not colour
@@ -149,7 +151,7 @@ class EdtApp(App[None]):
         if isinstance(asking, Stop):
             asking.action_answer("stop-now")
         elif self.launched is not None and self.launched.code() is None and isinstance(asking, RunScreen):
-            asking.ask_to_stop(leaving=True)
+            self.acts.ask_to_stop([asking.followed], leaving=True)
         else:
             self.exit()
 
@@ -159,6 +161,20 @@ class EdtApp(App[None]):
         self.theme = LIGHT.name if light else DARK.name
         prefer("theme", "light" if light else "dark")
 
+    def on_act(self, event: Act) -> None:
+        self.acts.do(event.name, event.folders)
+
+    def on_export(self, event: Export) -> None:
+        self.acts.export(event.make, event.name)
+
+    def _reread(self) -> None:
+        """Let the workspace read its runs again."""
+        if home := self._home():
+            home.call_later(home.reread)
+
+    def _home(self) -> Home | None:
+        return next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
+
     def on_open_run(self, event: OpenRun) -> None:
         self.push_screen(RunScreen(Followed(self.workspace, event.folder)))
 
@@ -167,7 +183,7 @@ class EdtApp(App[None]):
 
         The workspace handles requests from its sections itself.
         """
-        home = next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
+        home = self._home()
         if home is None:
             self.notify("users are looked at from the workspace: edt ui")
             return

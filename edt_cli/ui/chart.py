@@ -45,7 +45,7 @@ class Chart(Widget, can_focus=True):
         self.note = ""
         self.mark: float | None = None
         self.cursor: float | None = None
-        self._curves: dict[str, Curve] = {}
+        self.curves: dict[str, Curve] = {}
         self._colours: dict[str, int] = {}
         self._strips: tuple[object, list[Strip]] | None = None
 
@@ -67,7 +67,7 @@ class Chart(Widget, can_focus=True):
             title: New title of the frame.
             colours: Number of each curve's colour; by default its position.
         """
-        self._curves, self._colours = dict(curves), dict(colours or {})
+        self.curves, self._colours = dict(curves), dict(colours or {})
         self.note, self.mark = note, mark
         # A title that is assigned is sent to the terminal, even if it is the same.
         if title is not None and title != self.border_title:
@@ -79,7 +79,7 @@ class Chart(Widget, can_focus=True):
 
     def draw_now(self, curves: Mapping[str, Curve], width: int, height: int) -> list[Strip]:
         """Return the lines of a chart of the given size, drawn even if nothing has changed."""
-        self._curves = dict(curves)
+        self.curves = dict(curves)
         return self._render_all(width, height)
 
     def action_log_axis(self) -> None:
@@ -90,7 +90,7 @@ class Chart(Widget, can_focus=True):
 
     def action_cursor(self, by: int) -> None:
         """Move the cursor by one bucket of the longest curve."""
-        drawn = max(self._curves.values(), key=len, default=None)
+        drawn = max(self.curves.values(), key=len, default=None)
         if drawn is None or not len(drawn):
             return
         xs = [x for x, _, _ in drawn]
@@ -105,7 +105,7 @@ class Chart(Widget, can_focus=True):
     def _show_note(self) -> None:
         note = self.note + (", log" if self.log_axis else "")
         if self.cursor is not None:
-            values = nearest(self._curves, self.cursor)
+            values = nearest(self.curves, self.cursor)
             note = f"{self.cursor:g}: " + "  ".join(f"{safe(name, 14)} {number(v)}" for name, v in values.items())
         if note != (self.border_subtitle or ""):
             self.border_subtitle = note
@@ -116,7 +116,7 @@ class Chart(Widget, can_focus=True):
 
     def _version(self) -> object:
         """Return the values that the drawing depends on."""
-        curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self._curves.items())
+        curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self.curves.items())
         return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
@@ -132,10 +132,10 @@ class Chart(Widget, can_focus=True):
     def _render_all(self, width: int, height: int) -> list[Strip]:
         base = self.rich_style
         axis_style = self.get_component_rich_style("chart--axis")
-        names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self._curves)]
+        names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self.curves)]
         margin = max((cell_len(name) for name in names), default=0) + 1 if width > 30 else 0
         plot = width - MARGIN - margin
-        curves = list(self._curves.values())
+        curves = list(self.curves.values())
         dashed = not getattr(self.app, "coloured", True)
         picture = draw(curves, plot, height - 1, ascii_only=self._ascii, dashed=dashed, log=self.log_axis)
         if picture is None:
@@ -170,7 +170,7 @@ class Chart(Widget, can_focus=True):
         return segments
 
     def _style(self, series: int) -> Style:
-        name = list(self._curves)[series]
+        name = list(self.curves)[series]
         return self.get_component_rich_style(f"chart--{self._colours.get(name, series) % SERIES}")
 
     def _key(self, series: int) -> str:
@@ -178,7 +178,7 @@ class Chart(Widget, can_focus=True):
         return f"{LETTERS[series % len(LETTERS)]} " if self._ascii else "─ "
 
     def _extent(self) -> tuple[float, float]:
-        drawn = [curve for curve in self._curves.values() if len(curve)]
+        drawn = [curve for curve in self.curves.values() if len(curve)]
         return (min(c.first for c in drawn), max(c.end for c in drawn)) if drawn else (0.0, 0.0)
 
     def _column(self, x: float | None, plot: int) -> int | None:

@@ -13,17 +13,19 @@ from textual.widgets import Static
 
 from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow
+from edt_cli.ui.act_keys import ACTS, act_bindings, possible
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.filters import parse
 from edt_cli.ui.leaderboard import datasets_with_runs
 from edt_cli.ui.library import Shelf
 from edt_cli.ui.look import Look
-from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
+from edt_cli.ui.messages import Act, MarksChanged, OpenRun, ShowUsers
 from edt_cli.ui.names import figure_order, short_figure
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import ago, safe
 from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
+from edt_cli.workspace.status import RunStatus
 
 NO_RUN = "no run yet: edt train --data demo"
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
@@ -35,6 +37,7 @@ class Runs(Pane):
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("D", "next_data", "Next dataset", key_display="D"),
+        *act_bindings(*ACTS),
         Binding("c", "screen.choose('Compare')", "Compare"),
         Binding("u", "users", "Users", show=False),
         Binding("M", "unmark", "Unmark all", show=False),
@@ -55,6 +58,7 @@ class Runs(Pane):
         self.sorted_by = ("", False)
         self._figures: list[str] = []
         self._summary = ""
+        self._footer_for: list[RunStatus] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(id="list"):
@@ -138,6 +142,28 @@ class Runs(Pane):
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self._look()
+        statuses = [row.status for row in self._chosen()]
+        if statuses != self._footer_for:
+            self._footer_for = statuses
+            self.screen.refresh_bindings()
+
+    def _chosen(self) -> list[RunRow]:
+        """Return the run under the cursor, or all marked ones if it is one of them."""
+        cursor = self.query_one(Rows).cursor
+        if cursor >= len(self.rows):
+            return []
+        row = self.rows[cursor]
+        return self.shelf.marked_runs() if row.name in self.shelf.marked else [row]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action != "act":
+            return True
+        chosen = self._chosen()
+        alone = len(chosen) == 1 or parameters[0] in ("new", "stop", "delete")
+        return alone and possible(str(parameters[0]), [row.status for row in chosen])
+
+    def action_act(self, name: str) -> None:
+        self.post_message(Act(name, [row.folder for row in self._chosen()]))
 
     def _look(self) -> None:
         """Show the run under the cursor beside the list."""

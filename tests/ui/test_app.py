@@ -44,7 +44,7 @@ def drive(app: EdtApp, step: Step, size: tuple[int, int] = (80, 24)) -> None:
 
 def typed(text: str) -> list[str]:
     names = {" ": "space", "/": "slash", "!": "exclamation_mark", ":": "colon", ">": "greater_than_sign"}
-    names |= {".": "full_stop", "=": "equals_sign", "_": "underscore", "-": "minus"}
+    names |= {",": "comma", ".": "full_stop", "=": "equals_sign", "_": "underscore", "-": "minus"}
     return [names.get(char, char) for char in text]
 
 
