@@ -5,16 +5,13 @@ from __future__ import annotations
 import locale
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
-from textual.screen import Screen
 
 from edt_cli.ui.acts import Acts
 from edt_cli.ui.chart import SERIES
@@ -22,9 +19,9 @@ from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
 from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers
+from edt_cli.ui.palette import Everything
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.run_screen import RunScreen
-from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.signals import leaving_on_signals, terminal_gone
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
 from edt_cli.ui.tones import TONES
@@ -50,7 +47,7 @@ class EdtApp(App[None]):
     TITLE = "edt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Everything}
     BINDINGS = [
         Binding("q", "leave", "Quit"),
         Binding("ctrl+c", "interrupt", "Quit; in a live view, ask whether to stop", show=False, priority=True),
@@ -74,6 +71,7 @@ class EdtApp(App[None]):
     .-wide Look Chart { display: block; }
     .-tall Dashboard #curves.some { display: block; }
     .-wide Dashboard, .-wide Users { layout: vertical; }
+    .-wide Results #others { layout: horizontal; }
     .-wide Datasets Rows { height: 1fr; width: 40%; }
     .-wide Compare #left { width: 9fr; }
     .-wide Compare #right { width: 11fr; }
@@ -190,17 +188,6 @@ class EdtApp(App[None]):
         while self.screen is not home:
             self.pop_screen()
         home.show_users(event.data, event.row)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
-        yield SystemCommand("Quit", "Close the view; runs go on", self.action_leave)
-        yield SystemCommand("Save a screenshot", "This screen as SVG", self.action_screenshot)
-        if isinstance(screen, EdtScreen):
-            yield SystemCommand("Keys", "Help for each key here", screen.action_help)
-            for name in screen.names:
-                yield SystemCommand(name, "Go to this section", partial(screen.choose, name))
-        if isinstance(screen, Home):
-            yield from screen.commands()
 
 
 def follow(workspace: Workspace, launched: Launched) -> None:

@@ -24,7 +24,7 @@ MARGIN = 7
 
 
 class Chart(Widget, can_focus=True):
-    """Chart of named curves in a frame. Left and right move a cursor that shows values; L is a log axis.
+    """Chart of named curves in a frame. Left and right move a cursor that shows values, + and - zoom around it.
 
     Curves have colours; without colours each has a stroke of its own, and in ASCII a letter, beside its name.
     """
@@ -32,6 +32,8 @@ class Chart(Widget, can_focus=True):
     BINDINGS = [
         Binding("left,h", "cursor(-1)", "Value before", show=False),
         Binding("right,l", "cursor(1)", "Value after", show=False),
+        Binding("plus,equals_sign", "zoom_x(0.5)", "Zoom in", key_display="+", show=False),
+        Binding("minus", "zoom_x(2)", "Zoom out", key_display="-", show=False),
         Binding("L", "log_axis", "Log axis", key_display="L"),
     ]
     DEFAULT_CSS = "Chart { height: 1fr; width: 1fr; min-height: 4; }"
@@ -45,6 +47,8 @@ class Chart(Widget, can_focus=True):
         self.note = ""
         self.mark: float | None = None
         self.cursor: float | None = None
+        self.window: tuple[float, float] | None = None
+        """The x from which and up to which curves are drawn; None for all."""
         self.curves: dict[str, Curve] = {}
         self._colours: dict[str, int] = {}
         self._strips: tuple[object, list[Strip]] | None = None
@@ -99,11 +103,39 @@ class Chart(Widget, can_focus=True):
         else:
             at = min(range(len(xs)), key=lambda place: abs(xs[place] - (self.cursor or 0.0))) + by
         self.cursor = xs[min(max(0, at), len(xs) - 1)]
+        if self.window is not None and not self.window[0] <= self.cursor <= self.window[1]:
+            self._look_at(self.cursor, self.window[1] - self.window[0])
         self._show_note()
         self.refresh()
 
+    def action_zoom_x(self, by: float) -> None:
+        """Show a smaller or larger part of the curves, around the cursor, else at their end."""
+        first, last = self.window or self._extent()
+        whole = self._extent(whole=True)
+        if last > first:
+            self._look_at(last if self.cursor is None else self.cursor, (last - first) * by)
+        if self.window is not None and self.window[1] - self.window[0] >= whole[1] - whole[0]:
+            self.window = None
+        self._show_note()
+        self.refresh()
+
+    def _look_at(self, middle: float, span: float) -> None:
+        """Show a span of the curves with a point in its middle, as far as there are curves; two points at least."""
+        first, last = self._extent(whole=True)
+        longest = max((len(curve) for curve in self.curves.values()), default=1)
+        span = min(last - first, max(span, 2 * (last - first) / max(1, longest - 1)))
+        begin = min(max(first, middle - span / 2), last - span)
+        self.window = (begin, begin + span)
+
+    def _visible(self) -> dict[str, Curve]:
+        """Return the curves, or the parts of them that are shown."""
+        if self.window is None:
+            return self.curves
+        return {name: curve.within(*self.window) for name, curve in self.curves.items()}
+
     def _show_note(self) -> None:
-        note = self.note + (", log" if self.log_axis else "")
+        zoomed = "" if self.window is None else f", {self.window[0]:g} to {self.window[1]:g}"
+        note = self.note + zoomed + (", log" if self.log_axis else "")
         if self.cursor is not None:
             values = nearest(self.curves, self.cursor)
             note = f"{self.cursor:g}: " + "  ".join(f"{safe(name, 14)} {number(v)}" for name, v in values.items())
@@ -117,7 +149,7 @@ class Chart(Widget, can_focus=True):
     def _version(self) -> object:
         """Return the values that the drawing depends on."""
         curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self.curves.items())
-        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor
+        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
@@ -135,7 +167,7 @@ class Chart(Widget, can_focus=True):
         names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self.curves)]
         margin = max((cell_len(name) for name in names), default=0) + 1 if width > 30 else 0
         plot = width - MARGIN - margin
-        curves = list(self.curves.values())
+        curves = list(self._visible().values())
         dashed = not getattr(self.app, "coloured", True)
         picture = draw(curves, plot, height - 1, ascii_only=self._ascii, dashed=dashed, log=self.log_axis)
         if picture is None:
@@ -177,8 +209,10 @@ class Chart(Widget, can_focus=True):
         """Return the sign before the name of a curve: its letter in ASCII, else a piece of its line."""
         return f"{LETTERS[series % len(LETTERS)]} " if self._ascii else "─ "
 
-    def _extent(self) -> tuple[float, float]:
-        drawn = [curve for curve in self.curves.values() if len(curve)]
+    def _extent(self, *, whole: bool = False) -> tuple[float, float]:
+        """Return the first and the last x that is drawn, or with `whole` that there is."""
+        curves = self.curves if whole else self._visible()
+        drawn = [curve for curve in curves.values() if len(curve)]
         return (min(c.first for c in drawn), max(c.end for c in drawn)) if drawn else (0.0, 0.0)
 
     def _column(self, x: float | None, plot: int) -> int | None:

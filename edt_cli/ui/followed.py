@@ -186,6 +186,11 @@ class Followed:
         return beat.get("pid") if self.process_alive and beat.get("host") == socket.gethostname() else None
 
     @property
+    def device(self) -> str:
+        """Device of the run, such as `cuda:1`; "" before it has one."""
+        return str(self.run_row.plan.get("device", ""))
+
+    @property
     def host(self) -> str:
         return str(next((part.beat["host"] for part in reversed(self.parts) if part.beat.get("host")), ""))
 

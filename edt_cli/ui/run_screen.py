@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edt_cli.inference.listing import RunRow, read_run, read_runs, results_of
+from edt_cli.ui.ablation import Variant, variants_of
 from edt_cli.ui.act_keys import ACTS, act_bindings, possible
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Question
@@ -26,7 +27,7 @@ from edt_cli.ui.results import SHOWN, Results, group_lines
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import flat, paragraph, safe
-from edt_cli.ui.tones import muted, sign
+from edt_cli.ui.tones import Tinted, muted, sign
 from edt_cli.ui.watch import Losses, Watch
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.status import RunStatus
@@ -189,7 +190,7 @@ class RunScreen(EdtScreen):
     async def _read_machine(self) -> None:
         if self.followed.pid is not None:
             watch = self.pane("Watch")
-            watch.machine = await asyncio.to_thread(read_machine, self.followed.pid)
+            watch.machine = await asyncio.to_thread(read_machine, self.followed.pid, self.followed.device)
             self.show_all()
 
     def choose(self, name: str, *, focus: bool = True) -> None:
@@ -202,18 +203,19 @@ class RunScreen(EdtScreen):
         assert self.followed.run is not None
         folder = self.followed.run.folder
 
-        def read() -> tuple[RunRow, list[RunResult], Leaderboard]:
+        def read() -> tuple[RunRow, list[RunResult], Leaderboard, list[Variant]]:
             row = read_run(folder)
-            board = leaderboard(read_runs(self.followed.workspace) if row.figures else [], row.data)
-            return row, results_of(folder), board
+            rows = read_runs(self.followed.workspace) if row.figures else []
+            variants = variants_of(row, rows) if row.figures else []
+            return row, results_of(folder), leaderboard(rows, row.data), variants
 
-        row, documents, board = await asyncio.to_thread(read)
+        row, documents, board, variants = await asyncio.to_thread(read)
         if self.is_attached:
-            self._show_results(row, documents, board)
+            label = data_label(self.followed.workspace, row.data)
+            self.pane("Results").show(row, documents, board, variants, label)
+            self._show_documents(row, documents)
 
-    def _show_results(self, row: RunRow, documents: list[RunResult], board: Leaderboard) -> None:
-        label = data_label(self.followed.workspace, row.data)
-        self.pane("Results").show(row, documents, board, label)
+    def _show_documents(self, row: RunRow, documents: list[RunResult]) -> None:
         metrics = [Col(name, 7, right=True) for name in SHOWN]
         heads = [Col("result", 24), Col("by", 9), Col("group", 14), Col("domain", 14)]
         self.pane("Groups").show([*heads, *metrics], group_lines(documents))
@@ -225,14 +227,16 @@ class RunScreen(EdtScreen):
         self.pane("Manifest").show(setting_columns, list(flat(manifest).items()))
 
     def _show_log(self) -> None:
-        lines = [
+        lines: list[Line] = [
             (muted(time.strftime("%H:%M:%S", time.localtime(moment))), text) for moment, text in self.followed.log
         ]
+        # The traceback of a run that failed, or what its process said last.
+        lines += [(muted("said last"), Tinted(text, "bad")) for text in self.followed.errors]
         pane = self.pane("Log")
         if lines != pane.lines:
             rows = pane.query_one(Rows)
             at_end = rows.cursor >= rows.count - 1
-            pane.show([Col("time", 8), Col("what", 60, grow=True)], lines)
+            pane.show([Col("time", 9), Col("what", 60, grow=True)], lines)
             if at_end:
                 rows.action_go(-1)
 

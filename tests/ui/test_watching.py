@@ -16,6 +16,7 @@ from test_follow import epoch, fold
 
 from edt_cli.config import UserError
 from edt_cli.inference.listing import read_run
+from edt_cli.ui.ablation import ablation_lines, variants_of
 from edt_cli.ui.dashboard import WORK_COLUMNS, work_cells
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import leaderboard
@@ -138,6 +139,36 @@ def test_a_failed_run_says_why_and_what_its_process_said_last(place):
     watched.read()
     assert watched.status == "failed" and watched.message == "KeyError: 'x'"
     assert watched.errors == ["Traceback (most recent call last):", "  line 1", "KeyError: 'x'"]
+
+
+def test_a_method_without_its_parts_stands_beside_it(tmp_path):
+    from made import dataset_of, histories
+
+    from edt_cli.inference.listing import read_runs
+
+    workspace, made = Workspace(tmp_path / "ws"), dataset_of(histories())
+    for name, skill, out in (("whole", 3.0, None), ("less", 6.0, "augmentation"), ("other", 4.0, None)):
+        folder = run(workspace, name, {"epochs": 1}, finished=True, skill=skill, made=made)
+        plan = json.loads((folder / "run.json").read_text())
+        if out:
+            plan["settings"][out]["enabled"] = False
+        if name == "other":
+            plan["settings"]["options"]["alpha"] = 0.5
+        (folder / "run.json").write_text(json.dumps(plan))
+    document = json.loads((workspace.runs / "whole" / "results" / "test-full.json").read_text())
+    first_phase = {**document, "file": "test-full-without-dft", "first_phase": True}
+    (workspace.runs / "whole" / "results" / "test-full-without-dft.json").write_text(json.dumps(first_phase))
+    rows = read_runs(workspace)
+    variants = variants_of(next(row for row in rows if row.name == "less"), rows)
+    assert [(v.name, v.runs, v.here) for v in variants] == [
+        ("", 1, False),
+        ("w/o DFT", 1, False),
+        ("w/o Aug.", 1, True),
+    ]
+    lines = ["".join(line) for line in ablation_lines(variants)]
+    assert "the whole method" in lines[0] and "+0.0%" in lines[1]
+    assert lines[2].startswith("> ") and f"{variants[2].level / variants[0].level - 1:+.1%}" in lines[2]
+    assert variants_of(next(row for row in rows if row.name == "other"), rows) == []
 
 
 def test_the_leaderboard_has_means_over_seeds_and_leads(workspace):
