@@ -50,7 +50,7 @@ def act_bindings(*names: str) -> list[Binding]:
             f"act('{name}')",
             act.about,
             show=act.shown,
-            key_display=act.key.replace("delete", "del") if len(act.key) > 1 else act.key,
+            key_display=act.key if len(act.key) == 1 else None,
         )
         for name, act in ACTS.items()
         if name in names

@@ -72,6 +72,8 @@ class EdtApp(App[None]):
     .-tall Dashboard #curves.some { display: block; }
     .-wide Dashboard, .-wide Users { layout: vertical; }
     .-wide Results #others { layout: horizontal; }
+    .-wide Results #others #beside { width: 11fr; }
+    .-wide Results #others #ablation { width: 9fr; }
     .-wide Datasets Rows { height: 1fr; width: 40%; }
     .-wide Compare #left { width: 9fr; }
     .-wide Compare #right { width: 11fr; }

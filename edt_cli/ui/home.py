@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from edt_cli.inference.listing import RunRow, read_runs
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import Compare
 from edt_cli.ui.dashboard import Dashboard
 from edt_cli.ui.datasets import Datasets
-from edt_cli.ui.library import Shelf, spent_usd
+from edt_cli.ui.library import RunReader, Shelf, spent_usd
 from edt_cli.ui.llm import LlmCache
 from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.rows import Rows
@@ -43,6 +43,7 @@ class Home(EdtScreen):
         super().__init__()
         self.workspace = workspace
         self.shelf = Shelf()
+        self._reader = RunReader(workspace)
         self.spent: float | None = None
         self._disk = ""
         self._reading = False
@@ -79,7 +80,7 @@ class Home(EdtScreen):
             return
         self._reading = True
         try:
-            runs = await asyncio.to_thread(read_runs, self.workspace)
+            runs = await asyncio.to_thread(self._reader.read)
         finally:
             self._reading = False
         if not self.is_attached:

@@ -106,11 +106,12 @@ class Everything(Provider):
 
 
 def _actions(app: App[Any], screen: Any) -> Iterator[Entry]:
-    """Yield what can be done on the screen now, by its bindings."""
+    """Yield what can be done on the screen now, by its bindings; moving about in a widget is not among it."""
     known = set()
     for active in screen.active_bindings.values():
         binding = active.binding
-        if not active.enabled or not binding.description or binding.key.isdigit() or binding.description in known:
+        shown = active.enabled and binding.description and active.node is not screen.focused
+        if not shown or binding.key.isdigit() or binding.description in known:
             continue
         known.add(binding.description)
         call = partial(app.run_action, binding.action, active.node)

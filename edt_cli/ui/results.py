@@ -31,8 +31,7 @@ class Results(Vertical):
     Results .card { height: 6; width: 1fr; max-width: 44; }
     Results Digits { height: 3; }
     Results #others { height: auto; max-height: 12; layout: vertical; overflow-y: auto; }
-    Results #others Static { height: auto; max-height: 10; display: none; width: 9fr; text-wrap: nowrap; }
-    Results #others #beside { width: 11fr; }
+    Results #others Static { height: auto; max-height: 10; display: none; width: 1fr; text-wrap: nowrap; }
     Results #others Static.some { display: block; }
     """
 

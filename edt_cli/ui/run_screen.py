@@ -231,12 +231,12 @@ class RunScreen(EdtScreen):
             (muted(time.strftime("%H:%M:%S", time.localtime(moment))), text) for moment, text in self.followed.log
         ]
         # The traceback of a run that failed, or what its process said last.
-        lines += [(muted("said last"), Tinted(text, "bad")) for text in self.followed.errors]
+        lines += [("", Tinted(text, "bad")) for text in self.followed.errors]
         pane = self.pane("Log")
         if lines != pane.lines:
             rows = pane.query_one(Rows)
             at_end = rows.cursor >= rows.count - 1
-            pane.show([Col("time", 9), Col("what", 60, grow=True)], lines)
+            pane.show([Col("time", 8), Col("what", 60, grow=True)], lines)
             if at_end:
                 rows.action_go(-1)
 

@@ -30,6 +30,8 @@ from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
 from edt_cli.workspace.status import RunStatus
 
 NO_RUN = "no run yet: edt train --data demo"
+REST_S = 0.08
+"""Seconds that the cursor rests before the curve of its run is read."""
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
 
 
@@ -38,7 +40,7 @@ class Runs(Pane):
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("D", "next_data", "Next dataset", key_display="D"),
+        Binding("D", "next_data", "Next dataset", key_display="D", show=False),
         Binding("b", "by_system", "By system"),
         *act_bindings(*ACTS),
         Binding("c", "screen.choose('Compare')", "Compare"),
@@ -235,7 +237,7 @@ class Runs(Pane):
         if row is None:
             look.show_curves({})
         else:
-            self.reads(lambda: look.read(row), look.show_curves)
+            self.reads(lambda: look.read(row), look.show_curves, after=REST_S)
 
     def action_next_data(self) -> None:
         names = datasets_with_runs(self.shelf.runs)

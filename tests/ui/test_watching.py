@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from edt_cli.ui.ablation import ablation_lines, variants_of
 from edt_cli.ui.dashboard import WORK_COLUMNS, work_cells
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import leaderboard
-from edt_cli.ui.library import newest_at_work, why_failed
+from edt_cli.ui.library import RunReader, newest_at_work, why_failed
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.state import RunState
 from edt_cli.ui.steps import steps_of
+from edt_cli.workspace.annotations import Annotations, annotate
 from edt_cli.workspace.jobs import ERRORS, command_of, new_folder
 from edt_cli.workspace.layout import Workspace
 
@@ -169,6 +171,24 @@ def test_a_method_without_its_parts_stands_beside_it(tmp_path):
     assert "the whole method" in lines[0] and "+0.0%" in lines[1]
     assert lines[2].startswith("> ") and f"{variants[2].level / variants[0].level - 1:+.1%}" in lines[2]
     assert variants_of(next(row for row in rows if row.name == "other"), rows) == []
+
+
+def test_finished_runs_are_read_again_after_a_change_only(tmp_path, monkeypatch):
+    from made import dataset_of, histories
+
+    workspace, made = Workspace(tmp_path / "ws"), dataset_of(histories())
+    done = run(workspace, "done", {"epochs": 1}, finished=True, made=made)
+    run(workspace, "begun", {"epochs": 1, "of": 9})
+    reader, read = RunReader(workspace), []
+    monkeypatch.setattr("edt_cli.ui.library.read_run", lambda folder: read.append(folder.name) or read_run(folder))
+    assert [row.name for row in reader.read()] == [row.name for row in reader.read()]
+    assert sorted(read) == ["begun", "begun", "done"]
+    annotate(done, Annotations(note="new"))
+    assert {row.name: row.annotations.note for row in reader.read()} == {"done": "new", "begun": ""}
+    (done / "results" / "test-full.json").unlink()
+    assert next(row for row in reader.read() if row.name == "done").figures == {}
+    shutil.rmtree(done)
+    assert [row.name for row in reader.read()] == ["begun"] and not reader._known
 
 
 def test_the_leaderboard_has_means_over_seeds_and_leads(workspace):
