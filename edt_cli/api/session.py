@@ -28,7 +28,7 @@ from edt_cli.data.formats import normal_id
 from edt_cli.data.open import open_dataset
 from edt_cli.inference.labels import labelled
 from edt_cli.inference.measure import training_data_of
-from edt_cli.inference.recommend import UserHistories, known_users, new_users, recommend
+from edt_cli.inference.recommend import UserHistories, known_users, new_users, recommend, users_as_tested
 from edt_cli.inference.results import evaluate, ranks_of
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Recommender
@@ -171,6 +171,7 @@ class TrainedRun:
         exclude: Collection[str] = (),
         keep_seen: KeepSeen = "auto",
         allow_new: bool = False,
+        held_out: bool = False,
     ) -> pl.DataFrame:
         """Return the best items for users, in each domain; the popular ones for a user of whom nothing is known.
 
@@ -182,6 +183,7 @@ class TrainedRun:
             exclude: Ids of items that are not to be recommended.
             keep_seen: Whether what a user has had stays a candidate.
             allow_new: Whether a name among `users` that the dataset does not have is a new user, and no error.
+            held_out: Whether users are asked for as the test does, with what came before their held-out item.
 
         Returns:
             user, domain, rank, item, title, score, and source: "model" or "popular".
@@ -193,7 +195,7 @@ class TrainedRun:
         return recommend(
             self.data,
             self.recommender,
-            self.queries(users, histories, allow_new=allow_new),
+            self._tested(users) if held_out else self.queries(users, histories, allow_new=allow_new),
             count=count,
             domains=range(len(domains)) if domain is None else [domains.number(domain)],
             exclude=self._excluded(exclude),
@@ -236,6 +238,12 @@ class TrainedRun:
             self.events.emit(Remark(message=message))
         self._tell_unknown(unknown_users)
         return queries
+
+    def _tested(self, users: Sequence[str] | None) -> UserHistories:
+        """Return users as the test asks for them."""
+        if self.settings.training.train_on == "all":
+            raise UserError(f"{self.name} is trained on everything: nothing is held out of it")
+        return users_as_tested(self.data, self.data.dataset.user_ids if users is None else users)
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

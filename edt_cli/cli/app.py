@@ -35,6 +35,7 @@ from edt_cli.cli import (
     search,
     serve,
     settings,
+    stop,
     train,
     ui,
 )
@@ -66,6 +67,7 @@ COMMANDS: tuple[tuple[str, str, typer.Typer | Callable[..., None]], ...] = (
     (LOOK, "prompts", prompts.app),
     (LOOK, "providers", providers.providers),
     (LOOK, "ui", ui.ui),
+    (LOOK, "stop", stop.stop),
     (KEEP, "cache", cache.app),
     (KEEP, "clean", clean.clean),
     (KEEP, "doctor", doctor.doctor),

@@ -45,6 +45,10 @@ def recommend(
     allow_new: Annotated[
         bool, typer.Option("--allow-new", help="A --user not in the data is new, and gets the popular items.")
     ] = False,
+    held_out: Annotated[
+        bool,
+        typer.Option("--held-out", help="As the test asks: with what came before each --user's held-out item."),
+    ] = False,
     export_items: Annotated[
         Path | None, typer.Option("--export-items", help="Write item vectors and ids to this folder.")
     ] = None,
@@ -94,6 +98,8 @@ def recommend(
         raise UsageError(
             "--export-items and --export-users write vectors and no list; run edt recommend again for that"
         )
+    if held_out and not user:
+        raise UsageError("--held-out goes with --user NAME")
     chosen_columns = parse_columns(columns, header=True)
     if every and out is None and not any(exports):
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
@@ -120,6 +126,7 @@ def recommend(
         user,
         histories,
         allow_new=allow_new,
+        held_out=held_out,
         count=count,
         domain=domain,
         exclude=read_items(exclude) if exclude else (),

@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from edt_cli.cli.common import note, stdout
-from edt_cli.reporting.table import DrawnForm
+from edt_cli.reporting.table import ENDINGS, DrawnForm
 
 if TYPE_CHECKING:
     from edt_cli.reporting.figure import Figure
     from edt_cli.reporting.table import Table
 
-FORMS = {
-    ".md": "markdown",
-    ".tex": "latex",
-    ".html": "html",
-    ".csv": "csv",
-    ".json": "json",
-    ".png": "png",
-    ".svg": "svg",
-    ".pdf": "pdf",
-}
-"""Form of a file, by its ending."""
 DRAWN: tuple[str, ...] = get_args(DrawnForm)
 
 
@@ -67,7 +56,7 @@ def write_tables(
 
 def form_of(form: str, out: Path | None) -> str:
     """Return the form that is written: in place of `terminal`, a file gets that of its ending."""
-    return FORMS.get(out.suffix.lower(), "markdown") if out is not None and form == "terminal" else form
+    return ENDINGS.get(out.suffix.lower(), "markdown") if out is not None and form == "terminal" else form
 
 
 def check_drawn(form: str, out: Path | None, *, figures: bool) -> None:

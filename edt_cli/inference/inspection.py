@@ -73,7 +73,8 @@ def describe_user(
         train_on: Part of each history that the artefacts were made from, as in `Dataset.learned_lengths`.
 
     Returns:
-        A document that can be written as JSON; `history` is one timeline, oldest first.
+        A document that can be written as JSON; `history` is one timeline, oldest first. Inserted items have `why`,
+        and generated items `anchor`: the item of the history that they are most like, and are inserted after.
     """
     length = int(dataset.learned_lengths(train_on)[user])
     counts = dataset.sequences.rows(np.array([user])).prefixes(np.array([length])).domain_counts(dataset.domains)
@@ -90,15 +91,30 @@ def describe_user(
             "title": titles[number - 1],
         }
 
-    begin, end = (int(augmentation.sequences.offsets[row]) for row in (user, user + 1))
-    history = [
-        item(int(augmentation.sequences.items[index]), "inserted" if augmentation.inserted[index] else "train")
-        for index in range(begin, end)
+    generated = augmentation.generated.filter(pl.col("user") == user)
+    verdicts = [
+        {
+            "domain": names[row["target"]],
+            **{key: row[key] for key in SHOWN},
+            "anchor": _anchor(dataset, user, row["anchor"]),
+        }
+        for row in generated.iter_rows(named=True)
     ]
+    why = {
+        number: verdict
+        for number, verdict in zip(generated["item"].to_list(), verdicts, strict=True)
+        if verdict["kept"]
+    }
+    begin, end = (int(augmentation.sequences.offsets[row]) for row in (user, user + 1))
+    history = []
+    for index in range(begin, end):
+        number = int(augmentation.sequences.items[index])
+        inserted = bool(augmentation.inserted[index])
+        shown = item(number, "inserted" if inserted else "train")
+        history.append({**shown, "why": why.get(number)} if inserted else shown)
     for position in range(length, int(dataset.sequences.lengths[user])):
         held = [split for split, positions in dataset.target_positions.items() if positions[user] == position]
         history.append(item(int(dataset.sequences.of(user)[position]), held[0] if held else "later"))
-    generated = augmentation.generated.filter(pl.col("user") == user)
     return {
         "user": dataset.user_ids[user],
         "data": dataset.name,
@@ -106,12 +122,18 @@ def describe_user(
         "r": float(imbalance(counts)[0]),
         "llm": llm,
         "history": history,
-        "generated": [
-            {"domain": names[row["target"]], **{key: row[key] for key in SHOWN}}
-            for row in generated.iter_rows(named=True)
-        ],
+        "generated": verdicts,
         "profile": profiles.texts[user],
     }
+
+
+def _anchor(dataset: Dataset, user: int, position: int | None) -> str | None:
+    """Return the title, or else the id, of an item of a history; None without a position."""
+    if position is None or position >= dataset.sequences.lengths[user]:
+        return None
+    number = int(dataset.sequences.of(user)[position])
+    title: str | None = dataset.catalogue["title"][number - 1]
+    return title or str(dataset.catalogue["id"][number - 1])
 
 
 def sent_about(workspace: Workspace, dataset: Dataset, name: str) -> dict[str, Any]:

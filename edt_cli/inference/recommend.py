@@ -65,6 +65,23 @@ def known_users(
     return UserHistories([*ids, *new], _and_empty(inputs, len(new)), _and_empty(history, len(new)))
 
 
+def users_as_tested(training_data: TrainingData, names: Sequence[str]) -> UserHistories:
+    """Return users of the dataset as the test asks for them: with what came before their held-out item.
+
+    Raises:
+        UserError: If the dataset has no such user, or nothing is held out of one.
+    """
+    dataset, queries = training_data.dataset, training_data.queries("test")
+    row_of = {user: row for row, user in enumerate(queries.targets.users.tolist())}
+    users = [dataset.user(name) for name in dict.fromkeys(names)]
+    if without := [dataset.user_ids[user] for user in users if user not in row_of]:
+        raise UserError(f"no item of {without[0]} is held out for the test")
+    rows = np.array([row_of[user] for user in users], dtype=np.int64)
+    return UserHistories(
+        [dataset.user_ids[user] for user in users], queries.inputs.rows(rows), queries.history.rows(rows)
+    )
+
+
 def _and_empty(sequences: Sequences, count: int) -> Sequences:
     """Add `count` empty sequences."""
     offsets = np.append(sequences.offsets, np.full(count, sequences.offsets[-1]))

@@ -14,6 +14,17 @@ DrawnForm = Literal["png", "svg", "pdf"]
 """Forms of figures alone."""
 ReportForm = Literal["terminal", "markdown", "latex", "html", "csv", "json", "png", "svg", "pdf"]
 """Forms of a whole report; in `html` it is one page."""
+ENDINGS = {
+    ".md": "markdown",
+    ".tex": "latex",
+    ".html": "html",
+    ".csv": "csv",
+    ".json": "json",
+    ".png": "png",
+    ".svg": "svg",
+    ".pdf": "pdf",
+}
+"""Form of a file, by its ending."""
 Mark = Literal["", "best", "second"]
 
 

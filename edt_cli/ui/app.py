@@ -5,25 +5,23 @@ from __future__ import annotations
 import locale
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
-from textual.screen import Screen
 
+from edt_cli.ui.acts import Acts
 from edt_cli.ui.chart import SERIES
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
-from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers
+from edt_cli.ui.palette import Everything
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.run_screen import RunScreen
-from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.signals import leaving_on_signals, terminal_gone
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
 from edt_cli.ui.tones import TONES
@@ -49,7 +47,7 @@ class EdtApp(App[None]):
     TITLE = "edt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Everything}
     BINDINGS = [
         Binding("q", "leave", "Quit"),
         Binding("ctrl+c", "interrupt", "Quit; in a live view, ask whether to stop", show=False, priority=True),
@@ -73,6 +71,9 @@ class EdtApp(App[None]):
     .-wide Look Chart { display: block; }
     .-tall Dashboard #curves.some { display: block; }
     .-wide Dashboard, .-wide Users { layout: vertical; }
+    .-wide Results #others { layout: horizontal; }
+    .-wide Results #others #beside { width: 11fr; }
+    .-wide Results #others #ablation { width: 9fr; }
     .-wide Datasets Rows { height: 1fr; width: 40%; }
     .-wide Compare #left { width: 9fr; }
     .-wide Compare #right { width: 11fr; }
@@ -102,6 +103,7 @@ class EdtApp(App[None]):
         self.register_theme(LIGHT)
         light = preferred("theme") == "light" if light is None else light
         self.theme = LIGHT.name if light else DARK.name
+        self.acts = Acts(self, workspace, self._reread)
         self._until_left = ExitStack()
         self._writer_seen = False
         no_colour = self.no_color or os.environ.get("TERM") in WITHOUT_COLOUR if colour is None else not colour
@@ -149,7 +151,7 @@ class EdtApp(App[None]):
         if isinstance(asking, Stop):
             asking.action_answer("stop-now")
         elif self.launched is not None and self.launched.code() is None and isinstance(asking, RunScreen):
-            asking.ask_to_stop(leaving=True)
+            self.acts.ask_to_stop([asking.followed], leaving=True)
         else:
             self.exit()
 
@@ -159,6 +161,20 @@ class EdtApp(App[None]):
         self.theme = LIGHT.name if light else DARK.name
         prefer("theme", "light" if light else "dark")
 
+    def on_act(self, event: Act) -> None:
+        self.acts.do(event.name, event.folders)
+
+    def on_export(self, event: Export) -> None:
+        self.acts.export(event.make, event.name)
+
+    def _reread(self) -> None:
+        """Let the workspace read its runs again."""
+        if home := self._home():
+            home.call_later(home.reread)
+
+    def _home(self) -> Home | None:
+        return next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
+
     def on_open_run(self, event: OpenRun) -> None:
         self.push_screen(RunScreen(Followed(self.workspace, event.folder)))
 
@@ -167,24 +183,13 @@ class EdtApp(App[None]):
 
         The workspace handles requests from its sections itself.
         """
-        home = next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
+        home = self._home()
         if home is None:
             self.notify("users are looked at from the workspace: edt ui")
             return
         while self.screen is not home:
             self.pop_screen()
         home.show_users(event.data, event.row)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
-        yield SystemCommand("Quit", "Close the view; runs go on", self.action_leave)
-        yield SystemCommand("Save a screenshot", "This screen as SVG", self.action_screenshot)
-        if isinstance(screen, EdtScreen):
-            yield SystemCommand("Keys", "Help for each key here", screen.action_help)
-            for name in screen.names:
-                yield SystemCommand(name, "Go to this section", partial(screen.choose, name))
-        if isinstance(screen, Home):
-            yield from screen.commands()
 
 
 def follow(workspace: Workspace, launched: Launched) -> None:

@@ -24,7 +24,7 @@ MARGIN = 7
 
 
 class Chart(Widget, can_focus=True):
-    """Chart of named curves in a frame. Left and right move a cursor that shows values; L is a log axis.
+    """Chart of named curves in a frame. Left and right move a cursor that shows values, + and - zoom around it.
 
     Curves have colours; without colours each has a stroke of its own, and in ASCII a letter, beside its name.
     """
@@ -32,6 +32,8 @@ class Chart(Widget, can_focus=True):
     BINDINGS = [
         Binding("left,h", "cursor(-1)", "Value before", show=False),
         Binding("right,l", "cursor(1)", "Value after", show=False),
+        Binding("plus,equals_sign", "zoom_x(0.5)", "Zoom in", key_display="+", show=False),
+        Binding("minus", "zoom_x(2)", "Zoom out", key_display="-", show=False),
         Binding("L", "log_axis", "Log axis", key_display="L"),
     ]
     DEFAULT_CSS = "Chart { height: 1fr; width: 1fr; min-height: 4; }"
@@ -45,7 +47,9 @@ class Chart(Widget, can_focus=True):
         self.note = ""
         self.mark: float | None = None
         self.cursor: float | None = None
-        self._curves: dict[str, Curve] = {}
+        self.window: tuple[float, float] | None = None
+        """The x from which and up to which curves are drawn; None for all."""
+        self.curves: dict[str, Curve] = {}
         self._colours: dict[str, int] = {}
         self._strips: tuple[object, list[Strip]] | None = None
 
@@ -67,7 +71,7 @@ class Chart(Widget, can_focus=True):
             title: New title of the frame.
             colours: Number of each curve's colour; by default its position.
         """
-        self._curves, self._colours = dict(curves), dict(colours or {})
+        self.curves, self._colours = dict(curves), dict(colours or {})
         self.note, self.mark = note, mark
         # A title that is assigned is sent to the terminal, even if it is the same.
         if title is not None and title != self.border_title:
@@ -79,7 +83,7 @@ class Chart(Widget, can_focus=True):
 
     def draw_now(self, curves: Mapping[str, Curve], width: int, height: int) -> list[Strip]:
         """Return the lines of a chart of the given size, drawn even if nothing has changed."""
-        self._curves = dict(curves)
+        self.curves = dict(curves)
         return self._render_all(width, height)
 
     def action_log_axis(self) -> None:
@@ -90,7 +94,7 @@ class Chart(Widget, can_focus=True):
 
     def action_cursor(self, by: int) -> None:
         """Move the cursor by one bucket of the longest curve."""
-        drawn = max(self._curves.values(), key=len, default=None)
+        drawn = max(self.curves.values(), key=len, default=None)
         if drawn is None or not len(drawn):
             return
         xs = [x for x, _, _ in drawn]
@@ -99,13 +103,41 @@ class Chart(Widget, can_focus=True):
         else:
             at = min(range(len(xs)), key=lambda place: abs(xs[place] - (self.cursor or 0.0))) + by
         self.cursor = xs[min(max(0, at), len(xs) - 1)]
+        if self.window is not None and not self.window[0] <= self.cursor <= self.window[1]:
+            self._look_at(self.cursor, self.window[1] - self.window[0])
         self._show_note()
         self.refresh()
 
+    def action_zoom_x(self, by: float) -> None:
+        """Show a smaller or larger part of the curves, around the cursor, else at their end."""
+        first, last = self.window or self._extent()
+        whole = self._extent(whole=True)
+        if last > first:
+            self._look_at(last if self.cursor is None else self.cursor, (last - first) * by)
+        if self.window is not None and self.window[1] - self.window[0] >= whole[1] - whole[0]:
+            self.window = None
+        self._show_note()
+        self.refresh()
+
+    def _look_at(self, middle: float, span: float) -> None:
+        """Show a span of the curves with a point in its middle, as far as there are curves; two points at least."""
+        first, last = self._extent(whole=True)
+        longest = max((len(curve) for curve in self.curves.values()), default=1)
+        span = min(last - first, max(span, 2 * (last - first) / max(1, longest - 1)))
+        begin = min(max(first, middle - span / 2), last - span)
+        self.window = (begin, begin + span)
+
+    def _visible(self) -> dict[str, Curve]:
+        """Return the curves, or the parts of them that are shown."""
+        if self.window is None:
+            return self.curves
+        return {name: curve.within(*self.window) for name, curve in self.curves.items()}
+
     def _show_note(self) -> None:
-        note = self.note + (", log" if self.log_axis else "")
+        zoomed = "" if self.window is None else f", {self.window[0]:g} to {self.window[1]:g}"
+        note = self.note + zoomed + (", log" if self.log_axis else "")
         if self.cursor is not None:
-            values = nearest(self._curves, self.cursor)
+            values = nearest(self.curves, self.cursor)
             note = f"{self.cursor:g}: " + "  ".join(f"{safe(name, 14)} {number(v)}" for name, v in values.items())
         if note != (self.border_subtitle or ""):
             self.border_subtitle = note
@@ -116,8 +148,8 @@ class Chart(Widget, can_focus=True):
 
     def _version(self) -> object:
         """Return the values that the drawing depends on."""
-        curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self._curves.items())
-        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor
+        curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self.curves.items())
+        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
@@ -132,10 +164,10 @@ class Chart(Widget, can_focus=True):
     def _render_all(self, width: int, height: int) -> list[Strip]:
         base = self.rich_style
         axis_style = self.get_component_rich_style("chart--axis")
-        names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self._curves)]
+        names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self.curves)]
         margin = max((cell_len(name) for name in names), default=0) + 1 if width > 30 else 0
         plot = width - MARGIN - margin
-        curves = list(self._curves.values())
+        curves = list(self._visible().values())
         dashed = not getattr(self.app, "coloured", True)
         picture = draw(curves, plot, height - 1, ascii_only=self._ascii, dashed=dashed, log=self.log_axis)
         if picture is None:
@@ -170,15 +202,17 @@ class Chart(Widget, can_focus=True):
         return segments
 
     def _style(self, series: int) -> Style:
-        name = list(self._curves)[series]
+        name = list(self.curves)[series]
         return self.get_component_rich_style(f"chart--{self._colours.get(name, series) % SERIES}")
 
     def _key(self, series: int) -> str:
         """Return the sign before the name of a curve: its letter in ASCII, else a piece of its line."""
         return f"{LETTERS[series % len(LETTERS)]} " if self._ascii else "─ "
 
-    def _extent(self) -> tuple[float, float]:
-        drawn = [curve for curve in self._curves.values() if len(curve)]
+    def _extent(self, *, whole: bool = False) -> tuple[float, float]:
+        """Return the first and the last x that is drawn, or with `whole` that there is."""
+        curves = self.curves if whole else self._visible()
+        drawn = [curve for curve in curves.values() if len(curve)]
         return (min(c.first for c in drawn), max(c.end for c in drawn)) if drawn else (0.0, 0.0)
 
     def _column(self, x: float | None, plot: int) -> int | None:

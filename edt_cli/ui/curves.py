@@ -57,6 +57,14 @@ class Curve:
         if len(self._x) > LIMIT:
             self._halve()
 
+    def within(self, first: float, last: float) -> Curve:
+        """Return the part of the curve from `first` to `last`, in the same buckets."""
+        part = Curve()
+        part.stride, part.last = self.stride, self.last
+        kept = [point for point in self if first <= point[0] <= last]
+        part._x, part._low, part._high = ([point[n] for point in kept] for n in range(3))
+        return part
+
     def _halve(self) -> None:
         """Join neighbouring buckets in pairs, which doubles `stride`."""
         pairs = [

@@ -12,12 +12,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 
+from edt_cli.ui.act_keys import act_bindings, possible
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import Leaderboard, Standing, datasets_with_runs, leaderboard
 from edt_cli.ui.library import Shelf, data_label, live_jobs
-from edt_cli.ui.messages import OpenRun
+from edt_cli.ui.messages import Act, OpenRun
 from edt_cli.ui.money import budget, count
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.plot import number
@@ -26,6 +27,7 @@ from edt_cli.ui.steps import steps_of
 from edt_cli.ui.text import ago, bar, duration, safe, short
 from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.status import RunStatus
 
 MOST_JOBS = 12
 WIDE, BARS = 110, (4, 10)
@@ -45,7 +47,10 @@ class Work:
 class Dashboard(Pane):
     """First section: what is at work, and the systems on a dataset by their results; `D` is the next dataset."""
 
-    BINDINGS = [Binding("D", "next_data", "Next dataset", key_display="D")]
+    BINDINGS = [
+        Binding("D", "next_data", "Next dataset", key_display="D"),
+        *act_bindings("new", "stop", "repeat", "copy"),
+    ]
     DEFAULT_CSS = """
     Dashboard { layout: vertical; }
     Dashboard #work-box { height: 8; }
@@ -103,15 +108,13 @@ class Dashboard(Pane):
             folder: self._followed.get(folder) or Followed(self.workspace, folder) for folder in folders
         }
         for followed in self._followed.values():
-            while followed.take(followed.read()):
-                pass
+            followed.catch_up()
         parts = [part for followed in self._followed.values() for part in followed.parts]
         of_jobs = {name for part in parts for name in part.state.runs}
         others = [row.folder for row in self.shelf.runs if row.status.live and row.name not in of_jobs][:MOST_JOBS]
         for folder in others:
             self._followed[folder] = followed = Followed(self.workspace, folder)
-            while followed.take(followed.read()):
-                pass
+            followed.catch_up()
         return [
             Work(folder, work_cells(followed), followed.run_row.title, followed.state.whole())
             for folder, followed in self._followed.items()
@@ -134,6 +137,28 @@ class Dashboard(Pane):
         if self.shelf.read:
             self.show()
             self._show_work()
+
+    def _chosen(self) -> tuple[Path, RunStatus] | None:
+        """Return the folder and the status of what the cursor is on: what is at work, or a system's newest run."""
+        work, board = self.query_one("#work", Rows), self.query_one("#board", Rows)
+        if work.has_focus and work.cursor < len(self._work):
+            return self._work[work.cursor].folder, RunStatus.WORKING
+        if board.has_focus and board.cursor < len(self.board.standings):
+            row = self.board.standings[board.cursor].rows[0]
+            return row.folder, row.status
+        return None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action != "act":
+            return True
+        chosen = self._chosen()
+        if parameters[0] == "repeat" and chosen is not None and chosen[1] != RunStatus.FINISHED:
+            return False
+        return possible(str(parameters[0]), [] if chosen is None else [chosen[1]])
+
+    def action_act(self, name: str) -> None:
+        chosen = self._chosen()
+        self.post_message(Act(name, [] if chosen is None else [chosen[0]]))
 
     def action_next_data(self) -> None:
         names = datasets_with_runs(self.shelf.runs)

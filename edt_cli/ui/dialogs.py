@@ -1,8 +1,8 @@
-"""Dialogs: help, stopping a run, and a line of input."""
+"""Dialogs: help, stopping a run, yes or no, and a line of input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from textual.app import ComposeResult
@@ -51,6 +51,7 @@ class Stop(ModalScreen["Request | Literal['leave'] | None"]):
         training: Whether there are epochs: other work stops between two of its units.
         leaving: Whether one can also close the view, after Ctrl-C.
         command: The command that goes on with the work.
+        count: Number of runs or jobs that are stopped.
     """
 
     BINDINGS = [
@@ -64,17 +65,18 @@ class Stop(ModalScreen["Request | Literal['leave'] | None"]):
     Stop Static { width: 72; max-width: 96%; height: auto; padding: 1 2; }
     """
 
-    def __init__(self, *, training: bool, leaving: bool = False, command: str = "") -> None:
+    def __init__(self, *, training: bool, leaving: bool = False, command: str = "", count: int = 1) -> None:
         super().__init__()
-        self.training, self.leaving, self.command = training, leaving, command
+        self.training, self.leaving, self.command, self.count = training, leaving, command, count
 
     def compose(self) -> ComposeResult:
         after = "  e    after this epoch, with a checkpoint\n" if self.training else ""
         leave = "  l    not at all: leave it running and close this view\n" if self.leaving else ""
         lost = "what came after the last checkpoint is lost" if self.training else "every reply so far is kept"
+        what = ("run" if self.training else "job") + ("s" if self.count > 1 else "")
         again = f"\n\n{safe(self.command, 300)}" if self.command else ""
         question = Static(
-            f"Stop this {'run' if self.training else 'job'}?\n\n{after}"
+            f"Stop {f'these {self.count}' if self.count > 1 else 'this'} {what}?\n\n{after}"
             f"  n    now: {lost}{'; so does Ctrl-C again' if self.leaving else ''}\n{leave}"
             "  esc  not at all, go on watching\n\n"
             f"The same command goes on where it stopped.{again}",
@@ -96,6 +98,34 @@ class Stop(ModalScreen["Request | Literal['leave'] | None"]):
             "leave": "leave",
         }
         self.dismiss(answers.get(answer))
+
+
+class Sure(ModalScreen[bool]):
+    """Question that is answered with y or esc, before something is lost.
+
+    Args:
+        title: What is to be done.
+        rows: What will happen, in lines.
+    """
+
+    BINDINGS = [
+        Binding("y", "dismiss(True)", "Yes"),
+        Binding("escape,q,n", "dismiss(False)", "No"),
+    ]
+    DEFAULT_CSS = """
+    Sure { align: center middle; }
+    Sure Static { width: 72; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; }
+    """
+
+    def __init__(self, title: str, rows: Sequence[Sequence[str] | str]) -> None:
+        super().__init__()
+        self.question, self.rows = title, rows
+
+    def compose(self) -> ComposeResult:
+        keys = [[], [Tinted("  y", "accent", bold=True), "    yes"], [Tinted("  esc", "accent"), "  no"]]
+        box = Static(lines([*self.rows, *keys]), classes="frame", markup=False)
+        box.border_title = self.question
+        yield box
 
 
 class Question(ModalScreen["str | None"]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 import time
 from collections.abc import Sequence
@@ -11,12 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow, read_run
 from edt_cli.ui.library import job_of, manifest_of
 from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.workspace.event_types import Event
 from edt_cli.workspace.events import Request
-from edt_cli.workspace.jobs import ERRORS, SILENT_S, Launched, alive, ask, command_of, heartbeat
+from edt_cli.workspace.jobs import (
+    ERRORS,
+    OBEDIENT,
+    SILENT_S,
+    Launched,
+    alive,
+    arguments_of,
+    as_typed,
+    ask,
+    heartbeat,
+    interrupt,
+)
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.provenance import made_by
 from edt_cli.workspace.runs import RESULTS
@@ -103,7 +114,7 @@ class Followed:
         """Last lines of the standard error of a process that failed or is gone."""
         self.origin: Path | None = None
         """Folder of the newest job that made the run."""
-        self._command = ""
+        self._arguments: list[str] = []
         if folder.parent.resolve() == workspace.jobs.resolve():
             self.job, self.origin = Part(folder), folder
         else:
@@ -147,7 +158,9 @@ class Followed:
         if run is not None and run.ended and job is None:
             return run.status
         if not self.process_alive:
-            return RunStatus.SILENT
+            # A command that was refused at once has no event to tell it.
+            refused = self.launched is not None and self.launched.code() and not self.state.events
+            return RunStatus.FAILED if refused else RunStatus.SILENT
         if run is None or run.ended:
             return job.status if job is not None else RunStatus.WORKING
         return run.status
@@ -173,6 +186,11 @@ class Followed:
         return beat.get("pid") if self.process_alive and beat.get("host") == socket.gethostname() else None
 
     @property
+    def device(self) -> str:
+        """Device of the run, such as `cuda:1`; "" before it has one."""
+        return str(self.run_row.plan.get("device", ""))
+
+    @property
     def host(self) -> str:
         return str(next((part.beat["host"] for part in reversed(self.parts) if part.beat.get("host")), ""))
 
@@ -192,13 +210,33 @@ class Followed:
         return state.worked + max(0.0, time.time() - (state.time or 0.0) if running else 0.0)
 
     @property
+    def arguments(self) -> list[str]:
+        """The arguments of `edt` that make this, without secrets; [] if they are not known."""
+        if not self._arguments and self.origin is not None:
+            self._arguments = arguments_of(self.origin)
+        if not self._arguments and self.run is not None:
+            self._arguments = _arguments_of_run(self.run.folder)
+        return self._arguments
+
+    @property
     def command(self) -> str:
         """The command that makes this, as one would type it; "" if it is not known."""
-        if not self._command and self.origin is not None:
-            self._command = command_of(self.origin)
-        if not self._command and self.run is not None:
-            self._command = _command_of_run(self.run.folder)
-        return self._command
+        return as_typed(self.arguments)
+
+    @property
+    def at_work(self) -> bool:
+        return self.process_alive and not self.ended
+
+    @property
+    def training(self) -> bool:
+        """Whether there are epochs, after each of which it can be stopped with a checkpoint."""
+        return self.run is not None and bool(self.run.state.phases)
+
+    @property
+    def obedient(self) -> bool:
+        """Whether its process looks for requests, such as one to pause."""
+        job = self.job.state.job if self.job else {}
+        return str(job.get("command") or OBEDIENT[0]) in OBEDIENT
 
     @property
     def message(self) -> str:
@@ -233,8 +271,23 @@ class Followed:
             self._sum_up(self.run)
         return opened or any(part_news.more for _, part_news in news)
 
+    def catch_up(self) -> None:
+        """Read and fold all that there is."""
+        while self.take(self.read()):
+            pass
+
     def request(self, request: Request) -> None:
-        """Send a request to the running process, which confirms it with an event."""
+        """Send a request to the running process, which confirms it with an event.
+
+        A process that looks for no requests is ended as by Ctrl-C.
+
+        Raises:
+            UserError: If it is on another machine, and looks for none.
+        """
+        if not self.obedient and self.job is not None:
+            if not interrupt(self.job.folder):
+                raise UserError(f"{self.name} is at work on {self.host}: stop it there, with Ctrl-C")
+            return
         ask([part.folder for part in self.parts], request)
         for part in self.parts:
             part.state.requested = "" if request == "run" else request
@@ -273,15 +326,15 @@ class Followed:
         self.summaries[name] = RunSummary(name=name, status=RunStatus.FINISHED, epoch=epoch, best=best)
 
 
-def _command_of_run(folder: Path) -> str:
-    """Return the command of the last process that worked on a run, as one would type it."""
+def _arguments_of_run(folder: Path) -> list[str]:
+    """Return the arguments of the last process that worked on a run."""
     processes = made_by(folder)
     argv = processes[-1].get("argv") if processes else None
     if not isinstance(argv, list):
-        return ""
+        return []
     # A detached process has two options that its command had not.
     words = [str(word) for word in argv[1:]]
-    return shlex.join(["edt", *(words[:-2] if words[-2:] == ["--no-ui", "--yes"] else words)])
+    return words[:-2] if words[-2:] == ["--no-ui", "--yes"] else words
 
 
 def _last_lines(path: Path) -> list[str]:

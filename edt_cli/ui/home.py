@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from textual.app import SystemCommand
 from textual.widget import Widget
 
-from edt_cli.inference.listing import RunRow, read_runs
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import Compare
 from edt_cli.ui.dashboard import Dashboard
 from edt_cli.ui.datasets import Datasets
-from edt_cli.ui.library import Shelf, spent_usd
+from edt_cli.ui.library import RunReader, Shelf, spent_usd
 from edt_cli.ui.llm import LlmCache
-from edt_cli.ui.messages import OpenRun, ShowUsers
+from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.runs import Runs
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.tables import Tables
 from edt_cli.ui.text import short, size
-from edt_cli.ui.tones import Tinted, muted, sign
+from edt_cli.ui.tones import Tinted, muted
 from edt_cli.ui.users import Users
 from edt_cli.workspace.layout import Workspace, size_on_disk
 
 REREAD_S = 3.0
-COMMANDS = 1000
 AGES_S = 60.0
 """Seconds between two drawings of how long ago something was."""
 
@@ -47,6 +43,7 @@ class Home(EdtScreen):
         super().__init__()
         self.workspace = workspace
         self.shelf = Shelf()
+        self._reader = RunReader(workspace)
         self.spent: float | None = None
         self._disk = ""
         self._reading = False
@@ -83,7 +80,7 @@ class Home(EdtScreen):
             return
         self._reading = True
         try:
-            runs = await asyncio.to_thread(read_runs, self.workspace)
+            runs = await asyncio.to_thread(self._reader.read)
         finally:
             self._reading = False
         if not self.is_attached:
@@ -125,21 +122,15 @@ class Home(EdtScreen):
         event.stop()
         self.show_users(event.data, event.row)
 
-    def show_users(self, data: str, row: RunRow | None = None) -> None:
-        """Show the users of `data` with the artefacts of `row`."""
+    def show_users(self, data: str, row: RunRow | None = None, user: str | None = None) -> None:
+        """Show the users of `data` with the artefacts of `row`, or one of them."""
         self.choose("Users")
-        self.pane("Users").open(data, row)
+        self.pane("Users").open(data, row, user)
 
-    def commands(self) -> Iterable[SystemCommand]:
-        """Return commands for the newest runs and for the datasets."""
-        for row in self.shelf.runs[:COMMANDS]:
-            yield SystemCommand(
-                f"Run {row.name}", sign(row.status), partial(self.post_message, OpenRun(row.folder))
-            )
-        for artefact in self.workspace.datasets():
-            yield SystemCommand(
-                f"Users of {artefact.key}", "Histories and profiles", partial(self.show_users, artefact.key)
-            )
+    def show_table(self, number: int) -> None:
+        """Show a table by its position in the list of tables."""
+        self.choose("Tables")
+        self.pane("Tables").query_one("#names", Rows).action_go(number)
 
 
 def _short_path(path: Path) -> str:

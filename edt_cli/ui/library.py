@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import UserError
-from edt_cli.inference.listing import MAIN_RESULT, RunRow, read_runs, results_of
+from edt_cli.inference.listing import MAIN_RESULT, RunRow, read_run, read_runs, results_of
 from edt_cli.ui.state import RunState
 from edt_cli.ui.text import safe
-from edt_cli.workspace.annotations import annotations_of
+from edt_cli.workspace.annotations import ANNOTATIONS, annotations_of
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import RunFailed
 from edt_cli.workspace.events import read_events
 from edt_cli.workspace.jobs import SILENT_S, alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import MANIFEST, Workspace, json_object
-from edt_cli.workspace.runs import Run
+from edt_cli.workspace.runs import PLAN, RESULTS, Run, run_folders
+from edt_cli.workspace.status import RunStatus
 from edt_cli.workspace.tail import Tail
 
 NEWEST_JOBS = 20
@@ -39,6 +40,40 @@ class Shelf:
 
     def marked_runs(self) -> list[RunRow]:
         return [row for row in self.runs if row.name in self.marked]
+
+
+class RunReader:
+    """Reads the runs of a workspace again and again; a finished one only after a change of its files."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._known: dict[Path, tuple[object, RunRow]] = {}
+
+    def read(self) -> list[RunRow]:
+        """Return every run, newest first."""
+        rows = [self._row(folder) for folder in run_folders(self.workspace)]
+        self._known = {folder: known for folder, known in self._known.items() if folder.is_dir()}
+        return sorted(rows, key=lambda row: (-row.when, row.name))
+
+    def _row(self, folder: Path) -> RunRow:
+        stamps = tuple(_stamp(folder / name) for name in (MANIFEST, PLAN, ANNOTATIONS, RESULTS))
+        known = self._known.get(folder)
+        if known is not None and known[0] == stamps:
+            return known[1]
+        row = read_run(folder)
+        # Whether a process is at work on a run does not show in these files.
+        if row.status == RunStatus.FINISHED:
+            self._known[folder] = (stamps, row)
+        return row
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what tells whether a file or folder was written to; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def live_jobs(workspace: Workspace) -> list[Path]:

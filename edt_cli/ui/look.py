@@ -94,6 +94,8 @@ def facts(row: RunRow, shelf: Shelf) -> list[list[str]]:
         row.plan.get("device"),
     ]
     rows.append([safe(", ".join(str(part) for part in parts if part), 300)])
+    if row.annotations.note:
+        rows.append([Tinted(safe(row.annotations.note, 600), "accent")])
     others = [other for other in shelf.marked_runs() if other.name != row.name]
     if not others:
         return [*rows, [muted(HINT)]]

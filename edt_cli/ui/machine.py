@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,14 +43,20 @@ class Machine:
     """Resident bytes of the watched process."""
     pid: int | None = None
     """Id of the watched process."""
+    device: int | None = None
+    """Number of the GPU that it was given, as the driver counts them; in a container, process ids tell nothing."""
     hint: str = ""
     """What to do to see the GPUs that are there."""
 
 
-def read_machine(pid: int | None = None) -> Machine:
+def read_machine(pid: int | None = None, device: str = "") -> Machine:
     """Read the use of the machine.
 
     This takes milliseconds, and tens of them with several GPUs, so it must not be called in the thread that draws.
+
+    Args:
+        pid: Id of the watched process.
+        device: Its device, such as `cuda:1`.
     """
     memory = psutil.virtual_memory()
     process_memory = None
@@ -66,6 +73,7 @@ def read_machine(pid: int | None = None) -> Machine:
         process_memory=process_memory,
         pid=pid,
         hint=_hint(),
+        device=_number_of(device, os.environ.get("CUDA_VISIBLE_DEVICES", "")),
     )
 
 
@@ -78,8 +86,13 @@ def lines(machine: Machine, width: int, most: int = 6) -> list[str]:
     process = f"  run {size(machine.process_memory)}" if machine.process_memory else ""
     cpu = f"CPU  {bar(machine.cpu, room)} {machine.cpu:4.0%}"
     cpu += f"  ram {size(machine.memory)}/{size(machine.memory_total)}{process}"
-    order = sorted(range(len(machine.gpus)), key=lambda number: machine.pid not in machine.gpus[number].processes)
-    gpus = [_gpu_line(number, machine.gpus[number], machine.pid, room) for number in order]
+    own = [
+        number
+        for number, gpu in enumerate(machine.gpus)
+        if number == machine.device or (machine.pid is not None and machine.pid in gpu.processes)
+    ]
+    order = [*own, *(number for number in range(len(machine.gpus)) if number not in own)]
+    gpus = [_gpu_line(number, machine.gpus[number], room, own=number in own) for number in order]
     across = 2 if width >= 120 and len(gpus) > 1 else 1
     cell = width // across
     places = (most - 1) * across
@@ -91,8 +104,24 @@ def lines(machine: Machine, width: int, most: int = 6) -> list[str]:
     return [cpu, *rows, *([machine.hint] if machine.hint and not gpus else [])]
 
 
-def _gpu_line(number: int, gpu: Gpu, pid: int | None, room: int) -> str:
-    parts = [f"GPU{number}{'*' if pid is not None and pid in gpu.processes else ''}"]
+def _number_of(device: str, visible: str) -> int | None:
+    """Return the driver's number of a device such as `cuda:1`; None for no GPU, or one that is named otherwise.
+
+    Args:
+        device: As a run's plan names it; its number is among the visible ones.
+        visible: CUDA_VISIBLE_DEVICES.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        return None
+    place, names = int(number or 0), [name.strip() for name in visible.split(",") if name.strip()]
+    if not names:
+        return place
+    return int(names[place]) if place < len(names) and names[place].isdecimal() else None
+
+
+def _gpu_line(number: int, gpu: Gpu, room: int, *, own: bool) -> str:
+    parts = [f"GPU{number}{'*' if own else ''}"]
     if gpu.used is not None:
         parts.append(f"{bar(gpu.used, room)} {gpu.used:4.0%}")
     if gpu.memory is not None and gpu.memory_total:

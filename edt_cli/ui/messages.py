@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from textual.message import Message
 
 from edt_cli.inference.listing import RunRow
+from edt_cli.reporting.figure import Figure
+from edt_cli.reporting.table import Table
 
 
 @dataclass
@@ -31,3 +34,19 @@ class MarksChanged(Message):
 
 class Polled(Message):
     """Notice that a run was read again."""
+
+
+@dataclass
+class Export(Message):
+    """Request to write what `make` returns to a file; `name` is what it may be called."""
+
+    make: Callable[[], Table | Figure]
+    name: str
+
+
+@dataclass
+class Act(Message):
+    """Request to do something, by a name of `act_keys.ACTS`, with the runs or jobs in `folders`."""
+
+    name: str
+    folders: Sequence[Path] = ()

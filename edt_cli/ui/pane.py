@@ -20,13 +20,19 @@ class Pane(Container):
     Pane .facts { height: 1fr; width: 1fr; overflow-y: auto; }
     """
 
-    def reads(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+    def reads(self, work: Callable[[], T], then: Callable[[T], None], *, after: float = 0.0) -> None:
         """Call `work` in another thread, then `then` with its result in this one.
 
         A later call replaces an earlier one. An error is shown in one line.
+
+        Args:
+            work: What reads.
+            then: What shows it.
+            after: Seconds to wait before, in which a later call may come.
         """
 
         async def both() -> None:
+            await asyncio.sleep(after)
             try:
                 result = await asyncio.to_thread(work)
             except Exception as error:  # a damaged file must not end the app

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.widgets import Digits, Static
 
 from edt_cli.inference.listing import RunRow
+from edt_cli.ui.ablation import Variant, ablation_lines
 from edt_cli.ui.leaderboard import Leaderboard
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import bar, fit, safe
@@ -27,8 +30,9 @@ class Results(Vertical):
     Results #cards.some { display: block; }
     Results .card { height: 6; width: 1fr; max-width: 44; }
     Results Digits { height: 3; }
-    Results #beside { height: auto; max-height: 9; display: none; }
-    Results #beside.some { display: block; }
+    Results #others { height: auto; max-height: 12; layout: vertical; overflow-y: auto; }
+    Results #others Static { height: auto; max-height: 10; display: none; width: 1fr; text-wrap: nowrap; }
+    Results #others Static.some { display: block; }
     """
 
     def __init__(self) -> None:
@@ -37,12 +41,33 @@ class Results(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Horizontal(id="cards")
-        beside = Static(id="beside", classes="frame", markup=False)
-        yield beside
+        with Container(id="others"):
+            yield Static(id="beside", classes="frame", markup=False)
+            ablation = Static(id="ablation", classes="frame", markup=False)
+            ablation.border_title = "without its parts: mean NDCG@10 of domains"
+            yield ablation
         yield Rows(empty="no results: edt eval, once the run is finished")
 
-    def show(self, row: RunRow, documents: list[RunResult], board: Leaderboard, data: str) -> None:
-        """Show the results of a run, and the systems on the same data, which is called `data`."""
+    def show(
+        self,
+        row: RunRow,
+        documents: list[RunResult],
+        board: Leaderboard,
+        variants: Sequence[Variant],
+        data: str,
+    ) -> None:
+        """Show the results of a run beside others.
+
+        Args:
+            row: The run.
+            documents: Its results.
+            board: The systems on the same data.
+            variants: Its method without its parts.
+            data: What the data is called.
+        """
+        ablation = self.query_one("#ablation", Static)
+        ablation.update(lines(ablation_lines(variants)))
+        ablation.set_class(bool(variants), "some")
         self.query_one("#beside", Static).border_title = f"beside others on {data}: mean NDCG@10 of domains"
         lists: list[tuple[str, ...]] = []
         for document in documents:
@@ -90,7 +115,7 @@ class Results(Vertical):
                 [
                     Tinted(("> " if here else "  ") + fit(standing.title, 26), "accent" if here else "", bold=here),
                     f" {standing.level:.4f} ",
-                    Tinted(bar(standing.level / best if best else 0.0, 20), "accent" if here else "muted"),
+                    Tinted(bar(standing.level / best if best else 0.0, 10), "accent" if here else "muted"),
                     f" {lead:>8}",
                     muted(f"  {len(standing.rows)} run{'s' if len(standing.rows) > 1 else ''}"),
                 ]

@@ -6,7 +6,7 @@ while the others scroll. Columns are as wide as they say, but for one that may g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -135,6 +135,10 @@ class Rows(ScrollView, can_focus=True):
         self._show_cursor()
         self.refresh()
         self.post_message(self.Moved(self, self.cursor))
+
+    def all_cells(self) -> Iterator[Sequence[str]]:
+        """Yield the texts of every row."""
+        yield from map(self._cell, range(self.count))
 
     def on_resize(self) -> None:
         self._measure()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -14,21 +14,22 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edt_cli.inference.listing import RunRow, read_run, read_runs, results_of
+from edt_cli.ui.ablation import Variant, variants_of
+from edt_cli.ui.act_keys import ACTS, act_bindings, possible
 from edt_cli.ui.chart import Chart
-from edt_cli.ui.dialogs import Question, Stop
+from edt_cli.ui.dialogs import Question
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import Leaderboard, leaderboard
 from edt_cli.ui.library import data_label, manifest_of
 from edt_cli.ui.machine import read_machine
-from edt_cli.ui.messages import Polled, ShowUsers
+from edt_cli.ui.messages import Act, Polled, ShowUsers
 from edt_cli.ui.results import SHOWN, Results, group_lines
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import flat, paragraph, safe
-from edt_cli.ui.tones import muted, sign
+from edt_cli.ui.tones import Tinted, muted, sign
 from edt_cli.ui.watch import Losses, Watch
 from edt_cli.workspace.documents import RunResult
-from edt_cli.workspace.events import Request
 from edt_cli.workspace.status import RunStatus
 
 POLL_S = 0.5
@@ -84,8 +85,8 @@ class RunScreen(EdtScreen):
 
     names: ClassVar[list[str]] = ["Watch", "Results", "Groups", "Settings", "Manifest", "Log"]
     BINDINGS = [
-        Binding("p", "pause", "Pause"),
-        Binding("x", "stop", "Stop"),
+        Binding("p", "act('pause')", "Pause"),
+        *act_bindings(*(name for name in ACTS if name != "new")),
         Binding("d", "app.leave", "Detach"),
         Binding("z", "zoom", "Zoom"),
         Binding("m", "next_term", "Next loss"),
@@ -164,12 +165,16 @@ class RunScreen(EdtScreen):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        at_work = not self.followed.ended and self.followed.process_alive
-        if action in ("pause", "stop"):
-            return at_work
+        followed = self.followed
+        if action == "act":
+            name = str(parameters[0])
+            if name in ("pause", "stop"):
+                return followed.at_work and (name == "stop" or followed.obedient)
+            of_run = followed.run is not None or name in ("resume", "copy")
+            return of_run and not (followed.at_work and name == "delete") and possible(name, [followed.status])
         if action in ("zoom", "next_term", "log_axis", "phase"):
             return self.chosen == "Watch" and self.followed.phase is not None
-        return True
+        return super().check_action(action, parameters)
 
     def _open_at_result(self) -> None:
         """Open a finished run at its result, a running one at its curves, unless a section was chosen already."""
@@ -185,7 +190,7 @@ class RunScreen(EdtScreen):
     async def _read_machine(self) -> None:
         if self.followed.pid is not None:
             watch = self.pane("Watch")
-            watch.machine = await asyncio.to_thread(read_machine, self.followed.pid)
+            watch.machine = await asyncio.to_thread(read_machine, self.followed.pid, self.followed.device)
             self.show_all()
 
     def choose(self, name: str, *, focus: bool = True) -> None:
@@ -198,18 +203,19 @@ class RunScreen(EdtScreen):
         assert self.followed.run is not None
         folder = self.followed.run.folder
 
-        def read() -> tuple[RunRow, list[RunResult], Leaderboard]:
+        def read() -> tuple[RunRow, list[RunResult], Leaderboard, list[Variant]]:
             row = read_run(folder)
-            board = leaderboard(read_runs(self.followed.workspace) if row.figures else [], row.data)
-            return row, results_of(folder), board
+            rows = read_runs(self.followed.workspace) if row.figures else []
+            variants = variants_of(row, rows) if row.figures else []
+            return row, results_of(folder), leaderboard(rows, row.data), variants
 
-        row, documents, board = await asyncio.to_thread(read)
+        row, documents, board, variants = await asyncio.to_thread(read)
         if self.is_attached:
-            self._show_results(row, documents, board)
+            label = data_label(self.followed.workspace, row.data)
+            self.pane("Results").show(row, documents, board, variants, label)
+            self._show_documents(row, documents)
 
-    def _show_results(self, row: RunRow, documents: list[RunResult], board: Leaderboard) -> None:
-        label = data_label(self.followed.workspace, row.data)
-        self.pane("Results").show(row, documents, board, label)
+    def _show_documents(self, row: RunRow, documents: list[RunResult]) -> None:
         metrics = [Col(name, 7, right=True) for name in SHOWN]
         heads = [Col("result", 24), Col("by", 9), Col("group", 14), Col("domain", 14)]
         self.pane("Groups").show([*heads, *metrics], group_lines(documents))
@@ -221,9 +227,11 @@ class RunScreen(EdtScreen):
         self.pane("Manifest").show(setting_columns, list(flat(manifest).items()))
 
     def _show_log(self) -> None:
-        lines = [
+        lines: list[Line] = [
             (muted(time.strftime("%H:%M:%S", time.localtime(moment))), text) for moment, text in self.followed.log
         ]
+        # The traceback of a run that failed, or what its process said last.
+        lines += [("", Tinted(text, "bad")) for text in self.followed.errors]
         pane = self.pane("Log")
         if lines != pane.lines:
             rows = pane.query_one(Rows)
@@ -232,40 +240,9 @@ class RunScreen(EdtScreen):
             if at_end:
                 rows.action_go(-1)
 
-    def action_pause(self) -> None:
-        if not self._at_work():
-            return
-        paused = self.followed.status == RunStatus.PAUSED or self.followed.working.requested == "pause"
-        self._request("run" if paused else "pause")
-
-    def action_stop(self) -> None:
-        if self._at_work():
-            self.ask_to_stop()
-
-    def ask_to_stop(self, *, leaving: bool = False) -> None:
-        """Ask whether to stop what is at work, and with `leaving` whether to leave it running."""
-
-        def answered(answer: Request | Literal["leave"] | None) -> None:
-            if answer == "leave":
-                self.app.exit()
-            elif answer is not None and self._at_work():
-                self._request(answer)
-
-        training = self.followed.run is not None and bool(self.followed.run.state.phases)
-        self.app.push_screen(Stop(training=training, leaving=leaving, command=self.followed.command), answered)
-
-    def _request(self, request: Request) -> None:
-        try:
-            self.followed.request(request)
-        except OSError as error:
-            self.notify(f"cannot ask the run: {error.strerror}", severity="error", markup=False)
-        self.show_all()
-
-    def _at_work(self) -> bool:
-        if self.followed.ended or not self.followed.process_alive:
-            self.notify(f"this run is {self.followed.status}: nothing is at work", markup=False)
-            return False
-        return True
+    def action_act(self, name: str) -> None:
+        run = self.followed.run
+        self.post_message(Act(name, [run.folder if run is not None else self.followed.parts[0].folder]))
 
     def action_zoom(self) -> None:
         self.pane("Watch").toggle_class("zoomed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -13,19 +14,24 @@ from textual.widgets import Static
 
 from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow
+from edt_cli.reporting.table import Measure
+from edt_cli.ui.act_keys import ACTS, act_bindings, possible
 from edt_cli.ui.dialogs import Question
 from edt_cli.ui.filters import parse
-from edt_cli.ui.leaderboard import datasets_with_runs
+from edt_cli.ui.leaderboard import Standing, datasets_with_runs, leaderboard
 from edt_cli.ui.library import Shelf
 from edt_cli.ui.look import Look
-from edt_cli.ui.messages import MarksChanged, OpenRun, ShowUsers
+from edt_cli.ui.messages import Act, MarksChanged, OpenRun, ShowUsers
 from edt_cli.ui.names import figure_order, short_figure
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import ago, safe
 from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
+from edt_cli.workspace.status import RunStatus
 
 NO_RUN = "no run yet: edt train --data demo"
+REST_S = 0.08
+"""Seconds that the cursor rests before the curve of its run is read."""
 HINT = "filter: words, model:llm-edt, ndcg_food>.13, seed=42, !failed; all must hold"
 
 
@@ -34,7 +40,9 @@ class Runs(Pane):
 
     BINDINGS = [
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("D", "next_data", "Next dataset", key_display="D"),
+        Binding("D", "next_data", "Next dataset", key_display="D", show=False),
+        Binding("b", "by_system", "By system"),
+        *act_bindings(*ACTS),
         Binding("c", "screen.choose('Compare')", "Compare"),
         Binding("u", "users", "Users", show=False),
         Binding("M", "unmark", "Unmark all", show=False),
@@ -50,11 +58,16 @@ class Runs(Pane):
         super().__init__()
         self.shelf = shelf
         self.rows: list[RunRow] = []
+        """The runs of the list, in its order; by system, the newest run of each."""
+        self.groups: list[Standing] = []
+        """The systems of the list, where it is by system."""
+        self.by_system = False
         self.data = ""
         self.text = ""
         self.sorted_by = ("", False)
         self._figures: list[str] = []
         self._summary = ""
+        self._footer_for: list[RunStatus] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(id="list"):
@@ -76,15 +89,18 @@ class Runs(Pane):
         self.data = self.data if self.data in names else (names[0] if names else "")
         of_data = self._of_data()
         self.rows = [row for row in of_data if test(row.fields)] if self.text else of_data
+        self.groups = leaderboard(self.rows, self.data).standings if self.by_system else []
+        if self.by_system:
+            self._show_systems(rows)
+            return
         key, down = self.sorted_by
         if key:
             known = [row for row in self.rows if _value(row, key) is not None]
             known.sort(key=lambda row: _value(row, key), reverse=down)
             self.rows = known + [row for row in self.rows if _value(row, key) is None]
         cursor = next((number for number, row in enumerate(self.rows) if row.name == run_name), 0)
-        known_figures = dict.fromkeys(name for row in of_data for name in row.figures)
-        domains = list(dict.fromkeys(name.partition("_")[2] for name in known_figures))
-        figures = sorted(known_figures, key=lambda name: figure_order(name, domains))[:24]
+        figures = self._known_figures(of_data)
+        domains = _domains(figures)
         columns = [
             Col("run", 29, key="name"),
             Col("state", 10, key="status"),
@@ -94,7 +110,7 @@ class Runs(Pane):
                     max(6, len(short_figure(name))),
                     right=True,
                     key=name,
-                    tone=domain_tone(domains.index(name.partition("_")[2])),
+                    tone=_tone(name, domains),
                 )
                 for name in figures
             ),
@@ -105,6 +121,57 @@ class Runs(Pane):
         self._figures = figures
         rows.load(columns, len(self.rows), self._cells, cursor=cursor, sorted_by=self.sorted_by)
         self._update_summary()
+
+    def _show_systems(self, rows: Rows) -> None:
+        """Show a line for each system: means and sample deviations over its runs, the best first."""
+        key, down = self.sorted_by
+        if key in ("title", "when"):
+            self.groups.sort(key=lambda group: getattr(group, key), reverse=down)
+        elif key:
+            self.groups.sort(key=lambda group: group.figures.get(key, 0.0), reverse=down)
+        self.rows = [group.rows[0] for group in self.groups]
+        self._figures = self._known_figures(self.rows)
+        domains = _domains(self._figures)
+        columns = [
+            Col("system", 29, key="title"),
+            Col("runs", 4, right=True),
+            *(
+                Col(short_figure(name), 12, right=True, key=name, tone=_tone(name, domains))
+                for name in self._figures
+            ),
+            Col("when", 5, right=True, key="when"),
+        ]
+        rows.empty = "no finished run is evaluated" if self.shelf.runs else NO_RUN
+        rows.load(columns, len(self.groups), self._system_cells, sorted_by=self.sorted_by)
+        self._update_summary()
+
+    def _system_cells(self, number: int) -> tuple[str, ...]:
+        group = self.groups[number]
+        marked = all(row.name in self.shelf.marked for row in group.rows)
+        figures = (
+            str(Measure(group.figures[name], group.deviations.get(name))) if name in group.figures else ""
+            for name in self._figures
+        )
+        return (
+            Tinted(f"{'*' if marked else ' '}{group.title}", "accent" if marked else ""),
+            str(len(group.rows)),
+            *figures,
+            muted(ago(time.time() - group.when)),
+        )
+
+    @staticmethod
+    def _known_figures(rows: list[RunRow]) -> list[str]:
+        """Return the figures that any run has, NDCG first."""
+        known = dict.fromkeys(name for row in rows for name in row.figures)
+        domains = _domains(known)
+        return sorted(known, key=lambda name: figure_order(name, domains))[:24]
+
+    def action_by_system(self) -> None:
+        """Show a line for each system in place of each run, or each run again."""
+        self.by_system = not self.by_system
+        self.sorted_by = ("", False)
+        self.query_one(Rows).action_go(0)
+        self.show()
 
     def _of_data(self) -> list[RunRow]:
         """Return the runs on the chosen dataset, and those that cannot be read."""
@@ -131,13 +198,36 @@ class Runs(Pane):
         of = f" of {len(names)} datasets: D" if len(names) > 1 else ""
         place = f" ({names.index(self.data) + 1}{of})" if of else ""
         summary = f" {safe(self.data, 40)}{place}  / {safe(self.text, 200) or 'all'}   "
-        summary += f"{len(self.rows)} of {len(self._of_data())}{marked}"
+        what = f"{len(self.groups)} systems of " if self.by_system else f"{len(self.rows)} of "
+        summary += f"{what}{len(self._of_data())}{' runs: mean and deviation' if self.by_system else ''}{marked}"
         if summary != self._summary:
             self._summary = summary
             self.query_one("#summary", Static).update(summary)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self._look()
+        statuses = [row.status for row in self._chosen()]
+        if statuses != self._footer_for:
+            self._footer_for = statuses
+            self.screen.refresh_bindings()
+
+    def _chosen(self) -> list[RunRow]:
+        """Return the run under the cursor, or all marked ones if it is one of them."""
+        cursor = self.query_one(Rows).cursor
+        if cursor >= len(self.rows):
+            return []
+        row = self.rows[cursor]
+        return self.shelf.marked_runs() if row.name in self.shelf.marked else [row]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action != "act":
+            return True
+        chosen = self._chosen()
+        alone = len(chosen) == 1 or parameters[0] in ("new", "stop", "delete")
+        return alone and possible(str(parameters[0]), [row.status for row in chosen])
+
+    def action_act(self, name: str) -> None:
+        self.post_message(Act(name, [row.folder for row in self._chosen()]))
 
     def _look(self) -> None:
         """Show the run under the cursor beside the list."""
@@ -147,7 +237,7 @@ class Runs(Pane):
         if row is None:
             look.show_curves({})
         else:
-            self.reads(lambda: look.read(row), look.show_curves)
+            self.reads(lambda: look.read(row), look.show_curves, after=REST_S)
 
     def action_next_data(self) -> None:
         names = datasets_with_runs(self.shelf.runs)
@@ -164,8 +254,11 @@ class Runs(Pane):
         self.show()
 
     def on_rows_marked(self, event: Rows.Marked) -> None:
-        name = self.rows[event.row].name
-        self.shelf.marked.symmetric_difference_update({name})
+        names = {row.name for row in (self.groups[event.row].rows if self.by_system else [self.rows[event.row]])}
+        if names <= self.shelf.marked:
+            self.shelf.marked -= names
+        else:
+            self.shelf.marked |= names
         rows = self.query_one(Rows)
         rows.refresh()
         rows.action_move(1)
@@ -208,6 +301,14 @@ class Runs(Pane):
         self._update_summary()
         self._look()
         self.post_message(MarksChanged())
+
+
+def _domains(figures: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.partition("_")[2] for name in figures))
+
+
+def _tone(figure: str, domains: list[str]) -> str:
+    return domain_tone(domains.index(figure.partition("_")[2]))
 
 
 def _value(row: RunRow, key: str) -> Any:

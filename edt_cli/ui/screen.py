@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -11,7 +11,11 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
 
+from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Help
+from edt_cli.ui.export import figure_of, table_of
+from edt_cli.ui.messages import Export
+from edt_cli.ui.rows import Rows
 from edt_cli.ui.sections import Sections
 from edt_cli.ui.text import safe
 from edt_cli.ui.tones import join
@@ -28,6 +32,7 @@ class EdtScreen(Screen[None]):
         Binding("tab", "app.focus_next", "Next pane", show=False),
         Binding("shift+tab", "app.focus_previous", "Pane before", show=False),
         *(Binding(str(n), f"section('{n}')", f"Section {n}", show=False) for n in range(10)),
+        Binding("w", "export", "Write to a file", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
     ]
     DEFAULT_CSS = """
@@ -114,6 +119,28 @@ class EdtScreen(Screen[None]):
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
 
+    def at_hand(self) -> Rows | Chart | None:
+        """Return the list or chart in focus, else the first one of the section that holds something."""
+        shown = [self.focused, *self.pane(self.chosen).query("Rows, Chart")]
+        return next((widget for widget in shown if _holds(widget)), None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "export" or self.at_hand() is not None
+
+    def action_export(self) -> None:
+        """Ask for a file, and write the table or chart at hand to it."""
+        widget = self.at_hand()
+        name = f"edt-{self.chosen.lower().replace(' ', '-')}"
+        table = getattr(self.pane(self.chosen), "table", None)
+        if isinstance(widget, Chart):
+            chart = widget
+            self.post_message(Export(lambda: figure_of(chart), f"{name}.png"))
+        elif table is not None:
+            self.post_message(Export(lambda: table, f"{name}.csv"))
+        elif widget is not None:
+            rows, title = widget, f"{self.chosen}, {self._shown_texts['#location'][0]}"
+            self.post_message(Export(lambda: table_of(rows, title), f"{name}.csv"))
+
     def action_help(self) -> None:
         """Show the keys that work here: those of the widget in focus, of the section, of the screen, of the app."""
         groups: dict[str, dict[str, str]] = {}
@@ -135,6 +162,13 @@ class EdtScreen(Screen[None]):
         if isinstance(node, Screen):
             return "on this screen"
         return "here" if node is self.focused else "in this section"
+
+
+def _holds(widget: Widget | None) -> TypeGuard[Rows | Chart]:
+    """Return whether a widget is a list with rows or a chart with curves, and on the screen."""
+    if isinstance(widget, Rows):
+        return widget.count > 0 and widget.is_on_screen
+    return isinstance(widget, Chart) and widget.is_on_screen and any(map(len, widget.curves.values()))
 
 
 def _id(name: str) -> str:

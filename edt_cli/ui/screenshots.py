@@ -22,7 +22,9 @@ Shot = tuple[str, list[str]]
 SHOTS: list[Shot] = [
     ("home", ["0"]),
     ("datasets", ["1"]),
+    ("form", ["n"]),
     ("runs", ["2"]),
+    ("systems", ["2", "b"]),
     ("compare", ["2", "slash", *"finished", "enter", "space", "space", "space", "c"]),
     ("tables", ["4"]),
     ("users", ["5"]),

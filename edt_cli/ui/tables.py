@@ -59,15 +59,19 @@ class Tables(Pane):
             yield Static(id="notes", classes="bar", markup=False)
 
     def entered(self) -> None:
-        marked = self.shelf.marked_runs()
         self.query_one("#table", Rows).empty = "reading ..."
-        # Marked runs have tables of their own: a table of all runs never becomes one of some.
-        self.table_makers = [*_ours(self.shelf.runs, only_marked=False), *_ours(marked, only_marked=True)] + [
-            (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
-        ]
+        self.table_makers = self.makers()
         self.query_one("#names", Rows).load(
             [Col("table", 60, grow=True)], len(self.table_makers), lambda row: (self.table_makers[row][0],)
         )
+
+    def makers(self) -> list[tuple[str, TableMaker]]:
+        """Return the name of each table, and the function that makes it."""
+        # Marked runs have tables of their own: a table of all runs never becomes one of some.
+        marked = self.shelf.marked_runs()
+        return [*_ours(self.shelf.runs, only_marked=False), *_ours(marked, only_marked=True)] + [
+            (f"paper {number}: {table.title}", partial(list, (table,))) for number, table in TABLES.items()
+        ]
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         if event.rows.id == "names" and event.row < len(self.table_makers):

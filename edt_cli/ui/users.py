@@ -43,6 +43,7 @@ class Users(Pane):
         self.workspace = workspace
         self.shelf = shelf
         self.histories: Histories | None = None
+        self.came_from: RunRow | None = None
         self.text = ""
         self.order: np.ndarray | None = None
         self.sorted_by = ("", False)
@@ -60,18 +61,29 @@ class Users(Pane):
             runs = [row.data for row in self.shelf.runs if row.data in names]
             self.open((runs or names)[0])
 
-    def open(self, data: str, row: RunRow | None = None) -> None:
-        """Show the users of `data`, with the artefacts of `row` or of its newest finished LLM-EDT run."""
+    def open(self, data: str, row: RunRow | None = None, user: str | None = None) -> None:
+        """Show the users of `data`, with the artefacts of `row` or of its newest finished LLM-EDT run.
+
+        Args:
+            data: Name of a dataset.
+            row: The run that one came from, whose recommendations are shown first.
+            user: Id of a user whose screen is opened.
+        """
         self.query_one("#summary", Static).update(f" {safe(data, 60)}: reading ...")
         data_runs = [run for run in self.shelf.runs if run.data == data and "augmentation" in artefacts_of(run)]
         wanted_run = row if row is not None and "augmentation" in artefacts_of(row) else None
         source = wanted_run or next((run for run in data_runs if run.status == RunStatus.FINISHED), None)
         self.text, self.order, self.sorted_by = "", None, ("", False)
-        self.reads(lambda: read_histories(self.workspace, data, source), self._show)
+        self.came_from = row
 
-    def _show(self, histories: Histories) -> None:
-        self.histories = histories
-        self._load(cursor=0)
+        def then(histories: Histories) -> None:
+            self.histories = histories
+            known = user is not None and histories.dataset.has_user(user)
+            self._load(cursor=histories.dataset.user(user) if known and user is not None else 0)
+            if known and user is not None:
+                self._open_user(histories.dataset.user(user))
+
+        self.reads(lambda: read_histories(self.workspace, data, source), then)
 
     def _load(self, cursor: int | None = None) -> None:
         assert self.histories is not None
@@ -116,8 +128,12 @@ class Users(Pane):
         return position if self.order is None else int(self.order[position])
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        self._open_user(self.user_at(event.row))
+
+    def _open_user(self, user: int) -> None:
         if self.histories is not None:
-            self.app.push_screen(UserScreen(self.workspace, self.shelf, self.histories, self.user_at(event.row)))
+            screen = UserScreen(self.workspace, self.shelf, self.histories, user, self.came_from)
+            self.app.push_screen(screen)
 
     def on_rows_sorted(self, event: Rows.Sorted) -> None:
         import numpy as np

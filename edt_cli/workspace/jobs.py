@@ -34,6 +34,8 @@ ENVIRONMENT = "EDT_JOB"
 COMMAND, OUTPUT, ERRORS = "command.json", "stdout.txt", "stderr.txt"
 KEPT = 100
 SILENT_S = 60.0
+OBEDIENT = ("train", "augment", "profile")
+"""Commands whose processes look for requests; others are ended by a signal."""
 
 
 def jobs_of(workspace: Workspace) -> list[Path]:
@@ -157,10 +159,30 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
+def arguments_of(folder: Path) -> list[str]:
+    """Return the arguments of a job's command without secrets, [] if they are not known."""
+    argv = (json_object(folder / COMMAND) or {}).get("argv")
+    return [str(word) for word in argv] if isinstance(argv, list) else []
+
+
 def command_of(folder: Path) -> str:
     """Return the command of a job as one would type it, or "" if it is not known."""
-    argv = (json_object(folder / COMMAND) or {}).get("argv")
-    return shlex.join(["edt", *map(str, argv)]) if isinstance(argv, list) else ""
+    return as_typed(arguments_of(folder))
+
+
+def as_typed(arguments: Sequence[str]) -> str:
+    """Return a command of `edt` as one would type it, or "" without arguments."""
+    return shlex.join(["edt", *arguments]) if arguments else ""
+
+
+def interrupt(folder: Path) -> bool:
+    """End the process of a job as Ctrl-C does, and return whether it is on this machine."""
+    beat = heartbeat(folder)
+    if beat.get("host") != socket.gethostname() or not alive(beat):
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(beat["pid"], signal.SIGTERM)
+    return True
 
 
 def ask(folders: Sequence[Path], request: Request) -> None:

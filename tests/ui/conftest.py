@@ -43,7 +43,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(time, "time", lambda: NOW + 7200)
-    monkeypatch.setattr("edt_cli.ui.run_screen.read_machine", lambda pid: MACHINE)
+    monkeypatch.setattr("edt_cli.ui.run_screen.read_machine", lambda pid, device: MACHINE)
     monkeypatch.setattr("edt_cli.ui.home.size_on_disk", lambda path: 4_100_000_000)
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app as edt
 from edt_cli.config import UserError
+from edt_cli.inference.listing import RunRow
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import find_followed
@@ -25,6 +26,7 @@ from edt_cli.ui.rows import Rows
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
 from edt_cli.ui.sections import Sections
+from edt_cli.ui.user_screen import UserScreen, _rank
 from edt_cli.workspace.layout import Workspace
 
 pytestmark = pytest.mark.e2e
@@ -44,7 +46,7 @@ def drive(app: EdtApp, step: Step, size: tuple[int, int] = (80, 24)) -> None:
 
 def typed(text: str) -> list[str]:
     names = {" ": "space", "/": "slash", "!": "exclamation_mark", ":": "colon", ">": "greater_than_sign"}
-    names |= {".": "full_stop", "=": "equals_sign", "_": "underscore", "-": "minus"}
+    names |= {",": "comma", ".": "full_stop", "=": "equals_sign", "_": "underscore", "-": "minus"}
     return [names.get(char, char) for char in text]
 
 
@@ -114,6 +116,24 @@ def test_o_sorts_on_the_column_of_the_cursor(app_on):
     drive(app_on(), step)
 
 
+def test_runs_by_system_have_means_and_deviations(app_on):
+    async def step(pilot: Pilot[None]) -> None:
+        await press(pilot, ["2", "b"])
+        lines = text_of(pilot.app).splitlines()
+        assert "2 systems of 8 runs" in lines[2] and lines[4].startswith(">LLM-EDT (paper)")
+        values = [row.figures["ndcg_food"] for row in pilot.app.screen.pane("Runs").groups[0].rows]
+        deviation = f"{abs(values[0] - values[1]) / 2**0.5:.4f}".removeprefix("0")
+        assert f"2 {sum(values) / 2:.4f}±{deviation}" in lines[4] and "±" not in lines[5]
+        await press(pilot, ["l", "l", "o", "o"])
+        assert text_of(pilot.app).splitlines()[4].startswith(">SASRec")
+        await press(pilot, ["G", "space"])
+        assert pilot.app.screen.shelf.marked == {"pair-llm-edt-s42-aaaa", "pair-llm-edt-s44-bbbb"}
+        await press(pilot, ["b"])
+        assert "8 of 8  2 marked" in text_of(pilot.app)
+
+    drive(app_on(), step)
+
+
 def test_marked_runs_are_compared_with_a_paired_interval(app_on):
     async def step(pilot: Pilot[None]) -> None:
         await press(pilot, ["2", "slash", *typed("status=finished"), "enter", "space", "j", "space"])
@@ -155,12 +175,43 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
         await press(pilot, ["slash", "ctrl+u", *typed("inserted>0"), "enter", "enter"])
         text = text_of(pilot.app)
         assert "U0000" in text and "made up" in text and " + " in text and "test" in text
+        strip = text.splitlines()[3]
+        assert "+k f f f f k" in strip and "valid k" in strip and "test k" in strip
+        assert "own items 0.900, kitchen 0.800 (tau 0.750)" in text
         await press(pilot, ["2"])
         assert "0.900" in text_of(pilot.app) and "0.750" in text_of(pilot.app)
         await press(pilot, ["escape"])
         assert "[5 Users" in text_of(pilot.app)
 
     drive(app_on(), step)
+
+
+def test_recommendations_are_of_the_run_one_came_from_with_the_held_out_item_and_its_rank(app_on, monkeypatch):
+    asked = []
+
+    async def recommend(screen: UserScreen, row: RunRow) -> None:
+        (held_out,) = (item for item in screen.document["history"] if item["part"] == "test")
+        asked.append(row.name)
+        items = [{"rank": n, "title": f"t{n}", "score": 1 / n, "item": f"i{n}"} for n in (1, 2)]
+        hit = [{**items[0], "item": held_out["item"]}] if len(asked) > 1 else items
+        out = json.dumps({"users": {screen.user_name: {"food": items, "kitchen": hit}}})
+        screen._show_recommended(row, out.encode(), "", held_out, _rank(row.folder, screen.user))
+
+    monkeypatch.setattr(UserScreen, "_run_recommend", recommend)
+
+    async def step(pilot: Pilot[None]) -> None:
+        await press(pilot, ["2", "slash", *typed("cccc"), "enter", "enter", "u"])
+        await seen(pilot, "[5 Users")
+        await press(pilot, ["enter", "4"])
+        lines = text_of(pilot.app).splitlines()
+        (missed,) = [line for line in lines if "held out" in line]
+        assert "by pair-sasrec-s42-cccc" in lines[2] and missed.lstrip("> ").split()[1] == "kitchen"
+        await press(pilot, ["r"])
+        (hit,) = [line for line in text_of(pilot.app).splitlines() if "held out" in line]
+        assert hit.split()[:3] == [">", "1", "kitchen"]
+
+    drive(app_on(), step, (100, 30))
+    assert asked[0] == "pair-sasrec-s42-cccc" and asked[1] != asked[0]
 
 
 def test_the_users_of_a_run_from_the_list_and_from_its_screen(app_on):
@@ -407,24 +458,6 @@ def test_no_color_is_read_from_the_environment_and_left_there(workspace, monkeyp
     app = EdtApp(workspace)
     assert any(type(one).__name__ == "NoColor" for one in app.get_line_filters())
     assert os.environ["NO_COLOR"] == "1"
-
-
-def test_the_palette_finds_commands_and_runs(app_on):
-    async def step(pilot: Pilot[None]) -> None:
-        dark = pilot.app.theme
-        await press(pilot, ["ctrl+p", *typed("light")])
-        await pilot.pause(0.5)
-        await press(pilot, ["enter"])
-        await pilot.pause(0.5)
-        assert pilot.app.theme != dark
-        await press(pilot, ["t"])
-        assert pilot.app.theme == dark
-        await press(pilot, ["ctrl+p", *typed("bbbb")])
-        await pilot.pause(0.5)
-        await press(pilot, ["enter"])
-        await seen(pilot, "edt > runs > pair-llm-edt-s44-bbbb")
-
-    drive(app_on(), step)
 
 
 def test_help_names_every_key_that_the_screen_has(app_on):

@@ -71,6 +71,18 @@ def test_of_eight_gpus_that_of_the_run_is_first_and_the_cpu_is_never_lost(monkey
     assert len(wide) == 5 and all(f"GPU{number}" in "".join(wide) for number in range(8))
 
 
+def test_the_device_of_a_run_is_first_where_its_process_cannot_be_seen(monkeypatch):
+    """As in a container, whose process ids are not those that the driver knows."""
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(4))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.lines(machine.read_machine(1, "cuda:2"), 80)[1].startswith("GPU2*")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert machine.lines(machine.read_machine(1, "cuda"), 80)[1].startswith("GPU3*")
+    for device, visible in (("cpu", ""), ("cuda:5", "0,1"), ("cuda:0", "GPU-5f3c")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert not any("*" in line for line in machine.lines(machine.read_machine(1, device), 80))
+
+
 def test_a_driver_without_its_library_is_told_how_to_show(monkeypatch, tmp_path):
     (tmp_path / "version").write_text("NVRM")
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")

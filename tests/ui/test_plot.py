@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from textual.color import Color
 
+from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
 from edt_cli.ui.plot import LETTERS, draw, name_rows, nearest, round_ticks, x_labels
 from edt_cli.ui.theme import DARK, LIGHT
@@ -107,3 +108,27 @@ def test_every_colour_can_be_read_on_its_background():
             for tone in TONES:
                 pair = sorted((luminance(theme.variables[f"tone-{tone}"]), luminance(behind)))
                 assert (pair[1] + 0.05) / (pair[0] + 0.05) >= least, (theme.name, tone, behind)
+
+
+def test_a_zoom_is_around_the_cursor_and_moves_along_with_it():
+    chart = Chart("loss")
+    chart.curves = {"a": Curve([(x, x / 100) for x in range(101)]), "b": Curve([(x, 1.0) for x in range(50)])}
+    chart.cursor = 40
+    chart.action_zoom_x(0.5)
+    assert chart.window == (15, 65) and "15 to 65" not in chart.border_subtitle
+    assert [curve.first for curve in chart._visible().values()] == [15, 15]
+    for _ in range(3):
+        chart.action_zoom_x(0.5)
+    assert chart.window == (36.875, 43.125)
+    for _ in range(4):
+        chart.action_cursor(1)
+    assert chart.cursor == 44 and chart.window[0] < 44 < chart.window[1]
+    for _ in range(9):
+        chart.action_zoom_x(0.5)
+    assert chart.window[1] - chart.window[0] == 2
+    for _ in range(9):
+        chart.action_zoom_x(2)
+    assert chart.window is None
+    chart.cursor = None
+    chart.action_zoom_x(0.5)
+    assert chart.window == (50, 100) and chart.border_subtitle == ", 50 to 100"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,15 @@ from test_follow import epoch, fold
 
 from edt_cli.config import UserError
 from edt_cli.inference.listing import read_run
+from edt_cli.ui.ablation import ablation_lines, variants_of
 from edt_cli.ui.dashboard import WORK_COLUMNS, work_cells
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import leaderboard
-from edt_cli.ui.library import newest_at_work, why_failed
+from edt_cli.ui.library import RunReader, newest_at_work, why_failed
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.state import RunState
 from edt_cli.ui.steps import steps_of
+from edt_cli.workspace.annotations import Annotations, annotate
 from edt_cli.workspace.jobs import ERRORS, command_of, new_folder
 from edt_cli.workspace.layout import Workspace
 
@@ -138,6 +141,54 @@ def test_a_failed_run_says_why_and_what_its_process_said_last(place):
     watched.read()
     assert watched.status == "failed" and watched.message == "KeyError: 'x'"
     assert watched.errors == ["Traceback (most recent call last):", "  line 1", "KeyError: 'x'"]
+
+
+def test_a_method_without_its_parts_stands_beside_it(tmp_path):
+    from made import dataset_of, histories
+
+    from edt_cli.inference.listing import read_runs
+
+    workspace, made = Workspace(tmp_path / "ws"), dataset_of(histories())
+    for name, skill, out in (("whole", 3.0, None), ("less", 6.0, "augmentation"), ("other", 4.0, None)):
+        folder = run(workspace, name, {"epochs": 1}, finished=True, skill=skill, made=made)
+        plan = json.loads((folder / "run.json").read_text())
+        if out:
+            plan["settings"][out]["enabled"] = False
+        if name == "other":
+            plan["settings"]["options"]["alpha"] = 0.5
+        (folder / "run.json").write_text(json.dumps(plan))
+    document = json.loads((workspace.runs / "whole" / "results" / "test-full.json").read_text())
+    first_phase = {**document, "file": "test-full-without-dft", "first_phase": True}
+    (workspace.runs / "whole" / "results" / "test-full-without-dft.json").write_text(json.dumps(first_phase))
+    rows = read_runs(workspace)
+    variants = variants_of(next(row for row in rows if row.name == "less"), rows)
+    assert [(v.name, v.runs, v.here) for v in variants] == [
+        ("", 1, False),
+        ("w/o DFT", 1, False),
+        ("w/o Aug.", 1, True),
+    ]
+    lines = ["".join(line) for line in ablation_lines(variants)]
+    assert "the whole method" in lines[0] and "+0.0%" in lines[1]
+    assert lines[2].startswith("> ") and f"{variants[2].level / variants[0].level - 1:+.1%}" in lines[2]
+    assert variants_of(next(row for row in rows if row.name == "other"), rows) == []
+
+
+def test_finished_runs_are_read_again_after_a_change_only(tmp_path, monkeypatch):
+    from made import dataset_of, histories
+
+    workspace, made = Workspace(tmp_path / "ws"), dataset_of(histories())
+    done = run(workspace, "done", {"epochs": 1}, finished=True, made=made)
+    run(workspace, "begun", {"epochs": 1, "of": 9})
+    reader, read = RunReader(workspace), []
+    monkeypatch.setattr("edt_cli.ui.library.read_run", lambda folder: read.append(folder.name) or read_run(folder))
+    assert [row.name for row in reader.read()] == [row.name for row in reader.read()]
+    assert sorted(read) == ["begun", "begun", "done"]
+    annotate(done, Annotations(note="new"))
+    assert {row.name: row.annotations.note for row in reader.read()} == {"done": "new", "begun": ""}
+    (done / "results" / "test-full.json").unlink()
+    assert next(row for row in reader.read() if row.name == "done").figures == {}
+    shutil.rmtree(done)
+    assert [row.name for row in reader.read()] == ["begun"] and not reader._known
 
 
 def test_the_leaderboard_has_means_over_seeds_and_leads(workspace):

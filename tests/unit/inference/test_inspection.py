@@ -35,6 +35,12 @@ def test_a_user_of_one_domain_is_found_and_told(pipeline):
     assert parts.count("train") == 2 and parts[-2:] == ["valid", "test"] and "inserted" in parts
     kept = sum(one["kept"] for one in found["generated"])
     assert parts.count("inserted") == kept > 0
+    # Each is told why: the item that stands before it in the history, among others inserted there.
+    for place, item in enumerate(found["history"]):
+        if item["part"] == "inserted":
+            before = [one for one in found["history"][:place] if one["part"] == "train"][-1]
+            assert item["why"]["kept"] and item["why"]["title"] == item["title"]
+            assert item["why"]["anchor"] == before["title"] and item["why"]["score_target"] >= item["why"]["tau"]
 
 
 def test_a_history_is_told_as_it_happened_where_nothing_was_inserted(pipeline):

@@ -10,7 +10,7 @@ from toy import dataset
 
 from edt_cli.config import UsageError, UserError
 from edt_cli.data.dataset import Sequences
-from edt_cli.inference.recommend import known_users, new_users, recommend, write_table
+from edt_cli.inference.recommend import known_users, new_users, recommend, users_as_tested, write_table
 from edt_cli.models.batch import item_table
 from edt_cli.training.data import TrainingData
 
@@ -51,6 +51,15 @@ def test_what_was_had_and_what_is_out_of_stock_is_left_out(data):
     seen = recommend(data, ByNumber(), users, count=2, domains=[0], keep_seen=True)
     assert items(seen, "u", "a") == ["a3", "a2"]
     assert seen.filter(user="u")["rank"].to_list() == [1, 2] and seen.filter(user="u")["title"][0] == "three"
+
+
+def test_the_held_out_item_is_a_candidate_as_in_the_test(data):
+    """Of u, a3 is held out; the validation item a2 before it is known."""
+    users = users_as_tested(data, ["u"])
+    assert users.inputs.lengths.tolist() == [3] and list(users.names) == ["u"]
+    assert items(recommend(data, ByNumber(), users, count=5, domains=[0, 1]), "u", "a") == ["a3"]
+    with pytest.raises(UserError, match="nobody"):
+        users_as_tested(data, ["nobody"])
 
 
 def test_new_users_are_asked_by_their_ids(data):
