@@ -277,7 +277,8 @@ def test_a_chart_is_drawn(tmp_path):
 
 
 def test_a_command_that_is_refused_at_once_has_failed_and_says_why(own):
-    folder = new_folder(own, "train", "nowhere", ["train", "--data", "nowhere"])
+    more = ["--set", "training.lr=0.001", "--set", "training.batch=512", "--seeds", "42,44,46"]
+    folder = new_folder(own, "train", "nowhere", ["train", "--data", "nowhere", *more])
     (folder / ERRORS).write_text("error: there is no dataset 'nowhere'\n")
 
     class Refused(Process):
@@ -289,7 +290,8 @@ def test_a_command_that_is_refused_at_once_has_failed_and_says_why(own):
 
         await pilot.app.push_screen(RunScreen(Followed(own, folder, Launched(folder, Refused()))))
         text = await seen(pilot, "there is no dataset 'nowhere'")
-        assert "x failed" in text and "edt train --data nowhere" in text and "r Resume" in text
+        assert "x failed" in text and "r Resume" in text
+        assert " ".join(["goes on: edt train --data nowhere", *more]) in " ".join(text.split())
 
     drive(EdtApp(own), step)
 
