@@ -204,6 +204,9 @@ def test_each_act_on_the_list_of_runs(own, started):
         write_json(job / COMMAND, {"argv": ["train", "--set", "llm.api_key=***"]})
         await press(pilot, ["r"])
         assert any("a secret was in the command" in told.message for told in app._notifications)
+        write_json(job / COMMAND, {"argv": ["compare", "table-2"]})
+        await press(pilot, ["r"])
+        assert any("from the command line: edt compare table-2" in told.message for told in app._notifications)
         assert not started
 
         await at(pilot, "live-s1")
