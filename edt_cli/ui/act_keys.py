@@ -29,14 +29,14 @@ class Act:
 
 EVERY = frozenset(RunStatus)
 READABLE = EVERY - {RunStatus.DAMAGED}
-AT_WORK = frozenset(status for status in RunStatus if status.live) | {RunStatus.STARTING}
+LIVE = frozenset(status for status in RunStatus if status.live)
 BROKEN_OFF = frozenset({RunStatus.STOPPED, RunStatus.FAILED, RunStatus.SILENT})
 ACTS = {
     "new": Act("n", "New run", EVERY, shown=True),
-    "stop": Act("x", "Stop", AT_WORK, shown=True),
+    "stop": Act("x", "Stop", LIVE | {RunStatus.STARTING}, shown=True),
     "resume": Act("r", "Resume", BROKEN_OFF, shown=True),
     "repeat": Act("R", "Repeat with changes", READABLE),
-    "delete": Act("delete,X", "Delete", EVERY - AT_WORK),
+    "delete": Act("delete,X", "Delete", EVERY - LIVE),
     "copy": Act("y", "Copy the command", READABLE),
     "note": Act("e", "Edit the note", READABLE),
 }

@@ -22,7 +22,7 @@ from edt_cli.ui.tones import Tinted, muted
 from edt_cli.workspace.annotations import annotate, annotations_of
 from edt_cli.workspace.events import Request
 from edt_cli.workspace.housekeeping import at_work, remove_folder
-from edt_cli.workspace.jobs import as_typed, launch
+from edt_cli.workspace.jobs import OBEDIENT, as_typed, launch
 from edt_cli.workspace.layout import Workspace, size_on_disk
 from edt_cli.workspace.provenance import HIDDEN
 from edt_cli.workspace.runs import Run
@@ -254,7 +254,7 @@ class Acts:
         async def both() -> None:
             try:
                 result = await asyncio.to_thread(work)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 self._say(str(error), error=True)
                 return
             then(result)
@@ -282,9 +282,12 @@ def _resumed(workspace: Workspace, folder: Path) -> list[str]:
     """Return the arguments with which a run or job goes on.
 
     Raises:
-        UserError: If they are not known, or there was a secret among them, which is not kept.
+        UserError: If they are not known, there was a secret among them, which is not kept, or the command cannot be
+            started from here, as `edt compare`.
     """
     arguments = _typed(workspace, folder)
+    if arguments[0] not in OBEDIENT:
+        raise UserError(f"start it from the command line: {as_typed(arguments)}")
     if any(HIDDEN in word for word in arguments):
         raise UserError(f"a secret was in the command, and is not kept: type it again: {as_typed(arguments)}")
     return arguments

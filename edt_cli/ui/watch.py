@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from textwrap import wrap
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -25,6 +26,8 @@ from edt_cli.workspace.status import RunStatus
 
 CHART_ROWS = 8
 """Least height of a chart of a loss, where several share the room."""
+MOST_LINES = 5
+"""Most lines of a command."""
 OTHER_SERIES = 4
 """First colour that is not a domain's."""
 
@@ -157,9 +160,12 @@ class Watch(Vertical):
         command = followed.command
         if command and followed.status != RunStatus.FINISHED:
             again = "" if followed.process_alive and not followed.ended else "the same command goes on: "
-            # After a stop the command is what to type next: it is shown whole, on a line of its own.
-            if again or used + cell_len(command) + 4 > width:
-                rows.append([muted(crop(f"{again}{safe(command, 1000)}", width).rstrip())])
+            if again:
+                # After a stop the command is what to type next: it is shown whole.
+                whole = wrap(f"{again}{safe(command, 1000)}", width, break_on_hyphens=False)
+                rows += [[muted(line)] for line in whole[:MOST_LINES]]
+            elif used + cell_len(command) + 4 > width:
+                rows.append([muted(crop(safe(command, 1000), width).rstrip())])
             else:
                 status.append(muted(f"   {safe(command, 1000)}"))
         if followed.message:

@@ -204,6 +204,9 @@ def test_each_act_on_the_list_of_runs(own, started):
         write_json(job / COMMAND, {"argv": ["train", "--set", "llm.api_key=***"]})
         await press(pilot, ["r"])
         assert any("a secret was in the command" in told.message for told in app._notifications)
+        write_json(job / COMMAND, {"argv": ["compare", "table-2"]})
+        await press(pilot, ["r"])
+        assert any("from the command line: edt compare table-2" in told.message for told in app._notifications)
         assert not started
 
         await at(pilot, "live-s1")
@@ -277,7 +280,8 @@ def test_a_chart_is_drawn(tmp_path):
 
 
 def test_a_command_that_is_refused_at_once_has_failed_and_says_why(own):
-    folder = new_folder(own, "train", "nowhere", ["train", "--data", "nowhere"])
+    more = ["--set", "training.lr=0.001", "--set", "training.batch=512", "--seeds", "42,44,46"]
+    folder = new_folder(own, "train", "nowhere", ["train", "--data", "nowhere", *more])
     (folder / ERRORS).write_text("error: there is no dataset 'nowhere'\n")
 
     class Refused(Process):
@@ -289,7 +293,8 @@ def test_a_command_that_is_refused_at_once_has_failed_and_says_why(own):
 
         await pilot.app.push_screen(RunScreen(Followed(own, folder, Launched(folder, Refused()))))
         text = await seen(pilot, "there is no dataset 'nowhere'")
-        assert "x failed" in text and "edt train --data nowhere" in text and "r Resume" in text
+        assert "x failed" in text and "r Resume" in text
+        assert " ".join(["goes on: edt train --data nowhere", *more]) in " ".join(text.split())
 
     drive(EdtApp(own), step)
 
