@@ -60,8 +60,10 @@ def variants_of(row: RunRow, rows: Sequence[RunRow]) -> list[Variant]:
             variant = identity(Run(other.folder, other.plan), first_phase=first_phase)["variant"]
             # The first phase of a run without a part lacks two of them.
             if not (first_phase and "," in variant):
-                level = statistics.fmean(figures["ndcg@10"] for figures in document["domains"].values())
-                levels.setdefault(variant, []).append(("" if first_phase else other.name, level))
+                known = [figures["ndcg@10"] for figures in document["domains"].values()]
+                if values := [value for value in known if value is not None]:
+                    name = "" if first_phase else other.name
+                    levels.setdefault(variant, []).append((name, statistics.fmean(values)))
     if len(levels) < 2:
         return []
     order = {name: place for place, name in enumerate(VARIANTS)}

@@ -23,9 +23,9 @@ from edt_cli.workspace.annotations import annotate, annotations_of
 from edt_cli.workspace.events import Request
 from edt_cli.workspace.housekeeping import at_work, remove_folder
 from edt_cli.workspace.jobs import OBEDIENT, as_typed, launch
-from edt_cli.workspace.layout import Workspace, size_on_disk
+from edt_cli.workspace.layout import Workspace, json_object, size_on_disk
 from edt_cli.workspace.provenance import HIDDEN
-from edt_cli.workspace.runs import Run
+from edt_cli.workspace.runs import PLAN, Run
 from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ class Acts:
         getattr(self, name)(list(folders))
 
     def new(self, folders: Sequence[Path]) -> None:
-        """Show the form of a new run."""
-        self._ask_for_a_run([])
+        """Show the form of a new run, of the data of the run under the cursor if there is one."""
+        plan = json_object(folders[0] / PLAN) if folders else None
+        self._ask_for_a_run(["train", "--data", str(plan["data"])] if plan and plan.get("data") else [])
 
     def repeat(self, folders: Sequence[Path]) -> None:
         """Show the form with the settings of a run."""
