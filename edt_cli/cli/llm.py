@@ -256,14 +256,14 @@ def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
     name, data = plain(pipeline.chat_identity["name"]), plain(pipeline.dataset.name)
     if not any(stage.calls.high for stage in stages):
         return Text(f"{data}, by {name}: no call is left.")
-    lines = [f"{data}, by {name}, calls still to make:"]
+    lines, s = [f"{data}, by {name}, calls still to make:"], pipeline.settings
     for stage in stages:
         users = max(1, stage.users)
         calls = f"{span(stage.calls, '{:,.0f}')} calls for {stage.users:,} users, {stage.cached:,} in the cache"
         tokens_in, tokens_out = span(stage.prompt_tokens, "{:,.0f}"), span(stage.completion_tokens, "{:,.0f}")
-        lines.append(
-            f"  {stage.stage}: {calls}; {tokens_in} tokens in, {tokens_out} out; {_duration(stage.seconds)}"
-        )
+        # A batch job takes as long as the provider likes, up to a day.
+        how_long = "" if s.limits.batch_api else f"; {_duration(stage.seconds)}"
+        lines.append(f"  {stage.stage}: {calls}; {tokens_in} tokens in, {tokens_out} out{how_long}")
         if stage.cost_usd is not None:
             each = span(stage.cost_usd.times(type(stage.cost_usd)(1 / users, 1 / users)), "{:.6f}")
             paper = f"the paper's: {stage.paper_usd:.6f}"
@@ -271,7 +271,6 @@ def _report(pipeline: Pipeline, stages: list[Estimate]) -> Any:
         lines.append(f"    from {stage.basis}")
     total = _total(stages)
     cost = "at a price that is not known" if total is None else f"{span(total, '{:,.4f}')} USD"
-    s = pipeline.settings
     how = "in batch jobs, within a day each" if s.limits.batch_api else f"at {s.llm.concurrency} calls at a time"
     lines.append(f"In all {cost}, {how}.")
     further = _further(pipeline)
