@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edt_backends.base import ChatBackend
 from edt_cli.config import Settings, UsageError
@@ -82,7 +83,7 @@ class Providers:
         if s.fallback is None:
             return None
         address = s.api_base if same_provider(s.provider, s.fallback) else None
-        backend = self._named(s.fallback, None, address, None)
+        backend = self._named(s.fallback, None, address, None, {})
         if not (backend.cacheable and self.backend.cacheable):
             raise BackendError("--fallback is an LLM, PROVIDER/MODEL, beside another one; `local` is none")
         return backend
@@ -103,7 +104,9 @@ class Providers:
     @property
     def paid(self) -> bool:
         """Whether a call may cost money: a price that is not known may be one."""
-        return self.price is None or any(self.price) or self.embedder.paid
+        second = None if self.fallback is None else self._fallback_price or self.fallback.price_per_token()
+        other = self.fallback is not None and (second is None or any(second))
+        return self.price is None or any(self.price) or other or self.embedder.paid
 
     @cached_property
     def embedder(self) -> CachedEmbeddings:
@@ -127,8 +130,10 @@ class Providers:
         """Address of the embedder's server: if none is set, that of the LLM of the same provider."""
         from edt_backends.registry import same_provider
 
-        s, llm = self.settings.embedding, self.settings.llm
-        return s.api_base or (llm.api_base if same_provider(s.embedder, llm.provider) else None)
+        s, llm, alias = self.settings.embedding, self.settings.llm, self._alias(self.settings.llm.provider)
+        provider = llm.provider if alias is None else alias.model
+        address = llm.api_base or (None if alias is None else alias.api_base)
+        return s.api_base or (address if same_provider(s.embedder, provider) else None)
 
     def chat(self, catalogue: Catalogue | None = None) -> CachedChat:
         """Return the LLM with cache, budget and pacing; `local` needs only the catalogue to retrieve from.
@@ -137,23 +142,19 @@ class Providers:
         """
         from edt_backends.budget import BudgetedChat
         from edt_backends.cache import CachedChat
-        from edt_backends.context import ContextChat
         from edt_backends.fallback import FallbackChat
         from edt_backends.limits import PacedChat
 
-        backend = self._backend(catalogue)
+        s, backend = self.settings.llm, self._backend(catalogue)
         if self.settings.limits.batch_api and backend.cacheable:
             return self._batched(backend)
         if backend.cacheable:
             backend = PacedChat(BudgetedChat(backend, self.budget, self._stated), self._chat_pace)
-        if (alias := self._alias(self.settings.llm.provider)) is not None and alias.context is not None:
-            backend = ContextChat(backend, alias.context)
-        if self.fallback is None:
+        backend = self._within_context(s.provider, backend)
+        if self.fallback is None or s.fallback is None:
             return CachedChat(backend, self.cache, retry_failed=self.retry_failed)
-        named = self._alias(self.settings.llm.fallback or "")
-        price = None if named is None or named.price is None else self._parsed(named.price)
-        second = PacedChat(BudgetedChat(self.fallback, self.budget, price), self._fallback_pace)
-        other = CachedChat(second, self.cache, retry_failed=self.retry_failed)
+        second = PacedChat(BudgetedChat(self.fallback, self.budget, self._fallback_price), self._fallback_pace)
+        other = CachedChat(self._within_context(s.fallback, second), self.cache, retry_failed=self.retry_failed)
         return FallbackChat(backend, self.cache, other, retry_failed=self.retry_failed)
 
     def _batched(self, backend: ChatBackend) -> CachedChat:
@@ -174,6 +175,13 @@ class Providers:
             price=self._stated,
             retry_failed=self.retry_failed,
         )
+
+    def _within_context(self, name: str, backend: ChatBackend) -> ChatBackend:
+        """Return a backend whose questions fit into the context that `models.toml` states for its name."""
+        from edt_backends.context import ContextChat
+
+        alias = self._alias(name)
+        return backend if alias is None or alias.context is None else ContextChat(backend, alias.context)
 
     def check(self) -> None:
         """Check the settings of LLM and embedder before any work.
@@ -197,6 +205,11 @@ class Providers:
         alias = self._alias(self.settings.llm.provider)
         text = self.settings.limits.price or (None if alias is None else alias.price)
         return None if text is None else self._parsed(text)
+
+    @cached_property
+    def _fallback_price(self) -> Price | None:
+        alias = self._alias(self.settings.llm.fallback or "")
+        return None if alias is None or alias.price is None else self._parsed(alias.price)
 
     def _parsed(self, price: str) -> Price:
         from edt_backends.base import BackendError
@@ -232,18 +245,22 @@ class Providers:
 
     def _backend(self, catalogue: Catalogue | None) -> ChatBackend:
         s = self.settings.llm
-        return self._named(s.provider, s.model, s.api_base, catalogue)
+        return self._named(s.provider, s.model, s.api_base, catalogue, s.extra)
 
     def _named(
-        self, provider: str, model: str | None, api_base: str | None, catalogue: Catalogue | None
+        self,
+        provider: str,
+        model: str | None,
+        api_base: str | None,
+        catalogue: Catalogue | None,
+        extra: Mapping[str, Any],
     ) -> ChatBackend:
         """Return a backend by a provider's name, or by one of the user's own."""
         from edt_backends.registry import chat_backend
 
-        s, alias = self.settings.llm, self._alias(provider)
-        extra, structured = s.extra, s.structured
+        structured, alias = self.settings.llm.structured, self._alias(provider)
         if alias is not None:
-            provider, api_base, extra = alias.model, api_base or alias.api_base, alias.extra | extra
+            provider, api_base, extra = alias.model, api_base or alias.api_base, {**alias.extra, **extra}
             structured = "off" if alias.structured == "off" else structured
         return chat_backend(
             provider,

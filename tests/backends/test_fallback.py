@@ -125,6 +125,12 @@ def test_a_name_of_one_s_own_stands_for_a_model_with_server_price_context_and_pa
     assert (providers.backend.name, identity["api_base"]) == ("openai/served", "http://gpu:8000/v1")
     assert identity["extra"] == {"top_k": 20, "top_p": 0.5} and identity["structured"] is False
     assert providers.price == (0.5e-6, 2e-6)
+    gate = providers.settings.changed(embedding={"embedder": "openai/e"})
+    assert Providers(Workspace(tmp_path), gate)._embedder_address == "http://gpu:8000/v1"
+    free = {"limits": {"price": "free"}}
+    for fallback, paid in ((None, False), ("mine", True)):
+        s = settings(provider="ollama/x", fallback=fallback).changed(**free)
+        assert Providers(Workspace(tmp_path), s).paid is paid, "a fallback may cost what the first does not"
     long = ChatRequest("test@1", (Message("user", "x" * 20_000),))
     with pytest.raises(BackendError, match="longer than its context of 4,096") as caught:
         asyncio.run(providers.chat().complete(long))
