@@ -16,8 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+JOINING = timedelta(minutes=5)
+"""How long a process waits for the others to start."""
 PATIENCE = timedelta(days=30)
-"""How long a process waits for another: as long as an LLM stage or a validation may take."""
+"""How long a process waits for another then: as long as an LLM stage or a validation may take."""
 GPU_PATIENCE = timedelta(minutes=30)
 """The same for what is exchanged within a training step on GPUs."""
 SPREAD = 0x9E3779B1
@@ -26,8 +28,8 @@ SPREAD = 0x9E3779B1
 LOST = "another process of this training has ended; the same command goes on from the last checkpoint"
 """The message of a process that has lost another one."""
 
-_gpus: list[dist.ProcessGroup] = []
-"""The group for tensors on GPUs, if there is one."""
+_groups: dict[str, dist.ProcessGroup] = {}
+"""The groups that exchange tensors, by the type of their device."""
 
 
 def processes() -> int:
@@ -47,22 +49,23 @@ def joined(device: str) -> Iterator[None]:
     Args:
         device: Name of the device of this process.
     """
+    dist.init_process_group("gloo", timeout=JOINING)
     # gloo always: what one process tells the others is in the CPU's memory.
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    _groups["cpu"] = dist.new_group(backend="gloo", timeout=PATIENCE)
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(device)
-        _gpus.append(dist.new_group(backend="nccl", timeout=GPU_PATIENCE))
+        _groups["cuda"] = dist.new_group(backend="nccl", timeout=GPU_PATIENCE)
     try:
         yield
     finally:
-        _gpus.clear()
+        _groups.clear()
         with suppress(RuntimeError):  # a process may be gone, and that is the error already
             dist.destroy_process_group()
 
 
-def group_of(device: torch.device) -> dist.ProcessGroup | None:
-    """Return the group that exchanges tensors on a device; None for the default one."""
-    return _gpus[0] if device.type == "cuda" and _gpus else None
+def group_of(device: torch.device) -> dist.ProcessGroup:
+    """Return the group that exchanges tensors on a device."""
+    return _groups[device.type]
 
 
 def is_lost(error: BaseException) -> bool:
@@ -86,7 +89,7 @@ def number_of_leader(number: int) -> int:
     if processes() == 1:
         return number
     told = torch.tensor([number])
-    dist.broadcast(told, 0)
+    dist.broadcast(told, 0, group=group_of(told.device))
     return int(told)
 
 
@@ -98,7 +101,7 @@ def value_of_leader(value: Any) -> Any:
     told = torch.zeros(number_of_leader(len(data)), dtype=torch.uint8)
     if data:
         told.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    dist.broadcast(told, 0)
+    dist.broadcast(told, 0, group=group_of(told.device))
     return json.loads(bytes(told.tolist()))
 
 
@@ -109,7 +112,7 @@ def of_all_processes(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     parts: list[dict[str, Tensor]] = [{} for _ in range(processes())]
     for name, tensor in tensors.items():
         gathered = [torch.empty_like(tensor) for _ in parts]
-        dist.all_gather(gathered, tensor.contiguous())
+        dist.all_gather(gathered, tensor.contiguous(), group=group_of(tensor.device))
         for part, one in zip(parts, gathered, strict=True):
             part[name] = one
     return parts

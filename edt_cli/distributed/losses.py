@@ -27,7 +27,7 @@ def over_all(total: Tensor, count: int) -> Tensor:
     if processes() == 1:
         return total / max(1, count)
     counts = torch.tensor([count])
-    dist.all_reduce(counts)
+    dist.all_reduce(counts, group=group_of(counts.device))
     return total * (processes() / max(1, int(counts)))
 
 
@@ -59,9 +59,10 @@ class _Gathered(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.long) for _ in range(processes())]
-        dist.all_gather(counts, torch.tensor([len(x)]))
-        lengths = [int(count) for count in counts]
+        count = torch.tensor([len(x)])
+        counts = [torch.empty_like(count) for _ in range(processes())]
+        dist.all_gather(counts, count, group=group_of(count.device))
+        lengths = torch.cat(counts).tolist()
         padded = x.new_zeros(max(lengths), *x.shape[1:])
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in lengths]
