@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,7 +39,8 @@ def providers(
 ) -> None:
     """List providers: whether their key is set, their price, and with --ping whether they answer.
 
-    Beside these, --provider takes any PROVIDER/MODEL of litellm. Keys are looked for and never shown.
+    Those of the workspace's models.toml come last. Beside these, --provider takes any PROVIDER/MODEL of litellm.
+    Keys are looked for and never shown.
 
     Examples:
         edt providers
@@ -46,10 +48,18 @@ def providers(
         edt providers ollama --llm-model llama3.1 --ping --timeout 60
     """
     from edt_backends import directory
+    from edt_cli.llm.aliases import read_aliases
 
+    workspace = open_workspace(workspace_)
+    aliases = read_aliases(workspace.root)
+    listing = [] if provider in aliases else [*directory.providers(provider, llm_model, api_base, timeout)]
+    for name, alias in aliases.items():
+        if provider in (None, name):
+            (of_alias,) = directory.providers(alias.model, None, api_base or alias.api_base, timeout)
+            listing.append(replace(of_alias, provider=name))
     rows = []
-    for listed in directory.providers(provider, llm_model, api_base, timeout):
-        answers = _ping(listed, open_workspace(workspace_)) if ping else None
+    for listed in listing:
+        answers = _ping(listed, workspace) if ping else None
         rows.append(
             {
                 "provider": listed.provider,

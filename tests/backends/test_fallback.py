@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from edt_backends.base import BackendError, ChatBackend, ChatReply, ChatRequest, Message, Usage
 from edt_backends.budget import OutOfBudget
 from edt_backends.cache import CachedChat
 from edt_backends.fallback import FallbackChat
 from edt_backends.store import ReplyCache
+from edt_cli.cli.app import app
 from edt_cli.config import Settings, UsageError, UserError, load_settings
 from edt_cli.llm.providers import Providers
 from edt_cli.workspace.layout import Workspace
@@ -125,6 +128,9 @@ def test_a_name_of_one_s_own_stands_for_a_model_with_server_price_context_and_pa
     assert (providers.backend.name, identity["api_base"]) == ("openai/served", "http://gpu:8000/v1")
     assert identity["extra"] == {"top_k": 20, "top_p": 0.5} and identity["structured"] is False
     assert providers.price == (0.5e-6, 2e-6)
+    shown = CliRunner().invoke(app, ["providers", "mine", "--workspace", str(tmp_path), "--json"])
+    (row,) = json.loads(shown.stdout)["providers"]
+    assert (row["provider"], row["model"]) == ("mine", "openai/served")
     gate = providers.settings.changed(embedding={"embedder": "openai/e"})
     assert Providers(Workspace(tmp_path), gate)._embedder_address == "http://gpu:8000/v1"
     free = {"limits": {"price": "free"}}
