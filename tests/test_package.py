@@ -88,9 +88,14 @@ def required(lines: list[str]) -> dict[str, Requirement]:
 def test_whatever_is_imported_is_declared():
     ours = {"edt_cli", "edt_backends", *sys.stdlib_module_names}
     modules = {name.split(".")[0] for package in (APPLICATION, BACKENDS) for *_, name in imports(package)} - ours
-    lacking = {"pynvml": ["nvidia-ml-py"], "mlflow": ["mlflow-skinny"], "wandb": ["wandb"]}  # perhaps, here
+    lacking = {
+        "pynvml": ["nvidia-ml-py"],
+        "mlflow": ["mlflow-skinny"],
+        "wandb": ["wandb"],
+        "ray": ["ray"],
+    }  # perhaps, here
     providers = {**packages_distributions(), **lacking}
-    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb]"])
+    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray]"])
     assert {"torch", "litellm", "transformers"} <= modules
     assert {name for name in modules if not declared.keys() & map(canonicalize_name, providers[name])} == set()
 

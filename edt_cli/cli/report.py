@@ -157,9 +157,7 @@ def report(
         budget={name: value for name, value in limits.items() if value is not None},
     )
     if made and (paper or not (plan or all_ or (table or 0) > 3)):
-        raise UsageError(
-            "--seeds, --preset and limits say which runs of a plan: name it with --plan, --table or --all"
-        )
+        raise UsageError("--seeds, --preset and limits are of a plan's runs: name it with --plan, --table or --all")
     workspace, numbers = open_workspace(workspace_), figure_numbers(figure or [])
     tables: list[Table] = []
     figures: list[Figure] = []

@@ -213,7 +213,7 @@ def test_replies_are_judged_and_repaired_as_always(chat_of, server):
 
 def test_a_provider_without_jobs_says_so(chat_of, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-of-nobody")
-    with pytest.raises(BackendError, match="no batch jobs that edt can use: leave out --batch-api-api"):
+    with pytest.raises(BackendError, match="no batch jobs that edt can use: leave out --batch-api"):
         chat_of("deepseek/deepseek-chat")
 
 

@@ -291,7 +291,7 @@ def test_nothing_is_claimed_of_a_run_that_a_limit_ended_or_that_is_not_there(tmp
 
 
 def test_the_ranks_of_other_targets_are_never_compared(tmp_path, monkeypatch):
-    import edt_cli.experiments.compare as module
+    import edt_cli.experiments.plan_results as module
 
     workspace = prepared(tmp_path)
     c = made_here(workspace, Plan.read(plan_file(tmp_path, system("gru4rec"), system("popularity"))))
