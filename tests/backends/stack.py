@@ -41,9 +41,11 @@ def question(number: int) -> ChatRequest:
     return ChatRequest("generate@1", (system, user), SCHEMA, 1024, 0.0, 42, user=f"U{number}")
 
 
-def stack(workspace: Path, url: str, *, retry_failed: bool = False, **limits: Any) -> CachedChat:
+def stack(
+    workspace: Path, url: str, *, retry_failed: bool = False, concurrency: int = 16, **limits: Any
+) -> CachedChat:
     """What `edt` asks through: cache, pace, budget, litellm."""
-    llm = {"provider": "openai/served", "api_base": url}
+    llm = {"provider": "openai/served", "api_base": url, "concurrency": concurrency}
     settings = Settings().changed(llm=llm, limits={"price": f"{PRICE[0]},{PRICE[1]}", **limits})
     return Providers(Workspace(workspace), settings, retry_failed=retry_failed).chat()
 

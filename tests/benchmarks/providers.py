@@ -1,6 +1,6 @@
 """How fast, how frugal and how honest the wrappers around a provider are, with a server in a process of its own.
 
-    python tests/benchmarks/providers.py throughput   1,000 calls of 200 ms, 16 at a time; then from a full cache
+    python tests/benchmarks/providers.py throughput   1,000 calls of 200 ms (--concurrency 16), then from a cache
     python tests/benchmarks/providers.py budget       20 runs with random prices and limits: the largest overshoot
     python tests/benchmarks/providers.py memory       5,000 and 50,000 users: the peak memory of each
     python tests/benchmarks/providers.py faults       2,000 users, 20% faults, three kills: both sides' books
@@ -41,16 +41,22 @@ from edt_cli.workspace.layout import Workspace  # noqa: E402
 
 
 def throughput(given: argparse.Namespace) -> None:
+    at_once = given.concurrency
     with tempfile.TemporaryDirectory() as folder, server(seconds=0.2) as url:
         answering = stack(Path(folder), url)
         answer_all(answering, 32)  # litellm's import, connections
         questions = [question(number) for number in range(given.calls)]
         for number in range(given.repeat):
-            asked = stack(Path(folder) / str(number), url)
-            seconds, _ = answer_all(asked, questions)
-            rate, ideal = given.calls / seconds, 16 / 0.2
-            sys.stdout.write(f"{given.calls} calls: {rate:.1f}/s, {rate / ideal:.1%} of {ideal:.0f}/s\n")
-            seconds, bill = answer_all(asked, questions)
+            asked = stack(Path(folder) / str(number), url, concurrency=at_once)
+            began = time.process_time()
+            seconds, _ = answer_all(asked, questions, at_once)
+            each = 1e3 * (time.process_time() - began) / given.calls
+            rate, ideal = given.calls / seconds, at_once / 0.2
+            sys.stdout.write(
+                f"{given.calls} calls, {at_once} at a time: {rate:.1f}/s, {rate / ideal:.1%} of {ideal:.0f}/s, "
+                f"{each:.1f} ms of CPU a call\n"
+            )
+            seconds, bill = answer_all(asked, questions, at_once)
             assert bill.cached == given.calls
             sys.stdout.write(f"  again, from the cache: {given.calls / seconds:,.0f}/s\n")
 
@@ -145,6 +151,7 @@ def main() -> None:
     for name, option, default in (
         ("throughput", "--calls", 1000),
         ("throughput", "--repeat", 1),
+        ("throughput", "--concurrency", 16),
         ("budget", "--runs", 20),
         ("memory", "--users", 0),
         ("faults", "--users", 2000),
