@@ -53,7 +53,7 @@ def start(place: Path) -> None:
     for way in ("first", "again", "again"):
         began = time.perf_counter()
         terminal = Terminal(place, "ui")
-        terminal.wait("SASRec")
+        terminal.wait("LLM-EDT")
         seconds = time.perf_counter() - began
         used = psutil.Process(terminal.pid).cpu_times()
         terminal.press("q")
