@@ -27,7 +27,7 @@ from edt_backends.base import (
     Usage,
 )
 from edt_backends.endpoint import Endpoint, error_body, library, rate_limits, unlogged, warm
-from edt_backends.litellm_batches import batches_of
+from edt_backends.litellm_batches import LiteLLMBatches
 from edt_backends.reply_times import ReplyTimes
 
 MOST_CHANGES = 8
@@ -86,7 +86,7 @@ class LiteLLMChat(ChatBackend):
         return self.reply_of(reply)
 
     def batches(self) -> BatchClient | None:
-        return batches_of(self, self._endpoint)
+        return LiteLLMBatches.of(self._endpoint, self.parameters, self.reply_of)
 
     def reply_of(self, reply: Any) -> ChatReply:
         """Read litellm's reply; without choices it is an empty answer, also billed."""

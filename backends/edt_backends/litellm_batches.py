@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edt_backends.base import BackendError, BatchClient, ChatReply, ChatRequest, JobState, Usage
 from edt_backends.endpoint import Endpoint, library, unlogged
-
-if TYPE_CHECKING:
-    from edt_backends.litellm import LiteLLMChat
 
 PROVIDERS = frozenset({"openai", "azure", "hosted_vllm", "litellm_proxy"})
 """Those whose jobs litellm makes in this form."""
@@ -25,8 +22,30 @@ LISTED = 100
 class LiteLLMBatches(BatchClient):
     """Batch jobs of a chat model."""
 
-    def __init__(self, chat: LiteLLMChat, endpoint: Endpoint) -> None:
-        self._chat, self._endpoint = chat, endpoint
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        parameters: Callable[[ChatRequest], dict[str, Any]],
+        reply_of: Callable[[Any], ChatReply],
+    ) -> None:
+        """Use the batch jobs of an endpoint.
+
+        Args:
+            endpoint: Address and key of the model.
+            parameters: Returns the parameters of a request as the model takes them.
+            reply_of: Reads litellm's form of a reply.
+        """
+        self._endpoint, self._parameters, self._reply_of = endpoint, parameters, reply_of
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: Endpoint,
+        parameters: Callable[[ChatRequest], dict[str, Any]],
+        reply_of: Callable[[Any], ChatReply],
+    ) -> LiteLLMBatches | None:
+        """Return the batch jobs of an endpoint; None if its provider has none that litellm makes."""
+        return cls(endpoint, parameters, reply_of) if endpoint.provider in PROVIDERS else None
 
     def price_per_token(self) -> tuple[float, float] | None:
         """Return the price of a job: half of the usual one where the price map says nothing else."""
@@ -82,7 +101,7 @@ class LiteLLMBatches(BatchClient):
             model=self._endpoint.model.partition("/")[2] or self._endpoint.model,
             custom_llm_provider=self._endpoint.provider,
             drop_params=True,
-            **self._chat.parameters(request),
+            **self._parameters(request),
         )
         return {
             "model": self._endpoint.model.partition("/")[2] or self._endpoint.model,
@@ -98,7 +117,7 @@ class LiteLLMBatches(BatchClient):
             key, response = document["custom_id"], document.get("response") or {}
             body = response.get("body") or {}
             if response.get("status_code") == 200:
-                return {key: self._chat.reply_of(library().ModelResponse(**body))}
+                return {key: self._reply_of(library().ModelResponse(**body))}
             error = document.get("error") or body.get("error") or {}
             said = error.get("message") if isinstance(error, dict) else str(error)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -121,8 +140,3 @@ class LiteLLMBatches(BatchClient):
             )
         except Exception as error:
             raise self._endpoint.error(error) from None
-
-
-def batches_of(chat: LiteLLMChat, endpoint: Endpoint) -> LiteLLMBatches | None:
-    """Return the batch jobs of a model; None if its provider has none that litellm makes."""
-    return LiteLLMBatches(chat, endpoint) if endpoint.provider in PROVIDERS else None
