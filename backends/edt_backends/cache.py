@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -213,11 +213,12 @@ class CachedChat(ChatWrapper):
         """Return the cache key of a request."""
         return digest(self._facts(request))
 
-    def _keys(self, request: ChatRequest) -> tuple[str, str]:
-        """Return the key of a request, and the one of before address and most tokens were left out of it."""
+    def _keys(self, request: ChatRequest) -> Iterator[str]:
+        """Yield the key of a request, then the one of before address and most tokens were left out of it."""
         facts = self._facts(request)
+        yield digest(facts)
         before = {"identity": self.identity(), "max_tokens": request.max_tokens - self.thinking_tokens}
-        return digest(facts), digest(facts | before)
+        yield digest(facts | before)
 
     def _facts(self, request: ChatRequest) -> Entry:
         return {

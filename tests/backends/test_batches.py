@@ -21,7 +21,6 @@ from edt_cli.llm.ask import UsageStats, ask
 from edt_cli.llm.providers import Providers
 from edt_cli.workspace.layout import Workspace
 
-pytest.importorskip("litellm")
 pytestmark = pytest.mark.e2e
 MODEL = "openai/gpt-4o-mini"
 PRICE = (0.075e-6, 0.3e-6)
