@@ -144,6 +144,15 @@ RunOption = Annotated[
         autocompletion=complete.runs,
     ),
 ]
+RunToUseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        "-r",
+        help="Default: the newest final run, else the newest trained one.",
+        autocompletion=complete.runs,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

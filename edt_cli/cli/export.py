@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from edt_cli.cli import complete
 from edt_cli.cli.common import (
     JsonOption,
+    RunToUseOption,
     WorkspaceOption,
     choice,
     emit_json,
@@ -43,15 +43,7 @@ def export(
     ] = None,
     into: Annotated[Path | None, typer.Option("--into", help="Folder of --index. Default: that of --onnx.")] = None,
     data: OptionalDataOption = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            "-r",
-            help="Default: the newest final run, else the newest trained one.",
-            autocompletion=complete.runs,
-        ),
-    ] = None,
+    run: RunToUseOption = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edt_cli.cli import complete
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
+    RunToUseOption,
     WorkspaceOption,
     emit_json,
     note,
@@ -62,15 +62,7 @@ def recommend(
     domain: Annotated[str | None, typer.Option("--domain", help="Only items of this domain.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .parquet, .csv or .jsonl file.")] = None,
     data: OptionalDataOption = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            "-r",
-            help="Default: the newest final run, else the newest trained one.",
-            autocompletion=complete.runs,
-        ),
-    ] = None,
+    run: RunToUseOption = None,
     keep_seen: KeepSeenOption = None,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,

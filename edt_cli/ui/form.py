@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shlex
@@ -19,6 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
 from edt_cli.config import UserError
+from edt_cli.ui.processes import output_of
 from edt_cli.ui.text import paragraph
 from edt_cli.ui.tones import Tinted, lines, muted
 from edt_cli.workspace.jobs import as_typed
@@ -288,18 +288,8 @@ class StartForm(ModalScreen["list[str] | None"]):
         words = [sys.executable, "-m", "edt_cli", *arguments, "--dry-run", "--no-ui"]
         if "--workspace" not in arguments:
             words += ["--workspace", str(self.workspace.root)]
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await process.communicate()
-        except asyncio.CancelledError:
-            process.terminate()
-            raise
-        told = (out if process.returncode == 0 else err).decode("utf-8", "replace")
+        code, out, err = await output_of(words)
+        told = (out if code == 0 else err).decode("utf-8", "replace")
         if self.is_attached:
             self._show(Content(paragraph(told.strip() or "nothing was said", 4000)))
 

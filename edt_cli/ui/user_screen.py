@@ -19,6 +19,7 @@ from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import RANKS
 from edt_cli.ui.histories import Histories
 from edt_cli.ui.library import Shelf
+from edt_cli.ui.processes import output_of
 from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
@@ -191,17 +192,7 @@ class UserScreen(EdtScreen):
         if row.plan.get("settings", {}).get("training", {}).get("train_on") == "all":
             held_out = None
         command += ["--held-out"] if held_out else []
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await process.communicate()
-        except asyncio.CancelledError:
-            process.terminate()
-            raise
+        _, out, err = await output_of(command)
         rank = await asyncio.to_thread(_rank, row.folder, self.user) if held_out else None
         if self.is_attached:
             self._show_recommended(row, out, err.decode("utf-8", "replace"), held_out, rank)
