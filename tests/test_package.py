@@ -95,7 +95,7 @@ def test_whatever_is_imported_is_declared():
         "ray": ["ray"],
     }  # perhaps, here
     providers = {**packages_distributions(), **lacking}
-    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray]"])
+    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray,postgres,s3]"])
     assert {"torch", "litellm", "transformers"} <= modules
     assert {name for name in modules if not declared.keys() & map(canonicalize_name, providers[name])} == set()
 

@@ -138,10 +138,15 @@ class Budget:
         self._reserved += amount
         self._in_flight += 1
         try:
-            return await self._ledger.reserve(backend, prompt, most)
+            return await self._record(backend, prompt, most)
         except BaseException:
             self._release(amount)
             raise
+
+    async def _record(self, backend: str, prompt: str, most: int | None) -> int:
+        number = await self._ledger.reserve(backend, prompt, most)
+        assert number is not None
+        return number
 
     async def settle(
         self, number: int, outcome: Outcome, most: int | None, spent: int | None, usage: Usage
@@ -149,11 +154,14 @@ class Budget:
         """Settle a call in the ledger, then release its reservation; `spent` None counts as `most`."""
         amount = most or 0
         try:
-            await self._ledger.settle(number, outcome, spent, usage)
+            await self._settle(number, outcome, amount, spent, usage)
         finally:
             self._settled += amount if spent is None else spent
             self._unconfirmed += amount if outcome == "unconfirmed" else 0
             self._release(amount)
+
+    async def _settle(self, number: int, outcome: Outcome, amount: int, spent: int | None, usage: Usage) -> None:
+        await self._ledger.settle(number, outcome, spent, usage)
 
     def _release(self, amount: int) -> None:
         self._reserved -= amount

@@ -2,55 +2,62 @@
 
 A row with the highest possible cost is on disk before a call is sent, and is settled when the answer arrives. A row
 that was never settled (the process was killed) counts at that highest cost. Rows contain no texts and no users.
+
+It is a file of the workspace, or a database that several machines share: its URL is in the environment variable
+EDT_LEDGER, and nowhere else, as there may be a password in it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
+import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from edt_backends.base import BackendError, Usage
-from edt_backends.sqlite import connect_read_only, writable
+from edt_backends.ledger_store import Entry, ServerStore, SQLiteStore, Store
 
 PICO = 10**12
 """Money is counted in whole 1e-12 US dollars: a sum of floats could creep past a limit."""
 
-Row = tuple[str, tuple[Any, ...]]
+ENVIRONMENT = "EDT_LEDGER"
+"""Variable with the URL of a ledger that several machines share."""
+
 Outcome = Literal["delivered", "unconfirmed", "unbilled"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (
-    command TEXT NOT NULL, number INTEGER NOT NULL, backend TEXT NOT NULL, prompt TEXT NOT NULL, left REAL NOT NULL,
-    most INTEGER, spent INTEGER, outcome TEXT NOT NULL DEFAULT 'open',
-    prompt_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (command, number)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS saved (
-    command TEXT NOT NULL, backend TEXT NOT NULL, hits INTEGER NOT NULL, amount INTEGER NOT NULL,
-    PRIMARY KEY (command, backend)) WITHOUT ROWID;
+RESERVE = """
+INSERT INTO calls (command, number, backend, prompt, "left", most)
+VALUES (:command, :number, :backend, :prompt, :left, :most)
 """
-RESERVE = "INSERT INTO calls (command, number, backend, prompt, left, most) VALUES (?, ?, ?, ?, ?, ?)"
 SETTLE = """
-UPDATE calls SET outcome = ?, spent = ?, prompt_tokens = ?, completion_tokens = ? WHERE command = ? AND number = ?
+UPDATE calls SET outcome = :outcome, spent = :spent, prompt_tokens = :prompt_tokens,
+                 completion_tokens = :completion_tokens
+WHERE command = :command AND number = :number
 """
-SAVED = "INSERT OR REPLACE INTO saved (command, backend, hits, amount) VALUES (?, ?, ?, ?)"
+SAVED = """
+INSERT INTO saved (command, backend, hits, amount) VALUES (:command, :backend, :hits, :amount)
+ON CONFLICT (command, backend) DO UPDATE SET hits = excluded.hits, amount = excluded.amount
+"""
 TOTALS = """
-SELECT {by}, outcome, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens),
+SELECT backend, prompt, outcome, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens),
        SUM(CASE outcome WHEN 'delivered' THEN COALESCE(spent, most) WHEN 'unbilled' THEN 0 ELSE most END)
-FROM calls GROUP BY {by}, outcome
+FROM calls GROUP BY backend, prompt, outcome
 """
+HITS = "SELECT backend, SUM(hits), SUM(amount) FROM saved GROUP BY backend"
 DELIVERED = """
-SELECT backend, prompt, prompt_tokens, completion_tokens, spent FROM calls WHERE outcome = 'delivered' ORDER BY left
+SELECT backend, prompt, prompt_tokens, completion_tokens, spent FROM calls WHERE outcome = 'delivered'
+ORDER BY "left"
 """
-GROUPS = {"backend": "backend", "prompt": "substr(prompt, 1, instr(prompt || '@', '@') - 1)"}
-"""What calls are grouped by: the backend's name, or the prompt's without its version and repairs."""
+BEGIN = "INSERT INTO budgets (name) VALUES (:name) ON CONFLICT (name) DO NOTHING"
+HOLD = """
+UPDATE budgets SET reserved = reserved + :amount WHERE name = :name AND reserved + spent + :amount <= :limit
+"""
+RELEASE = "UPDATE budgets SET reserved = reserved - :amount, spent = spent + :spent WHERE name = :name"
+HELD = "SELECT reserved, spent FROM budgets WHERE name = :name"
+NO_LIMIT = 2**62
 
 
 class Delivered(NamedTuple):
@@ -81,128 +88,157 @@ class Account:
     saved_usd: float = 0.0
 
 
+class Held(NamedTuple):
+    """What is reserved and spent of a shared budget, in 1e-12 USD."""
+
+    reserved: int
+    spent: int
+
+
+class Share(NamedTuple):
+    """Shared budget by its name, and its limit in 1e-12 USD, None for none."""
+
+    name: str
+    limit: int | None
+
+
 class Ledger:
-    """SQLite file of calls, shared by any number of processes.
+    """Ledger in a database, shared by any number of processes.
 
     Raises:
-        BackendError: If the file cannot be used; so does every method.
+        BackendError: If the database cannot be used; so does every method.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: Path | Store) -> None:
         self.command = uuid.uuid4().hex
         self._number = 0
-        self._lock = threading.Lock()
-        self._pending: list[tuple[Row, asyncio.Future[None]]] = []
+        self._store = SQLiteStore(store) if isinstance(store, Path) else store
+        self._pending: list[tuple[Entry, asyncio.Future[bool]]] = []
         self._writing: asyncio.Task[None] | None = None
-        with self._one_line():
-            if path.exists() and not writable(path):
-                self._database = connect_read_only(path)
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")  # a reservation outlives a loss of power
-            self._database.executescript(SCHEMA)
 
-    async def reserve(self, backend: str, prompt: str, most: int | None) -> int:
+    def share(self, name: str) -> None:
+        """Open a shared budget, unless another command has opened it."""
+        self._store.write([[(BEGIN, {"name": name})]])
+
+    def held(self, name: str) -> Held:
+        """Return what all commands have reserved and spent of a shared budget."""
+        return Held(*map(int, self._store.read(HELD, {"name": name})[0]))
+
+    async def reserve(self, backend: str, prompt: str, most: int | None, share: Share | None = None) -> int | None:
         """Record a call before it is sent and return its number.
 
-        `most` is the highest possible cost in 1e-12 USD; None if no price is known.
+        Args:
+            backend: The backend's name.
+            prompt: The prompt's name.
+            most: Highest possible cost in 1e-12 USD; None if no price is known.
+            share: Shared budget that the call is paid of.
+
+        Returns:
+            The number; None if the shared budget does not allow the call, which then is not recorded.
         """
         self._number += 1
         number = self._number
-        await self._write(RESERVE, (self.command, number, backend, prompt, time.time(), most))
-        return number
+        row = {"command": self.command, "number": number, "backend": backend, "prompt": prompt}
+        entry = [(RESERVE, row | {"left": time.time(), "most": most})]
+        if share is not None:
+            limit = NO_LIMIT if share.limit is None else share.limit
+            entry.insert(0, (HOLD, {"name": share.name, "amount": most or 0, "limit": limit}))
+        return number if await self._write(entry) else None
 
     async def settle(
-        self, number: int, outcome: Outcome, spent: int | None, usage: Usage, command: str | None = None
+        self,
+        number: int,
+        outcome: Outcome,
+        spent: int | None,
+        usage: Usage,
+        command: str | None = None,
+        released: tuple[Share, int, int] | None = None,
     ) -> None:
-        """Record the outcome of a call; `spent` is in 1e-12 USD, None for the reserved amount.
+        """Record the outcome of a call.
 
-        An earlier command, whose call it was, is named.
+        Args:
+            number: The call's number.
+            outcome: What became of it.
+            spent: Its cost in 1e-12 USD, None for the reserved amount.
+            usage: Its tokens.
+            command: The earlier command whose call it was, if it was not this one's.
+            released: Shared budget, the amount that was reserved of it, and the amount to count as spent.
         """
-        values = (outcome, spent, usage.prompt_tokens, usage.completion_tokens, command or self.command, number)
-        await self._write(SETTLE, values)
+        row = {"command": command or self.command, "number": number, "outcome": outcome, "spent": spent}
+        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        entry = [(SETTLE, row | tokens)]
+        if released is not None:
+            share, amount, counted = released
+            entry.append((RELEASE, {"name": share.name, "amount": amount, "spent": counted}))
+        await self._write(entry)
 
     def save_hits(self, backend: str, hits: int, amount: int) -> None:
         """Record how many answers this command took from the cache so far, and their original cost."""
-        self._commit([(SAVED, (self.command, backend, hits, amount))])
+        row = {"command": self.command, "backend": backend, "hits": hits, "amount": amount}
+        self._store.write([[(SAVED, row)]])
 
     def accounts(self, by: Literal["backend", "prompt"] = "backend") -> dict[str, Account]:
-        """Return the totals by the backend's name, or by that of the prompt, without what the cache answered."""
+        """Return the totals by the backend's name, or by that of the prompt, without what the cache answered.
+
+        A prompt's name is without its version and repairs.
+        """
         accounts: dict[str, Account] = {}
-        with self._one_line(), self._lock:
-            rows = self._database.execute(TOTALS.format(by=GROUPS[by])).fetchall()
-            saved = self._database.execute("SELECT backend, SUM(hits), SUM(amount) FROM saved GROUP BY backend")
-            hits = saved.fetchall() if by == "backend" else []
-        for backend, outcome, calls, prompt_tokens, completion_tokens, amount in rows:
-            account = accounts.setdefault(backend, Account())
+        for backend, prompt, outcome, *sums in self._store.read(TOTALS, {}):
+            calls, prompt_tokens, completion_tokens, amount = (int(part or 0) for part in sums)
+            account = accounts.setdefault(backend if by == "backend" else prompt.partition("@")[0], Account())
             account.calls += calls
             account.prompt_tokens += prompt_tokens
             account.completion_tokens += completion_tokens
-            account.spent_usd += (amount or 0) / PICO
+            account.spent_usd += amount / PICO
             if outcome == "delivered":
                 account.delivered += calls
             elif outcome != "unbilled":
                 account.unconfirmed += calls
-                account.unconfirmed_usd += (amount or 0) / PICO
-        for backend, count, amount in hits:
+                account.unconfirmed_usd += amount / PICO
+        for backend, count, amount in self._store.read(HITS, {}) if by == "backend" else []:
             account = accounts.setdefault(backend, Account())
-            account.hits, account.saved_usd = count, amount / PICO
+            account.hits, account.saved_usd = int(count), int(amount) / PICO
         return accounts
 
     def delivered(self) -> list[Delivered]:
         """Return every call whose reply came back, oldest first."""
-        with self._one_line(), self._lock:
-            rows = self._database.execute(DELIVERED).fetchall()
-        return [Delivered(*row) for row in rows]
+        return [Delivered(*row) for row in self._store.read(DELIVERED, {})]
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self._store.close()
 
-    async def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Write one row; it is on disk on return. Concurrent writes share one transaction."""
-        written = asyncio.get_running_loop().create_future()
-        self._pending.append(((statement, values), written))
+    async def _write(self, entry: Entry) -> bool:
+        """Write one entry; return whether it ran to its end. It is on disk then; concurrent ones share a commit."""
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pending.append((entry, written))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._flush())
-        await written
+        return await written
 
     async def _flush(self) -> None:
         while self._pending:
             batch, self._pending = self._pending, []
-            error: BackendError | None = None
             try:
-                await asyncio.to_thread(self._commit, [row for row, _ in batch])
+                found: list[bool] | BackendError = await asyncio.to_thread(
+                    self._store.write, [entry for entry, _ in batch]
+                )
             except BackendError as caught:
-                error = caught
-            for _, written in batch:
+                found = caught
+            for number, (_, written) in enumerate(batch):
                 if written.done() or written.get_loop().is_closed():
                     continue  # the caller was cancelled; the row is written
-                if error is None:
-                    written.set_result(None)
+                if isinstance(found, BackendError):
+                    written.set_exception(found)
                 else:
-                    written.set_exception(error)
+                    written.set_result(found[number])
 
-    def _commit(self, batch: list[Row]) -> None:
-        with self._one_line(), self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, values in batch:
-                    self._database.execute(statement, values)
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
 
-    @contextmanager
-    def _one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise BackendError(
-                f"the ledger {self.path} cannot be used ({error}), and without it no call is made: is the disk "
-                "full, the folder read-only, or another process stuck?"
-            ) from error
+def has_ledger(path: Path) -> bool:
+    """Return whether there is a ledger to read: one that machines share, or the file of a workspace."""
+    return bool(os.environ.get(ENVIRONMENT)) or path.is_file()
+
+
+def open_ledger(path: Path) -> Ledger:
+    """Open the ledger of the environment variable EDT_LEDGER, or else the file of a workspace."""
+    url = os.environ.get(ENVIRONMENT)
+    return Ledger(ServerStore(url) if url else path)

@@ -22,6 +22,7 @@ from edt_cli.data.dataset import TrainingView
 from edt_cli.llm.ask import Failed, UsageStats, ask
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.llm.prompt_set import Prompts
+from edt_cli.llm.shards import Shard
 from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.workspace.events import Events
 
@@ -70,17 +71,8 @@ def augment(
     if not settings.enabled:
         return Augmentation.none(view)
     plan = make_plan(view, embeddings, settings, llm)
-    questions, prompts = plan.questions, Prompts.of(llm)
-    requests = generation_requests(view, questions, plan.representatives, plan.clusters, settings, llm)
-    usage, answers = UsageStats(), Spool(len(questions))
-
-    async def answer(number: int, request: ChatRequest) -> None:
-        reply = await ask(chat, request, Reply, usage, no_items, prompts)
-        answers.put(number, [reply.reason, reply.detail] if isinstance(reply, Failed) else reply.model_dump())
-
-    jobs = (partial(answer, number, request) for number, request in enumerate(requests))
-    progress = StageProgress(events, "augment", len(questions), chat, usage)
-    asyncio.run(work(jobs, llm.concurrency, events, progress))
+    questions, usage = plan.questions, UsageStats()
+    answers = _ask(view, plan, settings, llm, chat, events, usage)
     replies = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
     generated = collect(view, questions, replies, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
@@ -114,6 +106,55 @@ def augment(
     summary = summarize(view, questions, judged.cells, result, judged.taus, usage)
     named = anchors_named(plan, generated, judged)
     return replace(result, summary=summary | ({"anchors": named} if named["named"] else {}))
+
+
+def ask_shard(
+    view: TrainingView,
+    embeddings: ItemEmbeddings,
+    settings: AugmentationSettings,
+    llm: LLMSettings,
+    chat: ChatBackend,
+    events: Events,
+    shard: Shard,
+) -> tuple[Questions, UsageStats]:
+    """Ask what `augment` would ask about the users of a shard, and leave the replies to the cache.
+
+    Returns:
+        The questions, and what their replies were.
+
+    Raises:
+        BackendError: If further requests are pointless.
+        Stopped: If the user stops the stage.
+    """
+    plan = make_plan(view, embeddings, settings, llm)
+    mine = shard.among(plan.questions.users, view.user_ids)
+    questions = plan.questions.only(mine)
+    usage = UsageStats()
+    _ask(view, replace(plan, questions=questions), settings, llm, chat, events, usage)
+    return questions, usage
+
+
+def _ask(
+    view: TrainingView,
+    plan: Plan,
+    settings: AugmentationSettings,
+    llm: LLMSettings,
+    chat: ChatBackend,
+    events: Events,
+    usage: UsageStats,
+) -> Spool:
+    """Ask the questions of a plan; return the replies, or reason and detail of a failure, in their order."""
+    requests = generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm)
+    prompts, answers = Prompts.of(llm), Spool(len(plan.questions))
+
+    async def answer(number: int, request: ChatRequest) -> None:
+        reply = await ask(chat, request, Reply, usage, no_items, prompts)
+        answers.put(number, [reply.reason, reply.detail] if isinstance(reply, Failed) else reply.model_dump())
+
+    jobs = (partial(answer, number, request) for number, request in enumerate(requests))
+    progress = StageProgress(events, "augment", len(plan.questions), chat, usage)
+    asyncio.run(work(jobs, llm.concurrency, events, progress))
+    return answers
 
 
 def _generated(

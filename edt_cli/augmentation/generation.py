@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -102,6 +102,10 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def only(self, chosen: np.ndarray) -> Questions:
+        """Return some of the questions, by bool [Q]."""
+        return replace(self, users=self.users[chosen], sources=self.sources[chosen], targets=self.targets[chosen])
 
 
 def choose_questions(

@@ -39,7 +39,7 @@ from edt_cli.cli import (
     train,
     ui,
 )
-from edt_cli.cli.common import note
+from edt_cli.cli.common import note, push_opened
 from edt_cli.cli.errors import errors_as_json
 from edt_cli.cli.help import KEEP, LOOK, ROAD, command
 from edt_cli.config import UsageError, UserError
@@ -83,7 +83,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run a command. At Ctrl-C, typer itself would say nothing."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                push_opened()
         except KeyboardInterrupt as interrupt:
             with suppress(OSError):  # the terminal may be what was closed
                 note(str(interrupt) or "interrupted")

@@ -54,7 +54,7 @@ def stats(
         edt cache stats --by stage
         edt cache stats --json
     """
-    from edt_backends.ledger import Account, Ledger
+    from edt_backends.ledger import Account, has_ledger, open_ledger
     from edt_backends.store import ModelStats
 
     workspace = open_workspace(workspace_)
@@ -63,7 +63,7 @@ def stats(
         show({"stages": stages}, [_stage_table(stages)], as_json=json_)
         return
     held = _open(workspace).stats()
-    accounts = Ledger(workspace.ledger).accounts() if workspace.ledger.is_file() else {}
+    accounts = open_ledger(workspace.ledger).accounts() if has_ledger(workspace.ledger) else {}
     models = {}
     for name in sorted(held.models.keys() | accounts.keys()):
         kept, account = held.models.get(name, ModelStats()), accounts.get(name, Account())
@@ -96,12 +96,12 @@ def verify(workspace_: WorkspaceOption = None, json_: JsonOption = False) -> Non
 
     from edt_backends.books import Books, compare_books
     from edt_backends.directory import PING
-    from edt_backends.ledger import Ledger
+    from edt_backends.ledger import has_ledger, open_ledger
 
     workspace = open_workspace(workspace_)
     books = Books()
-    if workspace.ledger.is_file() or workspace.cache.is_dir():
-        books = compare_books(_open(workspace), Ledger(workspace.ledger), frozenset({PING.prompt}))
+    if has_ledger(workspace.ledger) or workspace.cache.is_dir():
+        books = compare_books(_open(workspace), open_ledger(workspace.ledger), frozenset({PING.prompt}))
     lines = [f"{books.agreed:,} replies stand in both books, {books.agreed_usd:.6f} USD"]
     if books.imported:
         lines.append(f"{books.imported:,} were imported: others paid for them")
@@ -223,12 +223,12 @@ def forget(
 
 def _stages(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Return calls, tokens and USD of each stage from the ledger, and seconds and users from the replies."""
-    from edt_backends.ledger import Ledger
+    from edt_backends.ledger import has_ledger, open_ledger
 
     empty = {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "spent_usd": 0.0, "seconds": 0.0}
     stages: dict[str, dict[str, Any]] = {}
     users: dict[str, set[str]] = {}
-    accounts = Ledger(workspace.ledger).accounts(by="prompt") if workspace.ledger.is_file() else {}
+    accounts = open_ledger(workspace.ledger).accounts(by="prompt") if has_ledger(workspace.ledger) else {}
     for prompt, account in accounts.items():
         row = stages.setdefault(STAGES.get(prompt, prompt), dict(empty))
         for name in ("calls", "prompt_tokens", "completion_tokens", "spent_usd"):

@@ -50,8 +50,10 @@ def clean(
     from rich.table import Table
 
     from edt_cli.workspace.housekeeping import holdings, removable, remove_folder
+    from edt_cli.workspace.remote import check_removable
 
     workspace = open_workspace(workspace_)
+    check_removable(workspace)
     held = holdings(workspace)
     going = removable(workspace, older_than_days=older_than, raw=raw, cache=cache)
     freed = sum(thing.size for thing in going)

@@ -204,9 +204,28 @@ def with_profiles(preset: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def open_workspace(given: Path | None) -> Workspace:
+    """Return the workspace of a command; of one in object storage, the mirror, with all that is finished there."""
     from edt_cli.workspace.layout import Workspace
 
-    return Workspace.find(given)
+    workspace = Workspace.find(given)
+    if workspace.url is not None:
+        from edt_cli.workspace.remote import pull
+
+        pull(workspace)
+        _mirrored.append(workspace)
+    return workspace
+
+
+_mirrored: list[Workspace] = []
+"""Workspaces in object storage that the command has opened."""
+
+
+def push_opened() -> None:
+    """Bring what the command has finished to the object storage of the workspaces that it opened."""
+    while _mirrored:
+        from edt_cli.workspace.remote import push
+
+        push(_mirrored.pop())
 
 
 def stdout() -> Console:

@@ -274,8 +274,10 @@ def remove(
     from edt_cli.config import UserError, alternatives
     from edt_cli.workspace.housekeeping import remove_folder
     from edt_cli.workspace.layout import size_on_disk
+    from edt_cli.workspace.remote import check_removable
 
     workspace = open_workspace(workspace_)
+    check_removable(workspace)
     artefact = workspace.dataset(name)
     if not artefact.path.is_dir():
         names = [other.key for other in workspace.datasets()]

@@ -26,6 +26,7 @@ from edt_cli.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from edt_cli.llm.shards import Shard
     from edt_cli.pipeline import Pipeline
     from edt_cli.pipeline.estimate import Estimate, Span
 
@@ -171,10 +172,12 @@ def takes_llm_options(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = False) -> None:
+def ask_before_spending(
+    pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = False, shard: Shard | None = None
+) -> None:
     """Show what providers would be asked and what that may cost, and ask whether to go on if it costs anything.
 
-    With --dry-run the command ends here.
+    With --dry-run the command ends here. Of a shard, only the questions about its users count.
 
     Raises:
         UsageError: If there is no terminal to ask on, and no --yes.
@@ -184,7 +187,7 @@ def ask_before_spending(pipeline: Pipeline, llm: LLMOptions, *, as_json: bool = 
 
     if not llm.dry_run and not pipeline.providers.paid:
         return
-    stages = estimates(pipeline)
+    stages = estimates(pipeline, shard=shard)
     if llm.dry_run:
         show(_document(pipeline, stages), [_report(pipeline, stages)], as_json=as_json)
         raise typer.Exit

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edt_cli.experiments.compare import Comparison, Launcher
     from edt_cli.experiments.findings import Findings
     from edt_cli.experiments.forecast import Forecast
+    from edt_cli.experiments.on_ray import RayCluster
     from edt_cli.experiments.plan import Cell
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.events import Events
@@ -134,7 +135,7 @@ JobsOption = Annotated[
 
 
 @contextmanager
-def launcher_of(on: str | None, cpus: float, gpus: float, memory: float | None) -> Iterator[Launcher | None]:
+def launcher_of(on: str | None, cpus: float, gpus: float, memory: float | None) -> Iterator[RayCluster | None]:
     """Yield what starts runs on a cluster; None for this machine.
 
     Raises:

@@ -84,14 +84,14 @@ def _ping(listed: Listed, workspace: Workspace) -> str:
     from edt_backends.base import BackendError
     from edt_backends.budget import Budget, BudgetedChat
     from edt_backends.directory import ping
-    from edt_backends.ledger import Ledger
+    from edt_backends.ledger import open_ledger
 
     if listed.backend is None:
         return "not asked"
     if not listed.backend.cacheable:
         return "yes, on this machine"
     try:
-        return f"yes, in {ping(BudgetedChat(listed.backend, Budget(Ledger(workspace.ledger)))):.1f} s"
+        return f"yes, in {ping(BudgetedChat(listed.backend, Budget(open_ledger(workspace.ledger)))):.1f} s"
     except BackendError as error:
         return f"no: {error}"
 

@@ -121,9 +121,11 @@ def remove(
     from edt_cli.config import UserError
     from edt_cli.workspace.housekeeping import at_work, remove_folder
     from edt_cli.workspace.layout import size_on_disk
+    from edt_cli.workspace.remote import check_removable
     from edt_cli.workspace.runs import find_folder
 
     workspace = open_workspace(workspace_)
+    check_removable(workspace)
     folders = list(dict.fromkeys(find_folder(workspace, run) for run in runs))
     if busy := [folder.name for folder in folders if at_work(folder)]:
         raise UserError(f"a process is making {', '.join(busy)}: stop it first, with Ctrl-C or edt ui")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edt_cli.cli.common import (
+    CLUSTER,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -19,8 +20,9 @@ from edt_cli.cli.common import (
     progress,
     stdout,
 )
+from edt_cli.cli.planned import CpusOption, GpusOption, MemoryOption, OnOption, launcher_of
 from edt_cli.cli.watch import stopping
-from edt_cli.experiments.files import SEARCHES, names
+from edt_cli.experiments.files import SEARCHES, STORAGE, names
 
 
 def search(
@@ -33,6 +35,25 @@ def search(
     ],
     data: DataOption = "demo",
     device: DeviceOption = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Processes, each with a trial at a time; on a cluster as many as fit."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL|FILE",
+            envvar=STORAGE,
+            show_envvar=False,
+            help="Optuna's storage for several processes: a database, or a journal file. \\[env: EDT_STORAGE]",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    on: OnOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
+    memory: MemoryOption = None,
     workspace_: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -40,23 +61,41 @@ def search(
 
     Examples:
         edt search best --data food-kitchen
-        edt search space.toml --data mine --device cuda
-        edt search space.toml --data mine --json
+        edt search space.toml --data mine --jobs 4 --json
+        edt search space.toml --data mine --on ray:10.0.0.1:6379 --gpus 1
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from edt_cli.data.open import open_dataset
-    from edt_cli.experiments.search import SearchSettings
+    from edt_cli.experiments.parallel_search import search_by_many
+    from edt_cli.experiments.search import SearchSettings, result_of
     from edt_cli.experiments.search import search as run_search
     from edt_cli.training.device import open_device
+    from edt_cli.workspace.events import Events
+    from edt_cli.workspace.jobs import launch
 
     settings = SearchSettings.read(space)
     chosen = str(open_device(device))
     workspace = open_workspace(workspace_)
-    with stopping(), progress() as listen:
-        result = run_search(workspace, open_dataset(workspace, data), settings, chosen, (listen,))
+    dataset = open_dataset(workspace, data)
+    with stopping(), progress() as listen, launcher_of(on, cpus, gpus, memory) as cluster:
+        many = jobs or (1 if cluster is None else min(cluster.places, settings.trials))
+        if cluster is not None or many > 1:
+            storage = search_by_many(
+                workspace,
+                dataset,
+                space,
+                device,
+                Events(listeners=(listen,)),
+                processes=many,
+                launcher=cluster or launch,
+                storage=storage,
+            )
+            result = result_of(workspace, dataset, settings, storage)
+        else:
+            result = run_search(workspace, dataset, settings, chosen, (listen,), storage)
     command = (
         f"edt train --data {data} --model {result.model} --preset {settings.preset} --config {result.settings}"
     )

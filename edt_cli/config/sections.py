@@ -163,6 +163,12 @@ class LimitSettings(Section):
     rpm: float | None = Field(None, gt=0, description="requests per minute that the provider allows")
     tpm: float | None = Field(None, gt=0, description="tokens per minute that the provider allows")
     max_cost: float | None = Field(None, ge=0, description="maximum cost of one command in USD")
+    budget: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="name of a budget: `max_cost` then is of all commands with it",
+    )
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a stage's questions that may fail; the stage is not made with more"
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edt_cli.config import MANY_REPEATS, DataSettings, KeepSeen, Split, TrainOn, UserError, did_you_mean, similar
+from edt_cli.data.filters import ROWS_AT_ONCE
 from edt_cli.data.item_vectors import ItemVectors
 from edt_cli.workspace.layout import Artefact, digest
 
@@ -313,13 +315,15 @@ def assemble(
     if not known.any():
         raise UserError("no usable interaction is left: none has an item of the catalogue")
     users, parts, times, tie, sequence = columns if known.all() else [column[known] for column in columns]
-    rows = _order(users, parts, times, tie)
-    del columns, tie
-    times = times[rows]
-
     counts = np.bincount(users, minlength=len(user_names))
+    ordered = np.empty(len(users), np.int64), np.empty(len(users), np.int64), np.empty(len(users), np.uint8)
+    for begin, rows in _in_order(users, counts, parts, times, tie):
+        for column, source in zip(ordered, (sequence, times, parts), strict=True):
+            column[begin : begin + len(rows)] = source[rows]
+    del columns, users, tie, sequence, parts
+    sequence, times, parts = ordered
     offsets = np.concatenate([[0], np.cumsum(counts[counts > 0])])
-    train_lengths, valid, test = _split(offsets, times, parts[rows], settings)
+    train_lengths, valid, test = _split(offsets, times, parts, settings)
     sizes = np.bincount(used["domain"].to_numpy(), minlength=len(domains))
     return Dataset(
         name="",
@@ -327,7 +331,7 @@ def assemble(
         settings=settings,
         domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)]), settings.descriptions),
         user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
-        sequences=Sequences(offsets, sequence[rows].astype(np.int64), times),
+        sequences=Sequences(offsets, sequence, times),
         train_lengths=train_lengths,
         target_positions={"valid": valid, "test": test},
         catalogue=used.select(
@@ -338,6 +342,25 @@ def assemble(
             ),
         ),
     )
+
+
+def _in_order(
+    users: np.ndarray, counts: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the rows ordered by user, part, time and tie, with the number of those before them.
+
+    Users are ordered `ROWS_AT_ONCE` or so interactions at a time.
+    """
+    if len(users) <= ROWS_AT_ONCE:
+        yield 0, _order(users, parts, times, tie)
+        return
+    cuts = np.searchsorted(np.cumsum(counts), np.arange(ROWS_AT_ONCE, len(users), ROWS_AT_ONCE)) + 1
+    begin = 0
+    for first, last in pairwise([0, *np.unique(cuts).tolist(), len(counts)]):
+        rows = np.flatnonzero((users >= first) & (users < last))
+        if len(rows):
+            yield begin, rows[_order(users[rows], parts[rows], times[rows], tie[rows])]
+            begin += len(rows)
 
 
 def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ import polars as pl
 PASS_ITEM, PASS_USER = 3, 5
 STOP_ITEM, STOP_USER = 3, 5
 
+ROWS_AT_ONCE = 2**24
+"""Rows that are compared or ordered at a time, so that the memory for it does not grow with the data."""
 ODD_NUMBERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # factors of a multiplicative hash
 
 
@@ -87,17 +89,20 @@ def repeated_rows(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def _maybe_alike(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """Find interactions whose `columns` are probably equal to those of another: bool [n].
 
-    They are compared by a 64-bit hash, which needs little memory for tens of millions of rows, few of them alike.
+    They are compared by a 64-bit hash, `ROWS_AT_ONCE` or so at a time: equal rows are of one user.
     """
-    mixed = np.zeros(len(frame), np.uint64)
-    for column, odd in zip(columns, ODD_NUMBERS, strict=False):
-        mixed += codes(frame[column]).astype(np.uint64) * np.uint64(odd)
-    ordered = np.sort(mixed)
-    shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    del ordered
-    if not len(shared):
-        return np.zeros(len(frame), bool)
-    alike: np.ndarray = shared[np.searchsorted(shared, mixed).clip(max=len(shared) - 1)] == mixed
+    alike = np.zeros(len(frame), bool)
+    users, parts = codes(frame[columns[0]]), 1 + len(frame) // ROWS_AT_ONCE
+    for part in range(parts):
+        rows: np.ndarray | slice = slice(None) if parts == 1 else np.flatnonzero(users % parts == part)
+        mixed = np.zeros(len(users[rows]), np.uint64)
+        for column, odd in zip(columns, ODD_NUMBERS, strict=False):
+            mixed += codes(frame[column])[rows].astype(np.uint64) * np.uint64(odd)
+        ordered = np.sort(mixed)
+        shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered
+        if len(shared):
+            alike[rows] = shared[np.searchsorted(shared, mixed).clip(max=len(shared) - 1)] == mixed
     return alike
 
 

@@ -27,6 +27,7 @@ from edt_cli.workspace.events import Events
 from edt_cli.workspace.jobs import launch
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.machine import cores
+from edt_cli.workspace.remote import pull, push
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.status import RunStatus, status_of
 
@@ -197,13 +198,14 @@ def compare(
     message = f"{total - len(waiting)} of {total} {c.what} are finished, {len(waiting)} are left"
     events.emit(Remark(message=message))
     at_work: dict[Cell, _AtWork] = {}
+    push(c.workspace)
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 and launcher is None else {}
     try:
         while waiting or at_work:
             while len(at_work) < jobs and (next_cell := _next(c, waiting, at_work)):
                 cell, missing = next_cell
                 waiting.remove(cell)
-                arguments = [*cell.arguments(device), "--workspace", str(c.workspace.root.absolute())]
+                arguments = [*cell.arguments(device), "--workspace", c.workspace.address]
                 arguments += [] if c.max_failed is None else ["--max-failed", str(c.max_failed)]
                 process = (launcher or launch)(c.workspace, arguments[0], cell.data, arguments, WIDTH, threads)
                 at_work[cell] = _AtWork(process, missing, time.monotonic())
@@ -214,6 +216,7 @@ def compare(
                 if code is None:
                     continue
                 del at_work[cell]
+                pull(c.workspace)  # it may be from another machine
                 if code:
                     failed[cell] = work.process.last_words().removeprefix("error: ")
                 outcome = f"failed: {failed[cell]}" if code else f"done in {time.monotonic() - work.since:.0f} s"

@@ -8,6 +8,8 @@ from edt_cli.config import UsageError
 
 PLANS = Path(__file__).parent / "plans"
 SEARCHES = Path(__file__).parent / "searches"
+STORAGE = "EDT_STORAGE"
+"""Variable with the storage of a search's study, as there may be a password in it."""
 OF_EDT = ("demo", "llm-edt")
 """Plans of what the paper does not have."""
 

@@ -1,4 +1,4 @@
-"""Runs of a plan as tasks of a Ray cluster, whose machines share the folder of the workspace."""
+"""Runs of a plan as tasks of a Ray cluster, whose machines share the workspace: its folder or object storage."""
 
 from __future__ import annotations
 
@@ -99,11 +99,20 @@ class RayCluster:
         Raises:
             UsageError: If none has; a run would wait for ever.
         """
-        wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus, "memory": self.resources.memory or 0}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(what, 0) >= much for what, much in wanted.items()) for node in nodes):
-            asked = ", ".join(f"{much:g} {what}" for what, much in wanted.items() if much)
+        if not self.places:
+            asked = ", ".join(f"{much:g} {what}" for what, much in self._wanted.items())
             raise UsageError(f"no machine of the cluster has {asked}, which a run is to take")
+
+    @property
+    def places(self) -> int:
+        """Number of runs that the cluster has room for at a time."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(min(int(node.get(what, 0) / much) for what, much in self._wanted.items()) for node in nodes)
+
+    @property
+    def _wanted(self) -> dict[str, float]:
+        r = self.resources
+        return {what: much for what, much in (("CPU", r.cpus), ("GPU", r.gpus), ("memory", r.memory)) if much}
 
     def __call__(
         self,
@@ -132,6 +141,7 @@ class RayCluster:
 
 def _run(folder: str, arguments: list[str], width: int, environment: dict[str, str]) -> tuple[int, str]:
     """Run a command on a worker; return its exit status and its last words."""
+    Path(folder).mkdir(parents=True, exist_ok=True)  # on a machine that shares no folder
     job = start(Path(folder), arguments, width, environment, outlives=False)
     try:
         while (code := job.code()) is None:

@@ -1,6 +1,7 @@
 """Search over settings with Optuna: every trial is a run, judged by its best validation NDCG@10 alone.
 
-The study is an SQLite file beside its trials. An interrupted search continues where it stopped, even in mid-epoch.
+The study is an SQLite file beside its trials, or wherever Optuna can keep it for several machines. An interrupted
+search continues where it stopped, even in mid-epoch; of a process that died, another one takes up the trial.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from edt_cli.config import (
 from edt_cli.data.dataset import Dataset
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.experiments.files import SEARCHES, find
+from edt_cli.experiments.study import Study
 from edt_cli.models.llm_edt_options import llm_edt_options
 from edt_cli.models.phase_names import PREPARATION
 from edt_cli.models.systems import OURS, checked, system
 from edt_cli.pipeline import Pipeline
-from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.files import write_atomic
 from edt_cli.workspace.layout import Workspace, digest
 
 try:
     import optuna
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import Trial, TrialState
 except ModuleNotFoundError as missing:
     raise UserError("a search needs Optuna: pip install 'edt-cli[search]'") from missing
 
@@ -128,59 +129,73 @@ def search(
     s: SearchSettings,
     device: str = "cpu",
     listeners: tuple[Listener, ...] = (),
+    storage: str | None = None,
 ) -> SearchResult:
     """Run the trials that are left, and write the best settings to a file for `edt train --config`.
 
+    Args:
+        workspace: The workspace, whose folder all processes share.
+        dataset: The dataset.
+        s: The search.
+        device: Device of each trial.
+        listeners: Functions that are called with what happens.
+        storage: Where Optuna keeps a study that several processes share: the URL of a database, or a file.
+
     Raises:
-        UsageError: If the model is not trained.
-        UserError: If no trial was finished.
+        UsageError: If the model is not trained, or the workspace is in object storage.
+        UserError: If no trial was finished, or the storage cannot be used.
     """
+    trials_workspace = trials_of(workspace, dataset, s)
+    events = Events(listeners=listeners)
+
+    def pipeline_of(chosen: dict[str, Any]) -> Pipeline:
+        return Pipeline(
+            workspace=trials_workspace,
+            dataset=dataset,
+            settings=s.with_choices(chosen),
+            events=events,
+            device=device,
+            preset=s.preset,
+        )
+
+    study = Study.open(trials_workspace.runs, s.seed, storage, pipeline_of)
+    while (trial := study.next(s.trials, events)) is not None:
+        pipeline = pipeline_of(_choices(trial, s))
+        try:
+            study.optuna.tell(trial, _value(pipeline, trial, listeners))
+        except (optuna.TrialPruned, Diverged):
+            study.optuna.tell(trial, state=TrialState.PRUNED)
+    return _report(trials_workspace, study, s)
+
+
+def result_of(workspace: Workspace, dataset: Dataset, s: SearchSettings, storage: str) -> SearchResult:
+    """Return the result of a search that other processes have run, and write the best settings to a file.
+
+    Raises:
+        UserError: If no trial was finished, or the storage cannot be used.
+    """
+    trials = trials_of(workspace, dataset, s)
+    return _report(trials, Study.open(trials.runs, s.seed, storage), s)
+
+
+def trials_of(workspace: Workspace, dataset: Dataset, s: SearchSettings) -> Workspace:
+    """Return the workspace of a search's trials, whose folder of runs has the search's name.
+
+    Raises:
+        UsageError: If the model is not trained, or the workspace is in object storage.
+    """
+    if workspace.url is not None:
+        raise UsageError(
+            "a search keeps its trials in a folder that its machines share: take a workspace on a disk"
+        )
     # The study is named by the preset's settings, not its name: another version of the preset is another study.
     shared = s.with_choices({})
     if not system(shared.model.name).trained:
         raise UsageError(f"{shared.model.name} is not trained: there is no validation to search by")
     name = f"{dataset.name}-{digest(dataset.key, shared.document(), s.model_dump(include={'seed', 'space'}))[:8]}"
-    trials_workspace = replace(workspace, folder=f"searches/{name}")
-    trials_workspace.runs.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(trials_workspace.runs / "study.db", name, s.seed)
-    events = Events(listeners=listeners)
-    while (left := s.trials - len(_trials_in(study, TrialState.COMPLETE, TrialState.PRUNED))) > 0:
-        events.emit(Remark(message=f"search {name}: {left} of {s.trials} trials are left"))
-        trial = study.ask()
-        settings = s.with_choices(_choices(trial, s))
-        pipeline = Pipeline(
-            workspace=trials_workspace,
-            dataset=dataset,
-            settings=settings,
-            events=events,
-            device=device,
-            preset=s.preset,
-        )
-        try:
-            study.tell(trial, _value(pipeline, trial, listeners))
-        except (optuna.TrialPruned, Diverged):
-            study.tell(trial, state=TrialState.PRUNED)
-    return _report(trials_workspace, name, study, s)
-
-
-def _study(path: Path, name: str, seed: int) -> optuna.Study:
-    """Open the study, and queue again the trials that an interrupted process left running."""
-    existing = optuna.create_study(
-        study_name=name, storage=f"sqlite:///{path}", load_if_exists=True, direction="maximize"
-    )
-    # With the seed alone, a continued search would draw its first trials again.
-    sampler = optuna.samplers.TPESampler(seed=seed + len(existing.trials), n_startup_trials=6)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=4)
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{path}", sampler=sampler, pruner=pruner)
-    for trial in _trials_in(study, TrialState.RUNNING):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-    return study
-
-
-def _trials_in(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=states)
+    trials = replace(workspace, folder=f"searches/{name}")
+    trials.runs.mkdir(parents=True, exist_ok=True)
+    return trials
 
 
 def _choices(trial: Trial, s: SearchSettings) -> dict[str, Any]:
@@ -218,11 +233,14 @@ def _value(pipeline: Pipeline, trial: Trial, listeners: tuple[Listener, ...]) ->
     return best
 
 
-def _report(trials_workspace: Workspace, name: str, study: optuna.Study, s: SearchSettings) -> SearchResult:
+def _report(trials_workspace: Workspace, study: Study, s: SearchSettings) -> SearchResult:
     """Write the best settings to a file, and return the result of the search."""
-    done = _trials_in(study, TrialState.COMPLETE)
+    name = trials_workspace.runs.name
+    done = study.trials(TrialState.COMPLETE)
     if not done:
-        raise UserError(f"no trial of search {name} was finished")
+        others = len(study.trials(TrialState.RUNNING))
+        elsewhere = f": {others} are at work in other processes" if others else ""
+        raise UserError(f"no trial of search {name} was finished{elsewhere}")
     trials = sorted(done, key=lambda trial: -(trial.value or 0.0))
     best = s.with_choices(trials[0].params)
     path = trials_workspace.runs / "best.toml"
@@ -231,7 +249,7 @@ def _report(trials_workspace: Workspace, name: str, study: optuna.Study, s: Sear
     )
     write_atomic(path, _toml(best, load_settings(s.preset, environment={}), title))
     trial_records = [{"trial": trial.number, "ndcg@10": trial.value, **trial.params} for trial in trials]
-    given_up = len(_trials_in(study, TrialState.PRUNED))
+    given_up = len(study.trials(TrialState.PRUNED))
     return SearchResult(
         name=name,
         model=best.model.name,

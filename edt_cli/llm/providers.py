@@ -49,16 +49,20 @@ class Providers:
     @cached_property
     def ledger(self) -> Ledger:
         """Ledger of paid calls."""
-        from edt_backends.ledger import Ledger
+        from edt_backends.ledger import open_ledger
 
-        return Ledger(self.workspace.ledger)
+        return open_ledger(self.workspace.ledger)
 
     @cached_property
     def budget(self) -> Budget:
-        """Budget of the command."""
+        """Budget of the command, or of all that name the same one."""
         from edt_backends.budget import Budget
+        from edt_backends.shared_budget import SharedBudget
 
-        return Budget(self.ledger, self.settings.limits.max_cost)
+        limits = self.settings.limits
+        if limits.budget is None:
+            return Budget(self.ledger, limits.max_cost)
+        return SharedBudget(self.ledger, limits.budget, limits.max_cost)
 
     @cached_property
     def backend(self) -> ChatBackend:
@@ -161,6 +165,10 @@ class Providers:
         from edt_backends.base import BackendError
         from edt_backends.batches import BatchedChat
 
+        if self.settings.limits.budget is not None:
+            raise BackendError(
+                "batch jobs share no budget with other commands: leave out limits.budget or --batch-api"
+            )
         if self.fallback is not None:
             raise BackendError("no second model is asked in batch jobs: leave out --fallback or --batch-api")
         client = backend.batches()

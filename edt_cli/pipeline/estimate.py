@@ -17,6 +17,7 @@ from edt_cli.paper.facts import COST_PER_USER
 if TYPE_CHECKING:
     from edt_cli.data.dataset import TrainingView
     from edt_cli.llm.embeddings import ItemEmbeddings
+    from edt_cli.llm.shards import Shard
     from edt_cli.pipeline import Pipeline
 
 ENOUGH = 10
@@ -117,21 +118,22 @@ class Counted:
         return not known
 
 
-def estimates(pipeline: Pipeline, counted: Counted | None = None) -> list[Estimate]:
+def estimates(pipeline: Pipeline, counted: Counted | None = None, shard: Shard | None = None) -> list[Estimate]:
     """Estimate the stages that are not made yet, in order: of this run and of the one that it makes first.
 
     Args:
         pipeline: Pipeline of the stages.
         counted: What was estimated for other pipelines, which is left out here; what is estimated here is added.
+        shard: Shard of the users who alone are asked about.
     """
     counted = counted or Counted()
     first = pipeline.first
     if first is None or ((run := first.existing()) is not None and run.finished):
-        return _estimates(pipeline, counted)
+        return _estimates(pipeline, counted, shard)
     return [*_estimates(first, counted), *_estimates(pipeline, counted)]
 
 
-def _estimates(pipeline: Pipeline, counted: Counted) -> list[Estimate]:
+def _estimates(pipeline: Pipeline, counted: Counted, shard: Shard | None = None) -> list[Estimate]:
     """Estimate the stages of one run that are not made yet, in order.
 
     Requests that depend on missing replies are estimated from the cached replies to that prompt and model, or else
@@ -170,12 +172,15 @@ def _estimates(pipeline: Pipeline, counted: Counted) -> list[Estimate]:
         view, prompt = pipeline.augmenter.view, Prompts.of(s.llm)["generate"].name
         failed = pipeline.failed_again("augmentation")
         again = [(prompt, Span(failed, failed), known.size(prompt, GENERATE_BYTES))] if failed else []
-        stage = known.stage("augment", planned_requests(view, vectors, s.augmentation, s.llm), again)
+        requests = planned_requests(view, vectors, s.augmentation, s.llm)
+        if shard is not None:
+            requests = (request for request in requests if shard.holds(request.user or ""))
+        stage = known.stage("augment", requests, again)
         items = int(stage.calls.high) * s.augmentation.ask
         stages.append(stage)
     profiles = 0
     if asks_profiles and vectors is not None:
-        stage = _profiles(pipeline.profiler, vectors, known)
+        stage = _profiles(pipeline.profiler, vectors, known, shard)
         profiles = stage.users
         stages.append(stage)
     embedded = _embedding(pipeline, items, profiles, counted)
@@ -316,7 +321,7 @@ class Known:
         return Span(of(calls.low, tokens.low, seconds.low), of(calls.high, tokens.high, seconds.high))
 
 
-def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Estimate:
+def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known, shard: Shard | None) -> Estimate:
     """Estimate the chain of section 3.4.2.
 
     While the augmentation is not made, the number and length of a user's summaries are taken from the users in the
@@ -329,6 +334,8 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known) -> Esti
     made = pipeline.made("augmentation") or not s.augmentation.enabled
     augmented = pipeline.augmentation() if made else Augmentation.none(pipeline.view)
     chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
+    if shard is not None:
+        chain.of_shard(shard)
     names = chain.versions
     requests: list[ChatRequest] | Iterable[ChatRequest] = chain.first_requests()
     failed = pipeline.failed_again("profiles")

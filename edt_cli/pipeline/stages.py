@@ -312,13 +312,9 @@ class Stages:
 
         def make(folder: Path, manifest: dict[str, Any]) -> None:
             from edt_cli.augmentation.audit import check_sources
-            from edt_cli.augmentation.insertion import continued
             from edt_cli.profiling.profile import profile
 
-            view, augmented, embeddings, chat = self.view, self.augmentation(), self.embeddings(), self.chat
-            if self.departures.profiles_see_validation:
-                view = self.dataset.training_view("train+valid")
-                augmented = continued(augmented, self.view.prefixes, view.prefixes)
+            (view, augmented), embeddings, chat = self.profiled(), self.embeddings(), self.chat
             before = self.embedder.cost_usd
             try:
                 made = profile(
@@ -346,6 +342,16 @@ class Stages:
 
         stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
         return get_or_make(self.workspace, stage, self.events)
+
+    def profiled(self) -> tuple[TrainingView, Augmentation]:
+        """Return what profiles are made of: the interactions that they may see, and the augmented sequences."""
+        from edt_cli.augmentation.insertion import continued
+
+        view, augmented = self.view, self.augmentation()
+        if not self.departures.profiles_see_validation:
+            return view, augmented
+        seen = self.dataset.training_view("train+valid")
+        return seen, continued(augmented, view.prefixes, seen.prefixes)
 
     def _failed_share(self, kind: LLMStage, asked: int, failed: dict[str, int]) -> float:
         """Return the share of a stage's questions that failed, by cause.

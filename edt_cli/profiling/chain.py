@@ -21,6 +21,7 @@ from edt_cli.data.imbalance import dominant, imbalance
 from edt_cli.llm.ask import Failed, UsageStats, ask, clean, request
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.llm.prompt_set import NO_DOMAIN, Prompts, others
+from edt_cli.llm.shards import Shard
 from edt_cli.llm.work import Spool, StageProgress, work
 from edt_cli.profiling.groups import group_sequences
 from edt_cli.workspace.events import Events
@@ -134,6 +135,11 @@ class Chain:
         if not self._groups_of(user):
             raise UserError(f"no item of {self._view.user_ids[user]} has a text, so nothing can be asked")
         self.users, self.pairs = [user], [self._pair(user)]
+
+    def of_shard(self, shard: Shard) -> None:
+        """Ask about the users of a shard alone, and what all users share."""
+        mine = shard.among(self.users, self._view.user_ids)
+        self.users = [user for user, chosen in zip(self.users, mine, strict=True) if chosen]
 
     def first_requests(self) -> Iterator[ChatRequest]:
         """Yield the requests that depend on no reply."""

@@ -15,6 +15,7 @@ from edt_cli.data.dataset import TrainingView
 from edt_cli.llm.ask import Failed, UsageStats
 from edt_cli.llm.embeddings import ItemEmbeddings, embed_texts
 from edt_cli.llm.prompt_set import NO_DOMAIN
+from edt_cli.llm.shards import Shard
 from edt_cli.profiling.chain import Chain
 from edt_cli.profiling.groups import sources
 from edt_cli.profiling.profiles import FAILURES, INSTRUCTIONS, SUMMARIES, Profiles
@@ -83,3 +84,30 @@ def profile(
             "llm": usage.summary(),
         },
     )
+
+
+def ask_shard(
+    view: TrainingView,
+    augmentation: Augmentation,
+    embeddings: ItemEmbeddings,
+    settings: ProfilingSettings,
+    llm: LLMSettings,
+    chat: ChatBackend,
+    events: Events,
+    shard: Shard,
+) -> tuple[Chain, dict[str, int], UsageStats]:
+    """Ask what `profile` would ask about the users of a shard, and leave the replies to the cache.
+
+    Returns:
+        The questions, the failed users by reason, and what the replies were.
+
+    Raises:
+        BackendError: If further requests are pointless.
+        Stopped: If the user stops the stage.
+    """
+    chain = Chain(view, augmentation, embeddings, settings, llm)
+    chain.of_shard(shard)
+    usage = UsageStats()
+    _, outcomes = asyncio.run(chain.run(chat, events, usage))
+    failed = Counter(outcome.failed.reason for outcome in outcomes if outcome.failed is not None)
+    return chain, dict(failed), usage

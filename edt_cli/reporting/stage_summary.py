@@ -15,6 +15,14 @@ def summary_lines(summary: Mapping[str, Any]) -> Lines:
     return [*_asked(summary), *(_kept(summary) if "generated" in summary else _written(summary)), *_cost(summary)]
 
 
+def shard_lines(asked: Mapping[str, Any]) -> Lines:
+    """Return the lines of what was asked about the users of a shard."""
+    lines = [("asked", f"{asked['questions']:,} questions about {asked['users']:,} users")]
+    if asked["failed"]:
+        lines.append(("failed", _counts(asked["failed"])))
+    return [*lines, *_cost({"llm": asked["llm"], "asked_users": asked["users"]})]
+
+
 def _asked(summary: Mapping[str, Any]) -> Lines:
     users, asked, failed = summary["users"], summary["asked_users"], summary["failed"]
     lines = [("users", f"{asked:,} asked about, of {summary['eligible_users']:,} eligible and {users:,} in all")]

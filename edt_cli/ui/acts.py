@@ -25,6 +25,7 @@ from edt_cli.workspace.housekeeping import at_work, remove_folder
 from edt_cli.workspace.jobs import OBEDIENT, as_typed, launch
 from edt_cli.workspace.layout import Workspace, json_object, size_on_disk
 from edt_cli.workspace.provenance import HIDDEN
+from edt_cli.workspace.remote import check_removable
 from edt_cli.workspace.runs import PLAN, Run
 from edt_cli.workspace.status import RunStatus
 
@@ -140,6 +141,11 @@ class Acts:
 
     def delete(self, folders: Sequence[Path]) -> None:
         """Ask whether to delete runs, and say how much that frees."""
+        try:
+            check_removable(self.workspace)
+        except UserError as error:
+            self._say(str(error), error=True)
+            return
 
         def then(sizes: dict[Path, int]) -> None:
             busy = [folder.name for folder in sizes if at_work(folder)]
@@ -235,9 +241,8 @@ class Acts:
 
     def _where(self, arguments: Sequence[str]) -> list[str]:
         """Return the option that names this workspace, where the process would take another."""
-        root = self.workspace.root.absolute()
-        here = "--workspace" in arguments or Workspace.find().root == root
-        return [] if here else ["--workspace", str(root)]
+        here = "--workspace" in arguments or Workspace.find().root == self.workspace.root.absolute()
+        return [] if here else ["--workspace", self.workspace.address]
 
     def _ask_for_a_run(self, arguments: list[str]) -> None:
         def answered(given: list[str] | None) -> None:

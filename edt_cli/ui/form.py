@@ -287,7 +287,7 @@ class StartForm(ModalScreen["list[str] | None"]):
     async def _dry_run(self, arguments: list[str]) -> None:
         words = [sys.executable, "-m", "edt_cli", *arguments, "--dry-run", "--no-ui"]
         if "--workspace" not in arguments:
-            words += ["--workspace", str(self.workspace.root)]
+            words += ["--workspace", self.workspace.address]
         code, out, err = await output_of(words)
         told = (out if code == 0 else err).decode("utf-8", "replace")
         if self.is_attached:

@@ -137,13 +137,13 @@ def data_label(workspace: Workspace, data: str) -> str:
 
 def spent_usd(workspace: Workspace) -> float | None:
     """Return what all calls of LLMs cost, by the ledger; None without one that can be read."""
-    if not workspace.ledger.is_file():
-        return None
     from edt_backends.base import BackendError
-    from edt_backends.ledger import Ledger
+    from edt_backends.ledger import has_ledger, open_ledger
 
+    if not has_ledger(workspace.ledger):
+        return None
     try:
-        ledger = Ledger(workspace.ledger)
+        ledger = open_ledger(workspace.ledger)
         try:
             return sum(account.spent_usd for account in ledger.accounts().values())
         finally:

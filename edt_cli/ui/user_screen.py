@@ -187,7 +187,7 @@ class UserScreen(EdtScreen):
     async def _run_recommend(self, row: RunRow) -> None:
         """Run `edt recommend` for the user with a run, as the test asks where something is held out."""
         command = [sys.executable, "-m", "edt_cli", "recommend", "--run", row.name, "--user", self.user_name]
-        command += ["--count", str(COUNT), "--device", "cpu", "--json", "--workspace", str(self.workspace.root)]
+        command += ["--count", str(COUNT), "--device", "cpu", "--json", "--workspace", self.workspace.address]
         held_out = next((item for item in self.document["history"] if item["part"] == "test"), None)
         if row.plan.get("settings", {}).get("training", {}).get("train_on") == "all":
             held_out = None

@@ -34,6 +34,8 @@ ENVIRONMENT = "EDT_JOB"
 COMMAND, OUTPUT, ERRORS = "command.json", "stdout.txt", "stderr.txt"
 KEPT = 100
 SILENT_S = 60.0
+UNASKED, VIEWLESS = ("--no-ui", "--yes"), ("search",)
+"""Flags of a detached process, which commands that neither open a view nor ask do not have."""
 OBEDIENT = ("train", "augment", "profile")
 """Commands whose processes look for requests; others are ended by a signal."""
 
@@ -142,7 +144,7 @@ def start(
     environment = {**os.environ, **(environment or {}), ENVIRONMENT: str(folder), "COLUMNS": str(width)}
     with (folder / OUTPUT).open("wb") as out, (folder / ERRORS).open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edt_cli", *arguments, "--no-ui", "--yes"],
+            [sys.executable, "-m", "edt_cli", *arguments, *([] if arguments[0] in VIEWLESS else UNASKED)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -151,19 +151,31 @@ class Artefact:
 class Workspace:
     """The folder of all data, artefacts and runs.
 
-    Runs are in `folder` under the root; a search uses another one, to keep its trials apart from other runs.
+    Runs are in `folder` under the root; a search uses another one, to keep its trials apart from other runs. If it
+    lies in object storage, `url` is its address there, and the root is its mirror on this machine.
     """
 
     root: Path
     folder: str = "runs"
+    url: str | None = None
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Workspace:
         """Return the workspace of `--workspace`, else of EDT_WORKSPACE, else ./edt-workspace.
 
         Its folder is created when something is first written to it.
+
+        Raises:
+            UsageError: If it is an address with credentials in it.
         """
-        return cls((given or Path(environment.get("EDT_WORKSPACE") or "edt-workspace")).absolute())
+        place = str(given or environment.get("EDT_WORKSPACE") or "edt-workspace")
+        url = _url(place)
+        return cls(Path(place).absolute()) if url is None else cls(_mirror(url, environment), url=url)
+
+    @property
+    def address(self) -> str:
+        """What `--workspace` takes for it, in any folder."""
+        return self.url or str(self.root.absolute())
 
     @property
     def data(self) -> Path:
@@ -214,6 +226,23 @@ class Workspace:
         """Return all complete artefacts, sorted by kind and key."""
         kinds = sorted(self.artefacts.iterdir()) if self.artefacts.is_dir() else []
         return [artefact for kind in kinds if kind.is_dir() for artefact in _complete(kind.name, kind)]
+
+
+def _url(place: str) -> str | None:
+    """Return the address of a workspace in object storage, of which a path keeps one slash; None for a folder."""
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+?)/*", place)
+    if not found:
+        return None
+    if "@" in found[2] or "?" in found[2]:
+        raise UsageError("the address of a workspace has no credentials in it: the storage's library finds them")
+    return f"{found[1]}://{'/' if found[1] == 'file' else ''}{found[2]}"
+
+
+def _mirror(url: str, environment: Mapping[str, str]) -> Path:
+    """Return the folder of this machine that mirrors an address: in EDT_MIRRORS, or among the user's caches."""
+    caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    mirrors = Path(environment.get("EDT_MIRRORS") or caches / "edt" / "mirrors")
+    return mirrors.absolute() / f"{re.sub(r'[^a-zA-Z0-9]+', '-', url)[-60:]}-{digest(url)[:8]}"
 
 
 def _complete(kind: str, folder: Path) -> list[Artefact]:

@@ -12,12 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 from test_data_cli import edt as edt  # the command in this process
-from toy import random_dataset
+from toy import prepared, random_dataset
 
-from edt_cli.data.dataset import save
 from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import read_events
-from edt_cli.workspace.layout import Workspace, digest
+from edt_cli.workspace.layout import Workspace
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.e2e
@@ -49,14 +48,6 @@ def checkout_for_workers(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def prepared(root: Path) -> Workspace:
-    workspace = Workspace(root)
-    with workspace.dataset("tiny").create() as (folder, manifest):
-        saved = save(random_dataset(40), folder)
-        manifest |= saved | {"data_key": digest(saved), "users": 40}
-    return workspace
-
-
 def kill_a_worker(workspace: Workspace, killed: list[str]) -> None:
     """Kill the worker that makes SASRec with SIGKILL, after its second epoch."""
     while not killed:
@@ -78,7 +69,7 @@ def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_p
     (tmp_path / "plan.toml").write_text(PLAN)
     tables = []
     for name, on in (("plain", ()), ("ray", ("--on", "ray", "--cpus", "1"))):
-        workspace, killed = prepared(tmp_path / name), list[str]()
+        workspace, killed = prepared(tmp_path / name, random_dataset()), list[str]()
         if on:
             threading.Thread(target=kill_a_worker, args=(workspace, killed), daemon=True).start()
         shown = edt("compare", tmp_path / "plan.toml", "--workspace", workspace.root, *on, "--json")
@@ -97,5 +88,5 @@ def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_p
 )
 def test_a_cluster_that_cannot_make_a_run_is_said_at_once(edt, tmp_path, arguments, said):
     (tmp_path / "plan.toml").write_text(PLAN)
-    prepared(tmp_path / "ws")
+    prepared(tmp_path / "ws", random_dataset())
     assert said in edt("compare", tmp_path / "plan.toml", *arguments, code=2).stderr

@@ -191,6 +191,23 @@ def test_nothing_at_all_is_one_clear_line(rows):
         assemble(interactions, items, ["a", "b"], PLAIN)
 
 
+@pytest.mark.parametrize("at_once", [1, 40, 150])
+def test_users_are_ordered_some_at_a_time_as_all_at_once(monkeypatch, at_once):
+    draw = np.random.default_rng(3)
+    names = [f"u{number}" for number in (30 * draw.random(400) ** 2).astype(int)]
+    rows = list(
+        zip(names, (f"i{n}" for n in draw.integers(0, 20, 400)), draw.integers(1, 9, 400).tolist(), strict=True)
+    )
+    domain_of = {f"i{number}": number % 2 for number in range(18)}  # two items are of no domain
+    settings = DataSettings(window=None, k_core=None, seed=4)
+    whole = assemble(*frames(rows, domain_of), ["a", "b"], settings)
+    monkeypatch.setattr("edt_cli.data.dataset.ROWS_AT_ONCE", at_once)
+    parts = assemble(*frames(rows, domain_of), ["a", "b"], settings)
+    for name in ("offsets", "items", "times"):
+        assert getattr(parts.sequences, name).tolist() == getattr(whole.sequences, name).tolist()
+    assert parts.user_ids == whole.user_ids and (parts.train_lengths == whole.train_lengths).all()
+
+
 def test_order_with_times_too_far_apart_for_one_number():
     far = 2**61
     rows = [("u", "x", far), ("u", "y", -5), ("v", "y", far), ("v", "x", 3), ("u", "z", 0)]

@@ -135,8 +135,10 @@ def test_nothing_is_shared():
 @pytest.mark.parametrize("columns", [("user", "item", "time"), ("user", "item")])
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_said_again(seed, parts, columns):
+@pytest.mark.parametrize("at_once", [2**24, 50])
+def test_said_again(monkeypatch, at_once, seed, parts, columns):
     """All but the earliest of those that are alike, by part, time and place in the file."""
+    monkeypatch.setattr("edt_cli.data.filters.ROWS_AT_ONCE", at_once)
     frame = log(400, 12, 12, seed)
     frame = frame.with_columns(part=np.random.default_rng(seed).integers(0, parts, len(frame)))
     earliest = {}
