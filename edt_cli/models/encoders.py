@@ -112,7 +112,7 @@ class IdEncoder(ItemEncoder):
     """A learned vector for each item of training; any other item gets the mean of these vectors.
 
     `start` [1 + N + P, D] holds initial vectors, zero rows for a random start. An item that training never saw has
-    a separate vector if it has an initial one.
+    a separate vector if it has an initial one, unless it was added after training.
     """
 
     def __init__(
@@ -120,6 +120,8 @@ class IdEncoder(ItemEncoder):
     ) -> None:
         super().__init__()
         started = torch.zeros_like(table.seen) if start is None else (start != 0).any(1)
+        if table.new is not None:
+            started = started & ~table.new
         learned = table.seen | started
         self.register_buffer("row_of", torch.cumsum(learned, 0) * learned, persistent=False)
         self.weight = nn.Parameter(torch.empty(int(learned.sum()), hidden))
