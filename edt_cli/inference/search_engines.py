@@ -125,7 +125,7 @@ class Qdrant:
             self.client = QdrantClient(
                 url=url, api_key=os.environ.get(QDRANT_KEY), timeout=60, check_compatibility=False
             )
-        self.name = name
+        self.name, self.local = name, path is not None
         if self.client.collection_exists(name):
             self.client.delete_collection(name)
         self.client.create_collection(
@@ -159,7 +159,7 @@ class Qdrant:
     def search(self, queries: np.ndarray, count: int, effort: int) -> np.ndarray:
         from qdrant_client import models
 
-        how = models.SearchParams(hnsw_ef=effort)
+        how = None if self.local else models.SearchParams(hnsw_ef=effort)  # without a server there is no graph
         requests = [models.QueryRequest(query=query.tolist(), limit=count, params=how) for query in queries]
         answers = self.client.query_batch_points(self.name, requests)
         return np.array([[point.id for point in answer.points] for answer in answers], dtype=np.int64)
@@ -170,6 +170,7 @@ class LanceDB:
 
     def __init__(self, items: Items, path: Path) -> None:
         import lancedb
+        from lancedb.index import HnswSq
 
         shutil.rmtree(path, ignore_errors=True)
         size = items.vectors.shape[1]
@@ -177,9 +178,8 @@ class LanceDB:
         self.table = lancedb.connect(str(path)).create_table(
             COLLECTION, data=items.rows.with_columns(vector=vectors).to_arrow()
         )
-        self.table.create_index(
-            metric="dot", index_type="IVF_HNSW_SQ", num_partitions=1, m=LINKS, ef_construction=BUILD
-        )
+        graph = HnswSq(distance_type="dot", num_partitions=1, m=LINKS, ef_construction=BUILD)
+        self.table.create_index("vector", config=graph)
 
     def search(self, queries: np.ndarray, count: int, effort: int) -> np.ndarray:
         found = [
