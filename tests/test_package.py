@@ -98,7 +98,9 @@ def test_whatever_is_imported_is_declared():
         "lancedb": ["lancedb"],
     }  # perhaps, here
     providers = {**packages_distributions(), **lacking}
-    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray,postgres,s3,hnswlib,qdrant,lancedb]"])
+    declared = required(
+        [*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray,postgres,s3,hnswlib,qdrant,lancedb]"]
+    )
     assert {"torch", "litellm", "transformers"} <= modules
     assert {name for name in modules if not declared.keys() & map(canonicalize_name, providers[name])} == set()
 
