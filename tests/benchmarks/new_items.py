@@ -20,8 +20,9 @@ import polars as pl
 
 from edt_cli.api.session import TrainedRun, load_data, settings, train
 from edt_cli.config import load_settings
-from edt_cli.data.dataset import Dataset, Sequences, data_key, save
+from edt_cli.data.dataset import Dataset, Sequences
 from edt_cli.data.open import is_synthetic
+from edt_cli.data.saved import data_key, save
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.workspace.layout import Workspace
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from made import beat, dataset_of, epochs, events_of, run
 from terminals import Terminal
 
-from edt_cli.data.dataset import save
+from edt_cli.data.saved import save
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
