@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +28,6 @@ from edt_cli.workspace.event_types import (
 )
 from edt_cli.workspace.status import RunStatus
 
-LOG_LINES = 500
 CLOCK_S = 0.002
 """Times of events are rounded to milliseconds, those of heartbeats are not."""
 LLM_FIELDS = (
@@ -109,7 +107,6 @@ class RunState:
     message: str = ""
     phases: dict[str, PhaseState] = field(default_factory=dict)
     llm: dict[str, Any] = field(default_factory=dict)
-    log: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     events: int = 0
     began: float | None = None
     time: float | None = None
@@ -152,8 +149,6 @@ class RunState:
         self.time = event.time or self.time
         self.began = self.began or self.time
         self._apply(event)
-        if event.message:
-            self.log.append((event.time, safe(event.message, 500)))
 
     def _apply(self, event: Event) -> None:
         match event:

@@ -19,9 +19,10 @@ from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import RANKS
 from edt_cli.ui.histories import Histories
 from edt_cli.ui.library import Shelf
+from edt_cli.ui.listing import Listing
+from edt_cli.ui.messages import TryPrompt
 from edt_cli.ui.processes import output_of
 from edt_cli.ui.rows import Col
-from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph, safe
 from edt_cli.ui.tones import Tinted, domain_tone, lines, muted
@@ -110,7 +111,7 @@ class UserScreen(EdtScreen):
     """
 
     names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
-    BINDINGS = [Binding("r", "next_run", "Next run")]
+    BINDINGS = [Binding("r", "next_run", "Next run"), Binding("a", "try_prompt", "Try a prompt")]
 
     def __init__(
         self, workspace: Workspace, shelf: Shelf, histories: Histories, user: int, came_from: RunRow | None = None
@@ -153,7 +154,7 @@ class UserScreen(EdtScreen):
         timeline = self.pane("Timeline")
         timeline.show(TIMELINE, [_timeline_line(n, item, tones) for n, item in enumerate(document["history"], 1)])
         timeline.show_strip(document["history"], tones)
-        self.pane("Generated").show(GENERATED, [_generated_line(item, tones) for item in document["generated"]])
+        self.pane("Generated").show(GENERATED, [generated_line(item, tones) for item in document["generated"]])
         profile = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
         self.query_one("#profile", Static).update(paragraph(profile))
         self.choose("Timeline")
@@ -168,6 +169,9 @@ class UserScreen(EdtScreen):
         super().choose(name, focus=focus)
         if name == "Recommended" and self._recommended_run != self.run_number:
             self._recommend()
+
+    def action_try_prompt(self) -> None:
+        self.post_message(TryPrompt(self.histories.dataset.name, self.user_name))
 
     def action_next_run(self) -> None:
         self.run_number += 1
@@ -244,7 +248,8 @@ def _timeline_line(number: int, item: Mapping[str, Any], tones: Mapping[str, str
     )
 
 
-def _generated_line(item: Mapping[str, Any], tones: Mapping[str, str]) -> tuple[str, ...]:
+def generated_line(item: Mapping[str, Any], tones: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a generated item in the columns of GENERATED."""
     return (
         Tinted("yes", "good") if item["kept"] else muted("no"),
         Tinted(item["domain"], tones.get(item["domain"], "")),

@@ -1,6 +1,6 @@
 """What the terminal app costs: python tests/benchmarks/ui.py [start|keys|redraw|memory|training ...]
 
-start     from the command to the first screen with rows, 500 runs and 50 jobs in the workspace, under a pseudo-terminal
+start     from the command to the first rows on the screen, with 500 runs and 50 jobs, under a pseudo-terminal
 keys      CPU time of a key press among 100,000 users
 redraw    CPU time of drawing two curves of 10,000 points anew, and of a whole poll of the live view
 memory    resident memory of the view while a run makes 300 epochs, then 3,000
