@@ -87,6 +87,7 @@ class EdtApp(App[None]):
     .-wide Compare #left { width: 9fr; }
     .-wide Compare #right { width: 11fr; }
     .-wide Tables #names { height: 1fr; width: 42%; max-width: 70; }
+    .-wide Tables #right { padding-left: 1; }
     .-wide LlmCache #models { height: 10; }
     """ + "".join(
         [f".tone--{tone} {{ color: $tone-{tone}; }}\n" for tone in TONES]

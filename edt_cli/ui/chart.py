@@ -48,6 +48,7 @@ class Chart(Widget, can_focus=True):
         self.border_title = title
         self.log_axis = log
         self.note = ""
+        self.empty = "nothing to draw yet"
         self.mark: float | None = None
         self.cursor: float | None = None
         self.window: tuple[float, float] | None = None
@@ -190,7 +191,7 @@ class Chart(Widget, can_focus=True):
     def _version(self) -> object:
         """Return the values that the drawing depends on."""
         curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self.curves.items())
-        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window
+        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window, self.empty
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
@@ -212,7 +213,7 @@ class Chart(Widget, can_focus=True):
         dashed = not getattr(self.app, "coloured", True)
         picture = draw(curves, plot, height - 1, ascii_only=self._ascii, dashed=dashed, log=self.log_axis)
         if picture is None:
-            middle = fit("nothing to draw yet".center(max(0, width)), width)
+            middle = crop(self.empty.center(max(0, width)), width)
             blank = Strip.blank(width, base)
             return [Strip([Segment(middle, axis_style)]) if y == height // 2 else blank for y in range(height)]
         labels, named = picture.axis.labels(), name_rows(picture)

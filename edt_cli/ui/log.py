@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from edt_cli.ui.text import safe
-from edt_cli.workspace.event_types import event_of
 from edt_cli.workspace.tail import LONGEST_LINE
 
 LONGEST_TEXT = 500
@@ -67,19 +67,21 @@ class Log:
 
 @lru_cache(1000)
 def _text(place: Place) -> str:
-    return next(texts([place]))
+    return safe(next(messages([place])), LONGEST_TEXT)
 
 
-def texts(places: Sequence[Place]) -> Iterator[str]:
-    """Yield the texts of lines; what cannot be read any more has none."""
+def messages(places: Sequence[Place]) -> Iterator[str]:
+    """Yield the messages of lines as they are in their files; what cannot be read any more has none."""
     with ExitStack() as opened:
         files: dict[Path, BinaryIO] = {}
         for path in {place.path for place in places}:
             with suppress(OSError):
                 files[path] = opened.enter_context(path.open("rb"))
         for path, offset in places:
-            event = None
+            message: object = ""
             if path in files:
                 files[path].seek(offset)
-                event = event_of(files[path].readline(LONGEST_LINE))
-            yield safe(event.message, LONGEST_TEXT) if event is not None else ""
+                # A file may have been replaced since: then there is something else, or nothing.
+                with suppress(ValueError, TypeError, KeyError):
+                    message = json.loads(files[path].readline(LONGEST_LINE))["message"]
+            yield message if isinstance(message, str) else ""

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Sequence
 
 from edt_cli.ui.listing import Listing
-from edt_cli.ui.log import Log, texts
+from edt_cli.ui.log import Log, messages
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe
 from edt_cli.ui.tones import Tinted, muted
@@ -76,7 +76,7 @@ class LogList(Listing):
             begin = self._searched
             places = self.told.places(begin, begin + SEARCHED_AT_ONCE)
             found = await asyncio.to_thread(
-                lambda places=places: [n for n, text in enumerate(texts(places)) if _has(words, text)]
+                lambda places=places: [n for n, text in enumerate(messages(places)) if _has(words, text)]
             )
             self._found.extend(begin + n for n in found)
             self._searched = begin + len(places)

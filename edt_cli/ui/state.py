@@ -49,6 +49,9 @@ LLM_FIELDS = (
     "last",
 )
 
+OF_STAGE = ("calls_per_s", "seconds_left", "held_s")
+"""Those of LLM_FIELDS that are about the stage, and not about the whole job."""
+
 
 @dataclass
 class PhaseState:
@@ -175,7 +178,7 @@ class RunState:
             case EpochEnded():
                 self._end_epoch(event)
             case Calls():
-                self.stage, self.stage_done, self.stage_total = event.stage, event.done, event.total
+                self._enter(event.stage, event.done, event.total)
                 self._update_llm(event.to_json())
             case Paused():
                 self.status, self.requested = RunStatus.PAUSED, ""
@@ -196,9 +199,8 @@ class RunState:
         moment = _number(heartbeat.get("time"))
         if self.status.ended or (self.time is not None and (moment or 0.0) < self.time - CLOCK_S):
             return
-        self.stage = str(heartbeat.get("stage", ""))
-        self.stage_done = int(_number(heartbeat.get("done")) or 0)
-        self.stage_total = int(_number(heartbeat.get("total")) or 0)
+        done, total = (int(_number(heartbeat.get(name)) or 0) for name in ("done", "total"))
+        self._enter(str(heartbeat.get("stage", "")), done, total)
         self._update_llm(heartbeat)
         name, step = heartbeat.get("phase"), heartbeat.get("step")
         phase = self.phases.get(name) if isinstance(name, str) else None
@@ -211,6 +213,13 @@ class RunState:
                 self.speed = (step - last_step) * batch_size / (moment - last_moment)
         if self._pace is None or moment != self._pace[0]:
             self._pace = (moment, step, phase.name)
+
+    def _enter(self, stage: str, done: int, total: int) -> None:
+        """Update the progress of a stage; the pace of another one says nothing about it."""
+        if stage != self.stage:
+            for name in OF_STAGE:
+                self.llm.pop(name, None)
+        self.stage, self.stage_done, self.stage_total = stage, done, total
 
     def _begin(self, run: str) -> None:
         self.status, self.run = RunStatus.WORKING, run

@@ -33,13 +33,14 @@ PARTS = {"train": "", "inserted": "+", "valid": "valid", "test": "test", "later"
 COUNT = 20
 STRIP = 120
 """Most items in the line of letters."""
+WHY = Col("why it was kept", 60)
 TIMELINE = [
     Col("#", 4, right=True),
     Col("", 5),
     Col("domain", 12),
     Col("title", 36, grow=True),
-    Col("why it was kept", 60),
     Col("item", 12),
+    WHY,
 ]
 GENERATED = [
     Col("kept", 4),
@@ -148,11 +149,12 @@ class UserScreen(EdtScreen):
         self.document = document
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
         location = f"edt > users > {h.dataset.name} > {safe(self.user_name, 40)}"
-        self.say(location, f"{counts}, r = {document['r']:.2f}")
+        self.say(location, f"in training: {counts}, r = {document['r']:.2f}")
         names = list(h.dataset.domains.names)
         tones = {name: domain_tone(place) for place, name in enumerate(names)}
         timeline = self.pane("Timeline")
-        timeline.show(TIMELINE, [_timeline_line(n, item, tones) for n, item in enumerate(document["history"], 1)])
+        columns = TIMELINE if any(item.get("why") for item in document["history"]) else TIMELINE[:-1]
+        timeline.show(columns, [_timeline_line(n, item, tones) for n, item in enumerate(document["history"], 1)])
         timeline.show_strip(document["history"], tones)
         self.pane("Generated").show(GENERATED, [generated_line(item, tones) for item in document["generated"]])
         profile = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
@@ -243,8 +245,8 @@ def _timeline_line(number: int, item: Mapping[str, Any], tones: Mapping[str, str
         Tinted(PARTS[item["part"]], "accent"),
         Tinted(item["domain"], tones.get(item["domain"], "")),
         _title(item["title"]),
-        muted(_why(item.get("why"))),
         item["item"] or "made up",
+        muted(_why(item.get("why"))),
     )
 
 

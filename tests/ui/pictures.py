@@ -3,9 +3,9 @@
 python tests/ui/pictures.py WORKSPACE examples/screens            # SVG, as Textual draws them
 python tests/ui/pictures.py WORKSPACE /tmp/shots --png            # and PNG: pip install resvg-py
 
-The workspace has a few finished runs on the demo, one of them with an augmentation, and a run and an LLM job at work:
-`edt train --data demo`, the same with `--preset paper`, `--model sasrec`, `--model gru4rec` and `--model item-knn`,
-and `edt augment` against tests/backends/model_server.py.
+The workspace has a few finished runs on the demo, one of them with an augmentation, and a run and an LLM job at
+work: `edt train --data demo`, with `--preset paper`, `--model sasrec`, `--model gru4rec`, `--model item-knn`, and
+`edt augment` against tests/backends/model_server.py.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def pictures_of(workspace: Workspace) -> list[Picture]:
         Picture("runs", ["2"]),
         Picture("systems", ["2", "b"]),
         Picture("compare", ["2", *four]),
-        Picture("table", ["4", "j"]),
+        Picture("table", ["4"]),
         Picture("user", user if with_items is not best or model_of(best.plan) == "llm-edt" else ["5", "enter"]),
         *([Picture("job", attach=job)] if job else []),
         Picture("form", ["n"]),
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--png", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures_of(Workspace(given.workspace)):
         if given.names and picture.name not in given.names:

@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.followed import Followed
-from edt_cli.ui.log import Log, texts
+from edt_cli.ui.log import Log, messages
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.screenshots import press
 from edt_cli.workspace.layout import Workspace
@@ -69,13 +69,14 @@ def test_a_log_of_50_000_lines_is_searched_and_followed(tmp_path):
         await press(pilot, ["g"])
         assert "line 0 of many" in text_of(pilot.app)
         await press(pilot, ["slash", *typed("line 123"), "enter"])
-        while rows.count < 111:
+        wanted = sum("123" in str(n) for n in range(LINES))
+        while rows.count < wanted:
             await pilot.pause(0.05)
-        assert rows.count == 111  # 123, 1230 to 1239, 12300 to 12399
         with (long / "events.jsonl").open("a") as file:
             file.write(told(LINES + 1, "line 123 once more"))
         await press(pilot, ["G"])
         await seen(pilot, "line 123 once more")
+        assert rows.count == wanted + 1
         await press(pilot, ["slash", "ctrl+u", "enter"])
         while rows.count < LINES + 2:
             await pilot.pause(0.05)
@@ -101,8 +102,8 @@ def test_lines_of_two_files_stand_in_the_order_of_their_times(tmp_path):
     ]
     assert log.moved == 3
     places = log.places(0, 5)
-    assert list(texts(places)) == ["job 1", "run 2", "run 3", "run 5", "job 9"]
+    assert list(messages(places)) == ["job 1", "run 2", "run 3", "run 5", "job 9"]
     log.forget(tmp_path / "job" / "events.jsonl")
     assert [log.line(n)[1] for n in range(len(log))] == ["run 2", "run 3", "run 5"]
     (tmp_path / "run" / "events.jsonl").unlink()
-    assert "".join(texts(places[1:4])) == ""
+    assert "".join(messages(places[1:4])) == ""
