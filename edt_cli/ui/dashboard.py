@@ -103,8 +103,9 @@ class Dashboard(Pane):
 
     def _share_room(self) -> None:
         """Give curves the room that the results do not need."""
-        least = len(self.board.standings) + BOARD_ROWS if self.query_one("#curves").has_class("some") else None
-        self.query_one("#board-box").styles.max_height = least
+        curves = self.query_one("#curves").has_class("some") and self.screen.has_class("-tall")
+        most = len(self.board.standings) + BOARD_ROWS if curves else None
+        self.query_one("#board-box").styles.max_height = most
 
     def _show_work(self) -> None:
         longest = max((cell_len(entry.cells[0]) for entry in self._work), default=0)
@@ -239,7 +240,7 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
         )
         speed = working.speed
         rate = f"{short(speed)}/s" if speed else ""
-    elif working.stage_total:
+    elif working.stage_total and working.stage != "starting":
         done = f"{working.stage_done:,}/{working.stage_total:,}"
         share = working.stage_done / working.stage_total
         left = working.llm.get("seconds_left")

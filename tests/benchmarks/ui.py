@@ -159,15 +159,15 @@ def _cpu_used(pid: int, before: float = 0.0) -> float:
     return max(before, times.user + times.system)
 
 
-def _watched(terminal: Terminal, workspace: Workspace) -> tuple[float, float]:
-    """CPU seconds of the process in the terminal, and of the one that trains, which without a view is the same."""
-    view, trainer = 0.0, 0.0
+def _watched(terminal: Terminal, workspace: Workspace) -> tuple[float, float, float]:
+    """CPU seconds of the process in the terminal, of the one that trains (without a view the same), and seconds."""
+    view, trainer, began = 0.0, 0.0, time.perf_counter()
     while psutil.Process(terminal.pid).status() != psutil.STATUS_ZOMBIE:
         terminal.pump(0.5)
         view = _cpu_used(terminal.pid, view)
         if (pid := next((heartbeat(job).get("pid") for job in jobs_of(workspace)), None)) is not None:
             trainer = _cpu_used(pid, trainer)
-    return view, trainer
+    return view, trainer, time.perf_counter() - began
 
 
 def training(place: Path) -> None:
@@ -181,20 +181,20 @@ def training(place: Path) -> None:
     ensure_demo(workspace)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     cpu: dict[bool, list[float]] = {True: [], False: []}
-    views: list[float] = []
+    shares: list[float] = []
     for pair in range(PAIRS):
         for viewed in (True, False) if pair % 2 else (False, True):
             for folder in ("runs", "jobs"):
                 shutil.rmtree(place / folder, ignore_errors=True)
             arguments = (*TRAIN, "--epochs", str(EPOCHS), "--seeds", "1")
             terminal = Terminal(place, *arguments, *(() if viewed else ("--no-ui",)))
-            view, trainer = _watched(terminal, workspace)
+            view, trainer, passed = _watched(terminal, workspace)
             assert terminal.end(580) == 0
             assert len(jobs_of(workspace)) == 1
             (manifest,) = (json.loads(path.read_text()) for path in (place / "runs").glob("*/manifest.json"))
             seconds[viewed].append(manifest["phases"]["pre-training"]["seconds"])
             cpu[viewed].append(trainer)
-            views += [view] if viewed else []
+            shares += [view / passed] if viewed else []
             told = f"{seconds[viewed][-1]:.2f} s, {trainer:.2f} s of CPU" + (f", the view {view:.2f}" * viewed)
             tell(f"training, {'with' if viewed else 'without'} the view: {told}")
     for what, found in (("seconds", seconds), ("CPU time of the training", cpu)):
@@ -203,8 +203,7 @@ def training(place: Path) -> None:
             f"training, {PAIRS} pairs of {EPOCHS} epochs, {what}: with / without, median "
             f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         )
-    shares = [view / trainer for view, trainer in zip(views, cpu[True], strict=True)]
-    tell(f"training, CPU time of the view beside the training's: median {statistics.median(shares):.1%}")
+    tell(f"training, the view took {min(shares):.1%} to {max(shares):.1%} of a core")
 
 
 def tell(line: str) -> None:

@@ -53,7 +53,7 @@ def pictures_of(workspace: Workspace) -> list[Picture]:
     job = next((folder for folder in live_jobs(workspace) if "augment" in folder.name), None)
     with_items = next((row for row in trained if "augmentation" in row.plan.get("artefacts", {})), best)
     four = ["slash", *"finished", "enter", *["space"] * 4, "c"]
-    user = ["5", "slash", *"inserted", "greater_than_sign", "1", "enter", "enter"]
+    user = ["5", "slash", *"inserted", "greater_than_sign", "1", "enter", "enter", *"jjjjj"]
     return [
         Picture("home", ["0"]),
         Picture("home-wide", ["0"], size=LARGE),

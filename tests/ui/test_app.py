@@ -181,7 +181,7 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
         assert "U0000" in text and "made up" in text and " + " in text and "test" in text
         strip = text.splitlines()[3]
         assert "+k f f f f k" in strip and "valid k" in strip and "test k" in strip
-        assert "own items 0.900, kitchen 0.800 (tau 0.750)" in text
+        assert "own items 0.900, kitchen 0.800 (tau 0.750)" in " ".join(text.split())
         await press(pilot, ["2"])
         assert "0.900" in text_of(pilot.app) and "0.750" in text_of(pilot.app)
         await press(pilot, ["escape"])
