@@ -31,6 +31,7 @@ from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
 MOST_JOBS = 12
+NO_WORK = "nothing is at work: edt train --data demo"
 FRAME = 7
 """Width of a frame with its padding, the sign of the cursor and a scrollbar."""
 WIDE, BARS = 110, {0: 4, 110: 10, 180: 28}
@@ -75,7 +76,7 @@ class Dashboard(Pane):
     def compose(self) -> ComposeResult:
         with Vertical(id="work-box", classes="frame") as box:
             box.border_title = "at work"
-            yield Rows(id="work", empty="nothing is at work: edt train --data demo")
+            yield Rows(id="work", empty="reading ...")
         yield Chart("validation NDCG@10 of what is at work, mean of domains", id="curves")
         with Vertical(id="board-box", classes="frame") as box:
             box.border_title = "results"
@@ -89,7 +90,13 @@ class Dashboard(Pane):
     async def reread(self) -> None:
         """Read what is at work in another thread, then draw it."""
         work = await asyncio.to_thread(self._read_work)
-        if self.is_attached and work != self._work:
+        if not self.is_attached:
+            return
+        rows = self.query_one("#work", Rows)
+        if rows.empty != NO_WORK:
+            rows.empty = NO_WORK
+            rows.refresh()
+        if work != self._work:
             self._work = work
             box = self.query_one("#work-box")
             self._show_work()
