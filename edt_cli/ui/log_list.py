@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Sequence
 
 from edt_cli.ui.listing import Listing
-from edt_cli.ui.log import Log, messages
+from edt_cli.ui.log import Log, Place, messages
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import safe
 from edt_cli.ui.tones import Tinted, muted
@@ -75,12 +75,15 @@ class LogList(Listing):
         while self._searched < len(self.told):
             begin = self._searched
             places = self.told.places(begin, begin + SEARCHED_AT_ONCE)
-            found = await asyncio.to_thread(
-                lambda places=places: [n for n, text in enumerate(messages(places)) if _has(words, text)]
-            )
+            found = await asyncio.to_thread(_matching, places, words)
             self._found.extend(begin + n for n in found)
             self._searched = begin + len(places)
             self._draw()
+
+
+def _matching(places: Sequence[Place], words: Sequence[str]) -> list[int]:
+    """Return the numbers of the places whose lines have all words."""
+    return [number for number, text in enumerate(messages(places)) if _has(words, text)]
 
 
 def _has(words: Sequence[str], text: str) -> bool:
