@@ -153,16 +153,12 @@ def rename(
         edt runs rename best-so-far paper-row-1
         edt runs rename paper-row-1 ""
     """
-    from edt_cli.config import UserError
-    from edt_cli.workspace.annotations import annotations_of
-    from edt_cli.workspace.runs import find_folder, run_folders
+    from edt_cli.workspace.runs import find_folder, rename
 
     workspace = open_workspace(workspace_)
     folder = find_folder(workspace, run)
-    for other in run_folders(workspace):
-        if name and other != folder and name in (other.name, annotations_of(other).name):
-            raise UserError(f"{other.name} is called {name!r} already")
-    _annotate(folder, replace(annotations_of(folder), name=name), json_)
+    rename(workspace, folder, name)
+    _show_annotations(folder, json_)
 
 
 @command(app, "tag")
@@ -215,7 +211,13 @@ def _annotate(folder: Path, annotations: Annotations, json_: bool) -> None:
     from edt_cli.workspace.annotations import annotate
 
     annotate(folder, annotations)
-    document = {"run": folder.name, **asdict(annotations)}
+    _show_annotations(folder, json_)
+
+
+def _show_annotations(folder: Path, json_: bool) -> None:
+    from edt_cli.workspace.annotations import annotations_of
+
+    document = {"run": folder.name, **asdict(annotations_of(folder))}
     show(document, [_line(folder.name, _written(document))], as_json=json_)
 
 

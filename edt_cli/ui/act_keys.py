@@ -39,6 +39,8 @@ ACTS = {
     "delete": Act("delete,X", "Delete", EVERY - LIVE),
     "copy": Act("y", "Copy the command", READABLE),
     "note": Act("e", "Edit the note", READABLE),
+    "rename": Act("N", "Name it", READABLE),
+    "tag": Act("T", "Edit the tags", READABLE),
 }
 
 

@@ -26,7 +26,7 @@ from edt_cli.workspace.jobs import OBEDIENT, as_typed, launch
 from edt_cli.workspace.layout import Workspace, json_object, size_on_disk
 from edt_cli.workspace.provenance import HIDDEN
 from edt_cli.workspace.remote import check_removable
-from edt_cli.workspace.runs import PLAN, Run
+from edt_cli.workspace.runs import PLAN, Run, rename
 from edt_cli.workspace.status import RunStatus
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ CHART = "file of this chart: .png, .svg or .pdf (pip install 'edt-cli[figures]')
 MOST = 12
 """Most runs that a question names."""
 NOTE = "a note on this run; an empty one takes it away"
+NAME = "a name by which it is found, beside its id; an empty one takes it away"
+TAGS = "tags, with spaces between them; those taken out are taken away"
 
 
 class Acts:
@@ -70,7 +72,7 @@ class Acts:
     def repeat(self, folders: Sequence[Path]) -> None:
         """Show the form with the settings of a run."""
         folder = folders[0]
-        self._reading(lambda: _again(self.workspace, folder), self._ask_for_a_run)
+        self.reading(lambda: _again(self.workspace, folder), self._ask_for_a_run)
 
     def resume(self, folders: Sequence[Path]) -> None:
         """Start the command of a run or job that did not come to its end, and show it."""
@@ -87,7 +89,7 @@ class Acts:
 
             self.app.push_screen(Sure(f"resume {safe(folder.name, 50)}", rows), answered)
 
-        self._reading(lambda: _resumed(self.workspace, folder), then)
+        self.reading(lambda: _resumed(self.workspace, folder), then)
 
     def stop(self, folders: Sequence[Path]) -> None:
         """Ask how to stop what is at work, then ask its process."""
@@ -102,13 +104,13 @@ class Acts:
                 followed.catch_up()
             return read
 
-        self._reading(read, self.ask_to_stop)
+        self.reading(read, self.ask_to_stop)
 
     def ask_to_stop(self, what: Sequence[Followed], *, leaving: bool = False) -> None:
         """Ask whether to stop runs or jobs, and with `leaving` whether to leave them running."""
         busy = [followed for followed in what if followed.at_work]
         if not busy:
-            self._say(f"{what[0].name} is {what[0].status}: nothing is at work")
+            self.say(f"{what[0].name} is {what[0].status}: nothing is at work")
             return
 
         def answered(answer: Request | Literal["leave"] | None) -> None:
@@ -128,7 +130,7 @@ class Acts:
             followed.request(request)
         except (OSError, UserError) as error:
             told = error.strerror if isinstance(error, OSError) else str(error)
-            self._say(f"cannot ask the run: {told}", error=True)
+            self.say(f"cannot ask the run: {told}", error=True)
 
     def pause(self, folders: Sequence[Path]) -> None:
         """Pause the run or job on the screen, or let it go on."""
@@ -150,7 +152,7 @@ class Acts:
         def then(sizes: dict[Path, int]) -> None:
             busy = [folder.name for folder in sizes if at_work(folder)]
             if busy:
-                self._say(f"a process is making {', '.join(busy)}: stop it first (x)", error=True)
+                self.say(f"a process is making {', '.join(busy)}: stop it first (x)", error=True)
                 return
             freed = size(sum(sizes.values()))
             listed = list(sizes.items())[:MOST]
@@ -162,7 +164,7 @@ class Acts:
             question = Sure(title, [*rows, *more, [], [kept]])
             self.app.push_screen(question, partial(self._deleted, list(sizes), freed))
 
-        self._reading(lambda: {folder: size_on_disk(folder) for folder in folders}, then)
+        self.reading(lambda: {folder: size_on_disk(folder) for folder in folders}, then)
 
     def _deleted(self, folders: list[Path], freed: str, yes: bool | None) -> None:
         if not yes:
@@ -176,10 +178,10 @@ class Acts:
             shown = self.app.screen
             if isinstance(shown, RunScreen) and shown.followed.run_row.folder in folders:
                 shown.action_back()
-            self._say(f"deleted {len(folders)} {'run' if len(folders) == 1 else 'runs'}, {freed} freed")
+            self.say(f"deleted {len(folders)} {'run' if len(folders) == 1 else 'runs'}, {freed} freed")
             self.changed()
 
-        self._reading(remove, then)
+        self.reading(remove, then)
 
     def copy(self, folders: Sequence[Path]) -> None:
         """Copy the command that makes a run, and show it, as not every terminal lets an app copy."""
@@ -187,31 +189,58 @@ class Acts:
 
         def then(arguments: list[str]) -> None:
             self.app.copy_to_clipboard(as_typed(arguments))
-            self._say(f"copied, where the terminal lets an app copy:\n{as_typed(arguments)}")
+            self.say(f"copied, where the terminal lets an app copy:\n{as_typed(arguments)}")
 
-        self._reading(lambda: _typed(self.workspace, folder), then)
+        self.reading(lambda: _typed(self.workspace, folder), then)
 
     def note(self, folders: Sequence[Path]) -> None:
         """Edit the note on a run."""
-        folder = folders[0]
+        (folder,) = folders
+        self._ask_for_text(
+            NOTE,
+            annotations_of(folder).note,
+            lambda text: annotate(folder, replace(annotations_of(folder), note=text)),
+        )
+
+    def rename(self, folders: Sequence[Path]) -> None:
+        """Edit the name of a run."""
+        (folder,) = folders
+        self._ask_for_text(
+            NAME, annotations_of(folder).name, lambda text: rename(self.workspace, folder, text.strip())
+        )
+
+    def tag(self, folders: Sequence[Path]) -> None:
+        """Edit the tags of a run, or those that several runs have in common."""
+        shared = [tag for tag in _tags(folders[0]) if all(tag in _tags(folder) for folder in folders)]
+
+        def write(text: str) -> None:
+            for folder in folders:
+                own = [tag for tag in _tags(folder) if tag not in shared]
+                tags = tuple(dict.fromkeys([*own, *text.split()]))
+                annotate(folder, replace(annotations_of(folder), tags=tags))
+
+        self._ask_for_text(TAGS, " ".join(shared), write)
+
+    def _ask_for_text(self, hint: str, before: str, write: Callable[[str], None]) -> None:
+        """Ask for a line of text, and write it on a run if it is another one."""
 
         def answered(text: str | None) -> None:
-            if text is None or text == annotations_of(folder).note:
+            if text is None or text == before:
                 return
             try:
-                annotate(folder, replace(annotations_of(folder), note=text))
+                write(text)
             except (UserError, OSError) as error:
-                self._say(str(error), error=True)
+                self.say(str(error), error=True)
             self.changed()
 
-        self.app.push_screen(Question(NOTE, annotations_of(folder).note), answered)
+        self.app.push_screen(Question(hint, before), answered)
 
     def export(self, make: Callable[[], Table | Figure], name: str) -> None:
         """Ask for a file, and write a table or chart to it."""
 
         def to(path: Path, yes: bool | None = True) -> None:
             if yes:
-                self._reading(lambda: write(path, make()), lambda _: self._say(f"written to {path}"))
+                self.reading(lambda: write(path, make()), lambda _: self.say(f"written to {path}"))
 
         def answered(text: str | None) -> None:
             if not text:
@@ -234,7 +263,7 @@ class Acts:
             data = next((after for before, after in pairwise(words) if before in DATA), "demo")
             launched = launch(self.workspace, words[0], data, words, max(80, self.app.size.width))
         except OSError as error:
-            self._say(f"cannot start it: {error.strerror}", error=True)
+            self.say(f"cannot start it: {error.strerror}", error=True)
             return
         self.app.push_screen(RunScreen(Followed(self.workspace, launched.folder, launched)))
         self.changed()
@@ -249,29 +278,34 @@ class Acts:
             if given is not None:
                 self.start(given)
 
-        self._reading(
+        self.reading(
             lambda: read_choices(self.workspace),
             lambda choices: self.app.push_screen(StartForm(self.workspace, choices, arguments), answered),
         )
 
-    def _reading(self, work: Callable[[], T], then: Callable[[T], object]) -> None:
+    def reading(self, work: Callable[[], T], then: Callable[[T], object]) -> None:
         """Call `work` in another thread, then `then` in this one; an error is shown in one line."""
 
         async def both() -> None:
             try:
                 result = await asyncio.to_thread(work)
             except (UserError, OSError) as error:
-                self._say(str(error), error=True)
+                self.say(str(error), error=True)
                 return
             then(result)
 
         self.app.run_worker(both(), group="acts", exit_on_error=True)
 
-    def _say(self, message: str, *, error: bool = False) -> None:
+    def say(self, message: str, *, error: bool = False) -> None:
+        """Show a notice."""
         self.app.notify(message, severity="error" if error else "information", markup=False, timeout=8)
 
 
 DATA = ("--data", "-d")
+
+
+def _tags(folder: Path) -> tuple[str, ...]:
+    return annotations_of(folder).tags
 
 
 def _typed(workspace: Workspace, folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from edt_cli.ui.chart import SERIES
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
-from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers
+from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers, TryPrompt
 from edt_cli.ui.preferences import prefer, preferred
 from edt_cli.ui.signals import leaving_on_signals, terminal_gone
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
@@ -87,6 +87,7 @@ class EdtApp(App[None]):
     .-wide Compare #left { width: 9fr; }
     .-wide Compare #right { width: 11fr; }
     .-wide Tables #names { height: 1fr; width: 42%; max-width: 70; }
+    .-wide Tables #right { padding-left: 1; }
     .-wide LlmCache #models { height: 10; }
     """ + "".join(
         [f".tone--{tone} {{ color: $tone-{tone}; }}\n" for tone in TONES]
@@ -182,6 +183,11 @@ class EdtApp(App[None]):
 
     def on_export(self, event: Export) -> None:
         self.acts.export(event.make, event.name)
+
+    def on_try_prompt(self, event: TryPrompt) -> None:
+        from edt_cli.ui.trial import try_prompt
+
+        try_prompt(self.acts, {"data": event.data, "user": event.user, "prompt": event.prompt})
 
     def _reread(self) -> None:
         """Let the workspace read its runs again."""

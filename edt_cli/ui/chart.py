@@ -8,13 +8,14 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual.binding import Binding
 from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from edt_cli.ui.curves import Curve
-from edt_cli.ui.plot import LETTERS, draw, name_rows, nearest, number, x_labels
+from edt_cli.ui.plot import LETTERS, cell_of, draw, name_rows, nearest, number, x_labels
 from edt_cli.ui.text import crop, fit, safe
 
 NAMES = 16
@@ -24,7 +25,9 @@ MARGIN = 7
 
 
 class Chart(Widget, can_focus=True):
-    """Chart of named curves in a frame. Left and right move a cursor that shows values, + and - zoom around it.
+    """Chart of named curves in a frame. Left, right or a click move a cursor that shows values, + and - zoom there.
+
+    The wheel zooms around the point under the mouse, which stays where it is.
 
     Curves have colours; without colours each has a stroke of its own, and in ASCII a letter, beside its name.
     """
@@ -45,6 +48,7 @@ class Chart(Widget, can_focus=True):
         self.border_title = title
         self.log_axis = log
         self.note = ""
+        self.empty = "nothing to draw yet"
         self.mark: float | None = None
         self.cursor: float | None = None
         self.window: tuple[float, float] | None = None
@@ -94,10 +98,9 @@ class Chart(Widget, can_focus=True):
 
     def action_cursor(self, by: int) -> None:
         """Move the cursor by one bucket of the longest curve."""
-        drawn = max(self.curves.values(), key=len, default=None)
-        if drawn is None or not len(drawn):
+        xs = self._buckets()
+        if not xs:
             return
-        xs = [x for x, _, _ in drawn]
         if self.cursor is None:
             at = len(xs) - 1 if by < 0 else 0
         else:
@@ -110,21 +113,60 @@ class Chart(Widget, can_focus=True):
 
     def action_zoom_x(self, by: float) -> None:
         """Show a smaller or larger part of the curves, around the cursor, else at their end."""
+        _, last = self.window or self._extent()
+        self._zoom(by, last if self.cursor is None else self.cursor, 0.5)
+
+    def _zoom(self, by: float, x: float, share: float) -> None:
+        """Show a smaller or larger part of the curves, in which a point has a place (0 is left, 1 is right)."""
         first, last = self.window or self._extent()
         whole = self._extent(whole=True)
         if last > first:
-            self._look_at(last if self.cursor is None else self.cursor, (last - first) * by)
+            self._look_at(x, (last - first) * by, share)
         if self.window is not None and self.window[1] - self.window[0] >= whole[1] - whole[0]:
             self.window = None
         self._show_note()
         self.refresh()
 
-    def _look_at(self, middle: float, span: float) -> None:
-        """Show a span of the curves with a point in its middle, as far as there are curves; two points at least."""
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._wheel(event, 0.5)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._wheel(event, 2.0)
+
+    def _wheel(self, event: events.MouseEvent, by: float) -> None:
+        """Zoom around the point under the mouse, and put the cursor on it."""
+        share = self._point_at(event)
+        if share is not None and self.cursor is not None:
+            self._zoom(by, self.cursor, share)
+            event.stop()
+
+    def on_click(self, event: events.Click) -> None:
+        if self._point_at(event) is not None:
+            self._show_note()
+            self.refresh()
+
+    def _point_at(self, event: events.MouseEvent) -> float | None:
+        """Put the cursor on the bucket under the mouse, and return its place: 0 is left, 1 is right."""
+        offset, plot = event.get_content_offset(self), self._plot_width()
+        first, last = self._extent()
+        xs = [x for x in self._buckets() if first <= x <= last]
+        if offset is None or not xs or not MARGIN <= offset.x < MARGIN + plot or last <= first:
+            return None
+        wanted = first + (offset.x - MARGIN) / max(1, plot - 1) * (last - first)
+        self.cursor = min(xs, key=lambda x: abs(x - wanted))
+        return (self.cursor - first) / (last - first)
+
+    def _buckets(self) -> list[float]:
+        """Return the x of each bucket of the longest curve."""
+        longest = max(self.curves.values(), key=len, default=None)
+        return [] if longest is None else [x for x, _, _ in longest]
+
+    def _look_at(self, x: float, span: float, share: float = 0.5) -> None:
+        """Show a span of the curves, two points at least, with an x at a share of its width from the left."""
         first, last = self._extent(whole=True)
         longest = max((len(curve) for curve in self.curves.values()), default=1)
         span = min(last - first, max(span, 2 * (last - first) / max(1, longest - 1)))
-        begin = min(max(first, middle - span / 2), last - span)
+        begin = min(max(first, x - span * share), last - span)
         self.window = (begin, begin + span)
 
     def _visible(self) -> dict[str, Curve]:
@@ -149,7 +191,7 @@ class Chart(Widget, can_focus=True):
     def _version(self) -> object:
         """Return the values that the drawing depends on."""
         curves = tuple((name, len(curve), curve.stride, curve.last) for name, curve in self.curves.items())
-        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window
+        return curves, self.size, self.mark, self.app.theme, self.log_axis, self.cursor, self.window, self.empty
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
@@ -164,14 +206,14 @@ class Chart(Widget, can_focus=True):
     def _render_all(self, width: int, height: int) -> list[Strip]:
         base = self.rich_style
         axis_style = self.get_component_rich_style("chart--axis")
-        names = [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self.curves)]
-        margin = max((cell_len(name) for name in names), default=0) + 1 if width > 30 else 0
-        plot = width - MARGIN - margin
+        names = self._names()
+        plot = self._plot_width(width)
+        margin = width - MARGIN - plot
         curves = list(self._visible().values())
         dashed = not getattr(self.app, "coloured", True)
         picture = draw(curves, plot, height - 1, ascii_only=self._ascii, dashed=dashed, log=self.log_axis)
         if picture is None:
-            middle = fit("nothing to draw yet".center(max(0, width)), width)
+            middle = crop(self.empty.center(max(0, width)), width)
             blank = Strip.blank(width, base)
             return [Strip([Segment(middle, axis_style)]) if y == height // 2 else blank for y in range(height)]
         labels, named = picture.axis.labels(), name_rows(picture)
@@ -186,6 +228,14 @@ class Chart(Widget, can_focus=True):
             strips.append(Strip(segments, width))
         strips.append(self._bottom(width, plot, axis_style))
         return strips
+
+    def _names(self) -> list[str]:
+        return [f"{self._key(place)}{safe(name, NAMES)}" for place, name in enumerate(self.curves)]
+
+    def _plot_width(self, width: int | None = None) -> int:
+        """Return the width between the axis and the names, in a widget of a width (default: this one's)."""
+        width = self.size.width if width is None else width
+        return width - MARGIN - (max(map(cell_len, self._names()), default=0) + 1 if width > 30 else 0)
 
     def _cells(self, row: list[tuple[str, int | None]], plot: int, base: Style) -> list[Segment]:
         """Return a line of the plot, with the cursor as a column that the curves stand before."""
@@ -220,7 +270,7 @@ class Chart(Widget, can_focus=True):
         first, last = self._extent()
         if x is None or not first <= x <= last:
             return None
-        return round((x - first) / (last - first) * (plot - 1)) if last > first else 0
+        return cell_of(x, first, last, plot, ascii_only=self._ascii)
 
     def _bottom(self, width: int, plot: int, axis: Style) -> Strip:
         """Return the line with the x axis and the mark of the best point."""

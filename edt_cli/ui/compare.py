@@ -20,7 +20,7 @@ from edt_cli.ui.names import short_names
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import flat, safe
-from edt_cli.ui.tones import Tinted, domain_tone
+from edt_cli.ui.tones import RUNS, Tinted, domain_tone
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import RESULTS
 
@@ -75,6 +75,9 @@ class Compare(Pane):
             yield Rows(id="differences", empty="no paired ranks: edt eval for both runs")
             yield Rows(id="settings", empty="the same settings")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "phase" or (self.compared is not None and len(self.compared.phases) > 1)
+
     def entered(self) -> None:
         marked = self.shelf.marked_runs()[:MOST]
         if len(marked) < 2:
@@ -113,6 +116,7 @@ class Compare(Pane):
         columns = [Col("setting", 28), *(Col(name, max(12, min(22, len(name)))) for name in compared.names)]
         self.query_one("#settings", Rows).load(columns, len(compared.lines), compared.lines.__getitem__)
         self._draw()
+        self.screen.refresh_bindings()
 
     def _draw(self) -> None:
         if self.compared is None or not self.compared.phases:
@@ -123,7 +127,7 @@ class Compare(Pane):
         number = self.shown_phase % len(names) + 1
         of = f" ({number} of {len(names)}: [ ])" if len(names) > 1 else ""
         # A run that has no such phase still has its colour.
-        colours = {run: place for place, run in enumerate(self.compared.names)}
+        colours = {run: RUNS[place] for place, run in enumerate(self.compared.names)}
         self.query_one(Chart).show(self.compared.phases[name], note=f"{name}, by epoch{of}", colours=colours)
 
     def action_phase(self, by: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -25,13 +26,18 @@ from edt_cli.ui.plot import number
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.steps import steps_of
 from edt_cli.ui.text import ago, bar, duration, safe, short
-from edt_cli.ui.tones import Tinted, domain_tone, muted, sign
+from edt_cli.ui.tones import RUNS, Tinted, domain_tone, muted, sign
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.status import RunStatus
 
 MOST_JOBS = 12
-WIDE, BARS = 110, (4, 10)
-"""Width from which on bars are long, and the width of a bar below and above it."""
+NO_WORK = "nothing is at work: edt train --data demo"
+FRAME = 7
+"""Width of a frame with its padding, the sign of the cursor and a scrollbar."""
+WIDE, BARS = 110, {0: 4, 110: 10, 180: 28}
+"""Width from which on there is room for more columns, and the width of a bar from some widths on."""
+BOARD_ROWS = 5
+"""Lines of the results beside the systems: frame, heads, and one that is empty."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Dashboard(Pane):
     def compose(self) -> ComposeResult:
         with Vertical(id="work-box", classes="frame") as box:
             box.border_title = "at work"
-            yield Rows(id="work", empty="nothing is at work: edt train --data demo")
+            yield Rows(id="work", empty="reading ...")
         yield Chart("validation NDCG@10 of what is at work, mean of domains", id="curves")
         with Vertical(id="board-box", classes="frame") as box:
             box.border_title = "results"
@@ -84,18 +90,34 @@ class Dashboard(Pane):
     async def reread(self) -> None:
         """Read what is at work in another thread, then draw it."""
         work = await asyncio.to_thread(self._read_work)
-        if self.is_attached and work != self._work:
+        if not self.is_attached:
+            return
+        rows = self.query_one("#work", Rows)
+        if rows.empty != NO_WORK:
+            rows.empty = NO_WORK
+            rows.refresh()
+        if work != self._work:
             self._work = work
             box = self.query_one("#work-box")
             self._show_work()
             box.styles.height = min(max(5, len(work) + 3), max(5, self.size.height // 2))
             box.border_title = f"at work: {len(work)}" if work else "at work"
             curves = {f"{n + 1} {entry.name}": entry.curve for n, entry in enumerate(work) if len(entry.curve)}
-            self.query_one("#curves", Chart).show(curves, note="by epoch, over all phases")
+            colours = {name: RUNS[place % len(RUNS)] for place, name in enumerate(curves)}
+            self.query_one("#curves", Chart).show(curves, note="by epoch, over all phases", colours=colours)
             self.query_one("#curves").set_class(bool(curves), "some")
+            self._share_room()
+
+    def _share_room(self) -> None:
+        """Give curves the room that the results do not need."""
+        curves = self.query_one("#curves").has_class("some") and self.screen.has_class("-tall")
+        most = len(self.board.standings) + BOARD_ROWS if curves else None
+        self.query_one("#board-box").styles.max_height = most
 
     def _show_work(self) -> None:
-        self.query_one("#work", Rows).load(work_heads(self.size.width), len(self._work), self._work_cells)
+        longest = max((cell_len(entry.cells[0]) for entry in self._work), default=0)
+        heads = work_heads(self.size.width, longest)
+        self.query_one("#work", Rows).load(heads, len(self._work), self._work_cells)
 
     def _work_cells(self, row: int) -> Sequence[str]:
         cells = self._work[row].cells
@@ -132,6 +154,7 @@ class Dashboard(Pane):
         width = self.size.width
         count = len(self.board.standings)
         rows.load(board_heads(self.board, width), count, lambda row: board_cells(self.board, row, width))
+        self._share_room()
 
     def on_resize(self) -> None:
         if self.shelf.read:
@@ -191,10 +214,18 @@ def work_columns(width: int) -> list[int]:
     return [number for number, (_, least) in enumerate(WORK_COLUMNS) if width >= least]
 
 
-def work_heads(width: int) -> list[Col]:
-    """Return the columns of what is at work in a box of a width."""
-    heads = [WORK_COLUMNS[number][0] for number in work_columns(width)]
-    return heads if width >= WIDE else [replace(heads[0], width=18, grow=True), *heads[1:]]
+def work_heads(width: int, longest: int = 0) -> list[Col]:
+    """Return the columns of what is at work in a box of a width, where the longest name has a length."""
+    first, *others = (WORK_COLUMNS[number][0] for number in work_columns(width))
+    if width < WIDE:
+        return [replace(first, width=18, grow=True), *others]
+    return [_whole(first, longest, others, width), *others]
+
+
+def _whole(first: Col, longest: int, others: Sequence[Col], width: int) -> Col:
+    """Return a first column that takes what the others leave of a box, as far as its longest text needs it."""
+    room = width - FRAME - sum(column.width + 1 for column in others)
+    return replace(first, width=max(first.width, min(longest, room)))
 
 
 def work_cells(followed: Followed) -> tuple[str, ...]:
@@ -216,7 +247,7 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
         )
         speed = working.speed
         rate = f"{short(speed)}/s" if speed else ""
-    elif working.stage_total:
+    elif working.stage_total and working.stage != "starting":
         done = f"{working.stage_done:,}/{working.stage_total:,}"
         share = working.stage_done / working.stage_total
         left = working.llm.get("seconds_left")
@@ -225,7 +256,8 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
     planned = followed.run.state.planned if followed.run else []
     more = "+" if phase is not None and phase.name in planned[:-1] else ""
     name = step.name if step else working.stage or str(followed.status)
-    state = sign(followed.status)
+    # A process that is at a step has begun.
+    state = sign(RunStatus.WORKING if step and followed.status == RunStatus.STARTING else followed.status)
     return (
         safe(words, 80),
         Tinted(f"{state[0]} {safe(name, 30)}", state.tone),
@@ -233,23 +265,29 @@ def work_cells(followed: Followed) -> tuple[str, ...]:
         Tinted(bar(share, 10), "accent") if share is not None else "",
         rate,
         budget(working.llm),
-        duration(float(left)) + more if isinstance(left, int | float) else "",
+        duration(float(left)) + more if isinstance(left, int | float) and left > 0 else "",
         muted(duration(followed.clock)),
     )
 
 
+def _bar_width(width: int) -> int:
+    return max(cells for least, cells in BARS.items() if width >= least)
+
+
 def board_heads(board: Leaderboard, width: int) -> list[Col]:
     """Return the columns of a leaderboard in a box of a width."""
-    heads = [Col("system", 30 if width >= WIDE else 20)]
+    heads: list[Col] = []
     for place, domain in enumerate(board.domains):
         tone = domain_tone(place)
         heads += [
             Col("NDCG@10", 7, right=True, group=safe(domain, 16), tone=tone),
-            Col("", BARS[width >= WIDE], group=safe(domain, 16), tone=tone),
+            Col("", _bar_width(width), group=safe(domain, 16), tone=tone),
             Col("HR@10", 6, right=True, group=safe(domain, 16), tone=tone),
         ]
-    rest = (Col("lead", 7, right=True), Col("runs", 4, right=True), Col("when", 5, right=True))
-    return [*heads, *rest]
+    heads += [Col("lead", 7, right=True), Col("runs", 4, right=True), Col("when", 5, right=True)]
+    longest = max((cell_len(standing.title) for standing in board.standings), default=0)
+    system = Col("system", 30 if width >= WIDE else 20)
+    return [_whole(system, longest, heads, width) if width >= WIDE else system, *heads]
 
 
 def board_cells(board: Leaderboard, place: int, width: int) -> Sequence[str]:
@@ -265,7 +303,7 @@ def board_cells(board: Leaderboard, place: int, width: int) -> Sequence[str]:
             text = "" if value is None else f"{number(value)}{'*' if best_here else ' '}"
             cells.append(Tinted(text, tone, bold=best_here))
             if metric == "ndcg":
-                cells.append(Tinted(bar((value or 0.0) / best if best else 0.0, BARS[width >= WIDE]), tone))
+                cells.append(Tinted(bar((value or 0.0) / best if best else 0.0, _bar_width(width)), tone))
     lead = standing.lead
     tone = "" if lead is None else "good" if lead > 0 else "bad"
     cells.append(Tinted("" if lead is None else f"{lead:+.1%}", tone))

@@ -13,6 +13,7 @@ from typing import Any
 from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow, read_run
 from edt_cli.ui.library import job_of, manifest_of
+from edt_cli.ui.log import Log
 from edt_cli.ui.state import PhaseState, RunState
 from edt_cli.workspace.event_types import Event
 from edt_cli.workspace.events import Request
@@ -61,10 +62,14 @@ class Part:
         beat = self.beat.get("time")
         return max(beat if isinstance(beat, int | float) else 0.0, self.state.time or 0.0) or self.born
 
-    def take(self, news: News) -> None:
-        """Fold new events and the heartbeat into the state."""
+    def take(self, news: News, log: Log) -> None:
+        """Fold new events and the heartbeat into the state, and add their lines to a log."""
         if self.tail.restarts != self._restarts:
             self._restarts, self.state = self.tail.restarts, RunState()
+            log.forget(self.tail.path)
+        for event, offset in zip(news.events, news.offsets, strict=True):
+            if event.message:
+                log.add(self.tail.path, event.time, offset)
         for event in news.events:
             self.state.fold(event)
         if news.beat:
@@ -77,6 +82,7 @@ class News:
     """Events read from disk in one thread and folded in another, so that a slow disk never blocks the screen."""
 
     events: Sequence[Event]
+    offsets: Sequence[int]
     beat: dict[str, Any]
     more: bool
     alive: bool
@@ -110,6 +116,7 @@ class Followed:
         self.launched = launched
         self.run_row = RunRow(folder, RunStatus.STARTING, 0.0)
         self.has_results = False
+        self.log = Log()
         self.errors: list[str] = []
         """Last lines of the standard error of a process that failed or is gone."""
         self.origin: Path | None = None
@@ -195,10 +202,6 @@ class Followed:
         return str(next((part.beat["host"] for part in reversed(self.parts) if part.beat.get("host")), ""))
 
     @property
-    def log(self) -> list[tuple[float, str]]:
-        return sorted((line for part in self.parts for line in part.state.log), key=lambda line: line[0])
-
-    @property
     def clock(self) -> float | None:
         """Seconds at work: on the run, or of the job before it has a run. None before the first event."""
         state = self.state
@@ -248,7 +251,8 @@ class Followed:
         for part in self.parts:
             events, more = part.tail.read()
             beat = heartbeat(part.folder)
-            news.append((part, News(events=events, beat=beat, more=more, alive=alive(beat))))
+            offsets = part.tail.offsets
+            news.append((part, News(events=events, offsets=offsets, beat=beat, more=more, alive=alive(beat))))
         if self.run is not None:
             self.has_results = any((self.run.folder / RESULTS).glob("*.json"))
         if not self.errors and self.origin is not None and self.status in (RunStatus.FAILED, RunStatus.SILENT):
@@ -258,7 +262,7 @@ class Followed:
     def take(self, news: list[tuple[Part, News]]) -> bool:
         """Fold what was read, and return whether there is more to read."""
         for part, part_news in news:
-            part.take(part_news)
+            part.take(part_news, self.log)
         known = [part_news for _, part_news in news if part_news.beat]
         # A process that has only just begun has no heartbeat yet.
         self.process_alive = any(part_news.alive for part_news in known) or (

@@ -5,23 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Select, Static
+from textual.widgets import Select
 
 from edt_cli.config import UserError
-from edt_cli.ui.processes import output_of
-from edt_cli.ui.text import paragraph
-from edt_cli.ui.tones import Tinted, lines, muted
-from edt_cli.workspace.jobs import as_typed
+from edt_cli.ui.command_form import AS_BEFORE, CommandForm, choice, choice_of_llm, line
 from edt_cli.workspace.layout import Workspace
 
 OPTIONS = {
@@ -36,8 +28,6 @@ OPTIONS = {
     "--max-cost": "budget",
 }
 """Options of `edt train` that have a field of their own, and its name."""
-AS_BEFORE = ""
-"""Value of a choice that is left to the preset."""
 WITHOUT_BILL = ("local", "ollama")
 """Providers that send no bill."""
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -92,17 +82,12 @@ def may_spend(arguments: Sequence[str], environment: Mapping[str, str] = os.envi
     return provider not in WITHOUT_BILL
 
 
-def arguments_of_form(fields: Mapping[str, str], choices: Choices) -> list[str]:
-    """Return the arguments of `edt` for what the form holds, without what is the default anyway.
+def options_of_llm(fields: Mapping[str, str], *, asks: bool = True) -> list[str]:
+    """Return the options for the fields `llm`, `budget` and `more`, where an LLM is asked or not.
 
     Raises:
-        UserError: If a field holds what no run can be started with.
+        UserError: If a field cannot be read, or an LLM that may send a bill is asked without a budget.
     """
-    system, preset = fields["system"], fields["preset"]
-    if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", fields["seeds"] or "42"):
-        raise UserError("seeds are whole numbers, such as 42,44,46")
-    if not DEVICES.fullmatch(fields["device"] or "auto"):
-        raise UserError("a device is auto, cpu, cuda, cuda:1 or mps")
     try:
         more = shlex.split(fields["more"])
     except ValueError:
@@ -115,8 +100,23 @@ def arguments_of_form(fields: Mapping[str, str], choices: Choices) -> list[str]:
         raise UserError("a budget is a number of USD, such as 2.50")
     named = ["--provider", fields["llm"]] if fields["llm"] else []
     # The process asks nobody before it spends: nothing is spent without a limit.
-    if system in choices.asking and budget is None and may_spend([*named, *more]):
+    if asks and budget is None and may_spend([*named, *more]):
         raise UserError("an LLM that may send a bill is asked: give a budget in USD, which is never exceeded")
+    return [*named, *(["--max-cost", fields["budget"]] if budget is not None else []), *more]
+
+
+def arguments_of_form(fields: Mapping[str, str], choices: Choices) -> list[str]:
+    """Return the arguments of `edt` for what the form holds, without what is the default anyway.
+
+    Raises:
+        UserError: If a field holds what no run can be started with.
+    """
+    system, preset = fields["system"], fields["preset"]
+    if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", fields["seeds"] or "42"):
+        raise UserError("seeds are whole numbers, such as 42,44,46")
+    if not DEVICES.fullmatch(fields["device"] or "auto"):
+        raise UserError("a device is auto, cpu, cuda, cuda:1 or mps")
+    options = options_of_llm(fields, asks=system in choices.asking)
     default = choices.presets.get(system, [""])[0]
     seeds = re.sub(r"\s", "", fields["seeds"])
     return [
@@ -125,9 +125,7 @@ def arguments_of_form(fields: Mapping[str, str], choices: Choices) -> list[str]:
         *(["--preset", preset] if preset and preset != default else []),
         *(["--seeds", seeds] if seeds else []),
         *(["--device", fields["device"]] if fields["device"] not in ("", "auto") else []),
-        *named,
-        *(["--max-cost", fields["budget"]] if budget is not None else []),
-        *more,
+        *options,
     ]
 
 
@@ -144,8 +142,8 @@ def fields_of_arguments(arguments: Sequence[str]) -> dict[str, str]:
     return {**fields, "more": shlex.join(more)}
 
 
-class StartForm(ModalScreen["list[str] | None"]):
-    """Form of a new run; it ends with the arguments of `edt`, or with None.
+class StartForm(CommandForm):
+    """Form of a new run.
 
     Args:
         workspace: The workspace.
@@ -153,63 +151,34 @@ class StartForm(ModalScreen["list[str] | None"]):
         arguments: Arguments of `edt train` that it holds at the beginning, [] for an empty form.
     """
 
-    BINDINGS = [
-        Binding("escape", "dismiss(None)", "Back"),
-        Binding("ctrl+s", "start", "Start", show=False),
-    ]
     AUTO_FOCUS = "#data"
-    DEFAULT_CSS = """
-    StartForm { align: center middle; }
-    StartForm #form { width: 92; max-width: 96%; height: auto; max-height: 96%; }
-    StartForm .field { height: 1; }
-    StartForm Label { width: 12; color: $tone-muted; }
-    StartForm .field Select, StartForm .field Input { width: 1fr; height: 1; }
-    StartForm #told-box { height: auto; max-height: 10; margin: 1 0; }
-    StartForm #told { height: auto; }
-    StartForm #buttons { height: 1; }
-    StartForm Button { margin-right: 2; min-width: 10; }
-    """
+    heading = "start a run"
+    quiet = ("--no-ui",)
 
     def __init__(self, workspace: Workspace, choices: Choices, arguments: Sequence[str]) -> None:
-        super().__init__()
-        self.workspace, self.choices = workspace, choices
+        super().__init__(workspace)
+        self.choices = choices
         self.first = {"seeds": "42", **(fields_of_arguments(arguments) if arguments else {})}
 
-    def compose(self) -> ComposeResult:
+    def rows(self) -> ComposeResult:
         c, first = self.choices, self.first
         data = first.get("data") or c.datasets[0]
         system = first.get("system") if first.get("system") in c.systems else next(iter(c.systems))
         assert system is not None
         systems = [(f"{name:<14} {title}", name) for name, title in c.systems.items()]
-        with Vertical(id="form", classes="frame") as box:
-            box.border_title = "start a run"
-            box.border_subtitle = "tab next field, enter chooses, ctrl+s start, esc back"
-            datasets = [(name, name) for name in dict.fromkeys([data, *c.datasets])]
-            yield from self._field("data", _choice(datasets, data, "data"))
-            yield from self._field("system", _choice(systems, system, "system"))
-            yield from self._field("preset", _choice(*self._presets(system), "preset"))
-            yield from self._field("device", _line("device", first.get("device", "auto"), "auto, cpu, cuda:1"))
-            yield from self._field("seeds", _line("seeds", first["seeds"], "42,44,46: a run for each"))
-            providers = [("as the preset has it", AS_BEFORE), *((name, name) for name in c.providers)]
-            given = first.get("llm", AS_BEFORE)
-            providers += [(given, given)] if given not in (AS_BEFORE, *c.providers) else []
-            yield from self._field("llm", _choice(providers, given, "llm"))
-            yield from self._field("budget", _line("budget", first.get("budget", ""), "USD at most, for an LLM"))
-            hint = "other options, such as --set training.lr=3e-4 --epochs 20"
-            yield from self._field("more", _line("more", first.get("more", ""), hint))
-            with VerticalScroll(id="told-box"):
-                yield Static(id="told", markup=False)
-            with Horizontal(id="buttons"):
-                yield Button("Start", id="start", variant="primary", compact=True)
-                yield Button("What it asks and costs", id="count", compact=True)
-                yield Button("Copy", id="copy", compact=True)
-                yield Button("Back", id="back", compact=True)
+        datasets = [(name, name) for name in dict.fromkeys([data, *c.datasets])]
+        yield from self.field("data", choice(datasets, data, "data"))
+        yield from self.field("system", choice(systems, system, "system"))
+        yield from self.field("preset", choice(*self._presets(system), "preset"))
+        yield from self.field("device", line("device", first.get("device", "auto"), "auto, cpu, cuda:1"))
+        yield from self.field("seeds", line("seeds", first["seeds"], "42,44,46: a run for each"))
+        yield from self.field("llm", choice_of_llm(c.providers, first.get("llm", AS_BEFORE)))
+        yield from self.field("budget", line("budget", first.get("budget", ""), "USD at most, for an LLM"))
+        hint = "other options, such as --set training.lr=3e-4 --epochs 20"
+        yield from self.field("more", line("more", first.get("more", ""), hint))
 
-    def _field(self, name: str, widget: Select[str] | Input) -> ComposeResult:
-        titles = {"llm": "LLM", "more": "more"}
-        with Horizontal(classes="field"):
-            yield Label(titles.get(name, name))
-            yield widget
+    def arguments_of(self, fields: Mapping[str, str]) -> list[str]:
+        return arguments_of_form(fields, self.choices)
 
     def _presets(self, system: str) -> tuple[list[tuple[str, str]], str]:
         """Return the presets to choose from for a system, and the one that is chosen."""
@@ -220,14 +189,6 @@ class StartForm(ModalScreen["list[str] | None"]):
         chosen = wanted if wanted in names else names[0]
         return [(f"{name}{' (default)' if n == 0 else ''}", name) for n, name in enumerate(names)], chosen
 
-    def on_mount(self) -> None:
-        self._tell()
-
-    def fields(self) -> dict[str, str]:
-        """Return what the form holds."""
-        choices = {str(select.id): "" if select.is_blank() else str(select.value) for select in self.query(Select)}
-        return {**choices, **{str(line.id): line.value.strip() for line in self.query(Input)}}
-
     def on_select_changed(self, event: Select.Changed) -> None:
         if event.select.id == "system":
             presets, chosen = self._presets(str(event.value))
@@ -235,68 +196,3 @@ class StartForm(ModalScreen["list[str] | None"]):
             if [value for _, value in presets] != [value for _, value in select._options]:
                 select.set_options(presets)
                 select.value = chosen
-        self._tell()
-
-    def on_input_changed(self) -> None:
-        self._tell()
-
-    def on_input_submitted(self) -> None:
-        self.focus_next()
-
-    def _arguments(self) -> list[str] | None:
-        """Return the arguments for what the form holds, or show what is wrong with it and return None."""
-        try:
-            return arguments_of_form(self.fields(), self.choices)
-        except UserError as error:
-            self._show(lines([[Tinted(str(error), "bad")]]))
-            return None
-
-    def _tell(self) -> None:
-        """Show the command, or what is wrong."""
-        arguments = self._arguments()
-        self.query_one("#start", Button).disabled = arguments is None
-        if arguments is not None:
-            self._show(lines([[muted("will run  "), as_typed(arguments)]]))
-
-    def _show(self, content: Content) -> None:
-        self.query_one("#told", Static).update(content)
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "start":
-            self.action_start()
-        elif event.button.id == "count":
-            self._count()
-        elif event.button.id == "copy":
-            if (arguments := self._arguments()) is not None:
-                self.app.copy_to_clipboard(as_typed(arguments))
-                self.notify("copied, where the terminal lets an app copy", markup=False)
-        else:
-            self.dismiss(None)
-
-    def action_start(self) -> None:
-        if (arguments := self._arguments()) is not None:
-            self.dismiss(arguments)
-
-    def _count(self) -> None:
-        """Show what the command would ask an LLM, and what that costs, as `--dry-run` says it."""
-        if (arguments := self._arguments()) is not None:
-            command = lines([[muted("counting  "), as_typed([*arguments, "--dry-run"])]])
-            self._show(command)
-            self.run_worker(self._dry_run(arguments), exclusive=True, group="count")
-
-    async def _dry_run(self, arguments: list[str]) -> None:
-        words = [sys.executable, "-m", "edt_cli", *arguments, "--dry-run", "--no-ui"]
-        if "--workspace" not in arguments:
-            words += ["--workspace", self.workspace.address]
-        code, out, err = await output_of(words)
-        told = (out if code == 0 else err).decode("utf-8", "replace")
-        if self.is_attached:
-            self._show(Content(paragraph(told.strip() or "nothing was said", 4000)))
-
-
-def _choice(options: list[tuple[str, str]], value: str, id: str) -> Select[str]:
-    return Select(options, value=value, allow_blank=False, compact=True, id=id)
-
-
-def _line(id: str, value: str, hint: str) -> Input:
-    return Input(value, placeholder=hint, compact=True, id=id, select_on_focus=False)

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from edt_cli.ui.dialogs import Question
+from edt_cli.ui.messages import TryPrompt
 from edt_cli.ui.pane import Pane
 from edt_cli.ui.rows import Col, Rows
 from edt_cli.ui.text import paragraph, safe, short, size
@@ -39,7 +40,10 @@ class CacheContent:
 class LlmCache(Pane):
     """Section of the reply cache; embeddings are only counted, replies can be read."""
 
-    BINDINGS = [Binding("slash", "filter", "Search replies", key_display="/")]
+    BINDINGS = [
+        Binding("slash", "filter", "Search replies", key_display="/"),
+        Binding("a", "try_prompt", "Try a prompt"),
+    ]
     DEFAULT_CSS = """
     LlmCache #left { height: 1fr; width: 1fr; }
     LlmCache #summary { height: auto; max-height: 4; }
@@ -80,6 +84,14 @@ class LlmCache(Pane):
     def action_filter(self) -> None:
         hint = "words in a reply, its prompt or its users; all must be there"
         self.app.push_screen(Question(hint, self.text, self._filter), self._filter)
+
+    def action_try_prompt(self) -> None:
+        """Ask for a prompt to try, that of the reply under the cursor, on the user whom it is about."""
+        cursor = self.query_one("#replies", Rows).cursor
+        entry = self._replies[cursor] if cursor < len(self._replies) else {}
+        users = entry.get("users")
+        user = str(users[0]) if isinstance(users, list) and users else ""
+        self.post_message(TryPrompt(user=user, prompt=_prompt(entry).partition("@")[0]))
 
     def clear_filter(self) -> bool:
         had = bool(self.text)

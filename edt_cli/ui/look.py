@@ -15,7 +15,7 @@ from edt_cli.ui.library import Shelf, fold_all, why_failed
 from edt_cli.ui.names import short_names
 from edt_cli.ui.state import RunState
 from edt_cli.ui.text import flat, safe
-from edt_cli.ui.tones import Tinted, domain_tone, lines, muted, sign
+from edt_cli.ui.tones import RUNS, Tinted, domain_tone, lines, muted, sign
 from edt_cli.workspace.status import RunStatus
 
 MOST_CURVES = 4
@@ -33,6 +33,7 @@ class Look(Vertical):
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self.shelf = shelf
+        self._finished = False
         self._states: dict[Path, tuple[object, RunState]] = {}
 
     def compose(self) -> ComposeResult:
@@ -43,11 +44,15 @@ class Look(Vertical):
 
     def show_facts(self, row: RunRow | None) -> None:
         """Show what is known of a run without reading its events."""
+        self._finished = row is not None and row.status == RunStatus.FINISHED
         self.query_one("#facts", Static).update(lines(facts(row, self.shelf)) if row else "")
 
     def show_curves(self, curves: dict[str, Curve]) -> None:
         """Draw the curves of some runs."""
-        self.query_one(Chart).show(curves, note="by epoch, over all phases")
+        chart = self.query_one(Chart)
+        chart.empty = "nothing was trained" if self._finished else "nothing to draw yet"
+        colours = {name: RUNS[place % len(RUNS)] for place, name in enumerate(curves)}
+        chart.show(curves, note="by epoch, over all phases", colours=colours)
 
     def read(self, row: RunRow) -> dict[str, Curve]:
         """Return the curves of a run and of the marked ones; events are read again only if there are more."""

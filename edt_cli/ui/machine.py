@@ -49,6 +49,29 @@ class Machine:
     """What to do to see the GPUs that are there."""
 
 
+class CpuMeter:
+    """Share of the CPUs in use between two readings; psutil's own begins anew, at 0, in each thread."""
+
+    def __init__(self) -> None:
+        self._last = self._times()
+
+    def used(self) -> float:
+        """Return the share since the last reading, or since this began."""
+        (busy, whole), before = self._times(), self._last
+        self._last = (busy, whole)
+        return min(1.0, max(0.0, (busy - before[0]) / (whole - before[1]))) if whole > before[1] else 0.0
+
+    @staticmethod
+    def _times() -> tuple[float, float]:
+        """Return seconds at work, and all seconds; those of guests are counted among the user's already."""
+        times = psutil.cpu_times()
+        whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        return whole - times.idle - getattr(times, "iowait", 0.0), whole
+
+
+_cpu = CpuMeter()
+
+
 def read_machine(pid: int | None = None, device: str = "") -> Machine:
     """Read the use of the machine.
 
@@ -66,7 +89,7 @@ def read_machine(pid: int | None = None, device: str = "") -> Machine:
         except psutil.Error:
             process_memory = None
     return Machine(
-        cpu=psutil.cpu_percent() / 100,
+        cpu=_cpu.used(),
         memory=memory.total - memory.available,
         memory_total=memory.total,
         gpus=_gpus(),

@@ -48,6 +48,15 @@ class Export(Message):
 
 
 @dataclass
+class TryPrompt(Message):
+    """Request to try a prompt; what is "" is chosen in a form."""
+
+    data: str = ""
+    user: str = ""
+    prompt: str = ""
+
+
+@dataclass
 class Act(Message):
     """Request to do something, by a name of `act_keys.ACTS`, with the runs or jobs in `folders`."""
 

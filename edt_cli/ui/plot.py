@@ -122,6 +122,12 @@ def draw(
     return Picture(rows=rows, axis=axis, ends=ends)
 
 
+def cell_of(x: float, first: float, last: float, width: int, *, ascii_only: bool = False) -> int:
+    """Return the column of cells in which `draw` puts an x, if it draws from `first` to `last`."""
+    across = 1 if ascii_only else 2
+    return round((x - first) * ((width * across - 1) / (last - first))) // across if last > first else 0
+
+
 def _axis(low: float, high: float, rows: int, down: int, log: bool) -> Axis:
     """Return the axis of values from `low` to `high`, with some room above and below them."""
     bottom, top = (math.log10(low), math.log10(high)) if log else (low, high)

@@ -3,81 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Static
 
 from edt_cli.inference.listing import RunRow, read_run, read_runs, results_of
 from edt_cli.ui.ablation import Variant, variants_of
 from edt_cli.ui.act_keys import ACTS, act_bindings, possible
 from edt_cli.ui.chart import Chart
-from edt_cli.ui.dialogs import Question
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.leaderboard import Leaderboard, leaderboard
 from edt_cli.ui.library import data_label, manifest_of
+from edt_cli.ui.listing import Listing
+from edt_cli.ui.log_list import LogList
 from edt_cli.ui.machine import read_machine
 from edt_cli.ui.messages import Act, Polled, ShowUsers
 from edt_cli.ui.results import SHOWN, Results, group_lines
-from edt_cli.ui.rows import Col, Rows
+from edt_cli.ui.rows import Col
 from edt_cli.ui.screen import EdtScreen
-from edt_cli.ui.text import flat, paragraph, safe
-from edt_cli.ui.tones import Tinted, muted, sign
+from edt_cli.ui.text import flat
+from edt_cli.ui.tones import sign
 from edt_cli.ui.watch import Losses, Watch
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.status import RunStatus
 
 POLL_S = 0.5
 MACHINE_S = 2.0
-Line = tuple[str, ...]
-
-
-class Listing(Vertical):
-    """List of lines, which can be searched, with the full text of the line under the cursor below it."""
-
-    BINDINGS = [Binding("slash", "filter", "Search", key_display="/")]
-    DEFAULT_CSS = """
-    Listing #whole { height: 3; }
-    """
-
-    def __init__(self, empty: str) -> None:
-        super().__init__()
-        self.empty = empty
-        self.text = ""
-        self.columns: list[Col] = []
-        self.lines: Sequence[Line] = []
-        self._shown: Sequence[Line] = []
-
-    def compose(self) -> ComposeResult:
-        yield Rows(empty=self.empty)
-        yield Static(id="whole", classes="bar", markup=False)
-
-    def show(self, columns: list[Col], lines: Sequence[Line]) -> None:
-        self.columns, self.lines = columns, lines
-        self._filter(self.text)
-
-    def _filter(self, text: str | None) -> None:
-        """Show the lines with all words of a text in them."""
-        if text is None:
-            return
-        self.text = text
-        words = text.casefold().split()
-        self._shown = [line for line in self.lines if all(word in " ".join(line).casefold() for word in words)]
-        rows = self.query_one(Rows)
-        rows.empty = f"no line has {safe(text, 100)!r} in it" if text and self.lines else self.empty
-        rows.load(self.columns, len(self._shown), self._shown.__getitem__)
-
-    def action_filter(self) -> None:
-        self.app.push_screen(Question("words; all must be in a line", self.text, self._filter), self._filter)
-
-    def on_rows_moved(self, event: Rows.Moved) -> None:
-        line = self._shown[event.row] if event.row < len(self._shown) else ()
-        self.query_one("#whole", Static).update(paragraph("  ".join(line), 2000))
 
 
 class RunScreen(EdtScreen):
@@ -116,7 +68,7 @@ class RunScreen(EdtScreen):
             Listing("no groups: edt eval, once the run is finished"),
             Listing("the run has no readable settings"),
             Listing("no manifest before the run is finished"),
-            Listing("no line yet"),
+            LogList("no line yet"),
         ]
 
     def on_mount(self) -> None:
@@ -150,7 +102,7 @@ class RunScreen(EdtScreen):
         if self.chosen == "Watch":
             self.pane("Watch").show(followed)
         elif self.chosen == "Log":
-            self._show_log()
+            self.pane("Log").follow(followed.log, followed.errors)
         here = (followed.name, followed.status, followed.has_results)
         if here != self._loaded and followed.run is not None:
             self._loaded = here
@@ -225,20 +177,6 @@ class RunScreen(EdtScreen):
         self.pane("Settings").show(setting_columns, list(flat({**settings, **began_with}).items()))
         manifest = {name: value for name, value in manifest_of(row.folder).items() if name != "plan"}
         self.pane("Manifest").show(setting_columns, list(flat(manifest).items()))
-
-    def _show_log(self) -> None:
-        lines: list[Line] = [
-            (muted(time.strftime("%H:%M:%S", time.localtime(moment))), text) for moment, text in self.followed.log
-        ]
-        # The traceback of a run that failed, or what its process said last.
-        lines += [("", Tinted(text, "bad")) for text in self.followed.errors]
-        pane = self.pane("Log")
-        if lines != pane.lines:
-            rows = pane.query_one(Rows)
-            at_end = rows.cursor >= rows.count - 1
-            pane.show([Col("time", 8), Col("what", 60, grow=True)], lines)
-            if at_end:
-                rows.action_go(-1)
 
     def action_act(self, name: str) -> None:
         run = self.followed.run

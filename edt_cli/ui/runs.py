@@ -223,7 +223,7 @@ class Runs(Pane):
         if action != "act":
             return True
         chosen = self._chosen()
-        alone = len(chosen) == 1 or parameters[0] in ("new", "stop", "delete")
+        alone = len(chosen) == 1 or parameters[0] in ("new", "stop", "delete", "tag")
         return alone and possible(str(parameters[0]), [row.status for row in chosen])
 
     def action_act(self, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +28,6 @@ from edt_cli.workspace.event_types import (
 )
 from edt_cli.workspace.status import RunStatus
 
-LOG_LINES = 500
 CLOCK_S = 0.002
 """Times of events are rounded to milliseconds, those of heartbeats are not."""
 LLM_FIELDS = (
@@ -50,6 +48,9 @@ LLM_FIELDS = (
     "held_s",
     "last",
 )
+
+OF_STAGE = ("calls_per_s", "seconds_left", "held_s")
+"""Those of LLM_FIELDS that are about the stage, and not about the whole job."""
 
 
 @dataclass
@@ -109,7 +110,6 @@ class RunState:
     message: str = ""
     phases: dict[str, PhaseState] = field(default_factory=dict)
     llm: dict[str, Any] = field(default_factory=dict)
-    log: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     events: int = 0
     began: float | None = None
     time: float | None = None
@@ -152,8 +152,6 @@ class RunState:
         self.time = event.time or self.time
         self.began = self.began or self.time
         self._apply(event)
-        if event.message:
-            self.log.append((event.time, safe(event.message, 500)))
 
     def _apply(self, event: Event) -> None:
         match event:
@@ -180,7 +178,7 @@ class RunState:
             case EpochEnded():
                 self._end_epoch(event)
             case Calls():
-                self.stage, self.stage_done, self.stage_total = event.stage, event.done, event.total
+                self._enter(event.stage, event.done, event.total)
                 self._update_llm(event.to_json())
             case Paused():
                 self.status, self.requested = RunStatus.PAUSED, ""
@@ -201,9 +199,8 @@ class RunState:
         moment = _number(heartbeat.get("time"))
         if self.status.ended or (self.time is not None and (moment or 0.0) < self.time - CLOCK_S):
             return
-        self.stage = str(heartbeat.get("stage", ""))
-        self.stage_done = int(_number(heartbeat.get("done")) or 0)
-        self.stage_total = int(_number(heartbeat.get("total")) or 0)
+        done, total = (int(_number(heartbeat.get(name)) or 0) for name in ("done", "total"))
+        self._enter(str(heartbeat.get("stage", "")), done, total)
         self._update_llm(heartbeat)
         name, step = heartbeat.get("phase"), heartbeat.get("step")
         phase = self.phases.get(name) if isinstance(name, str) else None
@@ -216,6 +213,13 @@ class RunState:
                 self.speed = (step - last_step) * batch_size / (moment - last_moment)
         if self._pace is None or moment != self._pace[0]:
             self._pace = (moment, step, phase.name)
+
+    def _enter(self, stage: str, done: int, total: int) -> None:
+        """Update the progress of a stage; the pace of another one says nothing about it."""
+        if stage != self.stage:
+            for name in OF_STAGE:
+                self.llm.pop(name, None)
+        self.stage, self.stage_done, self.stage_total = stage, done, total
 
     def _begin(self, run: str) -> None:
         self.status, self.run = RunStatus.WORKING, run

@@ -11,6 +11,8 @@ from edt_cli.workspace.status import RunStatus
 
 TONES = ("good", "live", "warn", "bad", "muted", "accent", *(f"series-{number}" for number in range(8)))
 """`series-0` to `series-3` are those of domains, in their order."""
+RUNS = (4, 5, 6, 2, 3, 0, 1, 7)
+"""Numbers of the colours of runs beside each other: those that domains have come last."""
 MEAN = 7
 """Number of the colour of a mean over domains."""
 OF_STATUS = {

@@ -19,9 +19,10 @@ from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import RANKS
 from edt_cli.ui.histories import Histories
 from edt_cli.ui.library import Shelf
+from edt_cli.ui.listing import Listing
+from edt_cli.ui.messages import TryPrompt
 from edt_cli.ui.processes import output_of
 from edt_cli.ui.rows import Col
-from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.text import paragraph, safe
 from edt_cli.ui.tones import Tinted, domain_tone, lines, muted
@@ -32,13 +33,14 @@ PARTS = {"train": "", "inserted": "+", "valid": "valid", "test": "test", "later"
 COUNT = 20
 STRIP = 120
 """Most items in the line of letters."""
+WHY = Col("why it was kept", 60)
 TIMELINE = [
     Col("#", 4, right=True),
     Col("", 5),
     Col("domain", 12),
     Col("title", 36, grow=True),
-    Col("why it was kept", 60),
     Col("item", 12),
+    WHY,
 ]
 GENERATED = [
     Col("kept", 4),
@@ -110,7 +112,7 @@ class UserScreen(EdtScreen):
     """
 
     names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
-    BINDINGS = [Binding("r", "next_run", "Next run")]
+    BINDINGS = [Binding("r", "next_run", "Next run"), Binding("a", "try_prompt", "Try a prompt")]
 
     def __init__(
         self, workspace: Workspace, shelf: Shelf, histories: Histories, user: int, came_from: RunRow | None = None
@@ -147,13 +149,14 @@ class UserScreen(EdtScreen):
         self.document = document
         counts = ", ".join(f"{name} {count}" for name, count in document["counts"].items())
         location = f"edt > users > {h.dataset.name} > {safe(self.user_name, 40)}"
-        self.say(location, f"{counts}, r = {document['r']:.2f}")
+        self.say(location, f"in training: {counts}, r = {document['r']:.2f}")
         names = list(h.dataset.domains.names)
         tones = {name: domain_tone(place) for place, name in enumerate(names)}
         timeline = self.pane("Timeline")
-        timeline.show(TIMELINE, [_timeline_line(n, item, tones) for n, item in enumerate(document["history"], 1)])
+        columns = TIMELINE if any(item.get("why") for item in document["history"]) else TIMELINE[:-1]
+        timeline.show(columns, [_timeline_line(n, item, tones) for n, item in enumerate(document["history"], 1)])
         timeline.show_strip(document["history"], tones)
-        self.pane("Generated").show(GENERATED, [_generated_line(item, tones) for item in document["generated"]])
+        self.pane("Generated").show(GENERATED, [generated_line(item, tones) for item in document["generated"]])
         profile = f"written by {h.llm or 'nobody'}\n\n{document['profile'] or 'no profile'}"
         self.query_one("#profile", Static).update(paragraph(profile))
         self.choose("Timeline")
@@ -168,6 +171,9 @@ class UserScreen(EdtScreen):
         super().choose(name, focus=focus)
         if name == "Recommended" and self._recommended_run != self.run_number:
             self._recommend()
+
+    def action_try_prompt(self) -> None:
+        self.post_message(TryPrompt(self.histories.dataset.name, self.user_name))
 
     def action_next_run(self) -> None:
         self.run_number += 1
@@ -239,12 +245,13 @@ def _timeline_line(number: int, item: Mapping[str, Any], tones: Mapping[str, str
         Tinted(PARTS[item["part"]], "accent"),
         Tinted(item["domain"], tones.get(item["domain"], "")),
         _title(item["title"]),
-        muted(_why(item.get("why"))),
         item["item"] or "made up",
+        muted(_why(item.get("why"))),
     )
 
 
-def _generated_line(item: Mapping[str, Any], tones: Mapping[str, str]) -> tuple[str, ...]:
+def generated_line(item: Mapping[str, Any], tones: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a generated item in the columns of GENERATED."""
     return (
         Tinted("yes", "good") if item["kept"] else muted("no"),
         Tinted(item["domain"], tones.get(item["domain"], "")),

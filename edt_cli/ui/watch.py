@@ -215,7 +215,7 @@ class Watch(Vertical):
     def _log(self, followed: Followed, width: int) -> None:
         frame = self.query_one("#log", Static)
         room = frame.size.height or 5
-        entries = followed.log[-room:]
+        entries = [followed.log.line(n) for n in range(max(0, len(followed.log) - room), len(followed.log))]
         if followed.errors and self.query_one("#charts").display:
             # What a process said last tells more than its log.
             shown = followed.errors[-room:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edt_cli.config import Settings, UserError, did_you_mean, similar
-from edt_cli.workspace.annotations import annotations_of
+from edt_cli.workspace.annotations import annotate, annotations_of
 from edt_cli.workspace.documents import RunResult
 from edt_cli.workspace.event_types import Waiting
 from edt_cli.workspace.events import Events
@@ -251,3 +251,15 @@ def find_runs(
         raise UserError(f"there is no finished run{of} in {workspace.runs}; {hint}")
     newest = {run.plan["data"]: run.dataset_key for run in finished}
     return [run for run in finished if run.dataset_key == newest[run.plan["data"]]]
+
+
+def rename(workspace: Workspace, folder: Path, name: str) -> None:
+    """Give the run in a folder a name by which it is found, or take it away with "".
+
+    Raises:
+        UserError: If another run has it, or it is no word.
+    """
+    for other in run_folders(workspace):
+        if name and other != folder and name in (other.name, annotations_of(other).name):
+            raise UserError(f"{other.name} is called {name!r} already")
+    annotate(folder, replace(annotations_of(folder), name=name))

@@ -26,6 +26,8 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.restarts = 0
+        self.offsets: list[int] = []
+        """Offset in the file of each event that the last `read` returned."""
         self._position = 0
         self._head = b""
         self._rest = b""
@@ -34,6 +36,7 @@ class Tail:
     def read(self, events: int = EVENTS, seconds: float = SECONDS) -> tuple[list[Event], bool]:
         """Read about `events` events in about `seconds`, and say whether more are waiting."""
         found: list[Event] = []
+        self.offsets = []
         deadline = time.monotonic() + seconds
         try:
             with self.path.open("rb") as file:
@@ -56,11 +59,17 @@ class Tail:
         return found, self._position < size
 
     def _events(self, chunk: bytes) -> list[Event]:
+        found: list[Event] = []
+        offset = self._position - len(chunk) - len(self._rest)
         *lines, rest = (self._rest + chunk).split(b"\n")
-        if lines and self._skipping:
-            lines, self._skipping = lines[1:], False
+        for line in lines:
+            event = event_of(line) if len(line) <= LONGEST_LINE and not self._skipping else None
+            if event is not None:
+                found.append(event)
+                self.offsets.append(offset)
+            self._skipping = False
+            offset += len(line) + 1
         if len(rest) > LONGEST_LINE:
             rest, self._skipping = b"", True
         self._rest = rest
-        whole = (line for line in lines if len(line) <= LONGEST_LINE)
-        return [event for line in whole if (event := event_of(line)) is not None]
+        return found

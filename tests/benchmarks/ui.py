@@ -1,10 +1,10 @@
 """What the terminal app costs: python tests/benchmarks/ui.py [start|keys|redraw|memory|training ...]
 
-start     from the command to the first screen with rows, 500 runs and 50 jobs in the workspace, under a pseudo-terminal
+start     from the command to the first rows on the screen, with 500 runs and 50 jobs, under a pseudo-terminal
 keys      CPU time of a key press among 100,000 users
 redraw    CPU time of drawing two curves of 10,000 points anew, and of a whole poll of the live view
 memory    resident memory of the view while a run makes 300 epochs, then 3,000
-training  seconds of the same training with the view and without, in turn
+training  seconds and CPU time of the same training with the view and without, in turn
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from edt_cli.ui.rows import Rows
 from edt_cli.ui.screenshots import press, settled
 from edt_cli.workspace.event_types import EpochEnded
 from edt_cli.workspace.events import Events
-from edt_cli.workspace.jobs import jobs_of
+from edt_cli.workspace.jobs import heartbeat, jobs_of
 from edt_cli.workspace.layout import Workspace
 
 SIZES = ((80, 24), (160, 48))
+PAIRS, EPOCHS = 4, 12
 TRAIN = ("train", "--model", "sasrec", "--encoder", "id", "--device", "cpu", "--set", "training.patience=10000")
 
 
@@ -149,47 +150,60 @@ def memory(place: Path) -> None:
     asyncio.run(grown())
 
 
-def _share_of_a_core(terminal: Terminal) -> float:
-    """CPU seconds of the process in the terminal (not of its children) a second, while it trains."""
-    process = psutil.Process(terminal.pid)
-    terminal.pump(10)
-    before, began = process.cpu_times(), time.perf_counter()
-    share = 0.0
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+def _cpu_used(pid: int, before: float = 0.0) -> float:
+    """CPU seconds of a process until now; those of the last look if it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return before
+    return max(before, times.user + times.system)
+
+
+def _watched(terminal: Terminal, workspace: Workspace) -> tuple[float, float, float]:
+    """CPU seconds of the process in the terminal, of the one that trains (without a view the same), and seconds."""
+    view, trainer, began = 0.0, 0.0, time.perf_counter()
+    while psutil.Process(terminal.pid).status() != psutil.STATUS_ZOMBIE:
         terminal.pump(0.5)
-        try:
-            now = process.cpu_times()
-        except psutil.Error:
-            break
-        used = now.user + now.system - before.user - before.system
-        share = used / (time.perf_counter() - began)
-    return share
+        view = _cpu_used(terminal.pid, view)
+        if (pid := next((heartbeat(job).get("pid") for job in jobs_of(workspace)), None)) is not None:
+            trainer = _cpu_used(pid, trainer)
+    return view, trainer, time.perf_counter() - began
 
 
-def training(place: Path, pairs: int = 4, count: int = 12) -> None:
-    """The view is at 80x24 and read all the time; without it the same detached process makes the run."""
+def training(place: Path) -> None:
+    """The view is at 80x24 and read all the time; without it the same detached process makes the run.
+
+    CPU time is told beside seconds: on a machine with other work it alone says something.
+    """
     from edt_cli.data.prepare import ensure_demo
 
-    ensure_demo(Workspace(place))
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for pair in range(pairs):
+    workspace = Workspace(place)
+    ensure_demo(workspace)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    cpu: dict[bool, list[float]] = {True: [], False: []}
+    shares: list[float] = []
+    for pair in range(PAIRS):
         for viewed in (True, False) if pair % 2 else (False, True):
             for folder in ("runs", "jobs"):
                 shutil.rmtree(place / folder, ignore_errors=True)
-            arguments = (*TRAIN, "--epochs", str(count), "--seeds", "1")
+            arguments = (*TRAIN, "--epochs", str(EPOCHS), "--seeds", "1")
             terminal = Terminal(place, *arguments, *(() if viewed else ("--no-ui",)))
-            share = _share_of_a_core(terminal)
+            view, trainer, passed = _watched(terminal, workspace)
             assert terminal.end(580) == 0
-            assert len(jobs_of(Workspace(place))) == 1
+            assert len(jobs_of(workspace)) == 1
             (manifest,) = (json.loads(path.read_text()) for path in (place / "runs").glob("*/manifest.json"))
-            found[viewed].append(manifest["phases"]["pre-training"]["seconds"])
-            told = f" (the view took {share:.1%} of a core)" if viewed else ""
-            tell(f"training, {'with' if viewed else 'without'} the view: {found[viewed][-1]:.2f} s{told}")
-    ratios = [viewed / plain for viewed, plain in zip(found[True], found[False], strict=True)]
-    tell(
-        f"training, {pairs} pairs of {count} epochs: with / without, median {statistics.median(ratios):.3f} "
-        f"({min(ratios):.3f} to {max(ratios):.3f})"
-    )
+            seconds[viewed].append(manifest["phases"]["pre-training"]["seconds"])
+            cpu[viewed].append(trainer)
+            shares += [view / passed] if viewed else []
+            told = f"{seconds[viewed][-1]:.2f} s, {trainer:.2f} s of CPU" + (f", the view {view:.2f}" * viewed)
+            tell(f"training, {'with' if viewed else 'without'} the view: {told}")
+    for what, found in (("seconds", seconds), ("CPU time of the training", cpu)):
+        ratios = [viewed / plain for viewed, plain in zip(found[True], found[False], strict=True)]
+        tell(
+            f"training, {PAIRS} pairs of {EPOCHS} epochs, {what}: with / without, median "
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    tell(f"training, the view took {min(shares):.1%} to {max(shares):.1%} of a core")
 
 
 def tell(line: str) -> None:
@@ -202,6 +216,10 @@ PARTS = {part.__name__: part for part in (start, keys, redraw, memory, training)
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS))
-    for name in parser.parse_args().parts:
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    given = parser.parse_args()
+    PAIRS, EPOCHS = given.pairs, given.epochs
+    for name in given.parts:
         with tempfile.TemporaryDirectory() as folder:
             PARTS[name](Path(folder) / "ws")

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app as edt
 from edt_cli.config import UserError
-from edt_cli.ui import acts, form
+from edt_cli.ui import acts, command_form
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
@@ -95,7 +95,7 @@ def test_a_run_is_started_from_the_form(own, started, monkeypatch, tmp_path):
     script = tmp_path / "edt"
     script.write_text(f"#!{sys.executable}\nimport sys\nprint('0 questions,', sys.argv[3:])\n")
     script.chmod(0o755)
-    monkeypatch.setattr(form.sys, "executable", str(script))
+    monkeypatch.setattr(command_form.sys, "executable", str(script))
 
     async def step(pilot: Pilot[None]) -> None:
         await press(pilot, ["n"])
@@ -215,6 +215,54 @@ def test_each_act_on_the_list_of_runs(own, started):
         assert control(own, "live-s1") is None
         await press(pilot, ["x", "e"])
         assert control(own, "live-s1") == "stop-after-epoch"
+
+    drive(EdtApp(own), step, (120, 36))
+
+
+def test_a_run_is_named_and_runs_are_tagged(own):
+    def written(name: str) -> tuple[str, tuple[str, ...]]:
+        annotations = annotations_of(own.runs / name)
+        return annotations.name, annotations.tags
+
+    async def step(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        await press(pilot, ["2"])
+        await at(pilot, "done-s1")
+        await press(pilot, ["N", *typed("best-so-far"), "enter"])
+        assert written("done-s1") == ("best-so-far", ())
+        assert " best-so-far " in await seen(pilot, "best-so-far")
+        await at(pilot, "stopped-s1")
+        await press(pilot, ["N", *typed("best-so-far"), "enter"])
+        assert any("is called 'best-so-far' already" in told.message for told in app._notifications)
+        await press(pilot, ["T", *typed("draft lr-sweep"), "enter"])
+        assert written("stopped-s1") == ("", ("draft", "lr-sweep"))
+        assert "#draft #lr-sweep" in await seen(pilot, "#draft")
+        # Of several runs, the tags that they share are edited.
+        await press(pilot, ["space"])
+        await at(pilot, "done-s1")
+        await press(pilot, ["space"])
+        await at(pilot, "done-s1")
+        await press(pilot, ["T", *typed("paper"), "enter"])
+        assert written("done-s1")[1] == ("paper",) and written("stopped-s1")[1] == ("draft", "lr-sweep", "paper")
+        await press(pilot, ["T", "ctrl+u", *typed("table-2"), "enter"])
+        assert written("done-s1")[1] == ("table-2",) and written("stopped-s1")[1] == (
+            "draft",
+            "lr-sweep",
+            "table-2",
+        )
+        await press(pilot, ["T", *typed(" no/word"), "enter"])
+        assert any("'no/word' is no name or tag" in told.message for told in app._notifications)
+        await press(pilot, ["M", "slash", *typed("tag:table-2"), "enter"])
+        assert "2 of 3" in text_of(app)
+        # On the screen of a run, by the palette, and in the help.
+        await at(pilot, "done-s1")
+        await press(pilot, ["enter", "question_mark"])
+        assert "Name it" in text_of(app) and "Edit the tags" in text_of(app)
+        await press(pilot, ["escape", "ctrl+p", *typed("name it")])
+        await seen(pilot, "key N")
+        await press(pilot, ["enter"])
+        await press(pilot, ["ctrl+u", "enter"])
+        assert written("done-s1") == ("", ("table-2",))
 
     drive(EdtApp(own), step, (120, 36))
 

@@ -12,7 +12,9 @@ import pytest
 from made import HOSTILE, beat, epochs, events_of, make_workspace, run
 from rich.cells import cell_len
 from screens import lines_of, text_of
+from textual import events
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.geometry import Offset
 from textual.pilot import Pilot
 from typer.testing import CliRunner
 
@@ -20,8 +22,10 @@ from edt_cli.cli.app import app as edt
 from edt_cli.config import UserError
 from edt_cli.inference.listing import RunRow
 from edt_cli.ui.app import EdtApp
+from edt_cli.ui.chart import Chart
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.library import find_followed
+from edt_cli.ui.plot import cell_of, number
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press, settled
@@ -177,7 +181,7 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
         assert "U0000" in text and "made up" in text and " + " in text and "test" in text
         strip = text.splitlines()[3]
         assert "+k f f f f k" in strip and "valid k" in strip and "test k" in strip
-        assert "own items 0.900, kitchen 0.800 (tau 0.750)" in text
+        assert "own items 0.900, kitchen 0.800 (tau 0.750)" in " ".join(text.split())
         await press(pilot, ["2"])
         assert "0.900" in text_of(pilot.app) and "0.750" in text_of(pilot.app)
         await press(pilot, ["escape"])
@@ -501,6 +505,42 @@ def test_clicks_move_the_cursor_and_open(app_on):
         assert isinstance(pilot.app.screen, RunScreen)
 
     drive(app_on(), step)
+
+
+def test_the_wheel_zooms_around_the_mouse_and_tells_the_value_there(app_on):
+    async def step(pilot: Pilot[None]) -> None:
+        await press(pilot, ["1"])
+        chart = pilot.app.screen.query_one("#ndcg", Chart)
+        curve = chart.curves["food"]
+
+        def wheel(kind: type[events.MouseEvent], x: int) -> None:
+            at = chart.content_region.offset + Offset(x, 2)
+            within = at - chart.region.offset
+            chart.post_message(kind(chart, within.x, within.y, 0, 0, 0, False, False, False, *at))
+
+        def value_told(x: float) -> str:
+            told = number(next(high for point, _, high in curve if point == x))
+            assert str(chart.border_subtitle).startswith(f"{x:g}: food {told}  "), chart.border_subtitle
+            return told
+
+        middle = 7 + chart._plot_width() // 2
+        for _ in range(2):
+            wheel(events.MouseScrollUp, middle)
+            await pilot.pause()
+        first, last = chart.window
+        assert last - first == pytest.approx(curve.end / 4) and first < chart.cursor < last
+        column = cell_of(chart.cursor, *chart._extent(), chart._plot_width())
+        assert abs(column - (middle - 7)) <= chart._plot_width() / (last - first)
+        value_told(chart.cursor)
+        await pilot.click(chart, offset=(8 + 2, 3))
+        assert chart.cursor == chart._extent()[0]
+        value_told(chart.cursor)
+        for _ in range(3):
+            wheel(events.MouseScrollDown, middle)
+            await pilot.pause()
+        assert chart.window is None
+
+    drive(app_on("pair-llm-edt-s42-aaaa"), step, (120, 36))
 
 
 def test_a_followed_run_is_known_with_its_job(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,3 +131,15 @@ def test_a_refit_takes_no_run_of_the_same_data_out_of_the_tables(monkeypatch):
         only_marked=False,
     )
     assert {tuple(names) for names in taken} == {("new-refit", "new")}
+
+
+def test_the_use_of_the_cpus_is_that_since_the_last_reading_in_whichever_thread():
+    def burnt() -> float:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+        return machine.read_machine().cpu
+
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as pool:
+            assert 0.0 < pool.submit(burnt).result() <= 1.0

@@ -11,7 +11,7 @@ from textual.color import Color
 
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
-from edt_cli.ui.plot import LETTERS, draw, name_rows, nearest, round_ticks, x_labels
+from edt_cli.ui.plot import LETTERS, cell_of, draw, name_rows, nearest, round_ticks, x_labels
 from edt_cli.ui.theme import DARK, LIGHT
 from edt_cli.ui.tones import TONES
 
@@ -132,3 +132,18 @@ def test_a_zoom_is_around_the_cursor_and_moves_along_with_it():
     chart.cursor = None
     chart.action_zoom_x(0.5)
     assert chart.window == (50, 100) and chart.border_subtitle == ", 50 to 100"
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_the_cursor_stands_on_the_point_that_it_names_however_it_is_zoomed(ascii_only):
+    rng = np.random.default_rng(11)
+    for _ in range(300):
+        width, count = int(rng.integers(5, 120)), int(rng.integers(3, 400))
+        begin = int(rng.integers(0, count - 2))
+        end = int(rng.integers(begin + 2, count + 1))
+        at = int(rng.integers(begin, end))
+        curve = Curve([(x, float(x == at)) for x in range(count)]).within(begin, end - 1)
+        picture = draw([curve], width, 6, ascii_only=ascii_only)
+        assert picture is not None
+        column = cell_of(at, curve.first, curve.end, width, ascii_only=ascii_only)
+        assert picture.rows[0][column][1] == 0, (width, begin, end, at)
