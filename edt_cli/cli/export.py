@@ -58,8 +58,7 @@ def export(
     Examples:
         edt export --onnx model/
         edt export --data mine --onnx model/ --index faiss
-        edt export --run demo-sasrec-s42 --index parquet --into vectors/
-        edt export --index qdrant --url http://localhost:6333 --into vectors/
+        edt export --run demo-sasrec-s42 --index qdrant --url http://localhost:6333 --into vectors/
     """
     from edt_cli.config import UsageError, UserError
     from edt_cli.data.lists import read_new_items

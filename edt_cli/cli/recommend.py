@@ -75,8 +75,7 @@ def recommend(
     Examples:
         edt recommend --user A1 --user A2 -k 5
         edt recommend --all --out recs.parquet --exclude out-of-stock.txt
-        edt recommend --history new-users.csv --domain kitchen --json
-        edt recommend --user A1 --new-items food=arrived.csv
+        edt recommend --history new-users.csv --new-items kitchen=arrived.csv --json
     """
     from edt_cli.api.session import TrainedRun
     from edt_cli.config import UsageError

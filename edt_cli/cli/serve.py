@@ -47,9 +47,8 @@ def serve(
 
     Examples:
         edt serve
-        edt serve --data mine --port 9000
+        edt serve --data mine --port 9000 --new-items food=arrived.csv
         edt serve --run demo-llm-edt-s42 --host 0.0.0.0
-        edt serve --new-items food=arrived.csv
     """
     from edt_cli.config import UserError
     from edt_cli.data.lists import read_new_items

@@ -30,7 +30,8 @@ class ShardedRows:
         weight: This process's block, float32 [block, D]; the last block ends with rows that nobody reads.
         count: Rows of the table.
         block: Rows of a block.
-        whole: All rows, in the CPU's memory, outside of training: before it, for validation, and after it.
+        whole: All rows, in the CPU's memory, while they are not trained: before and after a phase, for validation,
+            and in a phase that leaves them as they are.
         mean: The mean of all rows.
     """
 
@@ -81,11 +82,14 @@ class Exchange:
         self.tables: list[ShardedRows] = []
         self.fetched: list[tuple[ShardedRows, Tensor, Tensor]] = []
         """Of this step: the table, the rows that were fetched, and their vectors, whose gradients are due."""
+        self.in_step = False
 
     def begin(self) -> None:
-        """Begin a step of all processes."""
-        self.fetched = []
+        """Begin the loss of a step in all processes."""
+        self.fetched, self.in_step = [], True
         for table in self.tables:
+            if not table.weight.requires_grad:
+                continue
             table.have(None)
             total = table.weight.detach().sum(0)
             dist.all_reduce(total, group=group_of(total.device))
@@ -93,12 +97,14 @@ class Exchange:
 
     def finish(self) -> None:
         """Give rows to the others until all have finished their loss."""
-        nothing = torch.zeros(0, dtype=torch.long)
+        nothing = torch.zeros(0, dtype=torch.long, device=self.tables[0].weight.device)
         while self._round(FINISHED, nothing) is not None:
             pass
+        self.in_step = False
 
     def fetch(self, table: ShardedRows, rows: Tensor) -> Tensor:
         """Return the vectors [n, D] of distinct, ascending rows of a table (long [n])."""
+        assert self.in_step, "outside of a step the others would not answer"
         vectors = self._round(table.number, rows)
         assert vectors is not None
         return vectors
@@ -181,9 +187,9 @@ def whole_size(weight: nn.Parameter) -> int:
 
 
 def gather_tables(weights: Iterable[nn.Parameter]) -> None:
-    """Let the leader have all rows of the sharded tables, until the next step."""
+    """Let the leader have all rows of the sharded tables that are trained, until the next step."""
     for weight in weights:
-        if (rows := rows_of(weight)) is not None:
+        if weight.requires_grad and (rows := rows_of(weight)) is not None:
             rows.have(rows.gathered(weight))
 
 

@@ -64,14 +64,15 @@ class Server:
         return [replies[row] for row in range(len(requests))]
 
     async def look_for_newer(self, newer: Newer, seconds: float, tell: Callable[[str], None]) -> None:
-        """Look for a newer run every so many seconds; one that cannot be loaded is told and left alone."""
+        """Look for a newer run every so many seconds; one that cannot be loaded is told, and looked at again."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(seconds)
             try:
                 found = await loop.run_in_executor(None, newer, self.answers)
-            except UserError as error:
-                tell(f"a newer run cannot be served: {error}")
+            except Exception as error:  # Whatever is wrong with it, the one that is served goes on.
+                what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                tell(f"a newer run cannot be served: {what}")
                 continue
             if found is not None:
                 self.serve(found)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 Id = Annotated[str, Field(min_length=1, max_length=500)]
-Count = Annotated[int, Field(ge=1, le=1000, description="Number of items per domain.")]
+Count = Annotated[
+    int,
+    Field(
+        ge=1, le=1000, validation_alias=AliasChoices("count", "k"), description="Number of items per domain; or k."
+    ),
+]
 LONGEST = 10_000
 """Maximum number of items of a history, or to exclude."""
 

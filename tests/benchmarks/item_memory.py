@@ -4,9 +4,9 @@
     python tests/benchmarks/item_memory.py --items 50000000 --presets sasrec-ce --devices 1 8 64
 
 Computed, not measured: each preset's model is made for 1,000 and for 2,000 items, all of them in training, and what
-it has more of the second time, per item, is what an item costs. Of the id table that is the weight, its gradient and
-AdamW's two moments, in float32; of all else (text vectors, numbers of rows and domains) the tensor itself, which
-every device has whole.
+it has more of the second time, per item, is what an item costs. Of the id table that is the weight, its gradient
+and AdamW's two moments, in float32; of all else (text vectors, numbers of rows and domains) the tensor itself,
+which every device has whole.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What it costs that an item has no training: NDCG@10 of held-out items as if they were new.
 
     python tests/benchmarks/new_items.py --data demo --presets llm-edt-ce best
-    python tests/benchmarks/new_items.py --data demo --epochs 2 --share 0.2
+    python tests/benchmarks/new_items.py --data demo --share 0.2 --set training.epochs=8 profiling.enabled=false
 
 A share of the items is drawn. A second dataset, NAME-without, lacks every interaction with them before the targets
 of validation and test, and is else the same: same users, targets and candidates. Each preset is trained on both. Of
@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.api.session import TrainedRun, load_data, settings, train
-from edt_cli.config import load_settings
+from edt_cli.config import load_settings, parse_assignments
 from edt_cli.data.dataset import Dataset, Sequences
 from edt_cli.data.open import is_synthetic
 from edt_cli.data.saved import data_key, save
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=["llm-edt-ce", "best"])
     parser.add_argument("--share", type=float, default=0.1, help="share of the items that are drawn")
     parser.add_argument("--seed", type=int, default=42, help="seed of the draw and of training")
-    parser.add_argument("--epochs", type=int, help="most epochs of a phase")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the presets: section.field=value")
     asked = parser.parse_args()
     workspace, dataset = Workspace.find(), load_data(asked.data)
     known = dataset.training_view().training_items
@@ -95,8 +95,9 @@ def main() -> None:
     sys.stdout.write(f"{count:,} of {len(known):,} items drawn, with {lost:,} interactions\n")
     sys.stdout.write("columns: trained with the drawn items, trained without them\n")
     for preset in [CONTENT, *asked.presets]:
-        training = {"seed": asked.seed} | ({"epochs": asked.epochs} if asked.epochs else {})
-        chosen = settings(load_settings(preset).model.name, preset, training=training)
+        changes = {} if preset == CONTENT else parse_assignments(asked.set)
+        changes["training"] = {"seed": asked.seed, **changes.get("training", {})}
+        chosen = settings(load_settings(preset).model.name, preset, **changes)
         tables = [
             ranks(train(data.name, chosen, device="cpu"), data, name)
             for name, data in (("with", dataset), ("without", reduced))

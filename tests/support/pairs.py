@@ -59,7 +59,10 @@ def phases_of(kind: str, sharded: bool = False):
     data, s = data_of(random_dataset(users=34)), settings_of(kind, EXACT)
     given = data.given(s)
     model = make_model(given, sharded=sharded)
+    whole = model.state_dict()
     for phase in model.phases(given):
+        if sharded:
+            model.load_state_dict(whole)  # as a training does before each phase
         phase.enter()
         phase.model.train(phase.dropout)
         yield phase
@@ -147,7 +150,10 @@ def third_pair(folder: Path) -> dict:
 
 
 def fourth_pair(folder: Path) -> dict:
-    """With the rows of id tables shared out: losses and gradients, a whole training, one that is stopped."""
+    """With the rows of id tables shared out: losses and gradients, a whole training, and two that are stopped.
+
+    One of these goes on as it was, the other in one process.
+    """
     found = {"alone": {}, "sharded": {}}
     if os.environ["RANK"] == "0":
         with constant_draws():
@@ -162,7 +168,10 @@ def fourth_pair(folder: Path) -> dict:
             trained(folder / "ids sharded", 0.0, kind=WITH_IDS, sharded=True),
             trained(folder / "ids resumed", 0.0, kind=WITH_IDS, sharded=True, stop=1),
             trained(folder / "ids resumed", 0.0, kind=WITH_IDS, sharded=True),
+            trained(folder / "ids left", 0.0, kind=WITH_IDS, sharded=True, stop=1),
         ]
+    if os.environ["RANK"] == "0":
+        found["left"] = trained(folder / "ids left", 0.0, kind=WITH_IDS)
     return found
 
 

@@ -14,7 +14,7 @@ from test_app import drive, seen, typed
 from textual.pilot import Pilot
 from textual.widgets import Select
 
-from edt_cli.data.dataset import save
+from edt_cli.data.saved import save
 from edt_cli.ui import trial
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.processes import Output

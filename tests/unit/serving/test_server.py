@@ -52,6 +52,7 @@ def test_similar_items_health_and_metrics(client):
         ("/recommend", {"user": "nobody"}, 404, "no user 'nobody'"),
         ("/recommend", {"user": "u", "domain": "c"}, 422, "c"),
         ("/recommend", {"user": "u", "count": 0}, 422, "count: "),
+        ("/recommend", {"user": "u", "k": 0}, 422, "k: "),
         ("/recommend", {"user": "u", "history": [1]}, 422, "history.0: "),
         ("/recommend", {"user": "u", "histroy": []}, 422, "histroy: "),
         ("/recommend", {"user": "u", "exclude": ["x"] * 10_001}, 422, "exclude: "),
@@ -82,14 +83,14 @@ def test_with_a_token_only_health_is_open(answers):
 
 
 def test_a_newer_run_takes_over_and_a_broken_one_does_not(answers):
-    found = [UserError("its weights are gone"), served("newer", seed=1)]
+    found = [UserError("its weights are gone"), OSError("no such disk"), served("newer", seed=1)]
     told: list[str] = []
 
     def newer(current):
         if not found:
             return None
         following = found.pop(0)
-        if isinstance(following, UserError):
+        if isinstance(following, Exception):
             raise following
         return following
 
@@ -100,7 +101,8 @@ def test_a_newer_run_takes_over_and_a_broken_one_does_not(answers):
             assert client.post("/recommend", json={"user": "u"}).status_code == 200
         after = client.post("/recommend", json={"user": "u"}).json()
     assert after["run"] == "newer" and after["domains"] != before["domains"]
-    assert told == ["a newer run cannot be served: its weights are gone", "now serving newer"]
+    cannot = "a newer run cannot be served: "
+    assert told == [f"{cannot}its weights are gone", f"{cannot}OSError: no such disk", "now serving newer"]
 
 
 def test_requests_that_wait_are_answered_together_and_an_error_is_theirs_alone():
