@@ -213,13 +213,14 @@ def _interactions(
                 f"(the data runs from {shown_date(first)} to {shown_date(last)}); "
                 "for data that is older or filtered already: --window none --k-core none"
             )
-    known = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
-    _step(tally, "of a domain that --domains leaves out", len(frame) - len(known))
-    if known.is_empty():
+    if others := int((frame["domain"] == OTHER_DOMAIN).sum()):  # else a copy of all rows would be made
+        frame = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
+    _step(tally, "of a domain that --domains leaves out", others)
+    if frame.is_empty():
         raise UserError(
             f"no interaction is of the domains {', '.join(domains)}; does --domains name them as the files do?"
         )
-    return known, domains, tally
+    return frame, domains, tally
 
 
 def _rated(rows: pl.LazyFrame, least: float, tally: dict[str, Any]) -> pl.LazyFrame:
