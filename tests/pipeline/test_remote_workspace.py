@@ -17,7 +17,7 @@ from edt_cli.experiments.compare import Comparison, compare
 from edt_cli.experiments.plan import Plan
 from edt_cli.workspace.jobs import launch
 from edt_cli.workspace.layout import MANIFEST, Workspace
-from edt_cli.workspace.remote import Mirror, pull, push
+from edt_cli.workspace.remote import Mirror, _units, pull, push
 
 pytestmark = pytest.mark.e2e
 SECRET = "secret-of-nobody"
@@ -180,6 +180,13 @@ def test_what_is_removed_here_would_come_back(edt, url, machine):
     machine("first")
     for command in (("clean",), ("data", "remove", "tiny"), ("runs", "remove", "tiny")):
         assert f"would come back from {url}" in edt(*command, "--yes", "--workspace", url, code=2).stderr
+
+
+def test_names_in_the_storage_lead_nowhere_else():
+    held = ["runs/a/manifest.json", "runs/a/../../../evil", "runs/../evil/manifest.json", "../manifest.json"]
+    held += ["runs/b/run.json", "data/c/.hidden", "cache/cache.db", "runs/a/results/test.json", "models.toml"]
+    units = _units(dict.fromkeys(held, ""))
+    assert units == {"runs/a": ["runs/a/manifest.json", "runs/a/results/test.json"], "": ["models.toml"]}
 
 
 def test_folders_are_no_addresses(tmp_path):
