@@ -200,7 +200,9 @@ def _interactions(
     if settings.min_rating is not None:
         lazy = _rated(lazy, settings.min_rating, tally)
     lazy = lazy.drop("rating")
-    total, first, last = lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect().row(0)
+    total, first, last = (
+        lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect(engine="streaming").row(0)
+    )
     if settings.window is not None:
         start, end = settings.window
         lazy = lazy.filter(pl.col("time") > start, pl.col("time") < end)
@@ -257,7 +259,7 @@ def _shared_columns(reader: Reader, file: File, sources: Sources) -> Columns:
 
 def _domains_of_column(rows: pl.LazyFrame) -> tuple[str, ...]:
     """Return the names in the domain column, in the order of their first occurrence."""
-    names = rows.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
+    names = rows.select("domain").unique(maintain_order=True).collect(engine="streaming")["domain"].drop_nulls()
     if names.is_empty():
         raise UserError("no file says which domains there are: name them with --domains, such as food,kitchen")
     return checked_domains(names)
