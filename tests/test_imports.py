@@ -51,6 +51,9 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "faiss",
+    "hnswlib",
+    "qdrant_client",
+    "lancedb",
 }
 
 

@@ -93,9 +93,14 @@ def test_whatever_is_imported_is_declared():
         "mlflow": ["mlflow-skinny"],
         "wandb": ["wandb"],
         "ray": ["ray"],
+        "hnswlib": ["hnswlib"],
+        "qdrant_client": ["qdrant-client"],
+        "lancedb": ["lancedb"],
     }  # perhaps, here
     providers = {**packages_distributions(), **lacking}
-    declared = required([*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray,postgres,s3]"])
+    declared = required(
+        [*PROJECT["dependencies"], "edt-cli[all,mlflow,wandb,ray,postgres,s3,hnswlib,qdrant,lancedb]"]
+    )
     assert {"torch", "litellm", "transformers"} <= modules
     assert {name for name in modules if not declared.keys() & map(canonicalize_name, providers[name])} == set()
 

@@ -129,6 +129,8 @@ class TrainedRun:
     run: Run
     device: str = "cpu"
     events: Events = field(default_factory=Events, repr=False, compare=False)
+    new_items: pl.DataFrame | None = field(default=None, repr=False, compare=False)
+    """Items that came after training, to recommend them too: item, domain, title, brand, category, description."""
 
     @property
     def name(self) -> str:
@@ -140,8 +142,8 @@ class TrainedRun:
 
     @cached_property
     def data(self) -> TrainingData:
-        """Data and artefacts that it was trained on."""
-        return training_data_of(self.workspace, self.run, self.events, self.device)
+        """Data and artefacts that it was trained on, and new items."""
+        return training_data_of(self.workspace, self.run, self.events, self.device, self.new_items)
 
     @cached_property
     def recommender(self) -> Recommender:

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 from edt_backends.base import BackendError
 from edt_cli.audit.checks import Check
 from edt_cli.config import DataSettings, UserError
-from edt_cli.data.dataset import contents, data_key
 from edt_cli.data.item_vectors import FILE as VECTORS
 from edt_cli.data.item_vectors import vectors_key
 from edt_cli.data.sample import sample_key
+from edt_cli.data.saved import contents, data_key
 from edt_cli.models.systems import options_of
 from edt_cli.pipeline import Pipeline, keys
 from edt_cli.pipeline.stages import OFF

@@ -153,6 +153,14 @@ RunToUseOption = Annotated[
         autocompletion=complete.runs,
     ),
 ]
+NewItemsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--new-items",
+        metavar="[DOMAIN=]FILE",
+        help="Items that came after training, with their texts, as --items of data prepare; repeatable.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
+    NewItemsOption,
     RunToUseOption,
     WorkspaceOption,
     emit_json,
@@ -45,6 +46,7 @@ def recommend(
     allow_new: Annotated[
         bool, typer.Option("--allow-new", help="A --user not in the data is new, and gets the popular items.")
     ] = False,
+    new_items: NewItemsOption = None,
     held_out: Annotated[
         bool,
         typer.Option("--held-out", help="As the test asks: with what came before each --user's held-out item."),
@@ -74,11 +76,12 @@ def recommend(
         edt recommend --user A1 --user A2 -k 5
         edt recommend --all --out recs.parquet --exclude out-of-stock.txt
         edt recommend --history new-users.csv --domain kitchen --json
+        edt recommend --user A1 --new-items food=arrived.csv
     """
     from edt_cli.api.session import TrainedRun
     from edt_cli.config import UsageError
     from edt_cli.data.columns import parse_columns
-    from edt_cli.data.lists import read_histories, read_items
+    from edt_cli.data.lists import read_histories, read_items, read_new_items
     from edt_cli.inference import export
     from edt_cli.inference import recommend as core
     from edt_cli.training.device import open_device
@@ -97,10 +100,11 @@ def recommend(
         raise UsageError("--all needs --out FILE (.parquet, .csv or .jsonl)")
     if out is not None:
         core.checked_ending(out)
+    arrived = read_new_items(new_items) if new_items else None
     workspace, chosen = open_workspace(workspace_), str(open_device(device))
     source = newest_run(workspace, data, run)
     with progress() as listen:
-        trained = TrainedRun(workspace, source, chosen, progress_alone(listen, "remark"))
+        trained = TrainedRun(workspace, source, chosen, progress_alone(listen, "remark"), arrived)
         data_of_run = trained.data
     histories = None if history is None else read_histories(history, chosen_columns)
     if any(exports):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edt_cli.cli import complete
-from edt_cli.cli.common import DeviceOption, WorkspaceOption, note, open_workspace
+from edt_cli.cli.common import DeviceOption, NewItemsOption, WorkspaceOption, note, open_workspace
 from edt_cli.cli.eval import OptionalDataOption
 from edt_cli.cli.recommend import newest_run
 
@@ -37,6 +37,7 @@ def serve(
     every: Annotated[
         float, typer.Option("--reload-every", min=0.1, help="Seconds between looks for a newer run.")
     ] = 30.0,
+    new_items: NewItemsOption = None,
     device: DeviceOption = "auto",
     workspace_: WorkspaceOption = None,
 ) -> None:
@@ -48,8 +49,10 @@ def serve(
         edt serve
         edt serve --data mine --port 9000
         edt serve --run demo-llm-edt-s42 --host 0.0.0.0
+        edt serve --new-items food=arrived.csv
     """
     from edt_cli.config import UserError
+    from edt_cli.data.lists import read_new_items
     from edt_cli.training.device import open_device
 
     try:
@@ -59,15 +62,16 @@ def serve(
         from edt_cli.serving.app import make_app
     except ImportError as error:
         raise UserError(f"the server needs {error.name}: pip install 'edt-cli[serve]'") from None
+    arrived = read_new_items(new_items) if new_items else None
     workspace, chosen = open_workspace(workspace_), str(open_device(device))
     token = os.environ.get(TOKEN) or None
     if token is None and host not in LOOPBACK:
         note(f"whoever reaches {host} may ask: set {TOKEN} to ask for a token")
-    answers = Answers.load(workspace, newest_run(workspace, data, run), chosen)
+    answers = Answers.load(workspace, newest_run(workspace, data, run), chosen, arrived)
 
     def newer(served: Answers) -> Answers | None:
         found = newest_run(workspace, served.run.plan["data"], None)
-        return None if found.name == served.run.name else Answers.load(workspace, found, chosen)
+        return None if found.name == served.run.name else Answers.load(workspace, found, chosen, arrived)
 
     app = make_app(answers, size=batch, token=token, newer=None if run else newer, seconds=every, tell=note)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)

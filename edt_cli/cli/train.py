@@ -96,6 +96,14 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    shard_items: Annotated[
+        bool,
+        typer.Option(
+            "--shard-items",
+            help="Share out the rows of the id table to the processes, where it is too large for one device.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
     compile_: Annotated[
         bool,
         typer.Option(
@@ -211,11 +219,16 @@ def train(
         seeds=[settings.training.seed] if seeds is None else seeds_of(seeds),
         llm=llm,
         compiled=compile_,
+        sharded=shard_items,
     )
     if compile_ and open_device(device).type != "cuda":
         raise UsageError("--compile needs a CUDA GPU; leave it out")
     if under_torchrun() or (devices or 1) > 1:
         check_processes(model)
+    elif shard_items:
+        raise UsageError(
+            "--shard-items shares rows out to several processes: it goes with --devices N, or torchrun"
+        )
     final, asks = settings.training.train_on == "all", asks_llm(settings.model)
     if llm.dry_run or viewed(no_ui or under_torchrun(), json_):
         if asks or llm.dry_run:
@@ -254,6 +267,7 @@ class _Work:
     seeds: list[int]
     llm: LLMOptions
     compiled: bool
+    sharded: bool
 
     def pipelines(self, events: Events, device: str) -> list[Pipeline]:
         """Return a pipeline for each seed, after checking that the LLM it needs can be asked."""
@@ -283,6 +297,7 @@ class _Work:
                 shared=providers,
                 preset=self.preset,
                 compiled=self.compiled,
+                sharded=self.sharded,
             )
             for seed in self.seeds
         ]

@@ -1,16 +1,19 @@
-"""Lists that come with a request: histories of new users, and items to leave out. Read as datasets are."""
+"""What comes with a request: histories of new users, items to leave out, new items. Read as datasets are."""
 
 from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from edt_cli.config import UserError
 from edt_cli.data.columns import Columns
+from edt_cli.data.dataset import TEXT_FIELDS
 from edt_cli.data.formats import decoded, has_suffix, normal_id
+from edt_cli.data.options import maybe_named
 from edt_cli.data.readers import Reader
 from edt_cli.workspace.events import Events
 
@@ -64,6 +67,30 @@ def read_items(path: Path) -> list[str]:
     if not ids:
         raise UserError(f"{path} has no id of an item")
     return ids
+
+
+def read_new_items(files: Sequence[str]) -> pl.DataFrame:
+    """Read the texts of items that a dataset does not have.
+
+    Args:
+        files: FILE or DOMAIN=FILE each, as `edt data prepare --items` takes them; FILE has a column of domains.
+
+    Returns:
+        item, domain (a name) and TEXT_FIELDS, one row per item.
+
+    Raises:
+        UserError: If a file cannot be read, or the domain of an item is not said.
+    """
+    parts = []
+    for domain, path in map(maybe_named, files):
+        with tempfile.TemporaryDirectory(prefix=".edt-") as scratch:
+            rows = Reader(Path(scratch), Events()).items(path, Columns())[0]
+        if domain is not None:
+            rows = rows.with_columns(domain=pl.lit(domain))
+        if rows["domain"].null_count():
+            raise UserError(f"{path.name} does not say of which domain its items are: name it as DOMAIN={path}")
+        parts.append(rows.select("item", "domain", *TEXT_FIELDS))
+    return pl.concat(parts).unique("item", keep="first", maintain_order=True)
 
 
 def _rows(path: Path, columns: Columns, roles: tuple[str, ...]) -> pl.DataFrame:

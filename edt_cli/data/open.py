@@ -16,7 +16,7 @@ def open_dataset(workspace: Workspace, name: str) -> Dataset:
     Raises:
         UserError: If there is no such dataset; the message says how to prepare it.
     """
-    from edt_cli.data.dataset import load
+    from edt_cli.data.saved import load
 
     if name == "demo" and not workspace.dataset(name).complete:
         from edt_cli.data.prepare import ensure_demo

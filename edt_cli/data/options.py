@@ -126,7 +126,7 @@ def find_sources(name: str, options: SourceOptions, workspace: Workspace, events
         UserError: If the files are missing; for a pair, the message says how to get them.
     """
     sources = _sources(name, options, workspace, events)
-    vectors = tuple(File(path, domain) for domain, path in map(_maybe_named, options.item_vectors))
+    vectors = tuple(File(path, domain) for domain, path in map(maybe_named, options.item_vectors))
     return replace(sources, vectors=vectors) if vectors else sources
 
 
@@ -140,7 +140,7 @@ def _sources(name: str, options: SourceOptions, workspace: Workspace, events: Ev
     if options.handled:
         return handled_folder(options.handled, _listed(options.domains) or _pair_domains(name))
     columns, item_columns = _columns(options)
-    items = [(domain, file) for domain, path in map(_maybe_named, options.items) for file in data_files(path)]
+    items = [(domain, file) for domain, path in map(maybe_named, options.items) for file in data_files(path)]
     if options.raw or options.download:
         sources = with_items(_folder_sources(name, options, workspace, events), items)
     elif options.kinds:
@@ -251,7 +251,7 @@ def _named_files(name: str, options: SourceOptions, domains: tuple[str, ...]) ->
     """Return the files of each domain; all that are called DOMAIN=FILE alike are of one."""
     groups: dict[str | int, list[Path]] = {}
     for number, text in enumerate(options.domain_files):
-        domain, path = _maybe_named(text)
+        domain, path = maybe_named(text)
         groups.setdefault(domain or number, []).append(path)
     if not domains:
         refuse_parts(name, [paths[0] for key, paths in groups.items() if isinstance(key, int)])
@@ -288,7 +288,7 @@ def _descriptions(texts: Sequence[str]) -> dict[str, str]:
     return descriptions
 
 
-def _maybe_named(text: str) -> tuple[str | None, Path]:
+def maybe_named(text: str) -> tuple[str | None, Path]:
     """Split DOMAIN=FILE; the domain is None for a FILE, in whose name there may be a `=`."""
     name, equals, path = text.partition("=")
     if not equals or Path(text).exists():

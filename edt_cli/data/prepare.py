@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import DataSettings, UsageError, UserError
+from edt_cli.data.assemble import assemble
 from edt_cli.data.columns import Columns
-from edt_cli.data.dataset import TEXT_FIELDS, Dataset, assemble, data_key, save
+from edt_cli.data.dataset import TEXT_FIELDS, Dataset
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
 from edt_cli.data.doubts import check_metadata, check_vectors, report_doubts, shown_date
 from edt_cli.data.filters import codes, core, limit_overlap, one_domain_per_item, repeated_rows
@@ -20,6 +21,7 @@ from edt_cli.data.handled import converted
 from edt_cli.data.item_vectors import FILE, matched_vectors, save_vectors
 from edt_cli.data.options import SourceOptions, find_sources
 from edt_cli.data.readers import LARGE, Reader, StageProgress
+from edt_cli.data.saved import data_key, save
 from edt_cli.data.sources import File, Sources, checked_domains
 from edt_cli.data.vector_files import read_vectors, vector_files
 from edt_cli.workspace.event_types import Remark, Skipped

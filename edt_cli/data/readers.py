@@ -113,8 +113,10 @@ class Reader:
             raise UserError(f"{path.name} has no usable row: {describe(tally)}")
         return usable.filter(right).select("user", "item", "time", "domain", "rating"), tally
 
-    def items(self, path: Path, columns: Columns, wanted: pl.Series) -> tuple[pl.DataFrame, StageProgress]:
-        """Read the cleaned text of the wanted items.
+    def items(
+        self, path: Path, columns: Columns, wanted: pl.Series | None = None
+    ) -> tuple[pl.DataFrame, StageProgress]:
+        """Read the cleaned text of the wanted items, or of all.
 
         Returns:
             item, domain (null if the file has none) and TEXT_ROLES, one row per item, with the first text of each
@@ -138,9 +140,9 @@ class Reader:
                 source,
                 path,
             )
-        usable = pl.scan_parquet(target, glob=False).filter(
-            pl.col("problem") == 0, pl.col("item").is_in(wanted.implode())
-        )
+        usable = pl.scan_parquet(target, glob=False).filter(pl.col("problem") == 0)
+        if wanted is not None:
+            usable = usable.filter(pl.col("item").is_in(wanted.implode()))
         distinct = usable.unique(maintain_order=True).collect(engine="streaming")
         decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
         texts, page_sources, empty = _cleaned(decode(distinct))

@@ -8,8 +8,9 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from edt_cli.config import UserError
-from edt_cli.data.dataset import Dataset, Domains, load, save
+from edt_cli.data.dataset import Dataset, Domains
 from edt_cli.data.open import is_synthetic
+from edt_cli.data.saved import load, save
 from edt_cli.workspace.layout import Workspace, digest
 
 INTERACTIONS = 1000

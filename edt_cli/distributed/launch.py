@@ -120,16 +120,18 @@ class Order(NamedTuple):
         run: Its folder.
         workspace: Root of its workspace.
         compiled: Whether backbones are compiled.
+        sharded: Whether the processes share out the rows of the id table.
     """
 
     run: Path
     workspace: Path
     compiled: bool
+    sharded: bool
 
 
-def order(run: Path, workspace: Path, *, compiled: bool) -> None:
+def order(run: Path, workspace: Path, *, compiled: bool, sharded: bool) -> None:
     """Tell the others, if there are any, to train a run together with this process."""
-    value_of_leader({"run": str(run), "workspace": str(workspace), "compiled": compiled})
+    value_of_leader({"run": str(run), "workspace": str(workspace), "compiled": compiled, "sharded": sharded})
 
 
 def orders(device: str) -> Iterator[Order]:
@@ -138,7 +140,7 @@ def orders(device: str) -> Iterator[Order]:
         threading.Thread(target=_end_with_leader, daemon=True).start()
     with joined(device):
         while told := value_of_leader(None):
-            yield Order(Path(told["run"]), Path(told["workspace"]), bool(told["compiled"]))
+            yield Order(Path(told["run"]), Path(told["workspace"]), bool(told["compiled"]), bool(told["sharded"]))
 
 
 def _end_with_leader() -> None:

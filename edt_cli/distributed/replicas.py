@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edt_cli.distributed.group import group_of, number_of_leader, processes
+from edt_cli.distributed.sharded import exchange_of, rows_of
 from edt_cli.workspace.events import REQUESTS, Events, Request
 
 Loss = Callable[[Any], dict[str, Tensor]]
@@ -20,16 +21,22 @@ Loss = Callable[[Any], dict[str, Tensor]]
 def replicated(model: nn.Module, loss: Loss) -> Loss:
     """Return a loss whose gradient is the average over the processes; `loss` itself in one process.
 
-    The weights of the leader are copied to all processes.
+    The weights of the leader are copied to all processes, but for sharded tables, whose gradients are collected
+    after the backward pass: `Exchange.collect`.
     """
     if processes() == 1:
         return loss
+    replica = _Replica(model, loss)
+    # DistributedDataParallel has no public name for this; torch's own FSDP uses it, too.
+    replica._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
+        name for name, parameter in replica.named_parameters() if rows_of(parameter) is not None
+    ]
     with warnings.catch_warnings():
         # The name of `broadcast_buffers` is another one in new versions of torch.
         warnings.simplefilter("ignore", FutureWarning)
         # What is unused in one batch (a domain without targets) may be used in another process's share of it.
         return DistributedDataParallel(
-            _Replica(model, loss),
+            replica,
             process_group=group_of(next(model.parameters()).device),
             broadcast_buffers=False,
             find_unused_parameters=True,
@@ -47,7 +54,12 @@ class _Replica(nn.Module):
         self.unused = nn.Parameter(torch.zeros((), device=next(model.parameters()).device))
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
+        exchange = exchange_of(self.model.parameters())
+        if exchange is not None:
+            exchange.begin()
         terms = self.loss(batch)
+        if exchange is not None:
+            exchange.finish()
         if any(term.requires_grad for term in terms.values()):
             return terms
         # A share without targets: this process still takes part in the average.

@@ -1,4 +1,4 @@
-"""Item vectors for a search engine: an index of faiss for each domain, or Parquet for any other; and its recall."""
+"""Item vectors for a search: an index of each domain and its recall, or Parquet for any other search engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import IndexKind, UserError
+from edt_cli.evaluation.candidates import chunks
 from edt_cli.inference.recommend import known_users
+from edt_cli.inference.search_engines import ENGINES, Index, Items
 from edt_cli.models.scorers import InnerProduct, SideScored
 from edt_cli.models.sequential import SequentialModel
 from edt_cli.training.data import TrainingData
@@ -19,10 +21,8 @@ from edt_cli.workspace.layout import write_json
 from edt_cli.workspace.runs import Run
 from edt_cli.workspace.version import __version__
 
-LINKS = 32
-"""Links of an item in the graph (M of HNSW)."""
-BUILD, SEARCH = 200, (16, 64, 256)
-"""Items that are looked at (ef of HNSW) for each new item, and for each query at the efforts that are measured."""
+SEARCH = (16, 64, 256)
+"""Items that are looked at for each query (ef of HNSW), at the efforts that are measured."""
 QUERIES = 1000
 """Most users whose vectors are searched with."""
 TOP = 10
@@ -47,12 +47,25 @@ class Recall(NamedTuple):
 
 
 def export_index(
-    training_data: TrainingData, run: Run, model: SequentialModel, kind: IndexKind, folder: Path
+    training_data: TrainingData,
+    run: Run,
+    model: SequentialModel,
+    kind: IndexKind,
+    folder: Path,
+    url: str | None = None,
 ) -> dict[str, Any]:
     """Write the item vectors of each domain for a search by inner product.
 
-    `faiss` writes items-DOMAIN.faiss, whose ids are the items' numbers, and measures its recall; `parquet` writes
-    items-DOMAIN.parquet with number, id, title and vector. index.json beside them says which is which.
+    A search engine gets an index whose ids are the items' numbers, and its recall is measured; `parquet` writes
+    number, id, title and vector. index.json beside them says which file is of which domain.
+
+    Args:
+        training_data: Data and artefacts of the run.
+        run: The run.
+        model: Its trained model.
+        kind: The search engine, or `parquet`.
+        folder: Where to write.
+        url: A server of the search engine, which takes the vectors in place of files.
 
     Returns:
         The manifest, which is index.json.
@@ -62,21 +75,23 @@ def export_index(
         folder.mkdir(parents=True, exist_ok=True)
     files, recalls = {}, []
     for domain, name in enumerate(dataset.domains.names):
-        numbers = np.arange(*_bounds(training_data, domain))
-        files[name] = f"items-{domain}.{kind}"
+        numbers = np.array(dataset.domains.range(domain))
+        rows = dataset.catalogue.select("id", "title")[numbers - 1].with_columns(number=pl.Series(numbers))
+        items = Items(rows, vectors[numbers])
+        files[name] = f"{run.name}-{domain}" if url is not None else f"items-{domain}.{kind}"
         if kind == "parquet":
-            rows = dataset.catalogue.select("id", "title")[numbers - 1].with_columns(number=pl.Series(numbers))
+            as_lists = pl.Series(list(items.vectors), dtype=pl.List(pl.Float32))
             with replacing(folder / files[name]) as path:
-                rows.with_columns(
-                    vector=pl.Series(list(vectors[numbers]), dtype=pl.List(pl.Float32))
-                ).write_parquet(path)
-        else:
-            recalls += _faiss(training_data, model, vectors, domain, folder / files[name])
+                rows.with_columns(vector=as_lists).write_parquet(path)
+            continue
+        index = _built(items, kind, folder / files[name], url)
+        recalls += measured(index, items, user_vectors(training_data, model, domain), name)
     manifest = {
         "run": run.name,
         "data": run.plan["data"],
         "data_key": run.dataset_key,
         "kind": kind,
+        **({} if url is None else {"url": url}),
         "files": files,
         "dimension": vectors.shape[1],
         "measure": "inner product",
@@ -90,39 +105,40 @@ def export_index(
     return {**manifest, "folder": str(folder)}
 
 
-def _bounds(training_data: TrainingData, domain: int) -> tuple[int, int]:
-    items = training_data.dataset.domains.range(domain)
-    return items.start, items.stop
+def _built(items: Items, kind: IndexKind, path: Path, url: str | None) -> Index:
+    """Return an index of items, in a file or folder, or on a server under the path's name."""
+    engine = ENGINES[kind]
+    if url is None:
+        with explained(path.parent):
+            return engine.build(items, path)
+    assert engine.on_server is not None
+    return engine.on_server(items, url, path.name)
 
 
-def _faiss(
-    training_data: TrainingData, model: SequentialModel, vectors: np.ndarray, domain: int, path: Path
-) -> list[Recall]:
-    """Write the graph of a domain's items, and measure what it finds of the exact ten best."""
-    import faiss
+def measured(index: Index, items: Items, queries: np.ndarray, domain: str) -> list[Recall]:
+    """Measure how many of the exact ten best an index finds, and its time, at each effort of `SEARCH`.
 
-    start, stop = _bounds(training_data, domain)
-    graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = BUILD
-    graph.hnsw.efSearch = SEARCH[1]
-    index = faiss.IndexIDMap(graph)
-    index.add_with_ids(np.ascontiguousarray(vectors[start:stop]), np.arange(start, stop))
-    with replacing(path) as temporary:
-        faiss.write_index(index, str(temporary))
-    queries = user_vectors(training_data, model, domain)
-    exact = faiss.IndexFlatIP(vectors.shape[1])
-    exact.add(np.ascontiguousarray(vectors[start:stop]))
-    count = min(TOP, stop - start)
-    best = exact.search(queries, count)[1] + start
-    name, out = training_data.dataset.domains.names[domain], []
+    Args:
+        index: The index.
+        items: The items in it.
+        queries: Float32 [m, D].
+        domain: Name of the domain.
+    """
+    count = min(TOP, len(items.vectors))
+    best = np.concatenate(
+        [
+            np.argpartition(-(queries[rows] @ items.vectors.T), count - 1, axis=1)[:, :count]
+            for rows in chunks(np.arange(len(queries)), 64)
+        ]
+    )
+    exact, recalls = items.numbers[best], []
     for effort in SEARCH:
-        graph.hnsw.efSearch = effort
         began = time.perf_counter()
-        found = index.search(queries, count)[1]
+        found = index.search(queries, count, effort)
         milliseconds = 1000 * (time.perf_counter() - began) / len(queries)
-        hits = (found[:, :, None] == best[:, None, :]).any(1).mean()
-        out.append(Recall(name, effort, len(queries), float(hits), milliseconds))
-    return out
+        hits = (found[:, :, None] == exact[:, None, :]).any(1).mean()
+        recalls.append(Recall(domain, effort, len(queries), float(hits), milliseconds))
+    return recalls
 
 
 def user_vectors(training_data: TrainingData, model: SequentialModel, domain: int) -> np.ndarray:

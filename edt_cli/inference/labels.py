@@ -52,13 +52,17 @@ def ablations(settings: Settings, base: Settings) -> list[str]:
     """Return the ablations in `settings` that are not in `base`, named as in table 3."""
     if settings.model.name != OURS:
         return []
-    names = [name for name in ABLATIONS if is_ablated(settings, name) and not is_ablated(base, name)]
+    values = all_settings(settings)
+    names = [name for name in ABLATIONS if _is_ablated(values, name) and not is_ablated(base, name)]
     return [ABLATIONS[name][0] for name in names]
 
 
 def is_ablated(settings: Settings, name: str) -> bool:
     """Return whether these settings have the ablation `name`."""
-    values = all_settings(settings)
+    return _is_ablated(all_settings(settings), name)
+
+
+def _is_ablated(values: Mapping[str, Any], name: str) -> bool:
     changes = ABLATIONS[name][1]
     return all(
         values[f"{section}.{field}"] == value

@@ -85,7 +85,7 @@ def read_run(folder: Path) -> RunRow:
     """Return the run in a folder; one that cannot be read has the status DAMAGED."""
     read = json_object(folder / PLAN)
     plan = None if read is None else current_plan(read)
-    when = _when(folder)
+    when = changed_at(folder)
     if plan is None or not isinstance(plan.get("settings"), dict):
         return RunRow(folder, RunStatus.DAMAGED, when)
     training = plan["settings"].get("training")
@@ -126,7 +126,7 @@ def _figures(folder: Path) -> dict[str, float]:
     }
 
 
-def _when(folder: Path) -> float:
+def changed_at(folder: Path) -> float:
     """Return the time of the last change of a run."""
     for name in (MANIFEST, "events.jsonl", PLAN, "."):
         try:

@@ -18,6 +18,7 @@ from edt_cli.evaluation.queries import EvalQueries
 from edt_cli.evaluation.ranking import Ranks, rank
 from edt_cli.inference.derived import dataset_of, text_vectors
 from edt_cli.inference.labels import identity, name_of
+from edt_cli.inference.new_items import with_new_items
 from edt_cli.inference.trained import load_trained
 from edt_cli.models.scorers import Ensemble
 from edt_cli.models.systems import asks_llm
@@ -34,15 +35,25 @@ if TYPE_CHECKING:
     from edt_cli.data.dataset import Dataset
 
 
-def training_data_of(workspace: Workspace, run: Run, events: Events, device: str = "cpu") -> TrainingData:
+def training_data_of(
+    workspace: Workspace, run: Run, events: Events, device: str = "cpu", new_items: pl.DataFrame | None = None
+) -> TrainingData:
     """Return the data and artefacts that a run was trained on.
 
+    Args:
+        workspace: The workspace of the run.
+        run: The run.
+        events: Where progress is reported.
+        device: Name of the device to compute on.
+        new_items: Items to add to the catalogue, as `with_new_items` takes them.
+
     Raises:
-        UserError: If the dataset has changed since.
+        UserError: If the dataset has changed since, or new items cannot be added.
     """
     dataset = dataset_of(workspace, run)
     pipeline = Pipeline(workspace=workspace, dataset=dataset, settings=run.settings, events=events, device=device)
-    return pipeline.material()
+    data = pipeline.material()
+    return data if new_items is None else with_new_items(data, new_items, pipeline)
 
 
 def measure(

@@ -23,12 +23,14 @@ class ItemTable:
         counts: Long [1 + N + P], the number of training interactions of each item.
         text: Float32 [1 + N + P, d_L], text vectors of length 1, zero for items without text; None if no text is
             embedded.
+        new: Bool [1 + N + P], the items that were added after training; None if there are none.
     """
 
     domains: Domains
     domain_of: Tensor
     counts: Tensor
     text: Tensor | None = None
+    new: Tensor | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -41,9 +43,12 @@ class ItemTable:
         return self.domains.items
 
     def to(self, device: torch.device) -> ItemTable:
-        text = None if self.text is None else self.text.to(device)
         return ItemTable(
-            domains=self.domains, domain_of=self.domain_of.to(device), counts=self.counts.to(device), text=text
+            domains=self.domains,
+            domain_of=self.domain_of.to(device),
+            counts=self.counts.to(device),
+            text=None if self.text is None else self.text.to(device),
+            new=None if self.new is None else self.new.to(device),
         )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edt_cli.config import ModelSettings
+from edt_cli.distributed.sharded import ShardedRows, shard
 from edt_cli.models.batch import ItemTable
 from edt_cli.models.kernels import linear
 from edt_cli.models.layers import Linear
@@ -112,7 +115,7 @@ class IdEncoder(ItemEncoder):
     """A learned vector for each item of training; any other item gets the mean of these vectors.
 
     `start` [1 + N + P, D] holds initial vectors, zero rows for a random start. An item that training never saw has
-    a separate vector if it has an initial one.
+    a separate vector if it has an initial one, unless it was added after training.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class IdEncoder(ItemEncoder):
     ) -> None:
         super().__init__()
         started = torch.zeros_like(table.seen) if start is None else (start != 0).any(1)
+        if table.new is not None:
+            started = started & ~table.new
         learned = table.seen | started
         self.register_buffer("row_of", torch.cumsum(learned, 0) * learned, persistent=False)
         self.weight = nn.Parameter(torch.empty(int(learned.sum()), hidden))
@@ -127,14 +132,45 @@ class IdEncoder(ItemEncoder):
         if start is not None:
             with torch.no_grad():
                 self.weight[started[learned].cpu()] = start[started].cpu()
+        self.sharded: ShardedRows | None = None
 
     row_of: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.row_of[ids]
-        vectors = F.embedding((rows - 1).clamp_min(0), self.weight)
-        mean = self.weight.detach().mean(0)
+        at = (rows - 1).clamp_min(0)
+        if self.sharded is None:
+            vectors, mean = F.embedding(at, self.weight), self.weight.detach().mean(0)
+        else:
+            vectors, mean = self.sharded.lookup(at)
         return torch.where((rows > 0).unsqueeze(-1), vectors, mean) * (ids > 0).unsqueeze(-1)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.sharded is not None:
+            assert self.sharded.whole is not None, "only the leader has all rows, and not while it trains"
+            destination[f"{prefix}weight"] = self.sharded.whole
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        name = f"{prefix}weight"
+        if self.sharded is not None and name in state_dict:
+            self.sharded.have(state_dict[name])
+            state_dict = {**state_dict, name: self.sharded.own(state_dict[name])}
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def shard_ids(model: nn.Module) -> int:
+    """Share out the rows of a model's tables of ids to the processes that train together.
+
+    Every process has made the same model.
+
+    Returns:
+        How many tables there are.
+    """
+    encoders = [module for module in model.modules() if isinstance(module, IdEncoder)]
+    for encoder, rows in zip(encoders, shard(encoder.weight for encoder in encoders), strict=True):
+        encoder.sharded = rows
+    return len(encoders)
 
 
 class TextEncoder(ItemEncoder):

@@ -90,7 +90,7 @@ def written(value: Any) -> str:
 
 
 def _unknown(name: str, otherwise: str, known: Iterable[str]) -> UsageError:
-    hint = did_you_mean(similar_settings(name)) or alternatives(name, known, otherwise)
+    hint = did_you_mean(similar_settings(name, Settings)) or alternatives(name, known, otherwise)
     return UsageError(f"there is no setting {name}; {hint}")
 
 

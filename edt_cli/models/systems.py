@@ -390,6 +390,22 @@ def limited(s: Settings, epochs: int, *, but: Collection[str] = ()) -> Settings:
     return s.changed(training={"epochs": min(epochs, s.training.epochs)}, options=options)
 
 
-def make_model(given: ModelInputs) -> SequentialModel:
-    """Make a model with newly initialised weights, on the device of the item table."""
-    return model_class(given.model.name)(given).to(given.table.domain_of.device)
+def make_model(given: ModelInputs, *, sharded: bool = False) -> SequentialModel:
+    """Make a model with newly initialised weights, on the device of the item table.
+
+    Args:
+        given: What it is made of.
+        sharded: Whether the processes that train together share out its tables of ids before they are moved there.
+
+    Raises:
+        UsageError: If it has no table of ids, or needs all of a gradient in one process.
+    """
+    model = model_class(given.model.name)(given)
+    if sharded:
+        from edt_cli.models.encoders import shard_ids
+
+        if given.training.clip_norm is not None:
+            raise UsageError("training.clip_norm needs the whole gradient in one process: leave out --shard-items")
+        if not shard_ids(model):
+            raise UsageError(f"{given.model.name} has no table of ids here: leave out --shard-items")
+    return model.to(given.table.domain_of.device)

@@ -40,4 +40,11 @@ def _train(run: Run, given: Order, device: str) -> None:
     workspace = Workspace(given.workspace)
     dataset = open_dataset(workspace, run.plan["data"])
     pipeline = Pipeline(workspace=workspace, dataset=dataset, settings=run.settings, device=device)
-    train(pipeline.material(), run.settings, run.folder, SharedEvents(), compiled=given.compiled)
+    train(
+        pipeline.material(),
+        run.settings,
+        run.folder,
+        SharedEvents(),
+        compiled=given.compiled,
+        sharded=given.sharded,
+    )

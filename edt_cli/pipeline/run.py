@@ -126,8 +126,8 @@ class Pipeline(Stages):
             events.emit(RunBegun(run=run.name, message=f"training {run.name} on {self.device}{together}"))
             try:
                 with events.gently_interrupted():
-                    order(run.folder, self.workspace.root, compiled=self.compiled)
-                    manifest |= train(material, s, run.folder, events, compiled=self.compiled)
+                    order(run.folder, self.workspace.root, compiled=self.compiled, sharded=self.sharded)
+                    manifest |= train(material, s, run.folder, events, compiled=self.compiled, sharded=self.sharded)
             except UserError as error:
                 events.emit(RunFailed(error=str(error)))
                 raise

@@ -48,6 +48,7 @@ class Stages:
         shared: LLM and embedder of the command, if several pipelines share a budget.
         preset: Preset that the settings come from; only for the names of runs.
         compiled: Whether training compiles backbones by torch.compile; like the device, it is part of no key.
+        sharded: Whether several processes share out the rows of the id table; part of no key either.
     """
 
     workspace: Workspace
@@ -58,6 +59,7 @@ class Stages:
     shared: Providers | None = None
     preset: str | None = None
     compiled: bool = False
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         """Check that generated items will have vectors.

@@ -14,7 +14,8 @@ import polars as pl
 
 from edt_cli.augmentation.artefact import PSEUDO, Augmentation
 from edt_cli.config import UserError
-from edt_cli.data.dataset import TEXT_FIELDS, Dataset, Domains, Sequences, leave_one_out
+from edt_cli.data.assemble import leave_one_out
+from edt_cli.data.dataset import TEXT_FIELDS, Dataset, Domains, Sequences
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.llm_edt_options import Unsound
 from edt_cli.profiling.profiles import Profiles

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from torch.nn import functional as F
 
@@ -96,13 +97,21 @@ class Answers:
         self._now = 0 if times is None else int(times.max(initial=0))
 
     @classmethod
-    def load(cls, workspace: Workspace, run: Run, device: str = "cpu") -> Answers:
+    def load(
+        cls, workspace: Workspace, run: Run, device: str = "cpu", new_items: pl.DataFrame | None = None
+    ) -> Answers:
         """Load data, artefacts and weights of a run.
 
+        Args:
+            workspace: The workspace of the run.
+            run: The run.
+            device: Name of the device to compute on.
+            new_items: Items that came after its training, as `with_new_items` takes them.
+
         Raises:
-            UserError: If the dataset has changed since, or a file is missing.
+            UserError: If the dataset has changed since, a file is missing, or new items cannot be added.
         """
-        data = training_data_of(workspace, run, Events(), device)
+        data = training_data_of(workspace, run, Events(), device, new_items)
         return cls(run, data, load_trained(data, run.settings, run.folder))
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edt_cli.config import UserError
 from edt_cli.distributed.group import of_all_processes, process
+from edt_cli.distributed.sharded import own_states
 from edt_cli.workspace.files import write_atomic
 
 
@@ -82,7 +83,10 @@ def save_checkpoint(
     states: dict[str, Tensor],
     p: Progress,
 ) -> None:
-    """Save weights, optimisers by name, `random_states` and progress in one file, replaced atomically."""
+    """Save weights, optimisers by name and progress in one file, replaced atomically.
+
+    `states` are `random_states`, and what optimisers keep of sharded tables in place of this process's part.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for kind, optimizer in optimizers.items():
         for number, state in optimizer.state_dict()["state"].items():
@@ -129,6 +133,7 @@ def load_checkpoint(
         for name, value in _under(tensors, f"{kind}.").items():
             number, _, key = name.partition(".")
             states.setdefault(int(number), {})[key] = value
+        own_states(optimizer, states)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     drawn = _under(tensors, f"process.{process()}.") if process() else tensors
     if "random.cpu" not in drawn:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from edt_cli.config import Settings, TrainingSettings, UserError
-from edt_cli.distributed.group import draw_apart, process, value_of_leader
+from edt_cli.distributed.group import draw_apart, process, processes, value_of_leader
+from edt_cli.distributed.sharded import whole_size
 from edt_cli.evaluation.candidates import draw_candidates
 from edt_cli.evaluation.metrics import ranking_metrics
 from edt_cli.evaluation.queries import EvalQueries
@@ -38,7 +39,13 @@ WATCHED_NEGATIVES = 100
 
 
 def train(
-    data: TrainingData, settings: Settings, folder: Path, events: Events, *, compiled: bool = False
+    data: TrainingData,
+    settings: Settings,
+    folder: Path,
+    events: Events,
+    *,
+    compiled: bool = False,
+    sharded: bool = False,
 ) -> dict[str, Any]:
     """Train all phases of a system, resuming from the checkpoint in `folder` if there is one.
 
@@ -48,6 +55,7 @@ def train(
         folder: The run's folder.
         events: Where progress is reported.
         compiled: Whether the backbones are compiled by torch.compile.
+        sharded: Whether several processes share out the rows of the id table.
 
     Returns:
         Entries of the manifest: the number of parameters; for each phase its epochs, steps, best epoch, validation
@@ -63,7 +71,7 @@ def train(
     map_large_blocks(settings.model.max_length)
     torch.manual_seed(s.seed)
     given = data.given(settings.model_copy(update={"training": s}), folder)
-    model = make_model(given)
+    model = make_model(given, sharded=sharded and processes() > 1)
     if compiled:
         compile_backbones(model)
     if not bool((given.on_device.targets() > 0).any()):
@@ -102,7 +110,7 @@ def train(
             # The others read the file only once the leader has written it.
             side_weights = value_of_leader(side_weights)
     return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(map(whole_size, model.parameters())),
         "phases": read_json(folder / PHASES) if not process() else {},
         "side_weights": side_weights,
     }

@@ -17,6 +17,7 @@ from edt_cli.config import PhaseSchedule, TrainingSettings, UserError
 from edt_cli.distributed.group import process, processes, value_of_leader
 from edt_cli.distributed.losses import averaged
 from edt_cli.distributed.replicas import Loss, replicated
+from edt_cli.distributed.sharded import exchange_of, gather_tables, gathered_states, whole_size
 from edt_cli.evaluation.ranking import Diverged
 from edt_cli.models.kernels import trim_heap
 from edt_cli.models.phases import Phase
@@ -74,7 +75,7 @@ def run_phase(
         events.emit(Resumed(phase=phase.name, epoch=p.epoch, message=message))
     else:
         p = Progress(phase.name)
-        events.emit(PhaseBegun(phase=phase.name, parameters=sum(parameter.numel() for parameter in trained)))
+        events.emit(PhaseBegun(phase=phase.name, parameters=sum(map(whole_size, trained))))
     p.dtype = working_dtype(phase.model, s)
     if p.dtype != s.dtype:
         message = f"this processor has no {s.dtype}: trained in {p.dtype}"
@@ -87,7 +88,8 @@ def run_phase(
 
     def end_epoch(losses: dict[str, float]) -> None:
         """Let the leader validate and save; the other processes take over its progress."""
-        states = random_states(phase.model, phase.generators)
+        states = random_states(phase.model, phase.generators) | gathered_states("optimizer", optimizer)
+        gather_tables(phase.model.parameters())
         if not process():
             validate_and_save(losses, states)
         vars(p).update(value_of_leader(asdict(p)))
@@ -225,6 +227,9 @@ def _minimise(
         only: Compute gradients for these parameters alone, so that none are left in the others.
     """
     torch.stack(list(terms.values())).sum().backward(inputs=only)
+    exchange = exchange_of(_parameters(optimizer))
+    if exchange is not None:
+        exchange.collect()
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(_parameters(optimizer), clip_norm)
     optimizer.step()

@@ -6,30 +6,39 @@ import locale
 import os
 import sys
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.binding import Binding
 from textual.filter import Monochrome, NoColor
 
-from edt_cli.ui.acts import Acts
 from edt_cli.ui.chart import SERIES
 from edt_cli.ui.dialogs import Stop
 from edt_cli.ui.followed import Followed
 from edt_cli.ui.home import Home
 from edt_cli.ui.messages import Act, Export, OpenRun, ShowUsers
-from edt_cli.ui.palette import Everything
 from edt_cli.ui.preferences import prefer, preferred
-from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.signals import leaving_on_signals, terminal_gone
 from edt_cli.ui.theme import DARK, LIGHT, AsciiOnly
 from edt_cli.ui.tones import TONES
 from edt_cli.workspace.jobs import Launched
 from edt_cli.workspace.layout import Workspace
 
+if TYPE_CHECKING:
+    from edt_cli.ui.acts import Acts
+    from edt_cli.ui.palette import Everything
+
 WITHOUT_COLOUR = ("vt100", "vt102", "vt220", "vt320", "xterm-mono", "screen-mono")
 CHECK_S = 1.0
+
+
+def _everything() -> type[Everything]:
+    """Return the provider of the palette, which is not imported before somebody asks for it."""
+    from edt_cli.ui.palette import Everything
+
+    return Everything
 
 
 class EdtApp(App[None]):
@@ -47,7 +56,7 @@ class EdtApp(App[None]):
     TITLE = "edt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]
-    COMMANDS = {Everything}
+    COMMANDS = {_everything}
     BINDINGS = [
         Binding("q", "leave", "Quit"),
         Binding("ctrl+c", "interrupt", "Quit; in a live view, ask whether to stop", show=False, priority=True),
@@ -103,7 +112,6 @@ class EdtApp(App[None]):
         self.register_theme(LIGHT)
         light = preferred("theme") == "light" if light is None else light
         self.theme = LIGHT.name if light else DARK.name
-        self.acts = Acts(self, workspace, self._reread)
         self._until_left = ExitStack()
         self._writer_seen = False
         no_colour = self.no_color or os.environ.get("TERM") in WITHOUT_COLOUR if colour is None else not colour
@@ -116,12 +124,19 @@ class EdtApp(App[None]):
         if self.ascii_only:
             self._filters.append(AsciiOnly())
 
+    @cached_property
+    def acts(self) -> Acts:
+        """What can be done with runs and jobs."""
+        from edt_cli.ui.acts import Acts
+
+        return Acts(self, self.workspace, self._reread)
+
     def on_mount(self) -> None:
         if not self.is_headless:
             self._until_left.enter_context(leaving_on_signals(self.exit))
             self.set_interval(CHECK_S, self._check_terminal)
         if self.attach is not None:
-            self.push_screen(RunScreen(Followed(self.workspace, self.attach, self.launched)))
+            self._watch(self.attach, self.launched)
         else:
             self.push_screen(Home(self.workspace))
 
@@ -148,10 +163,11 @@ class EdtApp(App[None]):
     def action_interrupt(self) -> None:
         """Ask whether to stop the process that this view shows; if it asks already, stop the process at once."""
         asking = self.screen
+        followed = getattr(asking, "followed", None)
         if isinstance(asking, Stop):
             asking.action_answer("stop-now")
-        elif self.launched is not None and self.launched.code() is None and isinstance(asking, RunScreen):
-            self.acts.ask_to_stop([asking.followed], leaving=True)
+        elif self.launched is not None and self.launched.code() is None and isinstance(followed, Followed):
+            self.acts.ask_to_stop([followed], leaving=True)
         else:
             self.exit()
 
@@ -176,7 +192,13 @@ class EdtApp(App[None]):
         return next((screen for screen in self.screen_stack if isinstance(screen, Home)), None)
 
     def on_open_run(self, event: OpenRun) -> None:
-        self.push_screen(RunScreen(Followed(self.workspace, event.folder)))
+        self._watch(event.folder)
+
+    def _watch(self, folder: Path, launched: Launched | None = None) -> None:
+        """Show a run or job on a screen of its own."""
+        from edt_cli.ui.run_screen import RunScreen
+
+        self.push_screen(RunScreen(Followed(self.workspace, folder, launched)))
 
     def on_show_users(self, event: ShowUsers) -> None:
         """Show users in the workspace, as requested by a run's screen.

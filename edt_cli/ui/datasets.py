@@ -91,7 +91,7 @@ def _line(artefact: Artefact) -> tuple[str, ...]:
 
 
 def _statistics(artefact: Artefact) -> dict[str, Any]:
-    from edt_cli.data.dataset import load
+    from edt_cli.data.saved import load
     from edt_cli.data.stats import statistics
 
     return statistics(load(artefact), artefact.manifest())

@@ -65,7 +65,7 @@ def read_histories(workspace: Workspace, data: str, row: RunRow | None) -> Histo
         UserError: If the dataset or an artefact is damaged.
     """
     from edt_cli.augmentation.artefact import Augmentation
-    from edt_cli.data.dataset import load
+    from edt_cli.data.saved import load
     from edt_cli.profiling.profiles import Profiles
 
     dataset = load(workspace.dataset(data))

@@ -1,4 +1,7 @@
-"""Screen of the workspace, with sections for datasets, runs, comparison, tables, users and the LLM cache."""
+"""Screen of the workspace, with sections for datasets, runs, comparison, tables, users and the LLM cache.
+
+The first section is drawn before the others are imported and before all runs are read: that is half of the start.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,21 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.widget import Widget
+from textual.widgets import ContentSwitcher
 
 from edt_cli.inference.listing import RunRow
-from edt_cli.ui.compare import Compare
 from edt_cli.ui.dashboard import Dashboard
-from edt_cli.ui.datasets import Datasets
 from edt_cli.ui.library import RunReader, Shelf, spent_usd
-from edt_cli.ui.llm import LlmCache
 from edt_cli.ui.messages import ShowUsers
 from edt_cli.ui.rows import Rows
-from edt_cli.ui.runs import Runs
 from edt_cli.ui.screen import EdtScreen
 from edt_cli.ui.sections import Sections
-from edt_cli.ui.tables import Tables
 from edt_cli.ui.text import short, size
 from edt_cli.ui.tones import Tinted, muted
-from edt_cli.ui.users import Users
 from edt_cli.workspace.layout import Workspace, size_on_disk
 
+FIRST_RUNS = 60
+"""Number of runs, the newest ones, that the first drawing waits for."""
 REREAD_S = 3.0
 AGES_S = 60.0
 """Seconds between two drawings of how long ago something was."""
@@ -47,11 +47,24 @@ class Home(EdtScreen):
         self.spent: float | None = None
         self._disk = ""
         self._reading = False
+        self._whole = False
+        """Whether all sections are there."""
+        self._wanted = ""
 
     def panes(self) -> list[Widget]:
+        return [Dashboard(self.workspace, self.shelf)]
+
+    async def _mount_others(self) -> None:
+        """Mount the sections behind the first one, and show the one that was asked for in the meantime."""
+        from edt_cli.ui.compare import Compare
+        from edt_cli.ui.datasets import Datasets
+        from edt_cli.ui.llm import LlmCache
+        from edt_cli.ui.runs import Runs
+        from edt_cli.ui.tables import Tables
+        from edt_cli.ui.users import Users
+
         workspace, shelf = self.workspace, self.shelf
-        return [
-            Dashboard(workspace, shelf),
+        panes = [
             Datasets(workspace),
             Runs(shelf),
             Compare(workspace, shelf),
@@ -59,6 +72,21 @@ class Home(EdtScreen):
             Users(workspace, shelf),
             LlmCache(workspace.cache),
         ]
+        self.name_panes(panes, first=1)
+        for pane in panes:
+            pane.display = False
+        await self.query_one("#panes", ContentSwitcher).mount(*panes)
+        self._whole = True
+        self.pane("Runs").show()
+        if self._wanted:
+            self.choose(self._wanted)
+
+    def choose(self, name: str, *, focus: bool = True) -> None:
+        """Bring a section to the front, as soon as it is there."""
+        if self._whole or name == self.names[0]:
+            super().choose(name, focus=focus)
+        else:
+            self._wanted = name
 
     def on_mount(self) -> None:
         self.say(f"edt > workspace {_short_path(self.workspace.root)}", "reading")
@@ -67,28 +95,31 @@ class Home(EdtScreen):
         self.run_worker(self._start(), exit_on_error=False)
 
     async def _start(self) -> None:
-        await self.reread()
+        await self.reread(FIRST_RUNS)
         self.choose("Home")
+        await self._mount_others()
+        await self.reread()
         self.spent = await asyncio.to_thread(spent_usd, self.workspace)
         disk = await asyncio.to_thread(size_on_disk, self.workspace.root)
         self._disk = f"disk {size(disk)}"
         self.update_counts()
 
-    async def reread(self) -> None:
-        """Read the runs, unless they are being read already."""
+    async def reread(self, most: int | None = None) -> None:
+        """Read the runs, or the newest `most`, unless they are being read already."""
         if self._reading:
             return
         self._reading = True
         try:
-            runs = await asyncio.to_thread(self._reader.read)
+            runs = await asyncio.to_thread(self._reader.read, most)
         finally:
             self._reading = False
         if not self.is_attached:
             return
         if runs != self.shelf.runs or not self.shelf.read:
             self.shelf.put(runs)
-            self.pane("Runs").show()
             self.pane("Home").show()
+            if self._whole:
+                self.pane("Runs").show()
         await self.pane("Home").reread()
         self.update_counts()
 
@@ -103,7 +134,7 @@ class Home(EdtScreen):
 
     def update_counts(self) -> None:
         """Update the line at the top and the counts beside the sections."""
-        if not self.is_attached:
+        if not self.is_attached or not self._whole:
             return
         live = self.pane("Home").at_work
         cost = f"spent ${self.spent:.2f}" if self.spent else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edt_cli.config import UserError
-from edt_cli.inference.listing import MAIN_RESULT, RunRow, read_run, read_runs, results_of
+from edt_cli.inference.listing import MAIN_RESULT, RunRow, changed_at, read_run, read_runs, results_of
 from edt_cli.ui.state import RunState
 from edt_cli.ui.text import safe
 from edt_cli.workspace.annotations import ANNOTATIONS, annotations_of
@@ -49,9 +49,12 @@ class RunReader:
         self.workspace = workspace
         self._known: dict[Path, tuple[object, RunRow]] = {}
 
-    def read(self) -> list[RunRow]:
-        """Return every run, newest first."""
-        rows = [self._row(folder) for folder in run_folders(self.workspace)]
+    def read(self, most: int | None = None) -> list[RunRow]:
+        """Return the runs, newest first: all of them, or the newest `most`."""
+        folders = list(run_folders(self.workspace))
+        if most is not None:
+            folders = sorted(folders, key=changed_at, reverse=True)[:most]
+        rows = [self._row(folder) for folder in folders]
         self._known = {folder: known for folder, known in self._known.items() if folder.is_dir()}
         return sorted(rows, key=lambda row: (-row.when, row.name))
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from edt_cli.inference.listing import RunRow
-from edt_cli.reporting.figure import Figure
-from edt_cli.reporting.table import Table
+
+if TYPE_CHECKING:
+    from edt_cli.reporting.figure import Figure
+    from edt_cli.reporting.table import Table
 
 
 @dataclass

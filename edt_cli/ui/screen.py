@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeGuard
 
 from textual.app import ComposeResult
@@ -13,7 +14,6 @@ from textual.widgets import ContentSwitcher, Footer, Static
 
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.dialogs import Help
-from edt_cli.ui.export import figure_of, table_of
 from edt_cli.ui.messages import Export
 from edt_cli.ui.rows import Rows
 from edt_cli.ui.sections import Sections
@@ -59,7 +59,7 @@ class EdtScreen(Screen[None]):
         return False
 
     def panes(self) -> list[Widget]:
-        """Return a pane for each of `names`."""
+        """Return a pane for each of `names`, or for the first of them, where the others are mounted later."""
         raise NotImplementedError
 
     def compose(self) -> ComposeResult:
@@ -68,11 +68,15 @@ class EdtScreen(Screen[None]):
             yield Static(id="aside", markup=False)
         yield Sections(self.names, self.first_number, id="sections")
         panes = self.panes()
-        for name, pane in zip(self.names, panes, strict=True):
-            pane.id = _id(name)
+        self.name_panes(panes)
         with ContentSwitcher(initial=_id(self.names[0]), id="panes"):
             yield from panes
         yield Footer(compact=True)
+
+    def name_panes(self, panes: Sequence[Widget], first: int = 0) -> None:
+        """Give panes the ids by which they are found, those of the sections from number `first` on."""
+        for name, pane in zip(self.names[first:], panes, strict=False):
+            pane.id = _id(name)
 
     def say(self, location: str, *aside: str) -> None:
         """Show the location at the top left and, if it is given, `aside` in parts at the top right."""
@@ -129,6 +133,8 @@ class EdtScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Ask for a file, and write the table or chart at hand to it."""
+        from edt_cli.ui.export import figure_of, table_of
+
         widget = self.at_hand()
         name = f"edt-{self.chosen.lower().replace(' ', '-')}"
         table = getattr(self.pane(self.chosen), "table", None)

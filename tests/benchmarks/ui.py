@@ -1,6 +1,6 @@
 """What the terminal app costs: python tests/benchmarks/ui.py [start|keys|redraw|memory|training ...]
 
-start     from the command to the first screen with rows, 500 runs in the workspace, under a pseudo-terminal
+start     from the command to the first screen with rows, 500 runs and 50 jobs in the workspace, under a pseudo-terminal
 keys      CPU time of a key press among 100,000 users
 redraw    CPU time of drawing two curves of 10,000 points anew, and of a whole poll of the live view
 memory    resident memory of the view while a run makes 300 epochs, then 3,000
@@ -26,10 +26,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1] / "ui"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from made import beat, dataset_of, epochs, run
+from made import beat, dataset_of, epochs, events_of, run
 from terminals import Terminal
 
-from edt_cli.data.dataset import save
+from edt_cli.data.saved import save
 from edt_cli.ui.app import EdtApp
 from edt_cli.ui.chart import Chart
 from edt_cli.ui.curves import Curve
@@ -45,12 +45,19 @@ TRAIN = ("train", "--model", "sasrec", "--encoder", "id", "--device", "cpu", "--
 
 
 def start(place: Path) -> None:
-    """Every run has its plan, its events, and every second one results."""
+    """Every run has its plan, its events, and every second one results. What is imported is compiled before."""
     workspace = Workspace(place)
     made = dataset_of({f"U{user}": ["a1", "a2", "b1", "b2"][:: 1 - 2 * (user % 2)] for user in range(50)})
     for number in range(500):
         run(workspace, f"pair-sasrec-s{number}", {"epochs": 40}, finished=bool(number % 2), seed=number, made=made)
-    for way in ("first", "again", "again"):
+    for number in range(50):
+        job = workspace.jobs / f"20260921-{number:06d}-train-pair-{number}"
+        events_of(job, [{"event": "job"}, {"event": "run", "run": f"pair-sasrec-s{number}"}, {"event": "ended"}])
+        beat(job, pid=2**22 + 1)
+    # As in an installed package, which is compiled when it is installed.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(place.with_name("compiled"))
+    for way in ("compiling", "once", "again", "again"):
         began = time.perf_counter()
         terminal = Terminal(place, "ui")
         terminal.wait("LLM-EDT")
@@ -59,7 +66,7 @@ def start(place: Path) -> None:
         terminal.press("q")
         terminal.end()
         cpu = used.user + used.system
-        tell(f"start, 500 runs, {way}: {seconds:.2f} s to the first rows, {cpu:.2f} s of CPU")
+        tell(f"start, 500 runs, 50 jobs, {way}: {seconds:.2f} s to the first rows, {cpu:.2f} s of CPU")
 
 
 def keys(place: Path) -> None:

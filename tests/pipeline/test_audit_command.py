@@ -21,7 +21,7 @@ from edt_cli.audit.again import compare_training, repeated
 from edt_cli.audit.run import audit
 from edt_cli.augmentation.audit import check_sources
 from edt_cli.config import EvaluationSettings, Settings, UsageError, UserError, load_settings
-from edt_cli.data.dataset import load
+from edt_cli.data.saved import load
 from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.plan import Plan
 from edt_cli.experiments.plan_results import collect_results

@@ -21,8 +21,8 @@ from toy import random_dataset
 
 from edt_cli.cli.app import main
 from edt_cli.config import UsageError, UserError, load_settings
-from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
+from edt_cli.data.saved import save
 from edt_cli.evaluation.significance import ndcg_of
 from edt_cli.experiments.compare import Comparison, _next, compare
 from edt_cli.experiments.plan import Plan

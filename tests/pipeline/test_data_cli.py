@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from edt_cli.cli.app import main
-from edt_cli.data.dataset import load
+from edt_cli.data.saved import load
 from edt_cli.workspace.layout import Workspace
 
 pytestmark = pytest.mark.e2e

@@ -9,8 +9,8 @@ from test_data_cli import edt as edt  # the command in this process
 from toy import random_dataset
 
 from edt_cli.config import load_settings
-from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
+from edt_cli.data.saved import save
 from edt_cli.inference import latency
 from edt_cli.models.systems import system
 from edt_cli.pipeline import Pipeline

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
 from edt_cli.config import TrainingSettings, UsageError, UserError, load_settings
-from edt_cli.data.dataset import Dataset, save
+from edt_cli.data.dataset import Dataset
 from edt_cli.data.open import open_dataset
+from edt_cli.data.saved import save
 from edt_cli.inference.labels import labelled
 from edt_cli.inference.results import evaluate
 from edt_cli.inference.trained import load_trained

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from edt_cli.cli.app import app
 from edt_cli.config import UserError, load_settings
-from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
+from edt_cli.data.saved import save
 from edt_cli.models.systems import OURS, system
 from edt_cli.paper.ablations import ABLATED
 from edt_cli.pipeline import Pipeline

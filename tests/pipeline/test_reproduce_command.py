@@ -11,7 +11,7 @@ from test_data_cli import edt as edt  # the command in this process
 from toy import random_dataset
 
 import edt_cli.experiments.compare as compare_module
-from edt_cli.data.dataset import save
+from edt_cli.data.saved import save
 from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.evidence import Wanted
 from edt_cli.experiments.findings import findings

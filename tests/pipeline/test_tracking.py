@@ -11,8 +11,8 @@ import pytest
 from toy import random_dataset
 
 from edt_cli.config import EvaluationSettings, Tracker, UserError, load_settings
-from edt_cli.data.dataset import save
 from edt_cli.data.open import open_dataset
+from edt_cli.data.saved import save
 from edt_cli.inference.results import evaluate
 from edt_cli.inference.tracking import _values, record_of, send
 from edt_cli.pipeline import Pipeline

@@ -9,7 +9,9 @@ import polars as pl
 import torch
 
 from edt_cli.config import DataSettings, ModelSettings, TrainingSettings
-from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView, assemble, data_key, save
+from edt_cli.data.assemble import assemble
+from edt_cli.data.dataset import Dataset, Domains, Sequences, TrainingView
+from edt_cli.data.saved import data_key, save
 from edt_cli.models.batch import DeviceSequences, ItemTable, item_table
 from edt_cli.models.inputs import GeneratedItems, ModelInputs
 from edt_cli.models.systems import make_model, needs, options_of, system

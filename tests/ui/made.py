@@ -14,7 +14,9 @@ import polars as pl
 from edt_backends.cache import ReplyCache
 from edt_cli.augmentation.artefact import FRAMES, Augmentation, empty_frames
 from edt_cli.config import DataSettings, load_settings
-from edt_cli.data.dataset import Sequences, assemble, save
+from edt_cli.data.assemble import assemble
+from edt_cli.data.dataset import Sequences
+from edt_cli.data.saved import save
 from edt_cli.profiling.profiles import FRAMES as PROFILE_FRAMES
 from edt_cli.profiling.profiles import Profiles
 from edt_cli.workspace.layout import Workspace, write_json

@@ -43,7 +43,7 @@ def own(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path / "ws")
     made = dataset_of(histories())
     with workspace.dataset("pair").create(data_key="k1") as (folder, manifest):
-        from edt_cli.data.dataset import save
+        from edt_cli.data.saved import save
 
         manifest |= save(made, folder)
     run(workspace, "done-s1", {"epochs": 3}, finished=True, model="sasrec", made=made)

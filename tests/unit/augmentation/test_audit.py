@@ -12,7 +12,8 @@ from llm_fakes import Scripted, WordEmbedder, embed
 from edt_cli.augmentation.audit import check_sequences, check_sources
 from edt_cli.augmentation.augment import augment
 from edt_cli.config import AugmentationSettings, DataSettings, LLMSettings, UserError
-from edt_cli.data.dataset import Sequences, assemble
+from edt_cli.data.assemble import assemble
+from edt_cli.data.dataset import Sequences
 from edt_cli.workspace.events import Events
 
 

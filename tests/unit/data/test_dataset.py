@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from edt_cli.config import DataSettings, UserError
-from edt_cli.data.dataset import FILES, assemble, load, save
+from edt_cli.data.assemble import assemble
+from edt_cli.data.saved import FILES, load, save
 from edt_cli.workspace.layout import Workspace
 
 PLAIN = DataSettings(window=None, k_core=None, ties="file")
@@ -201,7 +202,7 @@ def test_users_are_ordered_some_at_a_time_as_all_at_once(monkeypatch, at_once):
     domain_of = {f"i{number}": number % 2 for number in range(18)}  # two items are of no domain
     settings = DataSettings(window=None, k_core=None, seed=4)
     whole = assemble(*frames(rows, domain_of), ["a", "b"], settings)
-    monkeypatch.setattr("edt_cli.data.dataset.ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr("edt_cli.data.assemble.ROWS_AT_ONCE", at_once)
     parts = assemble(*frames(rows, domain_of), ["a", "b"], settings)
     for name in ("offsets", "items", "times"):
         assert getattr(parts.sequences, name).tolist() == getattr(whole.sequences, name).tolist()

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from edt_cli.data.dataset import TEXT_FIELDS, load
+from edt_cli.data.dataset import TEXT_FIELDS
 from edt_cli.data.demo import DEMO_DOMAINS, make_demo
 from edt_cli.data.imbalance import imbalance
 from edt_cli.data.prepare import ensure_demo
+from edt_cli.data.saved import load
 from edt_cli.workspace.layout import Workspace
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from edt_cli.config import UsageError, UserError, load_settings
-from edt_cli.data.dataset import load
 from edt_cli.data.handled import handled_folder
 from edt_cli.data.options import SourceOptions, data_settings
 from edt_cli.data.prepare import prepare_from_options
+from edt_cli.data.saved import load
 from edt_cli.pipeline import Pipeline
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from edt_cli.config import UsageError, UserError, load_settings
-from edt_cli.data.dataset import load
 from edt_cli.data.options import SourceOptions, data_settings
 from edt_cli.data.prepare import NO_FILTER, prepare, prepare_from_options
+from edt_cli.data.saved import load
 from edt_cli.data.sources import File, files_per_domain, renamed
 from edt_cli.pipeline import Pipeline
 from edt_cli.training.sizes import parameters

@@ -8,9 +8,9 @@ import pytest
 
 from edt_cli.config import DataSettings, UserError
 from edt_cli.data.amazon import PAIRS, amazon_pair
-from edt_cli.data.dataset import load
 from edt_cli.data.options import SourceOptions, data_settings, find_sources
 from edt_cli.data.prepare import NO_FILTER, prepare, prepare_demo
+from edt_cli.data.saved import load
 from edt_cli.data.stats import statistics
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace

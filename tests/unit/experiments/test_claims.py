@@ -14,7 +14,7 @@ from toy import random_dataset, sequences
 
 from edt_cli.augmentation.artefact import Augmentation
 from edt_cli.config import CUTOFFS, EvaluationSettings
-from edt_cli.data.dataset import save
+from edt_cli.data.saved import save
 from edt_cli.evaluation.significance import gains_t, holm, ndcg_of, paired_t
 from edt_cli.experiments.claims import PLANS, claim_results
 from edt_cli.experiments.compare import Comparison

@@ -13,7 +13,8 @@ from edt_cli.augmentation.audit import check_sequences, check_sources
 from edt_cli.augmentation.augment import augment
 from edt_cli.augmentation.catalogue import TrainingCatalogue
 from edt_cli.config import AugmentationSettings, DataSettings, LLMSettings, ProfilingSettings
-from edt_cli.data.dataset import Dataset, assemble
+from edt_cli.data.assemble import assemble
+from edt_cli.data.dataset import Dataset
 from edt_cli.llm.embeddings import embed_items
 from edt_cli.profiling.profile import profile
 from edt_cli.workspace.events import Events

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairs import TOGETHER
+from pairs import SHARDED, TOGETHER
+from safetensors.torch import load_file
 
 from edt_cli.config import UsageError, UserError
 from edt_cli.distributed.launch import device_of_process
@@ -21,9 +22,13 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
     """What the pairs of processes found, all of them forked from one."""
-    folder = tmp_path_factory.mktemp("pairs")
     script = Path(__file__).parents[2] / "support" / "pairs.py"
     done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
@@ -58,6 +63,31 @@ def test_a_killed_process_ends_the_training_which_goes_on_to_the_same_result(fou
     assert found["second_pair.0"] == {"end": "lost"}
     assert found["third_pair.0"]["end"] == found["third_pair.1"]["end"] == "done"
     assert found["killed"] == found["dropped"]
+
+
+@pytest.mark.parametrize("kind", SHARDED)
+def test_shared_out_ids_have_the_losses_and_gradients_of_one_process(kind, found):
+    alone, sharded = found["fourth_pair.0"]["alone"][kind], found["fourth_pair.0"]["sharded"][kind]
+    assert len(alone) == len(sharded) >= 3
+    for one, two in zip(alone, sharded, strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+
+
+def test_a_training_with_shared_out_ids_is_that_of_one_process_and_writes_its_files(found, folder):
+    assert found["fourth_pair.0"]["ends"] == found["fourth_pair.1"]["ends"] == ["done", "stopped", "done"]
+    assert len(found["ids alone"]) == len(found["ids sharded"]) >= 4
+    for one, two in zip(found["ids alone"], found["ids sharded"], strict=True):
+        assert two[:2] == one[:2] and two[2] == pytest.approx(one[2], rel=1e-4)
+    for name in ("checkpoint.safetensors", "pre-training.safetensors"):
+        alone, sharded, resumed = (
+            load_file(folder / f"ids {how}" / name) for how in ("alone", "sharded", "resumed")
+        )
+        both = {key for key in sharded if not key.startswith("process.")}
+        assert both == alone.keys()
+        for key in both - {"random.cpu", "generator.0", "generator.1"}:
+            assert alone[key].shape == sharded[key].shape, key
+            assert torch.allclose(alone[key], sharded[key], rtol=1e-3, atol=1e-4), key
+            assert torch.equal(sharded[key], resumed[key]), f"{key}: stopped and gone on with, it is another result"
 
 
 def test_all_stop_after_the_epoch_in_which_the_leader_is_asked_to(found):

@@ -1,34 +1,17 @@
-"""All settings, typed and validated, and the errors that a user can fix.
-
-Precedence, strongest first: flag, environment (`EDT_TRAINING_LR=1e-4`), `--config FILE`, preset, default.
-"""
+"""Every setting, typed and validated, by section."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-PRESETS = Path(__file__).parent / "presets"
-ENVIRONMENT_OPTION = "EDT_OPTIONS_"
+from edt_cli.config.validation import Section, merged, validated
+
 Ties = Literal["shuffle", "file"]
 Repeats = Literal["drop-duplicates", "keep", "drop"]
 SplitRule = Literal["leave-one-out", "global-time", "given"]
@@ -38,7 +21,7 @@ Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
 Encoder = Literal["llm", "id", "both"]
 SequenceKind = Literal["mixed", "single"]
 Loss = Literal["bpr", "bce", "ce", "top1", "bpr-max"]
-IndexKind = Literal["faiss", "parquet"]
+IndexKind = Literal["faiss", "hnswlib", "qdrant", "lancedb", "parquet"]
 Protocol = Literal["full", "sampled", "popular"]
 Split = Literal["valid", "test"]
 GroupKind = Literal["length", "total", "r", "text", "training"]
@@ -55,58 +38,11 @@ KeepSeen = bool | Literal["auto"]
 """
 MANY_REPEATS = 0.01
 """Share of repeats among the targets above which `keep_seen = "auto"` keeps seen items."""
-
-
-OF_LLM_EDT = (
-    "model.threads",
-    "model.adapter",
-    "training.alpha",
-    "training.align_temperature",
-    "training.calibrate",
-    "model.memory",
-    "model.memory_window",
-    "model.memory_neighbours",
-    "model.memory_period",
-    "training.finetune",
-    "training.finetune_lr",
-    "training.finetune_min_steps",
-    "training.finetune_validate_steps",
-    "training.finetune_epochs",
-)
-"""Former settings of every system that are options of LLM-EDT now."""
-RENAMED = {
-    **{name: "options." + name.partition(".")[2] for name in OF_LLM_EDT},
-    "training.negatives_of": "training.negative_pool",
-    "training.all_domains": "training.cross_domain_negatives",
-    "training.final": "training.train_on",
-    "training.course": "training.schedules",
-    "training.memory_weights": "training.side_weights",
-}
-"""Former names of settings, as they occur in older run folders and files, and the current ones."""
-
-
 OF_EVERY_CALL = frozenset(
     {"model", "messages", "api_base", "base_url", "temperature", "max_tokens", "seed", "response_format", "stream"}
     | {"stream_options", "timeout", "max_retries", "drop_params", "n", "tools", "mock_response"}
 )
 """Parameters of a call that have settings of their own, or that edt relies on."""
-
-
-class UserError(Exception):
-    """An error that the user can fix; its one-line message says what is wrong and what to do."""
-
-
-class UsageError(UserError):
-    """Wrong usage of the command line; the exit code is 2."""
-
-
-class Section(BaseModel):
-    """Base class of all sections of settings: immutable, and strict about unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
-
-
-AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataSettings(Section):
@@ -537,184 +473,4 @@ class Settings(Section):
         Raises:
             UsageError: If the result is not valid.
         """
-        return validated(Settings, _merged(self.model_dump(), sections))
-
-
-def load_settings(
-    preset: str | Path,
-    *,
-    config: Path | None = None,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    environment: Mapping[str, str] | None = None,
-    over: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Settings:
-    """Load settings from all sources, in order of precedence.
-
-    Args:
-        preset: Name of a preset, or the file of a system that is not built in.
-        config: TOML file of the user.
-        flags: {section: {field: value}} of the command line.
-        environment: Environment variables; those of this process by default.
-        over: {section: {field: value}} that replace values of the preset.
-
-    Raises:
-        UserError: If the preset is unknown, a file cannot be read, a field is unknown or a value is out of range.
-    """
-    values = _merged(read_toml(preset if isinstance(preset, Path) else preset_path(preset)), over or {})
-    if config is not None:
-        values = _merged(values, read_toml(config))
-    values = _merged(values, _from_environment(os.environ if environment is None else environment))
-    values = _merged(values, flags or {})
-    return validated(Settings, values)
-
-
-def preset_name(preset: str | Path) -> str:
-    """Return the name of a preset, which may be the file of a system that is not built in."""
-    return preset if isinstance(preset, str) else preset.stem
-
-
-def preset_names() -> list[str]:
-    """Return the names of the built-in presets, sorted."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def preset_path(name: str) -> Path:
-    """Return the file of a built-in preset.
-
-    Raises:
-        UsageError: If there is no such preset.
-    """
-    if name not in preset_names():
-        raise UsageError(f"unknown preset {name!r}; {alternatives(name, preset_names())}")
-    return PRESETS / f"{name}.toml"
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """Parse the arguments of `--set`, such as "training.lr=1e-4", to {section: {field: text}}.
-
-    Values stay text; pydantic converts them. `none` becomes None.
-
-    Raises:
-        UsageError: If an argument is not of the form section.field=value.
-    """
-    values: dict[str, dict[str, Any]] = {}
-    for assignment in assignments:
-        match = re.fullmatch(r"([a-z_]+)\.([a-z_][a-z0-9_]*)=(.*)", assignment)
-        if not match:
-            meant = similar_settings(assignment.partition("=")[0])
-            hint = did_you_mean(meant) or "edt settings lists them"
-            raise UsageError(
-                f"--set takes section.field=value, such as training.lr=1e-4; got {assignment!r}; {hint}"
-            )
-        section, field, value = match.groups()
-        values.setdefault(section, {})[field] = None if value == "none" else value
-    return values
-
-
-def model_named(config: Path | None, assignments: list[str]) -> str | None:
-    """Return `model.name` as set by --set, the environment or --config, or None if none of them sets it."""
-    values = _merged(read_toml(config) if config else {}, _from_environment(os.environ))
-    model = _merged(values, parse_assignments(assignments)).get("model")
-    return model.get("name") if isinstance(model, dict) else None
-
-
-def validated(kind: type[AnySection], values: Mapping[str, Any]) -> AnySection:
-    """Build a section of settings from untrusted values.
-
-    Raises:
-        UsageError: If a value is not valid; the message names the first problem.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        raise UsageError(_first_problem(error, kind)) from None
-
-
-def fields_of(kind: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield all fields of a section and of the sections in it, by dotted name."""
-    for name, field in kind.model_fields.items():
-        yield name, field
-        kind_of = get_args(field.annotation)[0] if get_origin(field.annotation) is list else field.annotation
-        if isinstance(kind_of, type) and issubclass(kind_of, Section):
-            yield from ((f"{name}.{rest}", part) for rest, part in fields_of(kind_of))
-
-
-def similar_settings(name: str, kind: type[Section] = Settings) -> list[str]:
-    """Return the settings that a mistyped name may stand for: `training.lr` for `training.learning_rate`, too."""
-    words = name.rpartition(".")[2].replace("_", " ")
-    meant = [field for field, about in fields_of(kind) if (about.description or "").startswith(words)]
-    return similar(name, [field for field, _ in fields_of(kind)]) or meant
-
-
-def similar(name: str, known: Iterable[str]) -> list[str]:
-    """Return at most two known names that a mistyped one may stand for; `lr` may stand for `training.lr`."""
-    last = {other: other.rpartition(".")[2] for other in known}
-    close = get_close_matches(name.rpartition(".")[2], set(last.values()), n=2)
-    return get_close_matches(name, [other for other in last if last[other] in close], n=2, cutoff=0)
-
-
-def alternatives(name: str, known: Iterable[str], otherwise: str = "there are") -> str:
-    """Return `did you mean ...?` with the known names most like `name`, or else all of them."""
-    known = list(known)
-    return did_you_mean(similar(name, known)) or f"{otherwise}: {', '.join(known) or 'none'}"
-
-
-def did_you_mean(names: list[str]) -> str:
-    """Return a question after the names that may be meant, "" if there are none."""
-    return f"did you mean {' or '.join(names)}?" if names else ""
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    values: dict[str, dict[str, Any]] = {}
-    for section, field in Settings.model_fields.items():
-        kind = field.annotation
-        for name in kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else ():
-            value = environment.get(f"EDT_{section}_{name}".upper())
-            if value is not None:
-                values.setdefault(section, {})[name] = None if value == "none" else value
-    for name, value in environment.items():
-        if name.startswith(ENVIRONMENT_OPTION):
-            option = name.removeprefix(ENVIRONMENT_OPTION).lower()
-            values.setdefault("options", {})[option] = None if value == "none" else value
-    return values
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UserError: If the file cannot be read or is not valid TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for section, fields in over.items():
-        if isinstance(fields, Mapping) and isinstance(out.get(section, {}), Mapping):
-            out[section] = {**out.get(section, {}), **fields}
-        else:
-            out[section] = fields
-    return out
-
-
-def _first_problem(error: ValidationError, kind: type[Section]) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        if where in RENAMED:
-            return f"there is no setting {where}; it is {RENAMED[where]} now{more}"
-        close = similar_settings(re.sub(r"\.\d+", "", where), kind)
-        return f"there is no setting {where}{more}; {did_you_mean(close) or 'edt settings lists them'}"
-    message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-    # A conflict between settings has a whole section as its input; do not show it, since addresses may hold keys.
-    if isinstance(problem["input"], dict) and problem["type"] == "value_error":
-        return f"{message}{more}"
-    got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-    return f"setting {where}: {message}{got}{more}"
+        return validated(Settings, merged(self.model_dump(), sections))
