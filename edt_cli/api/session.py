@@ -40,6 +40,7 @@ from edt_cli.workspace.documents import Result
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import Workspace
+from edt_cli.workspace.remote import pull, push
 from edt_cli.workspace.runs import Run, find_runs
 
 Listener = Callable[[dict[str, Any]], None]
@@ -50,7 +51,8 @@ def load_data(name: str = "demo", workspace: str | Path | None = None) -> Datase
 
     Args:
         name: As in `edt data prepare`.
-        workspace: The folder that everything lies in. Default: EDT_WORKSPACE, else `./edt-workspace`.
+        workspace: The folder that everything lies in, or its address in storage. Default: EDT_WORKSPACE, else
+            `./edt-workspace`.
 
     Raises:
         UserError: If there is no such dataset; it says how to make one.
@@ -104,7 +106,9 @@ def train(
         events=events,
         device=chosen,
     )
-    return TrainedRun(place, made.run(listeners), chosen, events)
+    run = made.run(listeners)
+    push(place)
+    return TrainedRun(place, run, chosen, events)
 
 
 def runs(data: str | None = None, workspace: str | Path | None = None, device: str = "auto") -> list[TrainedRun]:
@@ -313,7 +317,9 @@ def _result_documents(runs: Sequence[TrainedRun], split: Split, settings: Evalua
 
 
 def _workspace(given: str | Path | None) -> Workspace:
-    return Workspace.find(None if given is None else Path(given))
+    place = Workspace.find(None if given is None else Path(given))
+    pull(place)
+    return place
 
 
 def _evaluation(

@@ -51,7 +51,7 @@ def assemble(
         raise UserError("no usable interaction is left: none has an item of the catalogue")
     users, parts, times, tie, sequence = columns if known.all() else [column[known] for column in columns]
     counts = np.bincount(users, minlength=len(user_names))
-    ordered = np.empty(len(users), np.int64), np.empty(len(users), np.int64), np.empty(len(users), np.uint8)
+    ordered: list[np.ndarray] = [np.empty(len(users), kind) for kind in (np.int64, np.int64, np.uint8)]
     for begin, rows in _in_order(users, counts, parts, times, tie):
         for column, source in zip(ordered, (sequence, times, parts), strict=True):
             column[begin : begin + len(rows)] = source[rows]

@@ -202,7 +202,9 @@ def _interactions(
     if settings.min_rating is not None:
         lazy = _rated(lazy, settings.min_rating, tally)
     lazy = lazy.drop("rating")
-    total, first, last = lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect().row(0)
+    total, first, last = (
+        lazy.select(pl.len(), pl.min("time"), pl.max("time").alias("last")).collect(engine="streaming").row(0)
+    )
     if settings.window is not None:
         start, end = settings.window
         lazy = lazy.filter(pl.col("time") > start, pl.col("time") < end)
@@ -215,13 +217,14 @@ def _interactions(
                 f"(the data runs from {shown_date(first)} to {shown_date(last)}); "
                 "for data that is older or filtered already: --window none --k-core none"
             )
-    known = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
-    _step(tally, "of a domain that --domains leaves out", len(frame) - len(known))
-    if known.is_empty():
+    if others := int((frame["domain"] == OTHER_DOMAIN).sum()):  # else a copy of all rows would be made
+        frame = frame.filter(pl.col("domain").ne_missing(OTHER_DOMAIN))
+    _step(tally, "of a domain that --domains leaves out", others)
+    if frame.is_empty():
         raise UserError(
             f"no interaction is of the domains {', '.join(domains)}; does --domains name them as the files do?"
         )
-    return known, domains, tally
+    return frame, domains, tally
 
 
 def _rated(rows: pl.LazyFrame, least: float, tally: dict[str, Any]) -> pl.LazyFrame:
@@ -258,7 +261,7 @@ def _shared_columns(reader: Reader, file: File, sources: Sources) -> Columns:
 
 def _domains_of_column(rows: pl.LazyFrame) -> tuple[str, ...]:
     """Return the names in the domain column, in the order of their first occurrence."""
-    names = rows.select("domain").unique(maintain_order=True).collect()["domain"].drop_nulls()
+    names = rows.select("domain").unique(maintain_order=True).collect(engine="streaming")["domain"].drop_nulls()
     if names.is_empty():
         raise UserError("no file says which domains there are: name them with --domains, such as food,kitchen")
     return checked_domains(names)

@@ -106,7 +106,7 @@ class Reader:
             self.events.emit(Remark(message=f"the times of {path.name} are read as {TIME_NAMES[unit]}"))
         # A step of a sequence may be 0; in reviews, and among dates, 0 is a time that is not there.
         right = pl.col("time") >= 0 if unit == "steps" and not is_json(path) else pl.col("time") > 0
-        wrong = usable.select((~right).fill_null(True).sum()).collect().item()
+        wrong = usable.select((~right).fill_null(True).sum()).collect(engine="streaming").item()
         if wrong:
             tally |= {"usable": tally["usable"] - wrong, PROBLEMS[4]: tally.get(PROBLEMS[4], 0) + wrong}
         if not tally["usable"]:
@@ -147,7 +147,7 @@ class Reader:
         decode = _from_literals if literals else _from_json if is_json(path) else pl.DataFrame
         texts, page_sources, empty = _cleaned(decode(distinct))
         counts = {
-            "repeated item": usable.select(pl.len()).collect().item() - len(texts),
+            "repeated item": usable.select(pl.len()).collect(engine="streaming").item() - len(texts),
             "page source for a title": page_sources,
             "empty text, such as nan or None": empty,
         }
@@ -217,7 +217,9 @@ class Reader:
             rejected = dict(connection.execute(source.rejected).fetchall()) if source.rejected else {}
         except duckdb.Error as error:
             raise unreadable(path, error) from None
-        counts = dict(pl.scan_parquet(target, glob=False).group_by("problem").len().collect().iter_rows())
+        counts = dict(
+            pl.scan_parquet(target, glob=False).group_by("problem").len().collect(engine="streaming").iter_rows()
+        )
         problems = {name: counts.get(number, 0) for number, name in enumerate(PROBLEMS) if number} | rejected
         if foreign := rejected.get("invalid encoding"):
             message = f"{foreign:,} lines of {path.name} are not UTF-8: try --encoding latin-1"

@@ -83,19 +83,33 @@ def _unit(rows: pl.LazyFrame) -> str:
     """Return the unit that fits all numbers of a column."""
     number = pl.col("number").drop_nulls()
     whole = (number == number.floor()).all()
-    low, middle, high, all_whole = (
-        rows.select(number.min(), number.median().alias("middle"), number.max().alias("high"), whole.alias("whole"))
+    limits = {"steps": STEPS, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": LARGEST}
+    low, high, all_whole, count, *below = (
+        rows.select(
+            number.min(),
+            number.max().alias("high"),
+            whole.alias("whole"),
+            number.len().alias("count"),
+            # Counted, as a median would need all numbers in memory.
+            *((number < limit).sum().alias(unit) for unit, limit in limits.items()),
+        )
         .collect(engine="streaming")
         .row(0)
     )
-    if middle is None:
+    if not count:
         return ""
     if EXCEL_DAYS[0] <= low and high <= EXCEL_DAYS[1]:
         return "excel"
     for unit, first, last in (("ymd", 19000101, 21001231), ("ymdhms", 19000101 * 10**6, 21001232 * 10**6)):
         if all_whole and first <= low and high <= last:
-            dates = rows.select(_seconds(unit).drop_nulls().len(), number.len().alias("n")).collect().row(0)
+            dates = (
+                rows.select(_seconds(unit).drop_nulls().len(), number.len().alias("n"))
+                .collect(engine="streaming")
+                .row(0)
+            )
             if dates[0] == dates[1]:
                 return unit
-    limits = {"steps": STEPS, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": LARGEST}
-    return next(unit for unit, limit in limits.items() if middle < limit)
+    if count in (2 * less for less in below):  # a limit lies between the two in the middle
+        middle = rows.select(number.median()).collect().item()
+        return next(unit for unit, limit in limits.items() if middle < limit)
+    return next(unit for unit, less in zip(limits, below, strict=True) if 2 * less > count)

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from edt_cli.config import UserError
 from edt_cli.data.dataset import Dataset
 from edt_cli.experiments.compare import POLL_S, WIDTH, Launcher
 from edt_cli.experiments.files import STORAGE
@@ -40,8 +41,14 @@ def search_by_many(
         processes: Number of processes.
         launcher: Starts them.
         storage: Storage of the study; None for a file beside the trials.
+
+    Raises:
+        UsageError: If the search is not valid.
+        UserError: If every process failed.
     """
-    folder = trials_of(workspace, dataset, SearchSettings.read(space)).runs
+    settings = SearchSettings.read(space)
+    settings.check()
+    folder = trials_of(workspace, dataset, settings).runs
     if space.is_file():  # where every machine can read it
         shutil.copy(space, folder / "space.toml")
         space = folder / "space.toml"
@@ -50,7 +57,7 @@ def search_by_many(
     jobs = [
         launcher(workspace, "search", dataset.name, arguments, WIDTH, {STORAGE: storage}) for _ in range(processes)
     ]
-    at_work = list(jobs)
+    at_work, failed = list(jobs), list[str]()
     try:
         while at_work:
             time.sleep(POLL_S)
@@ -59,11 +66,12 @@ def search_by_many(
                     continue
                 at_work.remove(job)
                 if code:
-                    events.emit(
-                        Remark(message=f"{job.folder.name} failed: {job.last_words().removeprefix('error: ')}")
-                    )
+                    failed.append(job.last_words().removeprefix("error: "))
+                    events.emit(Remark(message=f"{job.folder.name} failed: {failed[-1]}"))
             events.progress("processes", len(jobs) - len(at_work), len(jobs))
     finally:
         for job in at_work:
             job.end()
+    if len(failed) == len(jobs):
+        raise UserError(f"every process of the search failed: {failed[0]}")
     return storage

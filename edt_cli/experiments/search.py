@@ -104,6 +104,18 @@ class SearchSettings(Section):
             )
         return settings
 
+    def check(self) -> None:
+        """Check the space by one of its corners, before anything is started.
+
+        Raises:
+            UsageError: If a setting does not exist, or a value is out of range.
+        """
+        corners = {
+            name: v[0] if isinstance(v, list) else int(v.low) if v.whole else v.low
+            for name, v in self.space.items()
+        }
+        self.with_choices(corners)
+
 
 @dataclass(frozen=True)
 class SearchResult:

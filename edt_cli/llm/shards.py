@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,6 @@ class Shard:
         hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(hashed[:8], "big") % self.of == self.number - 1
 
-    def among(self, users: Iterable[int], names: list[str]) -> np.ndarray:
+    def among(self, users: Iterable[int], names: Sequence[str]) -> np.ndarray:
         """Return, for each user's number, whether the user is in this shard: bool [n]."""
         return np.array([self.holds(names[user]) for user in users], bool)

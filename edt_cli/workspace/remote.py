@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -77,23 +77,27 @@ class Mirror:
             there = self._there()
             for unit, files in _units(there).items():
                 changed = [file for file in files if self._differs(file, there[file], marks)]
-                if not unit or not changed:
-                    self._fetch(changed, self.root)
-                elif f"{unit}/{MANIFEST}" in changed:
+                if f"{unit}/{MANIFEST}" in changed:
+                    changed = files
                     self._replace(unit, files)
                 else:  # results and notes that were added to a finished run
                     self._fetch(changed, self.root)
-                marks |= {file: [there[file], self._mark(file)] for file in files}
+                marks |= {file: [there[file], self._mark(file)] for file in changed}
 
     def push(self) -> None:
         """Bring what is new or changed here there."""
         here = {path.relative_to(self.root).as_posix(): "" for path in self.root.rglob("*") if path.is_file()}
         with self._alone() as marks, self._one_line("written"):
             sent = []
-            for files in _units(here).values():
+            for unit, files in _units(here).items():
                 changed = [file for file in files if marks.get(file, ["", ""])[1] != self._mark(file)]
-                for file in sorted(changed, key=lambda name: name.endswith(f"/{MANIFEST}")):
-                    self._storage.makedirs(str(PurePosixPath(self._at(file)).parent), exist_ok=True)
+                manifest = f"{unit}/{MANIFEST}"
+                if manifest in changed and manifest in marks:  # a dataset that was prepared anew
+                    self._storage.rm(self._at(unit), recursive=True)
+                    changed = files
+                for folder in {file.rpartition("/")[0] for file in changed}:
+                    self._storage.makedirs(self._at(folder).rstrip("/"), exist_ok=True)
+                for file in sorted(changed, key=lambda name: name == manifest):
                     self._storage.put_file(str(self.root / file), self._at(file))
                 sent += changed
             there = self._there() if sent else {}

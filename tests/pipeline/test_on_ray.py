@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from test_data_cli import edt as edt  # the command in this process
+from test_search_by_many import SPACE
 from toy import prepared, random_dataset
 
 from edt_cli.workspace.event_types import EpochEnded
@@ -77,6 +78,15 @@ def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_p
         assert not found["failed"] and bool(killed) == bool(on)
         tables.append({(run["model"], run["protocol"]): run["domains"] for run in found["runs"]})
     assert tables[0] == tables[1] and len(tables[0]) == 3 * 2
+
+
+def test_a_search_on_a_cluster_makes_each_trial_once(edt, tmp_path):
+    (tmp_path / "space.toml").write_text(SPACE)
+    prepared(tmp_path / "ws", random_dataset())
+    asks = ("search", tmp_path / "space.toml", "--data", "tiny", "--workspace", tmp_path / "ws", "--json")
+    found = json.loads(edt(*asks, "--on", "ray", "--cpus", "1", "--jobs", "2").stdout)
+    assert len(found["trials"]) == len({trial["training.lr"] for trial in found["trials"]}) == 5
+    assert len(list((tmp_path / "ws" / "searches" / found["search"]).glob("tiny-sasrec-*/manifest.json"))) == 5
 
 
 @pytest.mark.parametrize(

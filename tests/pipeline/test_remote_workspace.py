@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from edt_cli.experiments.compare import Comparison, compare
 from edt_cli.experiments.plan import Plan
 from edt_cli.workspace.jobs import launch
 from edt_cli.workspace.layout import MANIFEST, Workspace
-from edt_cli.workspace.remote import Mirror, pull, push
+from edt_cli.workspace.remote import Mirror, _units, pull, push
 
 pytestmark = pytest.mark.e2e
 SECRET = "secret-of-nobody"
@@ -80,7 +81,7 @@ def test_a_run_of_one_machine_is_told_and_used_on_another(edt, url, machine, tmp
     shown = [json.loads(edt("report", *asks, place).stdout) for place in (plain, url)]
     assert shown[0]["tables"] == shown[1]["tables"] and shown[0]["tables"]
     said = [json.loads(edt("recommend", *asks, place, "--user", "u001").stdout) for place in (plain, url)]
-    assert said[0]["domains"] == said[1]["domains"]
+    assert said[0] == said[1] and said[0]
     edt("eval", "--data", "tiny", "--protocol", "sampled", "--workspace", url)
     machine("first")
     (run,) = json.loads(edt("runs", "list", "--json", "--workspace", url).stdout)["runs"]
@@ -121,6 +122,7 @@ def test_a_dataset_that_is_prepared_anew_is_replaced_whole(url, machine):
         (folder / "other.txt").write_text("other")
     push(second)
     pull(first)
+    assert sorted(path.name for path in (first.data / "tiny").iterdir()) == [MANIFEST, "other.txt"]
     assert first.dataset("tiny").manifest()["again"] is True
     assert (first.data / "tiny" / "other.txt").read_text() == "other"
 
@@ -159,7 +161,7 @@ def test_an_address_that_cannot_be_used_is_one_line(edt, address, said):
 
 def test_the_library_of_a_storage_that_is_not_there_is_told(monkeypatch, machine):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.setattr("fsspec.registry._registry", {})
+    importlib.import_module("fsspec.registry")._registry.pop("s3", None)
     machine("first")
     with pytest.raises(UserError, match=r"pip install 'edt-cli\[s3\]'"):
         pull(at("s3://bucket/ws"))
@@ -178,6 +180,13 @@ def test_what_is_removed_here_would_come_back(edt, url, machine):
     machine("first")
     for command in (("clean",), ("data", "remove", "tiny"), ("runs", "remove", "tiny")):
         assert f"would come back from {url}" in edt(*command, "--yes", "--workspace", url, code=2).stderr
+
+
+def test_names_in_the_storage_lead_nowhere_else():
+    held = ["runs/a/manifest.json", "runs/a/../../../evil", "runs/../evil/manifest.json", "../manifest.json"]
+    held += ["runs/b/run.json", "data/c/.hidden", "cache/cache.db", "runs/a/results/test.json", "models.toml"]
+    units = _units(dict.fromkeys(held, ""))
+    assert units == {"runs/a": ["runs/a/manifest.json", "runs/a/results/test.json"], "": ["models.toml"]}
 
 
 def test_folders_are_no_addresses(tmp_path):

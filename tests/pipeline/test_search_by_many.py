@@ -72,8 +72,7 @@ def test_the_trials_of_a_process_that_is_gone_are_handed_back(study):
         lively.number != gone.number and lively.suggest_float("training.lr", 0.1, 0.2) == gone.params["training.lr"]
     )
     of(study, lively.number, pid=os.getppid())
-    study.next(3, Events())
-    of(study, 3, pid=os.getppid())
+    of(study, study.next(3, Events()).number, pid=os.getppid())
     last = study.next(3, Events())
     states = [trial.state for trial in study.optuna.trials]
     assert states.count(TrialState.RUNNING) == 3 and states[0] == TrialState.FAIL
