@@ -155,6 +155,9 @@ class EmbeddingSettings(Section):
     api_base: str | None = Field(
         None, description="base URL of the embedder's server, if it is not the provider's default"
     )
+    batch_size: int | None = Field(
+        None, ge=1, description="texts in one call to the embedder: as many as it takes by default"
+    )
 
 
 class LLMSettings(Section):

@@ -120,6 +120,7 @@ class Providers:
         backend: EmbeddingBackend = embedding_backend(
             s.embedder, self._embedder_address, self.device, limits.timeout, dry=self.dry
         )
+        backend.batch_size = s.batch_size or backend.batch_size
         if s.embedder.partition("/")[0] != "local":
             price = None if limits.embedder_price is None else limits.embedder_price / 1e6
             backend = PacedEmbeddings(BudgetedEmbeddings(backend, self.budget, price), self._pace(1))
@@ -163,7 +164,7 @@ class Providers:
 
         if self.fallback is not None:
             raise BackendError("no second model is asked in batch jobs: leave out --fallback or --batch-api")
-        client = backend.batches()
+        client, alias = backend.batches(), self._alias(self.settings.llm.provider)
         if client is None:
             raise BackendError(f"{backend.name} has no batch jobs that edt can use: leave out --batch-api")
         return BatchedChat(
@@ -173,6 +174,7 @@ class Providers:
             self.budget,
             self.ledger,
             price=self._stated,
+            context=None if alias is None else alias.context,
             retry_failed=self.retry_failed,
         )
 
