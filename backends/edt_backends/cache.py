@@ -74,7 +74,7 @@ class CachedChat(ChatWrapper):
         return self.cacheable and self._found(request) is not None
 
     def was_too_long(self, request: ChatRequest) -> bool:
-        """Return whether a server has refused this question as too long; if failed ones are asked again, it is open."""
+        """Return whether a server has refused this question as too long, and it is not to be asked again."""
         return not self._retry_failed and self._too_long.holds(self.key(request), request.max_tokens)
 
     def reject(self, request: ChatRequest) -> None:

@@ -33,7 +33,8 @@ def check_context(name: str, request: ChatRequest, context: int) -> None:
     tokens = request_bytes(request) // BYTES_A_TOKEN + request.max_tokens
     if tokens > context:
         raise BackendError(
-            f"{name}: a question of about {tokens:,} tokens, with its answer, is longer than its context of {context:,}",
+            f"{name}: a question of about {tokens:,} tokens, with its answer, is longer than its context of "
+            f"{context:,}",
             only_this=True,
             unbilled=True,
         )

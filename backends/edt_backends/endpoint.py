@@ -370,7 +370,7 @@ def ollama_address(host: str) -> str | None:
     if not (name or port):
         return None
     name = name.strip("[]") or OLLAMA_HOST
-    name = {"0.0.0.0": OLLAMA_HOST, "::": "::1"}.get(name, name)  # noqa: S104
+    name = {"0.0.0.0": OLLAMA_HOST, "::": "::1"}.get(name, name)
     port = port or ({"http": "80", "https": "443"}.get(scheme, OLLAMA_PORT) if stated else OLLAMA_PORT)
     shown = f"[{name}]" if ":" in name else name
     return f"{scheme or 'http'}://{shown}:{port}{slash}{path}".rstrip("/")

@@ -102,10 +102,16 @@ class Providers:
         return self._stated is not None
 
     @property
+    def fallback_with_price(self) -> tuple[str, Price | None] | None:
+        """Name of the second LLM, and its price in US dollars per token, None if unknown; None without a second."""
+        second = self.fallback
+        return None if second is None else (second.name, self._fallback_price or second.price_per_token())
+
+    @property
     def paid(self) -> bool:
         """Whether a call may cost money: a price that is not known may be one."""
-        second = None if self.fallback is None else self._fallback_price or self.fallback.price_per_token()
-        other = self.fallback is not None and (second is None or any(second))
+        second = self.fallback_with_price
+        other = second is not None and (second[1] is None or any(second[1]))
         return self.price is None or any(self.price) or other or self.embedder.paid
 
     @cached_property

@@ -17,9 +17,11 @@ from textual.widgets import Static
 
 from edt_cli.inference.listing import RunRow
 from edt_cli.ui.compare import RANKS
+from edt_cli.ui.dialogs import Question
 from edt_cli.ui.histories import Histories
 from edt_cli.ui.library import Shelf
 from edt_cli.ui.processes import output_of
+from edt_cli.ui.prompt_try import HINT, PromptTry, first_words
 from edt_cli.ui.rows import Col
 from edt_cli.ui.run_screen import Listing
 from edt_cli.ui.screen import EdtScreen
@@ -110,7 +112,10 @@ class UserScreen(EdtScreen):
     """
 
     names: ClassVar[list[str]] = ["Timeline", "Generated", "Profile", "Recommended"]
-    BINDINGS = [Binding("r", "next_run", "Next run")]
+    BINDINGS = [
+        Binding("r", "next_run", "Next run"),
+        Binding("p", "try_prompt", "Try a prompt", show=False),
+    ]
 
     def __init__(
         self, workspace: Workspace, shelf: Shelf, histories: Histories, user: int, came_from: RunRow | None = None
@@ -125,6 +130,7 @@ class UserScreen(EdtScreen):
         self.document: dict[str, Any] = {}
         self._recommended_run: int | None = None
         self.run_number = 0
+        self.tried = ""
 
     def panes(self) -> list[Widget]:
         return [
@@ -172,6 +178,19 @@ class UserScreen(EdtScreen):
     def action_next_run(self) -> None:
         self.run_number += 1
         self.choose("Recommended")
+
+    def action_try_prompt(self) -> None:
+        """Ask for the options of `edt prompts try`, and show what it says of this user."""
+
+        def typed(text: str | None) -> None:
+            if text:
+                self.tried = text
+                trial = PromptTry(
+                    text, user=self.user_name, data=self.histories.dataset.name, workspace=self.workspace.root
+                )
+                self.app.push_screen(trial)
+
+        self.app.push_screen(Question(HINT, self.tried or first_words(self.histories.llm)), typed)
 
     def _recommend(self) -> None:
         pane, runs = self.pane("Recommended"), self.runs()

@@ -207,7 +207,9 @@ class TestOllama:
             assert complete(chat_backend("ollama", "llama3.1")).text == ANSWER
             assert asyncio.run(embedding_backend("ollama/nomic-embed-text").embed(["a"])).vectors.shape == (1, 3)
             monkeypatch.setenv("OLLAMA_API_BASE", "http://127.0.0.1:9")
-            assert chat_backend("ollama/x").identity()["api_base"] == "http://127.0.0.1:9", "litellm's name is stronger"
+            assert chat_backend("ollama/x").identity()["api_base"] == "http://127.0.0.1:9", (
+                "litellm's name is stronger"
+            )
         assert chat_backend("openai/x", api_base="http://h/v1").identity()["api_base"] == "http://h/v1"
 
     def test_a_model_that_is_not_there(self):

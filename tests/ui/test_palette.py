@@ -13,8 +13,10 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from edt_cli.inference.listing import RunRow
+from edt_cli.ui import prompt_try
 from edt_cli.ui.library import Shelf
 from edt_cli.ui.palette import KINDS, Entry, Everything, _runs, _settings
+from edt_cli.ui.processes import Output
 from edt_cli.ui.run_screen import RunScreen
 from edt_cli.ui.screenshots import press
 from edt_cli.ui.setting import setting_named
@@ -55,6 +57,39 @@ def test_everything_is_found_by_its_name_from_any_screen(app_on):
         await seen(pilot, "Light or dark")
 
     drive(app_on(), step, (100, 36))
+
+
+def test_a_prompt_is_tried_on_a_user(app_on, monkeypatch):
+    ran = []
+
+    async def output_of(words):
+        ran.append(words[3:])
+        return Output(0, b"[reply]\n[red]Teapot[/red]\n", b"a note")
+
+    monkeypatch.setattr(prompt_try, "output_of", output_of)
+
+    async def step(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        await found(pilot, "u0007", "user: of pair")
+        await press(pilot, ["p"])
+        line = app.screen.query_one(Input)
+        assert line.value == "generate --dry-run" and "--yes pays" in text_of(app)
+        line.value = "analyze --provider 'deep seek' --dry-run"
+        await press(pilot, ["enter"])
+        text = await seen(pilot, "Teapot")
+        assert "[red]Teapot[/red]" in text and "a note" in text
+        await press(pilot, ["escape", "p"])
+        assert app.screen.query_one(Input).value == "analyze --provider 'deep seek' --dry-run"
+        app.screen.query_one(Input).value = "generate 'x"
+        await press(pilot, ["enter"])
+        await seen(pilot, "No closing quotation")
+
+    drive(app_on(), step, (100, 36))
+    (words,) = ran
+    assert words[:6] == ["prompts", "try", "analyze", "--provider", "deep seek", "--dry-run"]
+    assert words[6:10] == ["--user", "U0007", "--data", "pair"] and words[10] == "--workspace"
+    assert prompt_try.first_words("openai/gpt-4o-mini") == "generate --provider openai/gpt-4o-mini --dry-run"
+    assert prompt_try.first_words("local (no LLM)") == "generate --dry-run"
 
 
 def test_five_hundred_runs_cost_a_key_little():
