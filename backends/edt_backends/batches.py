@@ -28,6 +28,7 @@ from edt_backends.base import (
 )
 from edt_backends.budget import Budget, Price, believable, highest_cost, pico
 from edt_backends.cache import CachedChat
+from edt_backends.context import check_context
 from edt_backends.ledger import Ledger, Outcome
 from edt_backends.question_locks import QuestionLocks
 from edt_backends.store import Entry, ReplyCache
@@ -98,6 +99,7 @@ class BatchedChat(CachedChat):
         ledger: Ledger,
         *,
         price: Price | None = None,
+        context: int | None = None,
         retry_failed: bool = False,
     ) -> None:
         """Wrap a backend.
@@ -109,13 +111,14 @@ class BatchedChat(CachedChat):
             budget: Budget of the command.
             ledger: Ledger of the calls.
             price: Price that the user states, in US dollars per token.
+            context: Tokens of a question and its answer, if the user states them.
             retry_failed: As of `CachedChat`.
         """
         super().__init__(backend, cache, retry_failed=retry_failed)
         self._client, self._budget, self._ledger = client, budget, ledger
         self._folder = cache.directory / "batches" / re.sub(r"[^\w.-]", "_", backend.name)
         self._job_locks = QuestionLocks(self._folder)
-        self._price = price or client.price_per_token()
+        self._price, self._context = price or client.price_per_token(), context
         self.paid = self._price is None or any(self._price)
         self._waiting: dict[str, tuple[ChatRequest, asyncio.Future[ChatReply]]] = {}
         self._added, self._ended = 0.0, Signal()
@@ -139,6 +142,8 @@ class BatchedChat(CachedChat):
     async def _ask(self, key: str, facts: Entry, request: ChatRequest) -> ChatReply:
         """Wait for the reply of a batch job, which is in the cache then."""
         self._check_stopped()
+        if self._context is not None:
+            check_context(self.name, request, self._context)
         future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting[key] = (request, future)
         self._added = time.monotonic()

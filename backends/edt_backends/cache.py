@@ -25,6 +25,7 @@ from edt_backends.base import (
 )
 from edt_backends.question_locks import QuestionLocks
 from edt_backends.store import Entry, ReplyCache, digest
+from edt_backends.too_long import TooLong
 from edt_backends.wrappers import ChatWrapper, EmbeddingWrapper
 
 
@@ -46,6 +47,7 @@ class CachedChat(ChatWrapper):
         super().__init__(backend)
         self._cache, self._retry_failed = cache, retry_failed
         self._locks, self._halted = QuestionLocks(cache.directory / "locks"), False
+        self._too_long = TooLong(cache.directory)
         self._asked: set[str] = set()  # keys of what this command asked, if failed questions are asked again
         self._elsewhere: list[str] = []  # told once for each other address whose replies answer here
         self._identity: dict[str, Any] | None = None
@@ -70,6 +72,10 @@ class CachedChat(ChatWrapper):
     def contains(self, request: ChatRequest) -> bool:
         """Return whether `complete` would answer from disk."""
         return self.cacheable and self._found(request) is not None
+
+    def was_too_long(self, request: ChatRequest) -> bool:
+        """Return whether a server has refused this question as too long, and it is not to be asked again."""
+        return not self._retry_failed and self._too_long.holds(self.key(request), request.max_tokens)
 
     def reject(self, request: ChatRequest) -> None:
         if self.cacheable:
@@ -101,10 +107,18 @@ class CachedChat(ChatWrapper):
             reply = replace(await asyncio.shield(self._in_flight[key]), cached=True)
             self._hit(reply, key, request, ())
             return reply
+        if self.was_too_long(request):
+            line = f"{self.name}: this question was too long for it before; --retry-failed sends it again"
+            raise BackendError(line, only_this=True, unbilled=True)
         task = asyncio.create_task(self._ask(key, facts, request))
         self._in_flight[key] = task
         task.add_done_callback(partial(self._answered, key))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except BackendError as error:
+            if error.only_this and error.status is not None:  # a server said so
+                self._too_long.add(key, request.max_tokens)
+            raise
 
     def _found(self, request: ChatRequest) -> tuple[str, Entry] | None:
         """Return the entry that answers a request, with its key; None if there is none."""

@@ -20,12 +20,21 @@ class ContextChat(ChatWrapper):
         self._context = context
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        tokens = request_bytes(request) // BYTES_A_TOKEN + request.max_tokens
-        if tokens > self._context:
-            raise BackendError(
-                f"{self.name}: a question of about {tokens:,} tokens, with its answer, is longer than its context "
-                f"of {self._context:,}",
-                only_this=True,
-                unbilled=True,
-            )
+        check_context(self.name, request, self._context)
         return await self._backend.complete(request)
+
+
+def check_context(name: str, request: ChatRequest, context: int) -> None:
+    """Check that a question and its answer fit into the context of a model.
+
+    Raises:
+        BackendError: If they do not.
+    """
+    tokens = request_bytes(request) // BYTES_A_TOKEN + request.max_tokens
+    if tokens > context:
+        raise BackendError(
+            f"{name}: a question of about {tokens:,} tokens, with its answer, is longer than its context of "
+            f"{context:,}",
+            only_this=True,
+            unbilled=True,
+        )

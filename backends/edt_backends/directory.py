@@ -7,10 +7,11 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edt_backends.base import BackendError, ChatBackend, ChatRequest, Message
 from edt_backends.endpoint import OWN_SERVERS
+from edt_backends.price_map import listed_price, listed_providers
 from edt_backends.registry import SHORT_NAMES, chat_backend, installed, provider_names
 
 PING = ChatRequest("ping@1", (Message("user", "Reply with the word OK."),), max_tokens=16)
@@ -42,16 +43,29 @@ class Listed:
 
 
 def providers(
-    provider: str | None = None, model: str | None = None, api_base: str | None = None, timeout: float | None = None
+    provider: str | None = None,
+    model: str | None = None,
+    api_base: str | None = None,
+    timeout: float | None = None,
+    *,
+    asked: bool = True,
 ) -> Iterator[Listed]:
     """Yield the named provider, or all known ones.
 
     These are the installed backends, the short names, and litellm's providers whose key is in the environment.
+
+    Args:
+        provider: The only one to yield.
+        model: Its model.
+        api_base: Address of its server.
+        timeout: Seconds to wait for an answer.
+        asked: Whether they will be asked something; if not, all are listed without importing litellm.
     """
     packages = installed()
     names = [provider] if provider else provider_names()
     for name in names:
-        yield _look(name, model, api_base, timeout, packages)
+        quick = None if asked or provider or model or api_base else _at_a_glance(name, packages)
+        yield quick or _look(name, model, api_base, timeout, packages)
     if provider is None:
         known = {SHORT_NAMES[name][0] for name in SHORT_NAMES if name not in packages}
         yield from (_with_key(name) for name in _keyed() if name not in known)
@@ -94,16 +108,27 @@ def _look(
     )
 
 
+def _at_a_glance(name: str, packages: dict[str, str]) -> Listed | None:
+    """Return the entry of a short name by its key and litellm's price map; None if that does not tell all."""
+    family, model = SHORT_NAMES.get(name, (name, None))
+    address = any(os.environ.get(f"{family.upper()}_{suffix}") for suffix in ("BASE_URL", "API_BASE"))
+    if name in packages or model is None or address:
+        return None
+    full, key = f"{family}/{model}", _variable(family)
+    if (price := listed_price(full)) is None:
+        return None
+    entry = Listed(
+        provider=name, model=None, source=packages.get("litellm", ""), key=key, has_key=key in os.environ
+    )
+    if not entry.has_key:
+        return replace(entry, problem=f"{full} needs a key: set the environment variable {key}")
+    return replace(entry, model=full, price=(price[0] * 1e6, price[1] * 1e6))
+
+
 def _keyed() -> list[str]:
     """Return litellm's providers whose key is in the environment; none without litellm."""
-    from edt_backends.endpoint import library
-
-    try:
-        known = {str(getattr(name, "value", name)) for name in library().provider_list}
-    except BackendError:
-        return []
     with_key = (match[1].lower() for name in os.environ if (match := re.fullmatch(r"(\w+)_API_KEY", name)))
-    return sorted(known.intersection(with_key))
+    return sorted(listed_providers().intersection(with_key))
 
 
 def _with_key(name: str) -> Listed:

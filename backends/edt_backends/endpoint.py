@@ -23,6 +23,7 @@ from edt_backends.registry import unknown_provider
 TIMEOUT_SECONDS, OWN_TIMEOUT_SECONDS = 120.0, 600.0
 """Seconds for one answer: of a provider, and of a server that the user runs, where calls wait for each other."""
 THINKING_TOKENS = 8192
+OLLAMA_HOST, OLLAMA_PORT = "127.0.0.1", "11434"
 OWN_SERVERS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile"})
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
@@ -147,7 +148,8 @@ class Endpoint:
         except Exception:
             raise unknown_provider(name) from None
         family = provider.removesuffix("_chat").upper()
-        variables = (os.environ.get(f"{family}_{suffix}") for suffix in ("BASE_URL", "API_BASE"))
+        variables = [os.environ.get(f"{family}_{suffix}") for suffix in ("BASE_URL", "API_BASE")]
+        variables += [ollama_address(os.environ.get("OLLAMA_HOST", ""))] if family == "OLLAMA" else []
         address = api_base or next(filter(None, variables), None)
         missing = litellm.validate_environment(model)["missing_keys"]
         keys = [key for key in missing if key.endswith(("_API_KEY", "_TOKEN"))]
@@ -355,6 +357,23 @@ def _broke(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def ollama_address(host: str) -> str | None:
+    """Return the address that Ollama's own programs read in OLLAMA_HOST, `[SCHEME://]HOST[:PORT][/PATH]`.
+
+    A server that listens on all of a machine's addresses is asked on this machine. None if the text is empty.
+    """
+    scheme, stated, rest = host.strip().strip("\"'").rpartition("://")
+    at, slash, path = rest.partition("/")
+    name, port = re.fullmatch(r"(\[[^]]*\]?|[^:]*(?::[^:]*:.*)?)(?::(\d*))?", at).groups()  # type: ignore[union-attr]
+    if not (name or port):
+        return None
+    name = name.strip("[]") or OLLAMA_HOST
+    name = {"0.0.0.0": OLLAMA_HOST, "::": "::1"}.get(name, name)
+    port = port or ({"http": "80", "https": "443"}.get(scheme, OLLAMA_PORT) if stated else OLLAMA_PORT)
+    shown = f"[{name}]" if ":" in name else name
+    return f"{scheme or 'http'}://{shown}:{port}{slash}{path}".rstrip("/")
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from edt_backends.base import BackendError, BatchClient, ChatReply, ChatRequest, JobState, Usage
-from edt_backends.endpoint import Endpoint, library, unlogged
+from edt_backends.endpoint import TOO_LONG, Endpoint, library, unlogged
 
 PROVIDERS = frozenset({"openai", "azure", "hosted_vllm", "litellm_proxy"})
 """Those whose jobs litellm makes in this form."""
@@ -127,6 +127,8 @@ class LiteLLMBatches(BatchClient):
         if isinstance(error, dict) and error.get("code") == "batch_expired":
             return {}
         message = f"{self._endpoint.name}: {str(said or 'no answer')[:200]} (in a batch job)"
+        if response.get("status_code") == 413 or (isinstance(error, dict) and error.get("code") in TOO_LONG):
+            return {key: BackendError(message, only_this=True, unbilled=True, status=response.get("status_code"))}
         return {key: BackendError(message, retryable=True, unbilled=True)}
 
     async def _call(self, function: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:

@@ -22,6 +22,7 @@ from edt_backends.base import BackendError, Usage
 from edt_backends.json_disk import JSONOnlyDisk, check_database, foreign
 from edt_backends.read_only import ReadOnlyCache
 from edt_backends.sqlite import writable
+from edt_backends.too_long import FILE as TOO_LONG
 from edt_backends.wrappers import question_bytes
 
 Entry = dict[str, Any]
@@ -234,6 +235,8 @@ class ReplyCache:
         """Remove all entries, or those of one backend, and return their number."""
         with self._one_line():
             removed: int = self._cache.clear() if model is None else self._cache.evict(model)
+            if model is None:
+                (self.directory / TOO_LONG).unlink(missing_ok=True)
         return removed
 
     def foreign_entry(self) -> BackendError:

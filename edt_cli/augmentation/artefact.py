@@ -82,7 +82,7 @@ class Augmentation:
             score_target, rank and the tau that applied (null if it was rejected before the filter), kept, and
             reason: "kept", or why
             not: "rank", "tau", "rank and tau", "repeated", "had already", "no title", "more than asked", "no
-                match".
+                match", "other domain".
         sources: User, position and item of every training interaction that is in a prompt.
         failures: User, source, target, reason and detail of each question without a usable answer.
         summary: Counts, tau and cost, as JSON values.

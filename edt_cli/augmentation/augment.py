@@ -12,14 +12,23 @@ import polars as pl
 
 from edt_backends.base import ChatBackend, ChatRequest, EmbeddingBackend
 from edt_cli.augmentation.artefact import GENERATED, SOURCES, Augmentation
-from edt_cli.augmentation.generation import Generated, Questions, Reply, collect, generation_requests, no_items
+from edt_cli.augmentation.generation import (
+    LIMITS,
+    Generated,
+    Questions,
+    Reply,
+    collect,
+    generation_requests,
+    no_items,
+)
 from edt_cli.augmentation.identity import identify, renumber
 from edt_cli.augmentation.insertion import choose_injected, choose_positions, insert
 from edt_cli.augmentation.summary import Taus, summarize
 from edt_cli.augmentation.verdicts import Judged, Plan, anchors_named, judge, make_plan
 from edt_cli.config import AugmentationSettings, LLMSettings
 from edt_cli.data.dataset import TrainingView
-from edt_cli.llm.ask import Failed, UsageStats, ask
+from edt_cli.llm.ask import Failed, UsageStats, ask, clean
+from edt_cli.llm.content import Content
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.llm.prompt_set import Prompts
 from edt_cli.llm.shards import Shard
@@ -58,8 +67,8 @@ def augment(
         chat: The LLM.
         embedder: Embedder for the generated texts, fitted like that of the catalogue items.
         events: Where progress is reported.
-        known_tau: Thresholds that a pilot calibrated (`summary["tau"]`). They are used again, so that what the
-            pilot paid for stays as it was; the others are calibrated.
+        known_tau: Thresholds that an earlier attempt at the same users calibrated (`summary["tau"]`). They are used
+            again, so that what follows on its replies stays as it was; the others are calibrated.
 
     Returns:
         The augmented sequences and the record of how they were made.
@@ -71,8 +80,8 @@ def augment(
     if not settings.enabled:
         return Augmentation.none(view)
     plan = make_plan(view, embeddings, settings, llm)
-    questions, usage = plan.questions, UsageStats()
-    answers = _ask(view, plan, settings, llm, chat, events, usage)
+    questions, usage, content = plan.questions, UsageStats(), Content()
+    answers = _ask(view, plan, settings, llm, chat, events, usage, content)
     replies = (Failed(*kept) if isinstance(kept, list) else Reply.model_validate(kept) for kept in answers)
     generated = collect(view, questions, replies, settings)
     generated, pseudo, vectors = identify(view, embeddings, generated, questions, settings, embedder, events)
@@ -105,7 +114,13 @@ def augment(
     )
     summary = summarize(view, questions, judged.cells, result, judged.taus, usage)
     named = anchors_named(plan, generated, judged)
-    return replace(result, summary=summary | ({"anchors": named} if named["named"] else {}))
+    summary |= {"anchors": named} if named["named"] else {}
+    if content.texts:
+        summary["content"] = content.summary()
+        summary["warnings"] += content.warnings("generated titles")
+    if plan.sampled_share < 1 and settings.filter and not isinstance(settings.tau, float):
+        summary["calibrated_on"] = summary["asked_users"]
+    return replace(result, summary=summary)
 
 
 def ask_shard(
@@ -130,7 +145,7 @@ def ask_shard(
     mine = shard.among(plan.questions.users, view.user_ids)
     questions = plan.questions.only(mine)
     usage = UsageStats()
-    _ask(view, replace(plan, questions=questions), settings, llm, chat, events, usage)
+    _ask(view, replace(plan, questions=questions), settings, llm, chat, events, usage, Content())
     return questions, usage
 
 
@@ -142,6 +157,7 @@ def _ask(
     chat: ChatBackend,
     events: Events,
     usage: UsageStats,
+    content: Content,
 ) -> Spool:
     """Ask the questions of a plan; return the replies, or reason and detail of a failure, in their order."""
     requests = generation_requests(view, plan.questions, plan.representatives, plan.clusters, settings, llm)
@@ -149,6 +165,9 @@ def _ask(
 
     async def answer(number: int, request: ChatRequest) -> None:
         reply = await ask(chat, request, Reply, usage, no_items, prompts)
+        if not isinstance(reply, Failed) and chat.cacheable:
+            for title in filter(None, (clean(item.title, LIMITS["title"]) for item in reply.items)):
+                content.add(title, request)
         answers.put(number, [reply.reason, reply.detail] if isinstance(reply, Failed) else reply.model_dump())
 
     jobs = (partial(answer, number, request) for number, request in enumerate(requests))

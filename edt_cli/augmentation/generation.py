@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, WithJsonSchema, field_validator
 
 from edt_backends.base import ChatRequest
 from edt_cli.augmentation.clustering import Clusters
@@ -23,6 +23,7 @@ from edt_cli.llm.embeddings import item_text
 from edt_cli.llm.prompt_set import Prompts
 
 COLUMNS = ("question", "position", "purchase", "item", "reason")
+OTHER_DOMAIN = "other domain"
 MANY = 10_000
 """More purchases than any question has."""
 LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description": 500}
@@ -33,7 +34,10 @@ LIMITS = {"title": TITLE_CHARACTERS, "brand": 100, "category": 200, "description
 class GeneratedItem(BaseModel):
     """What an LLM is asked for."""
 
-    purchase: int | None = None
+    # A model that is constrained to the schema leaves out whatever it may, so the number is required of it.
+    model_config = ConfigDict(json_schema_extra={"required": ["purchase", "title"]})
+
+    purchase: Annotated[int | None, WithJsonSchema({"type": "integer"})] = None
     title: str
     brand: str | None = None
     category: str | None = None
@@ -76,7 +80,7 @@ Reply = Items[RetrievedItem]
 
 def no_items(reply: Reply) -> Failed | None:
     """Check a reply: without a single title it is a failure."""
-    return None if any(clean(item.title, LIMITS["title"]) for item in reply.items) else Failed("no items")
+    return None if any(_said(item.title, LIMITS["title"]) for item in reply.items) else Failed("no items")
 
 
 @dataclass(frozen=True)
@@ -259,14 +263,22 @@ class Generated:
     failures: pl.DataFrame
 
 
+def _said(value: str | None, limit: int) -> str | None:
+    """Return a text that was said; None for nothing, or for the dots of the prompt's form."""
+    text = clean(value, limit)
+    return text if text.strip(" .…") else None
+
+
 def collect(
     view: TrainingView, questions: Questions, answers: Iterable[Reply | Failed], settings: AugmentationSettings
 ) -> Generated:
     """Clean the generated items. Every item of every reply gets a row; none is dropped silently.
 
-    An id is trusted if it is a training item of the target domain with the same title: only a backend that
-    retrieves can know both, since prompts contain no ids. An item that an LLM invents under the title of a training
-    item of the target domain (ignoring case) is that item, not a new one.
+    What stands in the form of the prompt for a text ("...") is none. An id is trusted if it is a training item of
+    the target domain with the same title: only a backend that retrieves can know both, since prompts contain no
+    ids. An item that an LLM invents under the title of a training item of the target domain (ignoring case) is that
+    item, not a new one; one under the title of an item of another domain, such as a purchase in the question, is
+    none of the target domain.
     """
     numbers = {name: number for number, name in enumerate(view.catalogue["id"], start=1)}
     titles = view.catalogue["title"].to_list()
@@ -290,13 +302,17 @@ def collect(
             continue
         seen = set(view.prefixes.of(user).tolist())
         for position, item in enumerate(answer.items):
-            text = {name: clean(getattr(item, name), limit) or None for name, limit in LIMITS.items()}
+            text = {name: _said(getattr(item, name), limit) for name, limit in LIMITS.items()}
             number = numbers.get(item.id or "", 0)
             title = clean(titles[number - 1], LIMITS["title"]) if number else None
             if number not in trained or number not in view.domains.range(target) or title != text["title"]:
                 number = titled[target].get((text["title"] or "").casefold(), 0)
             if text["title"] is None:
                 reason: str | None = "no title"
+            elif not number and any(
+                text["title"].casefold() in titled[other] for other in range(len(titled)) if other != target
+            ):
+                reason = OTHER_DOMAIN
             elif position >= settings.ask:
                 reason = "more than asked"
             else:

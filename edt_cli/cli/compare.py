@@ -13,7 +13,9 @@ from edt_cli.cli.common import (
     DATA,
     DeviceOption,
     JsonOption,
+    PromptsOption,
     QuickOption,
+    SetOption,
     WorkspaceOption,
     YesOption,
     emit_json,
@@ -32,6 +34,7 @@ from edt_cli.cli.planned import (
     found_document,
     launcher_of,
     make_runs,
+    of_every_row,
     show_states,
 )
 from edt_cli.cli.tables import write_tables
@@ -79,6 +82,8 @@ def compare(
             "--dry-run", help="Show each run, what is left, and how long such runs took here; make nothing."
         ),
     ] = False,
+    prompts: PromptsOption = None,
+    set_: SetOption = None,
     max_failed: MaxFailedOption = None,
     retry_failed: RetryFailedOption = False,
     quick: QuickOption = False,
@@ -99,14 +104,18 @@ def compare(
     """
     from edt_cli.experiments.compare import Comparison
     from edt_cli.experiments.findings import findings
-    from edt_cli.experiments.plan import Plan
+    from edt_cli.experiments.plan import Plan, merged
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
     workspace = open_workspace(workspace_)
-    changed = Plan.read(plan).changed(data=data or (), seeds=seeds_of(seeds) if seeds else (), preset=preset)
+    own = {} if prompts is None else {"llm": {"prompts": str(prompts.absolute())}}
+    settings = merged(of_every_row(set_), own)
+    changed = Plan.read(plan).changed(
+        data=data or (), seeds=seeds_of(seeds) if seeds else (), preset=preset, settings=settings
+    )
     opened = Comparison.open(workspace, changed, quick=quick)
-    comparison = replace(opened, max_failed=max_failed, retry_failed=retry_failed)
+    comparison = replace(opened, max_failed=max_failed, retry_failed=retry_failed, dry=dry_run)
     if dry_run:
         show_states({plan.stem: comparison}, as_json=json_)
         return

@@ -17,9 +17,24 @@ if TYPE_CHECKING:
     from edt_cli.experiments.findings import Findings
     from edt_cli.experiments.forecast import Forecast
     from edt_cli.experiments.on_ray import RayCluster
-    from edt_cli.experiments.plan import Cell
+    from edt_cli.experiments.plan import Cell, Values
     from edt_cli.reporting.table import Table
     from edt_cli.workspace.events import Events
+
+
+def of_every_row(assignments: Sequence[str] | None) -> Values:
+    """Return the settings of `--set` for every row of a plan.
+
+    Raises:
+        UsageError: If one is not of the form section.field=value.
+    """
+    from edt_cli.config import parse_assignments
+
+    parsed = parse_assignments(list(assignments or ()))
+    return {
+        section: {name: "none" if value is None else value for name, value in fields.items()}
+        for section, fields in parsed.items()
+    }
 
 
 def show_states(comparisons: Mapping[str, Comparison], *, as_json: bool, more: Sequence[Table] = ()) -> None:

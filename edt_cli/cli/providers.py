@@ -52,7 +52,9 @@ def providers(
 
     workspace = open_workspace(workspace_)
     aliases = read_aliases(workspace.root)
-    listing = [] if provider in aliases else [*directory.providers(provider, llm_model, api_base, timeout)]
+    listing = (
+        [] if provider in aliases else [*directory.providers(provider, llm_model, api_base, timeout, asked=ping)]
+    )
     for name, alias in aliases.items():
         if provider in (None, name):
             (of_alias,) = directory.providers(alias.model, None, api_base or alias.api_base, timeout)

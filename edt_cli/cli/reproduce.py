@@ -20,7 +20,9 @@ from edt_cli.cli.common import (
     DeviceOption,
     JsonOption,
     LimitUsersOption,
+    PromptsOption,
     QuickOption,
+    SetOption,
     WorkspaceOption,
     YesOption,
     choice,
@@ -29,6 +31,7 @@ from edt_cli.cli.common import (
     open_workspace,
     seeds_of,
 )
+from edt_cli.cli.llm import MaxFailedOption, RetryFailedOption
 from edt_cli.cli.planned import (
     CpusOption,
     GpusOption,
@@ -40,6 +43,7 @@ from edt_cli.cli.planned import (
     found_document,
     launcher_of,
     make_runs,
+    of_every_row,
     show_states,
 )
 from edt_cli.cli.tables import check_drawn, form_of, write_tables
@@ -92,13 +96,14 @@ def reproduce(
         list[str] | None,
         typer.Option(
             "--llm",
-            metavar="PROVIDER/MODEL[,EMBEDDER]",
+            metavar="PROVIDER/MODEL[@URL][,EMBEDDER[@URL]]",
             help="LLM of the runs. table-8 and cost compare several: repeatable there, local beside them.",
             rich_help_panel=LLM,
             autocompletion=complete.providers,
         ),
     ] = None,
     api_base: ApiBaseOption = None,
+    prompts: PromptsOption = None,
     limit_users: LimitUsersOption = None,
     price: Annotated[
         str | None,
@@ -106,6 +111,9 @@ def reproduce(
             "--price", metavar="IN,OUT|free", help="The LLM's, in USD for a million tokens.", rich_help_panel=BUDGET
         ),
     ] = None,
+    max_failed: MaxFailedOption = None,
+    retry_failed: RetryFailedOption = False,
+    set_: SetOption = None,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", min=1, help="At most, of pre-training.", rich_help_panel=TRAINING),
@@ -158,6 +166,7 @@ def reproduce(
 
     Examples:
         edt reproduce table-3 --data mine --seeds 42,44,46 --dry-run
+        edt reproduce table-3 --data mine --llm deepseek --set profiling.source=raw --dry-run
         edt reproduce claims --data mine --jobs 2
         edt reproduce all --data mine --jobs 2 --format html --out paper.html
     """
@@ -165,6 +174,7 @@ def reproduce(
     from edt_cli.experiments.evidence import Wanted, named
     from edt_cli.experiments.findings import beside, findings
     from edt_cli.experiments.llms import LLM as Model
+    from edt_cli.experiments.plan import merged
     from edt_cli.training.device import open_device
     from edt_cli.workspace.jobs import at_work
 
@@ -175,9 +185,15 @@ def reproduce(
         preset=preset,
         budget={name: value for name, value in limits.items() if value is not None},
         llms=[Model.parse(text) for text in llm or ()],
-        of_llm=_given(llm={"api_base": api_base}, limits={"price": price}),
-        of_all=_given(llm={"limit_users": limit_users}),
+        of_llm=_given(
+            llm={"api_base": api_base, "prompts": None if prompts is None else str(prompts.absolute())},
+            limits={"price": price},
+        ),
+        of_all=merged(of_every_row(set_), _given(llm={"limit_users": limit_users})),
         quick=quick,
+        max_failed=max_failed,
+        retry_failed=retry_failed,
+        dry=dry_run,
     )
     workspace = open_workspace(workspace_)
     if CLAIMS in what:

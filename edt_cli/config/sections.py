@@ -91,6 +91,9 @@ class EmbeddingSettings(Section):
     api_base: str | None = Field(
         None, description="base URL of the embedder's server, if it is not the provider's default"
     )
+    batch_size: int | None = Field(
+        None, ge=1, description="texts in one call to the embedder: as many as it takes by default"
+    )
 
 
 class LLMSettings(Section):
@@ -238,6 +241,11 @@ class ProfilingSettings(Section):
         description="how a profile is written: in three steps, or in one (`naive`: `w/o S-R-A`)",
     )
     clusters: int = Field(10, ge=1, description="number of clusters of items (C of section 3.4.1)")
+    source: Literal["augmented", "raw"] = Field(
+        "augmented",
+        description="sequences that profiles are written from: the augmented ones, or the purchases alone (`raw`), "
+        "whose profiles all augmentations share",
+    )
 
 
 class ModelSettings(Section):

@@ -50,6 +50,8 @@ class Comparison:
         datasets: Its datasets by name.
         max_failed: Share of a stage's questions that may fail; None for what the settings say.
         retry_failed: Whether to ask questions again whose replies could not be used, once for all cells.
+        asked_again: First keys of the stages whose questions were asked again; comparisons of a command share it.
+        dry: Whether nobody will be called, so that no key is needed.
         providers: LLMs and embedders by their settings.
     """
 
@@ -59,6 +61,8 @@ class Comparison:
     datasets: Mapping[str, Dataset]
     max_failed: float | None = None
     retry_failed: bool = False
+    asked_again: set[str] = field(default_factory=set)
+    dry: bool = False
     providers: dict[tuple[Any, ...], Providers] = field(default_factory=dict)
 
     @property
@@ -97,7 +101,8 @@ class Comparison:
             settings = settings.changed(limits={"max_failed": self.max_failed})
         provider_settings = (settings.llm.model_dump_json(), settings.embedding.model_dump_json(), settings.limits)
         shared = self.providers.setdefault(
-            provider_settings, Providers(self.workspace, settings, retry_failed=self.retry_failed)
+            provider_settings,
+            Providers(self.workspace, settings, retry_failed=self.retry_failed, dry=self.dry),
         )
         return Pipeline(
             workspace=self.workspace,
@@ -231,9 +236,8 @@ def compare(
 
 def retry_failed(c: Comparison, events: Events) -> None:
     """Ask the failed questions of all cells again, each once, before any run is made of the answers."""
-    done: set[str] = set()
     for cell in c.unique:
-        replace(c.pipeline(cell), events=events).retried(done)
+        replace(c.pipeline(cell), events=events).retried(c.asked_again)
     c.__dict__.pop("unique")  # keys move with what was answered
 
 

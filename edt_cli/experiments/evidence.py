@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Wanted:
         of_llm: Settings of whatever an LLM makes.
         of_all: Settings of all systems.
         quick: Whether samples stand for the datasets, for one epoch a phase.
+        max_failed: Share of a stage's questions that may fail; None for what the settings say.
+        retry_failed: Whether to ask questions again whose replies could not be used, once for all evidence.
+        asked_again: First keys of the stages whose questions were asked again.
+        dry: Whether nobody will be called, so that no key is needed.
     """
 
     data: Sequence[str]
@@ -60,6 +64,10 @@ class Wanted:
     of_llm: Values = field(default_factory=dict)
     of_all: Values = field(default_factory=dict)
     quick: bool = False
+    max_failed: float | None = None
+    retry_failed: bool = False
+    asked_again: set[str] = field(default_factory=set)
+    dry: bool = False
 
     def open(self, workspace: Workspace, name: str) -> Comparison:
         """Open the plan of evidence in a workspace.
@@ -71,4 +79,11 @@ class Wanted:
         plan = Plan.read(Path(name)).changed(
             data=self.data, seeds=self.seeds, preset=self.preset, budget=self.budget
         )
-        return Comparison.open(workspace, with_llms(plan, self.llms, self.of_llm, self.of_all), quick=self.quick)
+        opened = Comparison.open(workspace, with_llms(plan, self.llms, self.of_llm, self.of_all), quick=self.quick)
+        return replace(
+            opened,
+            max_failed=self.max_failed,
+            retry_failed=self.retry_failed,
+            asked_again=self.asked_again,
+            dry=self.dry,
+        )

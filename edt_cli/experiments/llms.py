@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,29 +15,42 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class LLM:
-    """An LLM with the embedder that goes with it."""
+    """An LLM with the embedder that goes with it, each perhaps on a server of its own."""
 
     provider: str
     embedder: str
+    api_base: str | None = None
+    embedder_api_base: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse PROVIDER[/MODEL][,EMBEDDER]; without an embedder it is `local`.
+        """Parse PROVIDER[/MODEL][@URL][,EMBEDDER[@URL]]; without an embedder it is `local`.
 
         Raises:
             UsageError: If the text is of another form.
         """
-        provider, comma, embedder = (part.strip() for part in text.partition(","))
-        if not provider or (comma and not embedder) or "," in embedder:
-            raise UsageError(f"--llm takes PROVIDER/MODEL[,EMBEDDER], such as openai/gpt-4o-mini; got {text!r}")
-        return cls(provider, embedder or LOCAL)
+        parts = [re.fullmatch(r"\s*(.+?)(?:@(https?://.+?))?\s*", part) for part in text.split(",")]
+        if not 1 <= len(parts) <= 2 or None in parts:
+            raise UsageError(
+                "--llm takes PROVIDER/MODEL[@URL][,EMBEDDER[@URL]], such as openai/gpt-4o-mini or "
+                f"openai/served@http://gpu:8000/v1; got {text!r}"
+            )
+        (provider, api_base), *rest = (part.groups() for part in parts if part)
+        embedder, embedder_api_base = rest[0] if rest else (LOCAL, None)
+        return cls(provider, embedder, api_base, embedder_api_base)
 
     @property
     def label(self) -> str:
         return f"With {self.provider}" + (f", {self.embedder}" if self.embedder != LOCAL else "")
 
     def settings(self) -> Values:
-        return {"llm": {"provider": self.provider}, "embedding": {"embedder": self.embedder}}
+        """Return the settings that choose it; a server that is not named is left to others."""
+        at = {} if self.api_base is None else {"api_base": self.api_base}
+        embedder_at = {} if self.embedder_api_base is None else {"api_base": self.embedder_api_base}
+        return {
+            "llm": {"provider": self.provider, **at},
+            "embedding": {"embedder": self.embedder, **embedder_at},
+        }
 
 
 def compares_llms(plan: Plan) -> bool:
@@ -50,7 +64,7 @@ def with_llms(plan: Plan, llms: Sequence[LLM], of_llm: Values | None = None, of_
     Args:
         plan: A plan.
         llms: One for all systems; any number for a plan that compares LLMs, in which `local` stays the last row.
-        of_llm: Further settings of whatever is not `local`.
+        of_llm: Further settings of whatever is not `local`, where an LLM says nothing else.
         of_all: Further settings of all systems.
 
     Raises:
@@ -60,18 +74,16 @@ def with_llms(plan: Plan, llms: Sequence[LLM], of_llm: Values | None = None, of_
     if not compares_llms(plan):
         if len(llms) > 1:
             raise UsageError("only table-8 and cost have several LLMs: give one --llm")
-        return plan.changed(settings=merged(*(llm.settings() for llm in llms), of_llm or {}))
+        return plan.changed(settings=merged(of_llm or {}, *(llm.settings() for llm in llms)))
     by_llm = [entry for entry in plan.systems if not _is_local(entry)]
     local = [entry for entry in plan.systems if _is_local(entry)]
+    rows = [entry.model_copy(update={"settings": merged(entry.settings, of_llm or {})}) for entry in by_llm]
     if llms:
-        by_llm = [
-            by_llm[0].model_copy(
-                update={"label": llm.label, "settings": merged(by_llm[0].settings, llm.settings())}
-            )
+        rows = [
+            rows[0].model_copy(update={"label": llm.label, "settings": merged(rows[0].settings, llm.settings())})
             for llm in llms
             if llm != LLM(LOCAL, LOCAL)
         ]
-    rows = [entry.model_copy(update={"settings": merged(entry.settings, of_llm or {})}) for entry in by_llm]
     return validated(Plan, {**plan.model_dump(), "systems": [entry.model_dump() for entry in (*rows, *local)]})
 
 

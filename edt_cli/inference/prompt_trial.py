@@ -192,7 +192,9 @@ class Trial:
     def _known_tau(self) -> Tau:
         """Return the values of tau of these prompts, or else of the built-in ones, that were calibrated here."""
         pipeline, s = self.pipeline, self.pipeline.settings
-        if known := KnownTau(pipeline.workspace, pipeline.tau_key).read():
+        known, users = KnownTau(pipeline.workspace, pipeline.tau_key).of_most()
+        if known:
+            self.notes += [] if users is None else [f"tau is that of a pilot of {users:,} users"]
             return known
         built_in = Prompts(local=s.llm.provider == "local").identity(AUGMENT)
         key = keys.tau_key(
@@ -203,7 +205,8 @@ class Trial:
             s.llm,
             built_in,
         )
-        if known := KnownTau(pipeline.workspace, key).read():
+        known, _ = KnownTau(pipeline.workspace, key).of_most()
+        if known:
             self.notes.append("tau is the one of the built-in prompts")
         return known
 
@@ -216,10 +219,8 @@ class Trial:
 
     def _chain(self) -> Chain:
         pipeline, s = self.pipeline, self.pipeline.settings
-        augmented = Augmentation.none(pipeline.view)
-        if s.augmentation.enabled and pipeline.made("augmentation"):
-            augmented = pipeline.augmentation()
-        elif s.augmentation.enabled:
+        augmented = pipeline.profiled() if pipeline.profiled_is_made else Augmentation.none(pipeline.view)
+        if not pipeline.profiled_is_made:
             self.notes.append("there is no augmentation yet, so the question is about the purchases alone")
         profiling = s.profiling.model_copy(
             update={"chain": "naive" if self.name == "naive" else "summarize-reform-analyze"}

@@ -106,10 +106,16 @@ class Providers:
         return self._stated is not None
 
     @property
+    def fallback_with_price(self) -> tuple[str, Price | None] | None:
+        """Name of the second LLM, and its price in US dollars per token, None if unknown; None without a second."""
+        second = self.fallback
+        return None if second is None else (second.name, self._fallback_price or second.price_per_token())
+
+    @property
     def paid(self) -> bool:
         """Whether a call may cost money: a price that is not known may be one."""
-        second = None if self.fallback is None else self._fallback_price or self.fallback.price_per_token()
-        other = self.fallback is not None and (second is None or any(second))
+        second = self.fallback_with_price
+        other = second is not None and (second[1] is None or any(second[1]))
         return self.price is None or any(self.price) or other or self.embedder.paid
 
     @cached_property
@@ -124,6 +130,7 @@ class Providers:
         backend: EmbeddingBackend = embedding_backend(
             s.embedder, self._embedder_address, self.device, limits.timeout, dry=self.dry
         )
+        backend.batch_size = s.batch_size or backend.batch_size
         if s.embedder.partition("/")[0] != "local":
             price = None if limits.embedder_price is None else limits.embedder_price / 1e6
             backend = PacedEmbeddings(BudgetedEmbeddings(backend, self.budget, price), self._pace(1))
@@ -171,7 +178,7 @@ class Providers:
             )
         if self.fallback is not None:
             raise BackendError("no second model is asked in batch jobs: leave out --fallback or --batch-api")
-        client = backend.batches()
+        client, alias = backend.batches(), self._alias(self.settings.llm.provider)
         if client is None:
             raise BackendError(f"{backend.name} has no batch jobs that edt can use: leave out --batch-api")
         return BatchedChat(
@@ -181,6 +188,7 @@ class Providers:
             self.budget,
             self.ledger,
             price=self._stated,
+            context=None if alias is None else alias.context,
             retry_failed=self.retry_failed,
         )
 

@@ -11,6 +11,7 @@ from edt_backends.cache import CachedChat
 from edt_backends.store import Observed
 from edt_backends.wrappers import request_bytes
 from edt_cli.config import LimitSettings
+from edt_cli.llm.ask import with_thoughts
 from edt_cli.models.systems import has_llm, needs
 from edt_cli.paper.facts import COST_PER_USER
 
@@ -162,6 +163,7 @@ def _estimates(pipeline: Pipeline, counted: Counted, shard: Shard | None = None)
         limits=s.limits,
         counted=counted,
         stated=pipeline.providers.price_is_stated,
+        fallback=pipeline.providers.fallback_with_price,
     )
     vectors = _vectors(pipeline) if asks_items or asks_profiles else None
     items = 0
@@ -199,6 +201,7 @@ class Known:
         limits: Limits of requests and tokens per minute.
         counted: Requests that were counted already.
         stated: Whether the user states the price, which then holds for all tokens.
+        fallback: Name and price of the LLM that is asked where the first has no answer, if there is one.
     """
 
     chat: CachedChat
@@ -208,6 +211,7 @@ class Known:
     limits: LimitSettings
     counted: Counted = field(default_factory=Counted)
     stated: bool = False
+    fallback: tuple[str, tuple[float, float] | None] | None = None
 
     def stage(
         self, name: str, requests: Iterable[ChatRequest], more: Iterable[tuple[str, Span, Span]] = ()
@@ -225,7 +229,7 @@ class Known:
             if request.user is not None:
                 users.add(request.user)
             key = self.chat.key(request)
-            if key in keys or self.chat.contains(request):
+            if key in keys or self.chat.contains(fitting(self.chat, request)):
                 cached += 1  # the reply to an equal request answers it, too
                 continue
             keys.add(key)
@@ -248,6 +252,7 @@ class Known:
         if self.price is not None:
             into, out = (Span(price, price) for price in self.price)
             cost = priced_tokens.times(into) + completion_tokens.times(out)
+        cost = self._at_worst(cost, prompt_tokens, completion_tokens)
         return Estimate(
             stage=name,
             users=len(users),
@@ -259,6 +264,15 @@ class Known:
             seconds=self._duration(calls, prompt_tokens + completion_tokens, seconds),
             basis=self._basis([prompt for prompt, _, _ in [*parts, *more]]),
         )
+
+    def _at_worst(self, cost: Span | None, prompt_tokens: Span, completion_tokens: Span) -> Span | None:
+        """Return a cost whose upper end holds if the second LLM answers everything, where there is one."""
+        if self.fallback is None or cost is None:
+            return cost
+        price = self.fallback[1]
+        if price is None:
+            return None
+        return Span(cost.low, max(cost.high, prompt_tokens.high * price[0] + completion_tokens.high * price[1]))
 
     def statistics(self, prompt: str) -> Observed | None:
         """Return the statistics of a prompt's cached replies; None if there are too few."""
@@ -304,10 +318,11 @@ class Known:
     def _basis(self, prompts: list[str]) -> str:
         unique = dict.fromkeys(prompts)
         counts = {prompt: stats.questions for prompt in unique if (stats := self.statistics(prompt))}
-        if not counts:
-            return "stated ranges"
         said = ", ".join(f"{count:,} of {prompt}" for prompt, count in counts.items())
-        return f"replies in the cache: {said}" + ("" if len(counts) == len(unique) else "; stated ranges")
+        known = [f"replies in the cache: {said}"] if counts else []
+        stated = [] if counts and len(counts) == len(unique) else ["stated ranges"]
+        worst = [] if self.fallback is None else [f"at worst all by {self.fallback[0]}"]
+        return "; ".join(known + stated + worst)
 
     def _duration(self, calls: Span, tokens: Span, seconds: Span) -> Span:
         """Return the longest of the times for answers, requests per minute and tokens per minute."""
@@ -321,6 +336,15 @@ class Known:
         return Span(of(calls.low, tokens.low, seconds.low), of(calls.high, tokens.high, seconds.high))
 
 
+def fitting(chat: CachedChat, request: ChatRequest) -> ChatRequest:
+    """Return the question that is sent in place of one that a server has refused as too long."""
+    while chat.was_too_long(with_thoughts(request, chat)) and request.shorter is not None:
+        if (shorter := request.shorter()) is None:
+            break
+        request = shorter
+    return request
+
+
 def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known, shard: Shard | None) -> Estimate:
     """Estimate the chain of section 3.4.2.
 
@@ -331,8 +355,8 @@ def _profiles(pipeline: Pipeline, vectors: ItemEmbeddings, known: Known, shard: 
     from edt_cli.profiling.chain import Chain
 
     s = pipeline.settings
-    made = pipeline.made("augmentation") or not s.augmentation.enabled
-    augmented = pipeline.augmentation() if made else Augmentation.none(pipeline.view)
+    made = pipeline.profiled_is_made
+    augmented = pipeline.profiled() if made else Augmentation.none(pipeline.view)
     chain = Chain(pipeline.view, augmented, vectors, s.profiling, s.llm)
     if shard is not None:
         chain.of_shard(shard)
@@ -395,7 +419,9 @@ def _embedding(pipeline: Pipeline, items: int, profiles: int, counted: Counted) 
 
 
 def _vectors(pipeline: Pipeline) -> ItemEmbeddings:
-    if pipeline.made("embeddings") or not pipeline.providers.embedder.paid:
+    local = pipeline.settings.embedding.embedder.partition("/")[0] == "local"
+    asks = pipeline.providers.embedder.paid or (pipeline.providers.dry and not local)
+    if pipeline.made("embeddings") or not asks:
         return pipeline.embeddings()
     return _stand_in(pipeline.view)
 

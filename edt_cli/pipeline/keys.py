@@ -99,8 +99,16 @@ def _augmenter(s: AugmentationSettings) -> dict[str, Any]:
 
 
 def profiles_key(view: str, embeddings: str, augmentation: str, s: ProfilingSettings, llm: str) -> str:
-    """Return the key of profiles before any failed question was asked again."""
-    return digest("profiles", view, embeddings, augmentation, s, llm)
+    """Return the key of profiles before any failed question was asked again.
+
+    Args:
+        view: Key of the training view.
+        embeddings: Key of the item embeddings.
+        augmentation: Key of the augmentation that they are written from, which says what `source` does.
+        s: Settings of the profiles.
+        llm: Key of the LLM.
+    """
+    return digest("profiles", view, embeddings, augmentation, s.model_dump(exclude={"source"}), llm)
 
 
 def retried_key(key: str, tries: int) -> str:

@@ -38,7 +38,7 @@ def check_shard(pipeline: Pipeline, kind: LLMStage, shard: Shard) -> None:
         raise UsageError("--shard is for an LLM, whose replies are kept; without --provider nobody is asked")
     if kind == "augmentation" and not shard.number:
         raise UsageError("--shard 0 asks what all users share, and `augment` has no such questions: begin with 1")
-    if kind == "profiles" and pipeline.settings.augmentation.enabled and not pipeline.made("augmentation"):
+    if kind == "profiles" and not pipeline.profiled_is_made:
         raise UserError(
             "profiles are of augmented sequences, and the augmentation is not made: first `edt augment` with the "
             "same options but --shard"
@@ -84,7 +84,7 @@ def _generate(pipeline: Pipeline, shard: Shard) -> Asked:
 def _profile(pipeline: Pipeline, shard: Shard) -> Asked:
     from edt_cli.profiling.profile import ask_shard
 
-    s, (view, augmented) = pipeline.settings, pipeline.profiler.profiled()
+    s, (view, augmented) = pipeline.settings, pipeline.profiler.profiled_view()
     chain, failed, usage = ask_shard(
         view, augmented, pipeline.embeddings(), s.profiling, s.llm, pipeline.chat, pipeline.events, shard
     )

@@ -163,6 +163,22 @@ class Stages:
         """Key of the profiles; OFF if they are switched off."""
         return self._key("profiles") if self.settings.profiling.enabled else OFF
 
+    @property
+    def profiled_key(self) -> str:
+        """Key of the augmentation that profiles are written from; OFF if it is the purchases alone."""
+        return OFF if self.settings.profiling.source == "raw" else self.augmentation_key
+
+    @property
+    def profiled_is_made(self) -> bool:
+        """Whether what profiles are written from is there."""
+        return self.profiled_key == OFF or self.made("augmentation")
+
+    def profiled(self) -> Augmentation:
+        """Get or make the augmentation that profiles are written from."""
+        from edt_cli.augmentation.artefact import Augmentation
+
+        return Augmentation.none(self.view) if self.profiled_key == OFF else self.augmentation()
+
     def key_of(self, kind: Kind) -> str:
         """Return the key of an artefact of these settings."""
         if kind == "embeddings":
@@ -191,11 +207,11 @@ class Stages:
         if kind == "augmentation":
             return keys.augmentation_key(self.view.key, self.embeddings_key, s.augmentation, llm)
         view = f"{self.view.key}-validation" if self.departures.profiles_see_validation else self.view.key
-        return keys.profiles_key(view, self.embeddings_key, self.augmentation_key, s.profiling, llm)
+        return keys.profiles_key(view, self.embeddings_key, self.profiled_key, s.profiling, llm)
 
     @property
     def tau_key(self) -> str:
-        """Key of the values of tau that a pilot leaves to the remaining users."""
+        """Key of the values of tau, whatever sample of the users they are calibrated on."""
         s = self.settings
         prompts = self.prompts("augmentation")
         return keys.tau_key(self.view.key, self.embeddings_key, s.augmentation, self.chat_identity, s.llm, prompts)
@@ -268,10 +284,7 @@ class Stages:
 
             embeddings, chat = self.embeddings(), self.chat
             before = self.embedder.cost_usd
-            known = KnownTau(
-                self.workspace,
-                self.tau_key,
-            )
+            known = KnownTau(self.workspace, self.tau_key, s.llm.limit_users)
             try:
                 made = augment(
                     self.view,
@@ -287,8 +300,7 @@ class Stages:
                 self.providers.note_hits(chat)
             share = self._failed_share("augmentation", made.summary["asked"], made.summary["failed"])
             known.keep(made.summary["tau"])
-            for warning in made.summary["warnings"]:
-                self.events.emit(Warned(step="augmentation", message=f"warning: {warning}"))
+            self._warn("augmentation", made.summary)
             checked = check_sources(self.dataset, made.sources, "augmentation", self.view.prefixes.lengths)
             checked += check_sequences(self.dataset, made, self.view.prefixes.lengths)
             made.save(folder)
@@ -316,7 +328,7 @@ class Stages:
             from edt_cli.augmentation.audit import check_sources
             from edt_cli.profiling.profile import profile
 
-            (view, augmented), embeddings, chat = self.profiled(), self.embeddings(), self.chat
+            (view, augmented), embeddings, chat = self.profiled_view(), self.embeddings(), self.chat
             before = self.embedder.cost_usd
             try:
                 made = profile(
@@ -333,10 +345,11 @@ class Stages:
                 self.providers.note_hits(chat)
             asked, failed = made.summary["asked_users"], dict(Counter(made.failures.drop_nulls("user")["reason"]))
             share = self._failed_share("profiles", asked, failed)
+            self._warn("profiles", made.summary)
             checked = check_sources(self.dataset, made.sources, "profiles", view.prefixes.lengths)
             made.save(folder)
             manifest |= {
-                "inputs": {"embeddings": self.embeddings_key, "augmentation": self.augmentation_key},
+                "inputs": {"embeddings": self.embeddings_key, "augmentation": self.profiled_key},
                 "settings": s.profiling.model_dump(),
                 "embedding_usd": _since(before, self.embedder.cost_usd),
                 **_account(chat, made.summary, checked, share, self.prompts("profiles")),
@@ -345,15 +358,19 @@ class Stages:
         stage = Stage(kind="profiles", key=self.profiles_key, make=make, load=Profiles.load)
         return get_or_make(self.workspace, stage, self.events)
 
-    def profiled(self) -> tuple[TrainingView, Augmentation]:
+    def profiled_view(self) -> tuple[TrainingView, Augmentation]:
         """Return what profiles are made of: the interactions that they may see, and the augmented sequences."""
         from edt_cli.augmentation.insertion import continued
 
-        view, augmented = self.view, self.augmentation()
+        view, augmented = self.view, self.profiled()
         if not self.departures.profiles_see_validation:
             return view, augmented
         seen = self.dataset.training_view("train+valid")
         return seen, continued(augmented, view.prefixes, seen.prefixes)
+
+    def _warn(self, kind: LLMStage, summary: dict[str, Any]) -> None:
+        for warning in summary.get("warnings", ()):
+            self.events.emit(Warned(step=kind, message=f"warning: {warning}"))
 
     def _failed_share(self, kind: LLMStage, asked: int, failed: dict[str, int]) -> float:
         """Return the share of a stage's questions that failed, by cause.

@@ -14,6 +14,7 @@ from edt_cli.workspace.layout import Artefact, Workspace, read_json, write_json
 T = TypeVar("T")
 Tau = dict[str, dict[str, float]]
 """Values of tau by domain and kind of user."""
+ALL_USERS = "all"
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,46 @@ class Tries:
 
 @dataclass(frozen=True)
 class KnownTau:
-    """Record of a pilot's values of tau, which are used again for the remaining users.
+    """Record of the values of tau that were calibrated, by the number of users who were asked about.
 
-    Other values would change insertions, hence prompts, and pay twice.
+    When the failed questions of the same users are asked again, the same values are used: others would change
+    insertions, hence prompts, and pay twice. A run on other users, as on all of them after a pilot, calibrates its
+    own.
+
+    Attributes:
+        workspace: The workspace.
+        key: Key of all that tau depends on but the users.
+        users: Number of users of the sample; None for all.
     """
 
     workspace: Workspace
     key: str
+    users: int | None = None
 
     def read(self) -> Tau:
-        """Return the kept values; empty if there are none."""
-        return dict(read_json(self._file)["tau"]) if self._file.is_file() else {}
+        """Return the values that were calibrated on these users; empty if there are none."""
+        return self._all().get(self._name, {})
+
+    def of_most(self) -> tuple[Tau, int | None]:
+        """Return the values that were calibrated on most users, and their number, None for all; or nothing."""
+        samples = self._all()
+        most = max(samples, key=lambda name: float("inf") if name == ALL_USERS else int(name), default=ALL_USERS)
+        return samples.get(most, {}), None if most == ALL_USERS else int(most)
 
     def keep(self, tau: Tau) -> None:
-        """Keep the values that are new: a pilot may have no user of some kind."""
+        """Keep the values that are new: an attempt may have had no reply about some kind of user."""
         known = self.read()
         merged = {name: {**kinds, **known.get(name, {})} for name, kinds in tau.items()}
         if merged != known and any(merged.values()):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._file, {"tau": merged})
+            write_json(self._file, {"by_users": {**self._all(), self._name: merged}})
+
+    def _all(self) -> dict[str, Tau]:
+        return dict(read_json(self._file).get("by_users", {})) if self._file.is_file() else {}
+
+    @property
+    def _name(self) -> str:
+        return ALL_USERS if self.users is None else str(self.users)
 
     @property
     def _file(self) -> Path:

@@ -19,6 +19,7 @@ from edt_cli.config import LLMSettings, ProfilingSettings, UserError
 from edt_cli.data.dataset import TEXT_FIELDS, TrainingView
 from edt_cli.data.imbalance import dominant, imbalance
 from edt_cli.llm.ask import Failed, UsageStats, ask, clean, request
+from edt_cli.llm.content import Content
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.llm.prompt_set import NO_DOMAIN, Prompts, others
 from edt_cli.llm.shards import Shard
@@ -93,6 +94,7 @@ class Chain:
             instruction of that degree names none.
         groups: Items of each user's prompts.
         prompts: The prompts.
+        content: The profiles that an LLM has written, at a glance.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Chain:
         llm: LLMSettings,
     ) -> None:
         self._view, self._llm, self._items = view, llm, augmentation.sequences.items
-        self._inserted, self.prompts = augmentation.inserted, Prompts.of(llm)
+        self._inserted, self.prompts, self.content = augmentation.inserted, Prompts.of(llm), Content()
         clusters = cluster_items(view, embeddings, settings.clusters, llm.seed)
         self._naive = settings.chain == "naive"
         self.groups = group_sequences(view, augmentation, embeddings, None if self._naive else clusters)
@@ -233,7 +235,10 @@ class Chain:
         answer = await ask(chat, question, ProfileText, usage, _nothing_said, self.prompts)
         if isinstance(answer, Failed):
             return Outcome(step=step, failed=answer, summaries=summaries)
-        return Outcome(profile=clean(answer.profile, TEXT_CHARACTERS), summaries=summaries)
+        profile = clean(answer.profile, TEXT_CHARACTERS)
+        if chat.cacheable:
+            self.content.add(profile, question)
+        return Outcome(profile=profile, summaries=summaries)
 
     def _groups_of(self, user: int) -> Groups:
         """Return where a user's items stand in the augmented sequences, oldest first, without empty groups."""
@@ -328,7 +333,7 @@ def _newer(indices: list[int]) -> list[int]:
 
 def _nothing_said(answer: Instruction | ProfileText) -> Failed | None:
     text = answer.profile if isinstance(answer, ProfileText) else answer.instruction
-    return None if clean(text, TEXT_CHARACTERS) else Failed("nothing said")
+    return None if clean(text, TEXT_CHARACTERS).strip(" .…") else Failed("nothing said")
 
 
 def _by_cluster(answer: Summaries) -> dict[int, str]:

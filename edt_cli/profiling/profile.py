@@ -65,6 +65,8 @@ def profile(
     vectors = np.zeros((users, dimension), np.float32)
     if written:
         vectors[[text is not None for text in texts]] = embed_texts(written, embedder, events, "embed profiles")
+    content = chain.content
+    looked_at = {"content": content.summary(), "warnings": content.warnings("profiles")} if content.texts else {}
     return Profiles(
         texts=texts,
         vectors=vectors,
@@ -82,6 +84,7 @@ def profile(
             "chain": settings.chain,
             "degrees": np.bincount(chain.degrees[chain.users], minlength=len(chain.prompts.instructions)).tolist(),
             "llm": usage.summary(),
+            **looked_at,
         },
     )
 

@@ -12,7 +12,12 @@ def summary_lines(summary: Mapping[str, Any]) -> Lines:
     """Return the lines of an augmentation's or a profiling's summary; none of one that is switched off."""
     if "users" not in summary:
         return []
-    return [*_asked(summary), *(_kept(summary) if "generated" in summary else _written(summary)), *_cost(summary)]
+    return [
+        *_asked(summary),
+        *(_kept(summary) if "generated" in summary else _written(summary)),
+        *_content(summary),
+        *_cost(summary),
+    ]
 
 
 def shard_lines(asked: Mapping[str, Any]) -> Lines:
@@ -60,6 +65,8 @@ def _kept(summary: Mapping[str, Any]) -> Lines:
         lines.append(
             (f"kept in {domain}", ", ".join(parts) + f"; {summary['different_items'][domain]:,} different")
         )
+    if users := summary.get("calibrated_on"):
+        lines.append(("tau", f"calibrated on these {users:,} users; a run on others calibrates its own"))
     if anchors := summary.get("anchors"):
         same, named = anchors["agree"], anchors["named"]
         share = f"{same:,} ({same / named:.1%})"
@@ -76,6 +83,17 @@ def _written(summary: Mapping[str, Any]) -> Lines:
         ("profiles", f"{summary['profiles']:,} written ({summary['chain']})"),
         ("users by degree", degrees),
     ]
+
+
+def _content(summary: Mapping[str, Any]) -> Lines:
+    if (content := summary.get("content")) is None:
+        return []
+    texts, what = content["texts"], "titles" if "generated" in summary else "profiles"
+    different, repeating = (
+        f"{content[name]:,} ({content[name] / texts:.0%})" for name in ("different", "repeating")
+    )
+    lines = [(f"the {what}", f"{texts:,}, of which {different} differ and {repeating} repeat the prompt")]
+    return lines + [("such as" if not at else "", sample) for at, sample in enumerate(content["samples"])]
 
 
 def _cost(summary: Mapping[str, Any]) -> Lines:

@@ -122,7 +122,9 @@ class Acts:
 
         command = busy[0].command if len(busy) == 1 else ""
         training = any(followed.training for followed in busy)
-        self.app.push_screen(Stop(training=training, leaving=leaving, command=command, count=len(busy)), answered)
+        llm = busy[0].working.llm if len(busy) == 1 and not training else None
+        question = Stop(training=training, leaving=leaving, command=command, count=len(busy), llm=llm)
+        self.app.push_screen(question, answered)
 
     def request(self, followed: Followed, request: Request) -> None:
         """Ask something of a process at work."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -52,6 +52,7 @@ class Stop(ModalScreen["Request | Literal['leave'] | None"]):
         leaving: Whether one can also close the view, after Ctrl-C.
         command: The command that goes on with the work.
         count: Number of runs or jobs that are stopped.
+        llm: Counts of the LLM stage that is at work, if there is one.
     """
 
     BINDINGS = [
@@ -65,26 +66,39 @@ class Stop(ModalScreen["Request | Literal['leave'] | None"]):
     Stop Static { width: 72; max-width: 96%; height: auto; padding: 1 2; }
     """
 
-    def __init__(self, *, training: bool, leaving: bool = False, command: str = "", count: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        training: bool,
+        leaving: bool = False,
+        command: str = "",
+        count: int = 1,
+        llm: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.training, self.leaving, self.command, self.count = training, leaving, command, count
+        self.llm = llm or {}
 
     def compose(self) -> ComposeResult:
+        question = Static(self.text(), classes="frame", markup=False)
+        question.border_title = "stop"
+        yield question
+
+    def text(self) -> str:
+        """Return the question: what is lost, what was paid, and how to go on."""
         after = "  e    after this epoch, with a checkpoint\n" if self.training else ""
         leave = "  l    not at all: leave it running and close this view\n" if self.leaving else ""
         lost = "what came after the last checkpoint is lost" if self.training else "every reply so far is kept"
         what = ("run" if self.training else "job") + ("s" if self.count > 1 else "")
         again = f"\n\n{safe(self.command, 300)}" if self.command else ""
-        question = Static(
-            f"Stop {f'these {self.count}' if self.count > 1 else 'this'} {what}?\n\n{after}"
+        spent = f"{self.llm.get('new', 0):,} new calls, {self.llm.get('spent_usd') or 0.0:.4f} USD so far"
+        so_far = f"{spent}; calls under way come to their end.\n\n" if self.llm else ""
+        return (
+            f"Stop {f'these {self.count}' if self.count > 1 else 'this'} {what}?\n\n{so_far}{after}"
             f"  n    now: {lost}{'; so does Ctrl-C again' if self.leaving else ''}\n{leave}"
             "  esc  not at all, go on watching\n\n"
-            f"The same command goes on where it stopped.{again}",
-            classes="frame",
-            markup=False,
+            f"The same command goes on where it stopped.{again}"
         )
-        question.border_title = "stop"
-        yield question
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if parameters == ("leave",):

@@ -193,6 +193,18 @@ def test_an_error_of_one_question_is_that_questions_error(chat_of, server):
     assert "overloaded" in str(failed) and failed.retryable and failed.unbilled
 
 
+def test_a_question_too_long_is_known_from_its_line_and_from_the_context_that_is_stated(chat_of, server, tmp_path):
+    refusal = {"error": {"message": "8192 tokens at most", "code": "context_length_exceeded"}}
+    server.answer = lambda body: (400, refusal)
+    (error,) = answers(chat_of(), [question(1)])
+    assert error.only_this and error.unbilled and len(server.jobs) == 1
+    (error,) = answers(chat_of(), [question(1)])
+    assert error.only_this and len(server.jobs) == 1, "it is not sent again"
+    (tmp_path / "models.toml").write_text(f'[mine]\nmodel = "{MODEL}"\ncontext = 1100\n', "utf-8")
+    (error,) = answers(chat_of("mine"), [question(2)])
+    assert error.only_this and "context of 1,100" in str(error) and len(server.jobs) == 1
+
+
 def test_a_job_that_is_refused_costs_nothing_and_stops(chat_of, server):
     server.refuses = 400
     chat = chat_of()

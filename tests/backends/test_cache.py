@@ -518,3 +518,62 @@ class TestProcesses:
             assert writer.wait(10) == -signal.SIGKILL
             self.whole(tmp_path, written)
         ReplyCache(tmp_path).put({"after": {"backend": "w", "time": 0, "usage": {}}})
+
+
+class TestTooLong:
+    """A question that a server refused as too long is not sent whole again by a later command."""
+
+    @staticmethod
+    def refuse(request: ChatRequest) -> str:
+        raise BackendError("the context is too small", only_this=True, unbilled=True, status=400)
+
+    def refused(self, chat: CachedChat, request: ChatRequest = QUESTION) -> BackendError:
+        with pytest.raises(BackendError) as caught:
+            asyncio.run(chat.complete(request))
+        return caught.value
+
+    def test_it_is_remembered_beside_the_cache(self, tmp_path):
+        cache, first, later = ReplyCache(tmp_path), Oracle(self.refuse), Oracle()
+        assert self.refused(CachedChat(first, cache)).status == 400 and len(first.asked) == 1
+        chat = CachedChat(later, ReplyCache(tmp_path))
+        error = self.refused(chat)
+        assert error.only_this and error.unbilled and "--retry-failed" in str(error) and not later.asked
+        assert self.refused(chat, replace(QUESTION, max_tokens=QUESTION.max_tokens + 1)).only_this
+        asyncio.run(chat.complete(replace(QUESTION, max_tokens=QUESTION.max_tokens - 1)))
+        assert len(later.asked) == 1, "with fewer tokens for its reply it may fit"
+        assert "Tea" not in (tmp_path / "too-long.jsonl").read_text(), "nothing of what it says"
+
+    def test_who_asks_again_asks_again(self, tmp_path):
+        self.refused(CachedChat(Oracle(self.refuse), ReplyCache(tmp_path)))
+        again = CachedChat(oracle := Oracle(), ReplyCache(tmp_path), retry_failed=True)
+        asyncio.run(again.complete(QUESTION))
+        assert len(oracle.asked) == 1
+        cache = ReplyCache(tmp_path)
+        cache.clear()
+        assert not CachedChat(oracle, ReplyCache(tmp_path)).was_too_long(QUESTION)
+
+    def test_other_failures_and_broken_lines_are_not(self, tmp_path):
+        def fail(request: ChatRequest) -> str:
+            raise BackendError("longer than the context that models.toml states", only_this=True)
+
+        self.refused(CachedChat(Oracle(fail), ReplyCache(tmp_path)))
+        (tmp_path / "too-long.jsonl").write_text('{"key": "x"\n[1]\n{"key": "y"}\n')
+        asyncio.run(CachedChat(oracle := Oracle(), ReplyCache(tmp_path)).complete(QUESTION))
+        assert len(oracle.asked) == 1
+
+
+def test_texts_are_embedded_in_calls_of_the_size_that_is_set(tmp_path, monkeypatch):
+    from edt_backends import registry
+    from edt_cli.config import Settings
+    from edt_cli.llm.providers import Providers
+    from edt_cli.workspace.layout import Workspace
+
+    monkeypatch.setattr(registry, "embedding_backend", lambda *given, **named: Lengths())
+    sizes = {}
+    for size in (None, 2, 5):
+        settings = Settings().changed(embedding={"batch_size": size})
+        chosen = Providers(Workspace(tmp_path), settings).embedder
+        texts = [f"{size} {number}" for number in range(5)]
+        asyncio.run(chosen.embed(texts))
+        sizes[size] = [len(call) for call in chosen._backend.asked]
+    assert sizes == {None: [3, 2], 2: [2, 2, 1], 5: [5]}

@@ -180,6 +180,38 @@ class TestOllama:
             assert complete(backend).text == ANSWER
         assert backend.identity()["api_base"] == server.url
 
+    @pytest.mark.parametrize(
+        ("said", "address"),
+        [
+            ("", None),
+            ("gpu", "http://gpu:11434"),
+            ("gpu:8080", "http://gpu:8080"),
+            (":5000", "http://127.0.0.1:5000"),
+            ("0.0.0.0", "http://127.0.0.1:11434"),
+            ("http://0.0.0.0:11434/", "http://127.0.0.1:11434"),
+            ("https://gpu", "https://gpu:443"),
+            ("http://gpu", "http://gpu:80"),
+            ("https://gate:8443/ollama", "https://gate:8443/ollama"),
+            ("[::]:11434", "http://[::1]:11434"),
+            ("::1", "http://[::1]:11434"),
+        ],
+    )
+    def test_its_host_is_read_as_ollama_reads_it(self, said, address):
+        assert endpoint.ollama_address(said) == address
+
+    @pytest.mark.parametrize("form", ["http://{}", "{}", "0.0.0.0:{port}"])
+    def test_ollama_host_is_where_llm_and_embedder_are_asked(self, monkeypatch, form):
+        with serve({"/api/chat": lambda _: ollama_chat(ANSWER), "/api/embed": ollama_embeddings}) as server:
+            at = server.url.removeprefix("http://")
+            monkeypatch.setenv("OLLAMA_HOST", form.format(at, port=at.rpartition(":")[2]))
+            assert complete(chat_backend("ollama", "llama3.1")).text == ANSWER
+            assert asyncio.run(embedding_backend("ollama/nomic-embed-text").embed(["a"])).vectors.shape == (1, 3)
+            monkeypatch.setenv("OLLAMA_API_BASE", "http://127.0.0.1:9")
+            assert chat_backend("ollama/x").identity()["api_base"] == "http://127.0.0.1:9", (
+                "litellm's name is stronger"
+            )
+        assert chat_backend("openai/x", api_base="http://h/v1").identity()["api_base"] == "http://h/v1"
+
     def test_a_model_that_is_not_there(self):
         with serve({"/api/chat": lambda _: Reply({"error": "model 'llama9' not found"}, 404)}) as server:
             error = failure(chat_backend("ollama", "llama9", api_base=server.url))

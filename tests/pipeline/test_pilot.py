@@ -1,4 +1,4 @@
-"""What a pilot calibrated is used again for the rest, across commands."""
+"""What a pilot calibrated is its own: a run on all users is the same with a pilot before it and without."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from toy import random_dataset
 
 from edt_cli.config import Settings
 from edt_cli.pipeline import Pipeline
+from edt_cli.reporting.stage_summary import summary_lines
 from edt_cli.workspace.layout import Workspace
 
 pytestmark = pytest.mark.e2e
 
 
-def test_a_pilots_values_of_tau_are_kept_and_added_to(tmp_path):
+def test_a_whole_run_after_a_pilot_is_the_whole_run_without_one(tmp_path):
     dataset = random_dataset()
 
-    def taus(limit):
-        settings = Settings().changed(llm={"limit_users": limit})
-        found = Pipeline(Workspace(tmp_path), dataset, settings).augmentation().summary["tau"]
-        return {(domain, kind): tau for domain, kinds in found.items() for kind, tau in kinds.items()}
+    def augmented(folder, limit):
+        settings = Settings().changed(llm={"limit_users": limit}, augmentation={"tau": "q0.50"})
+        return Pipeline(Workspace(tmp_path / folder), dataset, settings).augmentation()
 
-    pilot, rest = taus(3), taus(None)
-    assert pilot and pilot.items() < rest.items()
-    assert rest.items() >= taus(10).items()
+    pilot, after, alone = augmented("one", 3), augmented("one", None), augmented("two", None)
+    assert after.summary["tau"] == alone.summary["tau"]
+    assert (
+        after.generated.equals(alone.generated) and after.sequences.items.tolist() == alone.sequences.items.tolist()
+    )
+    assert any(
+        kinds[kind] != after.summary["tau"][domain][kind]
+        for domain, kinds in pilot.summary["tau"].items()
+        for kind in kinds
+    )
+    told = dict(summary_lines(pilot.summary))["tau"]
+    assert told == "calibrated on these 3 users; a run on others calibrates its own"
+    assert "tau" not in dict(summary_lines(after.summary))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fault_run import write_shop
 from model_server import answer
 from servers import Body, Reply, Server, openai_chat, openai_embeddings, serve
 
+from edt_backends import directory
 from edt_backends.base import BackendError
 from edt_backends.ledger import Ledger
 from edt_backends.lexical import GRAM_FILE, WEIGHT_FILE
@@ -402,6 +404,19 @@ def test_providers(place, served, monkeypatch):
     dead = ("providers", "openai/served", "--api-base", "http://127.0.0.1:9/v1", "--ping", "--json")
     assert "cannot be reached" in edt(*dead, workspace=place).json["providers"][0]["answers"]
     assert "DEEPSEEK_API_KEY" in edt("providers", workspace=place).out
+
+
+def test_the_list_of_providers_is_the_one_that_litellm_gives_and_does_not_wait_for_it(monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-secret-0123456789")
+    monkeypatch.setenv("GEMINI_API_KEY", "sk-secret-0123456789")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    at_a_glance, asked = (list(directory.providers(asked=asked)) for asked in (False, True))
+    assert [replace(one, backend=None) for one in asked] == [replace(one, backend=None) for one in at_a_glance]
+    code = (
+        "import sys; from edt_backends import directory; found = list(directory.providers(asked=False)); "
+        "assert len(found) >= 5, found; assert 'litellm' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_batch_jobs_make_the_profiles_that_calls_make(place, tmp_path, served, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from test_data_cli import edt as edt  # the command in this process
 from toy import random_dataset
 
+import edt_cli.cli.reproduce as reproduce_module
 import edt_cli.experiments.compare as compare_module
 from edt_cli.data.saved import save
 from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.evidence import Wanted
 from edt_cli.experiments.findings import findings
 from edt_cli.experiments.forecast import forecast
+from edt_cli.pipeline.stages import OFF, Stages
 from edt_cli.workspace.jobs import jobs_of
 from edt_cli.workspace.layout import Workspace, digest
 from edt_cli.workspace.runs import all_runs
@@ -162,11 +165,63 @@ def test_requests_that_rows_share_are_forecast_once(profiled, monkeypatch):
     assert forecast(*comparisons).calls == forecast(comparisons[0]).calls
 
 
+def test_profiles_of_the_purchases_alone_are_asked_for_once_in_table_3(profiled, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "not a key")
+    llm = {"llm": {"provider": "openai/gpt-4o-mini"}}
+    asked = {}
+    for source in ("augmented", "raw"):
+        wanted = replace(WANTED, of_all={**llm, "profiling": {"source": source}})
+        table = wanted.open(profiled.workspace, "table-3")
+        pipelines = {cell.label: table.pipeline(cell) for cell in table.cells}
+        keys = {label: pipeline.profiles_key for label, pipeline in pipelines.items()}
+        asked[source] = [one for one in forecast(table).stages if one.stage == "profile"]
+        assert len({key for key in keys.values() if key != OFF}) == len(asked[source])
+        if source == "raw":
+            assert all(one.calls.low > 0 for one in asked[source])
+            alone = pipelines["w/o Aug."]
+            assert (
+                alone.profiles_key
+                == replace(alone, settings=alone.settings.changed(profiling={"source": "augmented"})).profiles_key
+            )
+    assert (len(asked["augmented"]), len(asked["raw"])) == (6, 2), "and those of w/o S-R-A"
+
+
+def test_failed_questions_are_asked_again_once_for_all_evidence(profiled, monkeypatch):
+    again = []
+    monkeypatch.setattr(Stages, "retried", lambda self, done=None: again.append(id(done)) or self)
+    monkeypatch.setattr(compare_module, "launch", lambda *_: pytest.fail("nothing is left to make"))
+    wanted = replace(WANTED, retry_failed=True, max_failed=0.25)
+    for _ in range(2):
+        table = wanted.open(profiled.workspace, "table-6")
+        assert table.pipeline(table.cells[0]).settings.limits.max_failed == 0.25
+        compare_module.compare(table)
+    assert again and set(again) == {id(wanted.asked_again)}
+
+
+def test_prompts_and_settings_of_every_row(edt, profiled, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDT_WORKSPACE", str(profiled.workspace.root))
+    edt("prompts", "export", str(tmp_path / "own"), "generate")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(reproduce_module, "show_states", lambda comparisons, **_: seen.extend(comparisons.values()))
+    options = ("--prompts", "own", "--set", "profiling.source=raw", "--max-failed", "0.1", "--retry-failed")
+    edt("reproduce", "table-3", "--data", "tiny", *options, "--dry-run")
+    (table,) = seen
+    assert (table.max_failed, table.retry_failed) == (0.1, True)
+    for settings in (cell.settings() for cell in table.cells):
+        assert settings.llm.prompts == str(tmp_path / "own") and settings.profiling.source == "raw"
+    said = edt("reproduce", "table-3", "--data", "tiny", "--set", "profiling.sauce=raw", "--dry-run", code=2).stderr
+    assert "profiling.source" in said and len(said.splitlines()) == 1
+
+
 def test_llms_are_compared_beside_local_and_say_what_must_be_set(edt, tmp_path, monkeypatch):
     for name in ("DEEPSEEK_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     prepared(tmp_path / "ws")
-    refused = edt("reproduce", "table-8", "--data", "tiny", "--dry-run", code=1).stderr.splitlines()
+    dry = json.loads(edt("reproduce", "table-8", "--data", "tiny", "--dry-run", "--json").stdout)
+    assert [cell["system"] for cell in dry["cells"]] == ["With DeepSeek", "With GPT-3.5", "With local (no LLM)"]
+    assert dry["forecast"]["cost_usd"][1] > 0, "the paper's two LLMs, by one command and before there is a key"
+    refused = edt("reproduce", "table-8", "--data", "tiny", "--yes", code=1).stderr.splitlines()
     assert len(refused) == 1 and "DEEPSEEK_API_KEY" in refused[0] and "--llm PROVIDER/MODEL,EMBEDDER" in refused[0]
     monkeypatch.setenv("OPENAI_API_KEY", "not a key")
     llm = ("--llm", "openai/gpt-4o-mini,openai/text-embedding-3-small", "--price", "1,2", "--limit-users", "5")

@@ -159,7 +159,7 @@ def test_paper_tau_gives_table_1s_insertions_to_every_kind_of_user_alike():
     assert found.summary["inserted_by_r"]["[0.95,1]"] == sum(cells[d, "without"][0] for d in ("food", "kitchen"))
 
 
-def test_a_pilots_values_of_tau_are_used_again():
+def test_values_of_tau_that_are_handed_in_are_used():
     view = users_of_all_kinds()
     found, _, _ = run(view, AugmentationSettings(), answer=items_of_their_own)
     pilot, chat, _ = run(view, AugmentationSettings(), LLMSettings(limit_users=30), items_of_their_own)

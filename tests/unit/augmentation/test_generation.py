@@ -54,7 +54,7 @@ def test_the_question_quotes_titles_and_hands_a_retriever_the_facts():
         "count": 5,
         "exclude": ["I5"],
     }
-    assert request.schema["$defs"]["GeneratedItem"]["required"] == ["title"]
+    assert request.schema["$defs"]["GeneratedItem"]["required"] == ["purchase", "title"]
     assert "id" not in request.schema["$defs"]["GeneratedItem"]["properties"]
 
 
@@ -138,7 +138,7 @@ def test_an_id_is_believed_only_of_a_training_item_of_the_domain_with_its_own_ti
         {"title": "Pot", "id": "nothing"},
     )
     assert found.items.tolist() == [4, 0, 0, 0, 4]  # the last by its title
-    assert found.reasons == [None] * 5
+    assert found.reasons == [None, None, None, "other domain", None]
     found = collected({"title": "Pan", "id": "I3"})
     assert found.items.tolist() == [3] and found.reasons == ["had already"]
 
@@ -170,7 +170,15 @@ def test_failed_answers_are_rows_of_failures():
 def test_what_is_invented_under_a_catalogue_title_is_that_item(collected):
     found = collected({"title": "POT"}, {"title": "pan\x1b[1m"}, {"title": "Lid"}, {"title": "tea"})
     assert found.items.tolist() == [4, 3, 0, 0]  # the lid is held out, tea is of the other domain
-    assert found.reasons == [None, "had already", None, None]
+    assert found.reasons == [None, "had already", None, "other domain"]
+
+
+def test_the_dots_of_the_form_are_no_text(collected):
+    found = collected(
+        {"title": "...", "brand": "x"}, {"title": "Wok", "brand": "...", "category": "…", "purchase": 1}
+    )
+    assert found.reasons == ["no title", None] and found.texts[1] == "Wok"
+    assert no_items(Reply(items=[RetrievedItem(title="...")])) == Failed("no items")
 
 
 def test_a_reply_without_a_title_is_none():

@@ -65,6 +65,13 @@ def test_the_tau_that_was_calibrated_here_counts(pipeline):
     assert found["items"][0]["tau"] == 0.999 and not found["notes"]
 
 
+def test_the_tau_of_a_pilot_is_called_that(pipeline):
+    low = {name: dict.fromkeys(("with items", "without"), -1.0) for name in pipeline.dataset.domains.names}
+    KnownTau(pipeline.workspace, pipeline.tau_key, 50).keep(low)
+    found = Trial.of(pipeline, "generate", "one-domain").ask()
+    assert found["items"][0]["tau"] == -1.0 and found["notes"] == ["tau is that of a pilot of 50 users"]
+
+
 @pytest.mark.parametrize(("name", "calls"), [("reform", 3), ("analyze", 3), ("naive", 1)])
 def test_the_steps_of_a_profile(pipeline, name, calls):
     found = Trial.of(pipeline, name, "u003").ask()

@@ -7,12 +7,16 @@ from dataclasses import replace
 import pytest
 from toy import random_dataset
 
-from edt_backends.base import FurtherPrices
-from edt_backends.store import Observed
+from edt_backends.base import ChatRequest, FurtherPrices, Message
+from edt_backends.cache import CachedChat
+from edt_backends.local import LocalChat
+from edt_backends.store import Observed, ReplyCache
+from edt_backends.too_long import TooLong
 from edt_cli.config import LimitSettings, load_settings
 from edt_cli.data.item_vectors import ItemVectors
+from edt_cli.llm.providers import Providers
 from edt_cli.pipeline import Pipeline
-from edt_cli.pipeline.estimate import TOKENS_A_BYTE, Known, Span, estimates
+from edt_cli.pipeline.estimate import TOKENS_A_BYTE, Known, Span, estimates, fitting
 from edt_cli.workspace.layout import Workspace
 
 
@@ -44,6 +48,41 @@ def test_both_stages_are_told_with_their_price(tmp_path):
     document = augment.document()
     assert document["cost_usd_a_user"][1] == pytest.approx(cost.high / augment.users)
     assert document["paper_usd_a_user"] == 0.000194 and document["basis"] == "stated ranges"
+
+
+def test_the_second_llm_is_in_the_estimate_as_if_it_answered_everything(tmp_path):
+    (tmp_path / "models.toml").write_text('[dear]\nmodel = "openai/dear"\nprice = "20,80"\n', "utf-8")
+    limits = {"price": "2,8"}
+    alone = estimates(pipeline(tmp_path, limits=limits))
+    second = estimates(
+        pipeline(tmp_path, limits=limits, llm={"provider": "openai/gpt-4o-mini", "fallback": "dear"})
+    )
+    for one, two in zip(alone, second, strict=True):
+        assert two.cost_usd.low == one.cost_usd.low and two.cost_usd.high == pytest.approx(10 * one.cost_usd.high)
+        assert two.calls == one.calls and two.basis == "stated ranges; at worst all by openai/dear"
+    cheap = {"provider": "openai/gpt-4o-mini", "fallback": "ollama/llama3.1"}
+    assert [one.cost_usd for one in estimates(pipeline(tmp_path, limits=limits, llm=cheap))] == [
+        one.cost_usd for one in alone
+    ]
+    unknown = {"provider": "openai/gpt-4o-mini", "fallback": "openai/of-no-known-price"}
+    assert [one.cost_usd for one in estimates(pipeline(tmp_path, limits=limits, llm=unknown))] == [None, None]
+
+
+def test_a_question_that_was_too_long_is_estimated_as_it_is_sent(tmp_path):
+    short = ChatRequest("generate@2", (Message("user", "a"),))
+    long = replace(short, messages=(Message("user", "a b"),), shorter=lambda: short)
+    chat = CachedChat(LocalChat(None), ReplyCache(tmp_path))
+    assert fitting(chat, long) is long
+    TooLong(tmp_path).add(chat.key(long), long.max_tokens)
+    assert fitting(CachedChat(LocalChat(None), ReplyCache(tmp_path)), long) is short
+
+
+def test_a_dry_run_asks_no_embedder_even_if_it_is_free(tmp_path):
+    llm = {"provider": "openai/x", "api_base": "http://127.0.0.1:9/v1"}
+    settings = load_settings("llm-edt-ce", flags={"llm": llm, "embedding": {"embedder": "openai/e"}})
+    shared = Providers(Workspace(tmp_path), settings, dry=True)
+    dry = Pipeline(Workspace(tmp_path), random_dataset(), settings, shared=shared)
+    assert [one.stage for one in estimates(dry)] == ["augment", "profile"]
 
 
 def test_what_is_switched_off_or_made_costs_nothing(tmp_path):

@@ -72,11 +72,16 @@ def test_a_try_has_a_key_of_its_own_and_is_remembered(tmp_path):
     assert len({retried_key("abc", number) for number in range(4)}) == 4
 
 
-def test_a_pilot_s_tau_is_kept_and_only_added_to(tmp_path):
+def test_tau_is_kept_by_the_users_it_is_of_and_only_added_to(tmp_path):
     known = KnownTau(Workspace(tmp_path), "key")
-    assert known.read() == {}
+    assert known.read() == {} and known.of_most() == ({}, None)
     known.keep({"food": {}})
     assert known.read() == {}
     known.keep({"food": {"with": 0.5}})
     known.keep({"food": {"with": 0.7, "without": 0.2}, "kitchen": {"with": 0.1}})
     assert known.read() == {"food": {"with": 0.5, "without": 0.2}, "kitchen": {"with": 0.1}}
+    small, large = (KnownTau(Workspace(tmp_path), "pilot", users) for users in (9, 50))
+    for pilot in (large, small):
+        pilot.keep({"food": {"with": pilot.users / 100}})
+    assert small.read() == {"food": {"with": 0.09}} and large.of_most() == (large.read(), 50)
+    assert KnownTau(Workspace(tmp_path), "pilot").read() == {}, "all users calibrate their own"
