@@ -148,7 +148,7 @@ class Acts:
         try:
             check_removable(self.workspace)
         except UserError as error:
-            self._say(str(error), error=True)
+            self.say(str(error), error=True)
             return
 
         def then(sizes: dict[Path, int]) -> None:
