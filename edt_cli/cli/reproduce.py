@@ -165,7 +165,6 @@ def reproduce(
     What there is already: edt report --table N.
 
     Examples:
-        edt reproduce table-3 --data mine --seeds 42,44,46 --dry-run
         edt reproduce table-3 --data mine --llm deepseek --set profiling.source=raw --dry-run
         edt reproduce claims --data mine --jobs 2
         edt reproduce all --data mine --jobs 2 --format html --out paper.html

@@ -97,7 +97,7 @@ def similar_settings(name: str, kind: type[Section]) -> list[str]:
 def similar(name: str, known: Iterable[str]) -> list[str]:
     """Return at most two known names that a mistyped one may stand for; `lr` may stand for `training.lr`."""
     last = {other: other.rpartition(".")[2] for other in known}
-    close = get_close_matches(name.rpartition(".")[2], set(last.values()), n=2)
+    close = get_close_matches(name.rpartition(".")[2], set(last.values()), n=3)
     return get_close_matches(name, [other for other in last if last[other] in close], n=2, cutoff=0)
 
 

@@ -87,7 +87,7 @@ def test_a_cache_that_cannot_be_written_is_read_and_says_so_if_it_has_to_be_writ
 
 def test_a_ledger_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     Ledger(tmp_path / "ledger.db").save_hits("b", 3, 10**12)
-    monkeypatch.setattr("edt_backends.ledger.writable", lambda path: False)
+    monkeypatch.setattr("edt_backends.ledger_store.writable", lambda path: False)
     ledger = Ledger(tmp_path / "ledger.db")
     assert ledger.accounts()["b"].saved_usd == 1
     with pytest.raises(BackendError, match="read-only"):

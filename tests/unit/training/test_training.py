@@ -400,7 +400,7 @@ class TwoPhases(PlainModel):
 @pytest.fixture
 def two_phases(monkeypatch):
     for module in (fit, trained):
-        monkeypatch.setattr(module, "make_model", lambda given: TwoPhases(given))
+        monkeypatch.setattr(module, "make_model", lambda given, **_: TwoPhases(given))
     return data_of(random_dataset()), settings_of("sasrec", {"epochs": 2, "lr": 0.01, "min_steps": 0})
 
 
