@@ -102,6 +102,7 @@ class Users(Pane):
         ]
         count = len(h.dataset.user_ids) if self.order is None else len(self.order)
         rows = self.query_one(Rows)
+        rows.empty = "no user has that"
         rows.load(columns, count, self._cells, cursor=cursor, sorted_by=self.sorted_by)
         source = f"as {h.row.name} has them" if h.row else "as they happened (no LLM-EDT run)"
         summary = f" / {safe(self.text, 100) or 'all'}   {count:,} of {len(h.dataset.user_ids):,} users of "

@@ -176,6 +176,8 @@ def test_a_user_from_the_list_to_the_profile_and_back(app_on):
     async def step(pilot: Pilot[None]) -> None:
         await press(pilot, ["5", "slash", *typed("0007"), "enter"])
         assert "1 of 40" in text_of(pilot.app)
+        await press(pilot, ["slash", "ctrl+u", *typed("inserted>99"), "enter"])
+        assert "no user has that" in text_of(pilot.app)
         await press(pilot, ["slash", "ctrl+u", *typed("inserted>0"), "enter", "enter"])
         text = text_of(pilot.app)
         assert "U0000" in text and "made up" in text and " + " in text and "test" in text
