@@ -12,7 +12,7 @@ from edt_cli.models.llm_edt_options import UNSOUND
 from edt_cli.models.systems import checked, needs, options_of, system
 from edt_cli.pipeline import keys
 from edt_cli.pipeline.stages import Stages
-from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, Skipped
+from edt_cli.workspace.event_types import RunBegun, RunDone, RunFailed, RunFinished, RunStopped, Skipped
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.layout import content_digest, file_digest, file_digests, write_json
 from edt_cli.workspace.provenance import recorded
@@ -60,8 +60,12 @@ class Pipeline(Stages):
                 return run
             from edt_cli.training.device import in_use
 
-            with recorded(run.folder, **in_use(self.device)):
-                return pipeline._made(run, listeners)
+            try:
+                with recorded(run.folder, **in_use(self.device)):
+                    return pipeline._made(run, listeners)
+            except KeyboardInterrupt:
+                Events(run.folder, listeners).emit(RunStopped(request="interrupt"))
+                raise
 
     def existing(self) -> Run | None:
         """Return the run of these settings, finished or not; None if it was never started."""

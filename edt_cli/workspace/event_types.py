@@ -205,7 +205,7 @@ class Resumed(Event):
 
 
 class RunStopped(Event):
-    """A request to stop was obeyed; the run's checkpoint is on disk."""
+    """The run was stopped by a request, or by Ctrl-C or a signal (`interrupt`); its last checkpoint is on disk."""
 
     event: Literal["stopped"] = "stopped"
     request: str = ""

@@ -38,6 +38,7 @@ from edt_cli.workspace.events import Events, read_events
 from edt_cli.workspace.jobs import alive, heartbeat, jobs_of
 from edt_cli.workspace.layout import Workspace, digest
 from edt_cli.workspace.runs import all_runs
+from edt_cli.workspace.status import RunStatus, status_of
 
 pytestmark = pytest.mark.e2e
 
@@ -155,7 +156,7 @@ def test_a_plan_that_was_killed_ends_what_it_began_goes_on_and_then_has_nothing_
     assert first.wait(60) == 128 + signal.SIGTERM
     assert not any(alive(heartbeat(folder)) for folder in jobs_of(workspace))
     (run,) = all_runs(workspace)
-    assert not run.finished
+    assert status_of(run.folder) is RunStatus.STOPPED
 
     # What no process can catch leaves the training at work: the plan waits for it, and trains nothing twice.
     second = subprocess.Popen(command(tmp_path, "compare", str(path)), stderr=subprocess.DEVNULL)
