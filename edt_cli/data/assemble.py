@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,29 @@ import polars as pl
 from edt_cli.config import DataSettings, UserError
 from edt_cli.data.dataset import TEXT_FIELDS, Dataset, Domains, Sequences
 from edt_cli.data.filters import ROWS_AT_ONCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberedRows:
+    """Interactions by numbers, in file order, and the names behind the numbers.
+
+    Args:
+        users: Index into `user_names` (u32 [n]).
+        parts: 0 train, 1 valid, 2 test (u8 [n]); all 0 unless the split is given.
+        times: Unix seconds or steps (i64 [n]).
+        ties: Distinct numbers, by which interactions of a user at the same time are ordered (u32 [n]).
+        items: Number of the item, from 1 (i32 [n]).
+        user_names: Names of all users in order, also of those without an interaction here.
+        catalogue: item (its number is that of the row, from 1), domain and the text fields that exist.
+    """
+
+    users: np.ndarray
+    parts: np.ndarray
+    times: np.ndarray
+    ties: np.ndarray
+    items: np.ndarray
+    user_names: pl.Series
+    catalogue: pl.DataFrame
 
 
 def assemble(
@@ -24,6 +48,15 @@ def assemble(
         items: item (unique), domain (int) and the text fields that exist; other items' interactions are dropped.
         domains: Names of the domains.
         settings: The order of ties and the split.
+
+    Raises:
+        UserError: If no interaction is left.
+    """
+    return ordered(numbered(interactions, items, settings), domains, settings)
+
+
+def numbered(interactions: pl.DataFrame, items: pl.DataFrame, settings: DataSettings) -> NumberedRows:
+    """Number users and items: the first half of `assemble`, after which its tables can be let go.
 
     Raises:
         UserError: If no interaction is left.
@@ -49,53 +82,64 @@ def assemble(
     known = columns[-1] > 0
     if not known.any():
         raise UserError("no usable interaction is left: none has an item of the catalogue")
-    users, parts, times, tie, sequence = columns if known.all() else [column[known] for column in columns]
-    counts = np.bincount(users, minlength=len(user_names))
-    ordered: list[np.ndarray] = [np.empty(len(users), kind) for kind in (np.int64, np.int64, np.uint8)]
-    for begin, rows in _in_order(users, counts, parts, times, tie):
-        for column, source in zip(ordered, (sequence, times, parts), strict=True):
-            column[begin : begin + len(rows)] = source[rows]
-    del columns, users, tie, sequence, parts
-    sequence, times, parts = ordered
+    users, parts, times, ties, sequence = columns if known.all() else [column[known] for column in columns]
+    return NumberedRows(
+        users=users,
+        parts=parts,
+        times=times,
+        ties=ties,
+        items=sequence,
+        user_names=user_names,
+        catalogue=used.drop("code"),
+    )
+
+
+def ordered(rows: NumberedRows, domains: Sequence[str], settings: DataSettings) -> Dataset:
+    """Order each user's interactions and split them: the second half of `assemble`."""
+    counts = np.bincount(rows.users, minlength=len(rows.user_names))
+    columns = [np.empty(len(rows.users), kind) for kind in (np.int64, np.int64, np.uint8)]
+    for begin, chosen in _in_order(rows, counts):
+        for column, source in zip(columns, (rows.items, rows.times, rows.parts), strict=True):
+            column[begin : begin + len(chosen)] = source[chosen]
+    sequence, times, parts = columns
     offsets = np.concatenate([[0], np.cumsum(counts[counts > 0])])
     train_lengths, valid, test = _split(offsets, times, parts, settings)
-    sizes = np.bincount(used["domain"].to_numpy(), minlength=len(domains))
+    sizes = np.bincount(rows.catalogue["domain"].to_numpy(), minlength=len(domains))
     return Dataset(
         name="",
         key="",
         settings=settings,
         domains=Domains(tuple(domains), np.concatenate([[1], 1 + np.cumsum(sizes)]), settings.descriptions),
-        user_ids=user_names.filter(pl.Series(counts > 0)).to_list(),
+        user_ids=rows.user_names.filter(pl.Series(counts > 0)).to_list(),
         sequences=Sequences(offsets, sequence, times),
         train_lengths=train_lengths,
         target_positions={"valid": valid, "test": test},
-        catalogue=used.select(
+        catalogue=rows.catalogue.select(
             pl.col("item").alias("id"),
             *(
-                pl.col(name) if name in used.columns else pl.lit(None, pl.String).alias(name)
+                pl.col(name) if name in rows.catalogue.columns else pl.lit(None, pl.String).alias(name)
                 for name in TEXT_FIELDS
             ),
         ),
     )
 
 
-def _in_order(
-    users: np.ndarray, counts: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the rows ordered by user, part, time and tie, with the number of those before them.
+def _in_order(rows: NumberedRows, counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield indices of rows ordered by user, part, time and tie, with the number of those before them.
 
     Users are ordered `ROWS_AT_ONCE` or so interactions at a time.
     """
+    users, keys = rows.users, (rows.users, rows.parts, rows.times, rows.ties)
     if len(users) <= ROWS_AT_ONCE:
-        yield 0, _order(users, parts, times, tie)
+        yield 0, _order(*keys)
         return
     cuts = np.searchsorted(np.cumsum(counts), np.arange(ROWS_AT_ONCE, len(users), ROWS_AT_ONCE)) + 1
     begin = 0
     for first, last in pairwise([0, *np.unique(cuts).tolist(), len(counts)]):
-        rows = np.flatnonzero((users >= first) & (users < last))
-        if len(rows):
-            yield begin, rows[_order(users[rows], parts[rows], times[rows], tie[rows])]
-            begin += len(rows)
+        chosen = np.flatnonzero((users >= first) & (users < last))
+        if len(chosen):
+            yield begin, chosen[_order(*(key[chosen] for key in keys))]
+            begin += len(chosen)
 
 
 def _order(users: np.ndarray, parts: np.ndarray, times: np.ndarray, tie: np.ndarray) -> np.ndarray:

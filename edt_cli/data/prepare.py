@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from edt_cli.config import DataSettings, UsageError, UserError
-from edt_cli.data.assemble import assemble
+from edt_cli.data.assemble import assemble, numbered, ordered
 from edt_cli.data.columns import Columns
 from edt_cli.data.dataset import TEXT_FIELDS, Dataset
 from edt_cli.data.demo import DEMO_DOMAINS, DEMO_SEED, make_demo
@@ -107,7 +107,11 @@ def prepare(
         items = _items(frame, texts)
         check_metadata(items, texts, domains, sources, events)
         manifest |= {"release": sources.release} if sources.release else {}
-        manifest |= _write(folder, frame, items, domains, settings, tally, sources, events)
+        manifest |= {"spans": _spans(frame, domains), "tie_order": _tie_order(frame, items), "tally": tally}
+        rows = [numbered(frame, items, settings)]
+        del frame  # as large as what is made of its rows
+        dataset = ordered(rows.pop(), domains, settings)
+        manifest |= _write(folder, dataset, tally, sources, events)
     report_doubts(items, domains, artefact.manifest(), events)
     return artefact, True
 
@@ -127,7 +131,9 @@ def prepare_demo(
         frame = interactions.join(items.select("item", "domain"), on="item", maintain_order="left")
         frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
         frame = _filtered(frame, len(DEMO_DOMAINS), settings, tally)
-        manifest |= _write(folder, frame, items, DEMO_DOMAINS, settings, tally, Sources(()), Events())
+        manifest |= {"spans": _spans(frame, DEMO_DOMAINS), "tie_order": _tie_order(frame, items), "tally": tally}
+        dataset = assemble(frame, items, DEMO_DOMAINS, settings)
+        manifest |= _write(folder, dataset, tally, Sources(()), Events())
     return artefact, True
 
 
@@ -363,35 +369,24 @@ def _items(frame: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _write(
-    folder: Path,
-    frame: pl.DataFrame,
-    items: pl.DataFrame,
-    domains: Sequence[str],
-    settings: DataSettings,
-    tally: dict[str, Any],
-    sources: Sources,
-    events: Events,
+    folder: Path, dataset: Dataset, tally: dict[str, Any], sources: Sources, events: Events
 ) -> dict[str, Any]:
-    """Write the tables and item vectors, and return the rest of the manifest."""
-    tie_order = _tie_order(frame, items)
-    dataset = assemble(frame, items, domains, settings)
-    counts = dataset.sequences.domain_counts(dataset.domains)
+    """Write the tables and item vectors, and return what the manifest says of them."""
+    domains = dataset.domains
+    counts = dataset.sequences.domain_counts(domains)
     saved = save(dataset, folder)
     vectors = {}
     if sources.vectors:
         vectors["item_vectors"] = _write_vectors(folder, dataset, sources, tally, events)
         saved["content"][FILE] = vectors["item_vectors"]["key"]
     return saved | {
-        "data_key": data_key(saved, settings),
-        "split": settings.split,
+        "data_key": data_key(saved, dataset.settings),
+        "split": dataset.settings.split,
         "users": len(dataset.sequences),
         "interactions": len(dataset.sequences.items),
-        "items": dict(zip(domains, np.diff(dataset.domains.starts).tolist(), strict=True)),
+        "items": dict(zip(domains.names, np.diff(domains.starts).tolist(), strict=True)),
         "users_in_several_domains": int(((counts > 0).sum(1) > 1).sum()),
-        "spans": _spans(frame, domains),
         "test_targets": len(dataset.targets("test").users),
-        "tie_order": tie_order,
-        "tally": tally,
         **vectors,
     }
 
@@ -409,7 +404,8 @@ def _write_vectors(
 
 def _spans(frame: pl.DataFrame, domains: Sequence[str]) -> dict[str, list[int]]:
     """Return the first and the last time of each domain that has an interaction."""
-    rows = frame.group_by("domain").agg(first=pl.min("time"), last=pl.max("time")).sort("domain")
+    spans = frame.lazy().group_by("domain").agg(first=pl.min("time"), last=pl.max("time")).sort("domain")
+    rows = spans.collect(engine="streaming")
     return {domains[number]: [first, last] for number, first, last in rows.iter_rows()}
 
 

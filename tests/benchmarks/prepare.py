@@ -80,8 +80,8 @@ def generate(path: Path, lines: int, layout: str) -> None:
             file.write("".join(written).encode())
 
 
-def measured(*commands: list[str]) -> tuple[float, int]:
-    """Seconds of a pipe of commands, and the peak memory of its last one in bytes."""
+def measured(*commands: list[str]) -> tuple[float, float, int]:
+    """Seconds of a pipe of commands, seconds of CPU of its last one, and that one's peak memory in bytes."""
     began = time.perf_counter()
     processes: list[subprocess.Popen[bytes]] = []
     for command in commands:
@@ -93,7 +93,8 @@ def measured(*commands: list[str]) -> tuple[float, int]:
     _, status, usage = os.wait4(processes[-1].pid, 0)
     if status:
         raise SystemExit(f"{' '.join(commands[-1])} failed")
-    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory
 
 
 def main() -> None:
@@ -114,7 +115,7 @@ def main() -> None:
     say = sys.stdout.write
     say(f"{path.name}: {asked.lines:,} lines, {path.stat().st_size / 1e6:,.0f} MB\n")
     read = "cat" if flat else "gzip -dc"
-    plain, _ = measured([*read.split(), str(path)], ["wc", "-l"])
+    plain, _, _ = measured([*read.split(), str(path)], ["wc", "-l"])
     say(f"{read} | wc -l: {plain:.2f} s, {asked.lines / plain:,.0f} lines/s\n")
     for name, options in RECIPES.items():
         with tempfile.TemporaryDirectory(dir=asked.folder) as workspace:
@@ -130,10 +131,10 @@ def main() -> None:
                 workspace,
                 "--json",
             ]
-            seconds, peak = measured([*edt, *files, *options])
+            seconds, busy, peak = measured([*edt, *files, *options])
         say(
             f"edt data prepare, {name}: {seconds:.2f} s, {asked.lines / seconds:,.0f} lines/s, "
-            f"{seconds / plain:.2f} times that, peak {peak / 2**20:,.0f} MiB\n"
+            f"{seconds / plain:.2f} times that, {busy:.0f} s of CPU, peak {peak / 2**20:,.0f} MiB\n"
         )
 
 
