@@ -8,10 +8,13 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from test_data_cli import edt as edt  # the command in this process
+from test_remote_workspace import bucket as bucket
+from test_remote_workspace import s3 as s3
 from test_search_by_many import SPACE
 from toy import prepared, random_dataset
 
@@ -66,6 +69,10 @@ def kill_a_worker(workspace: Workspace, killed: list[str]) -> None:
                         return
 
 
+def figures(found: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    return {(run["model"], run["protocol"]): run["domains"] for run in found["runs"]}
+
+
 def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_path):
     (tmp_path / "plan.toml").write_text(PLAN)
     tables = []
@@ -76,8 +83,34 @@ def test_a_plan_on_a_cluster_that_loses_a_worker_gives_the_same_table(edt, tmp_p
         shown = edt("compare", tmp_path / "plan.toml", "--workspace", workspace.root, *on, "--json")
         found = json.loads(shown.stdout)
         assert not found["failed"] and bool(killed) == bool(on)
-        tables.append({(run["model"], run["protocol"]): run["domains"] for run in found["runs"]})
+        tables.append(figures(found))
     assert tables[0] == tables[1] and len(tables[0]) == 3 * 2
+
+
+def test_a_cluster_that_shares_nothing_but_object_storage_gives_the_same_table(edt, bucket, tmp_path, monkeypatch):
+    """The workers' mirror is another folder, as on another machine."""
+    from edt_cli.experiments.on_ray import RayCluster, Resources
+
+    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs = 60", "epochs = 2"))
+    asks = ("compare", tmp_path / "plan.toml", "--json", "--workspace")
+    plain = json.loads(edt(*asks, prepared(tmp_path / "plain", random_dataset()).root).stdout)
+    connect = RayCluster.connect
+
+    def connect_elsewhere(on: str, resources: Resources) -> RayCluster:
+        with pytest.MonkeyPatch.context() as there:
+            there.setenv("EDT_MIRRORS", str(tmp_path / "far"))
+            return connect(on, resources)
+
+    monkeypatch.setattr(RayCluster, "connect", connect_elsewhere)
+    monkeypatch.setenv("EDT_MIRRORS", str(tmp_path / "head"))
+    workspace = Workspace.find(Path(bucket))
+    prepared(workspace.root, random_dataset())
+    found = json.loads(edt(*asks, bucket, "--on", "ray", "--cpus", "1").stdout)
+    assert not found["failed"] and figures(found) == figures(plain)
+    made = [
+        {path.parent.name for path in tmp_path.glob(f"{name}/*/runs/*/manifest.json")} for name in ("far", "head")
+    ]
+    assert made[0] == made[1] and len(made[0]) == 3
 
 
 def test_a_search_on_a_cluster_makes_each_trial_once(edt, tmp_path):

@@ -36,26 +36,32 @@ def s3() -> Iterator[str]:
     running.stop()
 
 
-@pytest.fixture(params=["file", "s3"])
-def url(request, tmp_path, monkeypatch) -> str:
+@pytest.fixture
+def bucket(s3, tmp_path, monkeypatch) -> str:
+    """The address of a workspace in a new bucket, and the credentials for it in the environment."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "EDT_WORKSPACE"):
         monkeypatch.delenv(name, raising=False)
-    if request.param == "file":
-        pytest.importorskip("fsspec")
-        return f"file://{tmp_path / 'storage' / 'ws'}"
-    endpoint = request.getfixturevalue("s3")
     for name, value in {
         "AWS_ACCESS_KEY_ID": "nobody",
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL": s3,
     }.items():
         monkeypatch.setenv(name, value)
     import s3fs
 
-    bucket = tmp_path.name.replace("_", "-").lower()
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
-    return f"s3://{bucket}/ws"
+    name = tmp_path.name.replace("_", "-").lower()
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}/ws"
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request, tmp_path, monkeypatch) -> str:
+    monkeypatch.delenv("EDT_WORKSPACE", raising=False)
+    if request.param == "s3":
+        return request.getfixturevalue("bucket")
+    pytest.importorskip("fsspec")
+    return f"file://{tmp_path / 'storage' / 'ws'}"
 
 
 @pytest.fixture
