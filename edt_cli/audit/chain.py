@@ -19,7 +19,7 @@ from edt_cli.data.sample import sample_key
 from edt_cli.data.saved import contents, data_key
 from edt_cli.models.systems import options_of
 from edt_cli.pipeline import Pipeline, keys
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.pipeline.store import Tries
 from edt_cli.workspace.layout import Artefact, Workspace, content_digest, file_digest, file_digests
 from edt_cli.workspace.runs import Run, data_change

@@ -16,7 +16,7 @@ from edt_cli.inference.labels import name_of
 from edt_cli.inference.reproduce import command_of
 from edt_cli.inference.trained import load_trained
 from edt_cli.pipeline import Pipeline
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.training.device import open_device
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.provenance import made_by

@@ -97,7 +97,7 @@ def numbered(interactions: pl.DataFrame, items: pl.DataFrame, settings: DataSett
 def ordered(rows: NumberedRows, domains: Sequence[str], settings: DataSettings) -> Dataset:
     """Order each user's interactions and split them: the second half of `assemble`."""
     counts = np.bincount(rows.users, minlength=len(rows.user_names))
-    columns = [np.empty(len(rows.users), kind) for kind in (np.int64, np.int64, np.uint8)]
+    columns: list[np.ndarray] = [np.empty(len(rows.users), kind) for kind in (np.int64, np.int64, np.uint8)]
     for begin, chosen in _in_order(rows, counts):
         for column, source in zip(columns, (rows.items, rows.times, rows.parts), strict=True):
             column[begin : begin + len(chosen)] = source[chosen]

@@ -21,7 +21,7 @@ from edt_cli.experiments.plan import Cell, Plan
 from edt_cli.inference.results import evaluated
 from edt_cli.llm.providers import Providers
 from edt_cli.pipeline import Pipeline
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.workspace.event_types import Remark
 from edt_cli.workspace.events import Events
 from edt_cli.workspace.jobs import launch

@@ -25,7 +25,7 @@ from edt_cli.experiments.plan_rows import Ranked, Reader, Row
 from edt_cli.experiments.plan_tests import ndcg_by_user
 from edt_cli.inference.latency import latency
 from edt_cli.paper.claims import LIMITS, MARGIN, SHORT, Contrast
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.reporting.claims import ContrastResult, printed_gain
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from edt_cli.experiments.plan import Cell
 from edt_cli.models.systems import asks_llm
 from edt_cli.pipeline import Pipeline
 from edt_cli.pipeline.estimate import NOTHING, Counted, Estimate, Span, estimates
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.workspace.layout import Artefact
 from edt_cli.workspace.runs import Run, all_runs
 

@@ -7,7 +7,7 @@ from edt_cli.data.dataset import Dataset
 from edt_cli.inference.labels import identity
 from edt_cli.llm.embeddings import ItemEmbeddings
 from edt_cli.models.systems import OURS
-from edt_cli.pipeline.stages import OFF
+from edt_cli.pipeline.stage_keys import OFF
 from edt_cli.workspace.layout import Workspace
 from edt_cli.workspace.runs import Run, all_runs
 

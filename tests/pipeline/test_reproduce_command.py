@@ -18,7 +18,8 @@ from edt_cli.experiments.compare import Comparison
 from edt_cli.experiments.evidence import Wanted
 from edt_cli.experiments.findings import findings
 from edt_cli.experiments.forecast import forecast
-from edt_cli.pipeline.stages import OFF, Stages
+from edt_cli.pipeline.stage_keys import OFF
+from edt_cli.pipeline.stages import Stages
 from edt_cli.workspace.jobs import jobs_of
 from edt_cli.workspace.layout import Workspace, digest
 from edt_cli.workspace.runs import all_runs
