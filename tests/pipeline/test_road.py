@@ -58,7 +58,7 @@ def document(place: Path, *arguments: str):
     return json.loads(edt(place, *arguments, "--json").stdout)
 
 
-USERS = 400
+USERS = 280
 """Of the demo's 3,000: every profile is embedded, which is most of the time."""
 
 
