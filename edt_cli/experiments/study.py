@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,9 @@ class Study:
         """Return the next trial; None if as many as are wanted are done or at work."""
         with self._lock:
             self._hand_back()
-            done = len(self.trials(TrialState.COMPLETE, TrialState.PRUNED))
-            others = len(self.trials(TrialState.RUNNING))
+            # Read once: a trial that ends between two reads would be counted by neither.
+            states = Counter(trial.state for trial in self.trials(*TrialState))
+            done, others = states[TrialState.COMPLETE] + states[TrialState.PRUNED], states[TrialState.RUNNING]
             if done + others >= wanted:
                 return None
             elsewhere = f", and {others} are at work in other processes" if others else ""

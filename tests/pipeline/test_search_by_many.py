@@ -126,6 +126,21 @@ def test_two_processes_make_each_trial_once(edt, tmp_path):
     assert "no_such" in edt("search", tmp_path / "space.toml", "--data", "tiny", "--jobs", "2", code=2).stderr
 
 
+def test_a_trial_that_ends_while_trials_are_counted_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "_hand_back", lambda self: None)
+    study = Study.open(tmp_path, seed=1, storage=None)
+    other, trials = study.optuna.ask(), study.trials
+
+    def counted(*states):
+        found = trials(*states)
+        if trials(TrialState.RUNNING):
+            study.optuna.tell(other.number, 0.5)
+        return found
+
+    monkeypatch.setattr(study, "trials", counted)
+    assert study.next(1, Events()) is None
+
+
 def test_a_search_of_one_process_draws_as_ever(tmp_path):
     made = random_dataset()
     whole = search(Workspace(tmp_path / "whole"), made, searched(trials=2))
